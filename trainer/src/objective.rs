@@ -1,0 +1,107 @@
+//! What a job runs: the burn network, an outside command, a benchmark function; one file each under `objective/`.
+//!
+//! An objective knows nothing of claims, leases or results: it is given a [`Task`] and a [`Control`], and says how it
+//! ended. The program around it (`run.rs`) turns that into records.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use shared::{Budget, Configuration};
+
+/// One evaluation to be done: which configuration, to which budget, from which checkpoint.
+#[derive(Debug, Clone)]
+pub struct Task {
+    /// The point of the search space.
+    pub configuration: Configuration,
+    /// The budget at which the task is finished; what a checkpoint has already spent counts.
+    pub budget: Budget,
+    /// Budgets at which earlier rungs of this very training ended, ascending, when it continues them; else empty.
+    pub earlier_budgets: Vec<Budget>,
+    /// Drives initialisation, data order and all noise; the same for all rungs of one configuration.
+    pub seed: u64,
+    /// The bytes of the newest checkpoint, if there is one to go on from.
+    pub checkpoint: Option<Vec<u8>>,
+}
+
+/// Why an objective was asked to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopReason {
+    /// SLURM or a person sent a warning signal.
+    Signal,
+    /// The time of the SLURM job is about to end.
+    TimeLimit,
+    /// The search's `stop` file is there.
+    SearchStopped,
+    /// Somebody else has this job now, or its result.
+    ClaimLost,
+}
+
+/// What an objective may ask of, and tell, the program that runs it. Cheap enough to be called at every step.
+pub trait Control {
+    /// `Some` when the objective should save a checkpoint and return [`Ended::Interrupted`] as soon as it can.
+    fn stop_reason(&mut self) -> Option<StopReason>;
+
+    /// Tells how far the training is, for the heartbeat. `spent` is in the budget's unit.
+    fn progress(&mut self, spent: f64);
+
+    /// Whether a periodic checkpoint should be saved now. `spent` is in the budget's unit.
+    fn checkpoint_due(&mut self, spent: f64) -> bool;
+
+    /// Publishes a checkpoint; the bytes are complete and self-describing.
+    ///
+    /// # Errors
+    /// The file system's, most often a full disk; the objective returns it as it is.
+    fn save_checkpoint(&mut self, spent: f64, bytes: &[u8]) -> anyhow::Result<()>;
+}
+
+/// A point of a learning curve.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CurvePoint {
+    /// Budget spent so far, in the budget's unit.
+    pub spent: f64,
+    /// Mean training loss since the point before; cross-entropy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training_loss: Option<f64>,
+    /// The objective's loss (validation error) here, if it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<f64>,
+}
+
+/// What a finished evaluation gave.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Evaluation {
+    /// What the search minimises; finite.
+    pub loss: f64,
+    /// Other numbers worth keeping, by name with unit: `test_error`, `parameters`, `training_s`, `validation_s`, …
+    pub measures: BTreeMap<String, f64>,
+    /// The learning curve, ascending in `spent`.
+    pub curve: Vec<CurvePoint>,
+}
+
+/// How an objective ended. Infrastructure failures (full disk, unreadable data) are errors, not endings.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ended {
+    /// Trained to its budget.
+    Evaluated(Evaluation),
+    /// The loss stopped being finite, or passed its bound.
+    Diverged {
+        /// Budget spent when it was noticed.
+        spent: f64,
+        /// What was seen, in a few words.
+        message: String,
+    },
+    /// The configuration does not fit the device's memory; predicted before training, or caught when it happened.
+    OutOfMemory {
+        /// MiB the training needs, as far as known.
+        needed_mib: f64,
+        /// MiB that were free.
+        available_mib: f64,
+    },
+    /// The configuration failed in another way of its own.
+    Crashed {
+        /// What happened, in a few words.
+        message: String,
+    },
+    /// Stopped on [`Control::stop_reason`] after saving what there was to save.
+    Interrupted,
+}
