@@ -9,14 +9,15 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Read};
+use std::num::NonZeroU32;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use shared::dataset::DatasetName;
 
 use crate::dataset::{Dataset, Digest, Images, Shape};
-use crate::settings::{DatasetName, Size};
 
 const FORMAT: &str = "decoded-images";
 /// 1: first.
@@ -52,13 +53,12 @@ pub(crate) struct Key {
 
 impl Key {
     /// The key of a folder of which no file is known yet.
-    pub(crate) fn new(root: &Path, resize: Option<Size>) -> Self {
+    pub(crate) fn new(root: &Path, resize: Option<NonZeroU32>) -> Self {
         let mut place = Sha256::new();
         // One file for the folder by whatever path it is reached; a path that cannot be resolved stands for itself.
         let root = fs::canonicalize(root).unwrap_or_else(|_| root.to_owned());
         place.update(root.as_os_str().as_bytes());
-        let (height, width) = resize.map_or((0, 0), |size| (size.height, size.width));
-        place.update([height.to_le_bytes(), width.to_le_bytes()].concat());
+        place.update(resize.map_or(0, NonZeroU32::get).to_le_bytes());
         let state = place.clone();
         Self { place, state }
     }

@@ -9,11 +9,11 @@ use std::io::{self, BufRead as _, BufReader, Read};
 use std::path::Path;
 
 use flate2::read::GzDecoder;
+use shared::dataset::DatasetName;
 
 use crate::dataset::{Dataset, Images, Shape};
-use crate::error::Error;
+use crate::error::{self, Error};
 use crate::exact;
-use crate::settings::DatasetName;
 
 const SHAPE: Shape = Shape {
     channels: 3,
@@ -146,7 +146,7 @@ fn assemble(variant: &Variant, mut files: Files, path: &Path) -> Result<Dataset,
 }
 
 fn not_found(variant: &Variant, path: &Path, looked_for: String) -> Error {
-    let origin = variant.name.origin();
+    let origin = error::origin(variant.name);
     Error::NotFound {
         dataset: variant.name,
         path: path.to_owned(),
@@ -245,11 +245,11 @@ fn read_records(
 mod tests {
     use std::path::PathBuf;
 
+    use shared::dataset::DataSettings;
     use tempfile::TempDir;
 
     use super::*;
     use crate::fixture::{gzip, write};
-    use crate::settings::DataSettings;
 
     /// The data sets as published, with few images a file.
     const TINY_10: Variant = Variant {

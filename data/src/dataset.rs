@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
+use shared::dataset::{DataSettings, DatasetName};
 
-use crate::error::Error;
-use crate::settings::{DataSettings, DatasetName};
+use crate::error::{self, Error};
 use crate::split::{self, Splits};
 use crate::{cache, cifar, digits, folder, idx};
 
@@ -150,7 +150,7 @@ impl Dataset {
             });
         }
         let path = || -> Result<&Path, Error> {
-            let origin = dataset.origin();
+            let origin = error::origin(dataset);
             settings
                 .path
                 .as_deref()
@@ -240,7 +240,6 @@ impl std::fmt::Display for Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::Size;
 
     const SHAPE: Shape = Shape {
         channels: 1,
@@ -299,10 +298,7 @@ mod tests {
             error.unwrap_err().to_string(),
             "data set `digits` takes no `path`"
         );
-        let resize = Some(Size {
-            height: 8,
-            width: 8,
-        });
+        let resize = std::num::NonZeroU32::new(8);
         let error = Dataset::load(&DataSettings { resize, ..digits });
         assert_eq!(
             error.unwrap_err().to_string(),

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use flate2::read::GzDecoder;
+use shared::dataset::DatasetName;
 
 use crate::dataset::{Dataset, Images, Shape};
 use crate::error::Error;
-use crate::settings::DatasetName;
 use crate::split;
 
 const FILE: &str = "data/sets/digits/digits.csv.gz";

@@ -1,10 +1,9 @@
 //! Everything that can go wrong between a path and a split data set.
 
-use std::fmt;
-use std::io;
 use std::path::PathBuf;
+use std::{fmt, io};
 
-use crate::settings::DatasetName;
+use shared::dataset::DatasetName;
 
 /// What went wrong, and with which file.
 #[derive(Debug, thiserror::Error)]
@@ -162,6 +161,34 @@ pub enum Error {
         /// Images to divide.
         num_images: usize,
     },
+}
+
+/// What a data set's `path` must lead to and where to get it.
+pub(crate) fn origin(dataset: DatasetName) -> &'static str {
+    match dataset {
+        DatasetName::Digits | DatasetName::Mnist10k => "it is built into the program",
+        DatasetName::Mnist => {
+            "a folder with train-images-idx3-ubyte, train-labels-idx1-ubyte, \
+             t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte (each with or without .gz), \
+             from https://ossci-datasets.s3.amazonaws.com/mnist/"
+        }
+        DatasetName::FashionMnist => {
+            "a folder with train-images-idx3-ubyte, train-labels-idx1-ubyte, \
+             t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte (each with or without .gz), \
+             from https://github.com/zalandoresearch/fashion-mnist"
+        }
+        DatasetName::Cifar10 => {
+            "cifar-10-binary.tar.gz or the folder cifar-10-batches-bin unpacked from it, \
+             from https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+        }
+        DatasetName::Cifar100 => {
+            "cifar-100-binary.tar.gz or the folder cifar-100-binary unpacked from it, \
+             from https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz"
+        }
+        DatasetName::Folder => {
+            "a folder of your own with train/<class>/*.png, *.jpg or *.jpeg in it"
+        }
+    }
 }
 
 /// How much content was found.

@@ -6,18 +6,19 @@
 
 use std::fs;
 use std::io::Cursor;
+use std::num::NonZeroU32;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use image::imageops::FilterType;
 use image::{ColorType, ImageReader};
 use rayon::prelude::*;
+use shared::dataset::DatasetName;
 use walkdir::WalkDir;
 
 use crate::cache::{self, Key};
 use crate::dataset::{Dataset, Images, Shape};
-use crate::error::{BadImage, Error};
-use crate::settings::{DatasetName, Size};
+use crate::error::{self, BadImage, Error};
 
 const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
 
@@ -43,7 +44,7 @@ struct Files {
 /// Reads a folder, from the cache where it holds just these files.
 pub(crate) fn read(
     root: &Path,
-    resize: Option<Size>,
+    resize: Option<NonZeroU32>,
     cache: Option<&Path>,
 ) -> Result<Dataset, Error> {
     let mut key = Key::new(root, resize);
@@ -63,7 +64,7 @@ pub(crate) fn read(
 fn list(root: &Path, key: &mut Key) -> Result<Files, Error> {
     let not_found = |looked_for: &str| {
         let dataset = DatasetName::Folder;
-        let origin = dataset.origin();
+        let origin = error::origin(dataset);
         Error::NotFound {
             dataset,
             path: root.to_owned(),
@@ -204,6 +205,13 @@ fn is_image(path: &Path) -> bool {
         .any(|known| extension.eq_ignore_ascii_case(known))
 }
 
+/// Rows and columns of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Size {
+    height: u32,
+    width: u32,
+}
+
 /// One decoded image: grey, or red, green and blue for each pixel in turn.
 struct Decoded {
     size: Size,
@@ -211,7 +219,7 @@ struct Decoded {
     values: Vec<u8>,
 }
 
-fn decode_all(root: &Path, files: Files, resize: Option<Size>) -> Result<Dataset, Error> {
+fn decode_all(root: &Path, files: Files, resize: Option<NonZeroU32>) -> Result<Dataset, Error> {
     let Files {
         class_names,
         train,
@@ -279,15 +287,15 @@ fn decode_all(root: &Path, files: Files, resize: Option<Size>) -> Result<Dataset
 }
 
 /// Decodes one image; what its content is decides how, not its name.
-fn decode(path: &Path, resize: Option<Size>) -> Result<Decoded, String> {
+fn decode(path: &Path, resize: Option<NonZeroU32>) -> Result<Decoded, String> {
     let bytes = fs::read(path).map_err(|error| error.to_string())?;
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
     let reader = reader.map_err(|error| error.to_string())?;
     let mut image = reader.decode().map_err(|error| error.to_string())?;
-    if let Some(size) = resize
-        && (image.height(), image.width()) != (size.height, size.width)
+    if let Some(side) = resize.map(NonZeroU32::get)
+        && (image.height(), image.width()) != (side, side)
     {
-        image = image.resize_exact(size.width, size.height, FilterType::Triangle);
+        image = image.resize_exact(side, side, FilterType::Triangle);
     }
     let size = Size {
         height: image.height(),
@@ -591,27 +599,19 @@ mod tests {
             "train/cat/large.png",
             &colour(0).resize_exact(9, 8, FilterType::Nearest),
         );
-        let size = Size {
-            height: 4,
-            width: 5,
-        };
-        let set = read(&folder.root(), Some(size), Some(&folder.cache())).unwrap();
+        let resized = |side| read(&folder.root(), NonZeroU32::new(side), Some(&folder.cache()));
+        let set = resized(4).unwrap();
         assert_eq!(
             set.shape,
             Shape {
                 channels: 3,
                 height: 4,
-                width: 5
+                width: 4
             }
         );
         assert_eq!(set.train.len(), 4);
         // Another size is another cache file, and the first stays.
-        let size = Size {
-            height: 2,
-            width: 2,
-        };
-        let set = read(&folder.root(), Some(size), Some(&folder.cache())).unwrap();
-        assert_eq!((set.shape.height, set.shape.width), (2, 2));
+        assert_eq!(resized(2).unwrap().shape.height, 2);
         assert_eq!(fs::read_dir(folder.cache()).unwrap().count(), 2);
     }
 

@@ -8,11 +8,11 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
+use shared::dataset::DatasetName;
 
 use crate::dataset::{Dataset, Images, Shape};
-use crate::error::Error;
+use crate::error::{self, Error};
 use crate::exact;
-use crate::settings::DatasetName;
 
 /// The type byte of unsigned bytes, the only one image sets use.
 const UNSIGNED_BYTE: u8 = 0x08;
@@ -98,7 +98,7 @@ fn find(dataset: DatasetName, folder: &Path, name: &str) -> Result<PathBuf, Erro
         dataset,
         path: folder.to_owned(),
         looked_for: format!("{name} or {name}.gz"),
-        origin: dataset.origin(),
+        origin: error::origin(dataset),
     })
 }
 
@@ -232,12 +232,12 @@ fn parse_plain(mut reader: impl Read, path: &Path, dimensions: usize) -> Result<
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use shared::dataset::DataSettings;
     use tempfile::TempDir;
 
     use super::*;
     use crate::error::Found;
     use crate::fixture::{gzip, write};
-    use crate::settings::DataSettings;
 
     fn idx(sizes: &[u32], bytes: &[u8]) -> Vec<u8> {
         let mut all = vec![0, 0, UNSIGNED_BYTE, u8::try_from(sizes.len()).unwrap()];

@@ -29,14 +29,11 @@ mod exact;
 mod fixture;
 mod folder;
 mod idx;
-mod settings;
 mod split;
 
 pub mod benchmark;
 
 pub use dataset::{Dataset, Digest, Images, Shape};
 pub use error::{BadImage, Error, Found};
-pub use settings::{
-    DEFAULT_SPLIT_SEED, DEFAULT_VALIDATION, DataSettings, DatasetName, Size, Validation,
-};
+pub use shared::dataset::{DataSettings, DatasetName, Validation};
 pub use split::{Normalisation, Splits};

@@ -4,10 +4,10 @@
 
 use rand::Rng as _;
 use shared::Seed;
+use shared::dataset::{DataSettings, DatasetName, Validation};
 
 use crate::dataset::{Dataset, Digest, Images, Shape};
 use crate::error::Error;
-use crate::settings::{DataSettings, DatasetName, Validation};
 
 /// CIFAR-10's published channel means and standard deviations, of pixels 0..=255.
 ///

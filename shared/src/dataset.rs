@@ -1,11 +1,13 @@
-//! What a person writes into a search file to say which data to train on.
+//! Which data a search trains on, as a search file says it.
 //!
-//! A plain record: nothing here looks at a file.
+//! A plain record: nothing here looks at the data; the crate `data` does.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The seed of the split where the search names none.
 pub const DEFAULT_SPLIT_SEED: u64 = 0;
@@ -19,7 +21,7 @@ pub const DEFAULT_VALIDATION: Validation = Validation::Fraction(0.1);
 pub struct DataSettings {
     /// The data set; for `folder`, the format.
     pub name: DatasetName,
-    /// Where it lies; none for the data sets built into the program.
+    /// Where it is, for those that are not built in; relative to the working directory of the trainer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
     /// How much of the training side is kept for validation.
@@ -31,9 +33,9 @@ pub struct DataSettings {
     /// The seed of the split. The same seed gives the same split in every job of every search.
     #[serde(default = "default_split_seed")]
     pub seed: u64,
-    /// The size every image of a folder is brought to; without it all must have one size.
+    /// Height and width that the images of a folder are scaled to, in pixels; without it all must have one size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resize: Option<Size>,
+    pub resize: Option<NonZeroU32>,
     /// The folder for decoded images; by default `tandem` in the user's cache folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<PathBuf>,
@@ -103,32 +105,6 @@ impl DatasetName {
             }
         }
     }
-
-    /// What `path` must lead to and where to get it, for messages.
-    pub(crate) fn origin(self) -> &'static str {
-        match self {
-            Self::Digits | Self::Mnist10k => "it is built into the program",
-            Self::Mnist => {
-                "a folder with train-images-idx3-ubyte, train-labels-idx1-ubyte, \
-                 t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte (each with or without .gz), \
-                 from https://ossci-datasets.s3.amazonaws.com/mnist/"
-            }
-            Self::FashionMnist => {
-                "a folder with train-images-idx3-ubyte, train-labels-idx1-ubyte, \
-                 t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte (each with or without .gz), \
-                 from https://github.com/zalandoresearch/fashion-mnist"
-            }
-            Self::Cifar10 => {
-                "cifar-10-binary.tar.gz or the folder cifar-10-batches-bin unpacked from it, \
-                 from https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
-            }
-            Self::Cifar100 => {
-                "cifar-100-binary.tar.gz or the folder cifar-100-binary unpacked from it, \
-                 from https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz"
-            }
-            Self::Folder => "a folder of your own with train/<class>/*.png, *.jpg or *.jpeg in it",
-        }
-    }
 }
 
 impl fmt::Display for DatasetName {
@@ -137,27 +113,49 @@ impl fmt::Display for DatasetName {
     }
 }
 
-/// The part of the training side kept for validation: `{"fraction": 0.1}` or `{"count": 5000}`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+/// The part of the training side kept for validation.
+///
+/// In JSON one number: below 1 a share, from 1 on a number of images.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Validation {
     /// A share of the training side, above 0 and below 1, rounded to whole images.
     Fraction(f64),
-    /// A number of images.
+    /// A number of images, at least 1.
     Count(usize),
 }
 
-/// Height and width of an image.
-///
-/// # Units
-/// Pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Size {
-    /// Rows.
-    pub height: u32,
-    /// Columns.
-    pub width: u32,
+impl Serialize for Validation {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Fraction(fraction) => serializer.serialize_f64(*fraction),
+            Self::Count(count) => count.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Validation {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Number;
+        impl Visitor<'_> for Number {
+            type Value = Validation;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a share between 0 and 1 or a whole number of images")
+            }
+            fn visit_u64<E: de::Error>(self, count: u64) -> Result<Validation, E> {
+                let unexpected = || E::invalid_value(de::Unexpected::Unsigned(count), &self);
+                let count = usize::try_from(count).ok().filter(|&count| count > 0);
+                count.map(Validation::Count).ok_or_else(unexpected)
+            }
+            fn visit_f64<E: de::Error>(self, fraction: f64) -> Result<Validation, E> {
+                if fraction > 0.0 && fraction < 1.0 {
+                    Ok(Validation::Fraction(fraction))
+                } else {
+                    Err(E::invalid_value(de::Unexpected::Float(fraction), &self))
+                }
+            }
+        }
+        deserializer.deserialize_any(Number)
+    }
 }
 
 fn default_validation() -> Validation {
@@ -180,10 +178,34 @@ mod tests {
 
     #[test]
     fn settings_survive_a_round_trip() {
-        let text = r#"{"name":"folder","path":"pets","validation":{"count":50},"stratified":true,"seed":7,"resize":{"height":32,"width":48},"cache":"fast"}"#;
+        let text = r#"{"name":"folder","path":"pets","validation":50,"stratified":true,"seed":7,"resize":32,"cache":"fast"}"#;
         let settings: DataSettings = serde_json::from_str(text).unwrap();
         assert_eq!(settings.validation, Validation::Count(50));
         assert_eq!(serde_json::to_string(&settings).unwrap(), text);
+    }
+
+    #[test]
+    fn a_validation_side_is_a_share_or_a_count() {
+        let parse = |text: &str| serde_json::from_str::<Validation>(text);
+        assert_eq!(parse("0.1").unwrap(), Validation::Fraction(0.1));
+        assert_eq!(parse("5000").unwrap(), Validation::Count(5_000));
+        assert_eq!(
+            serde_json::to_string(&Validation::Fraction(0.1)).unwrap(),
+            "0.1"
+        );
+        for text in ["0", "0.0", "1.0", "1.5", "-1", "-0.5", "\"0.1\"", "null"] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(
+                error.contains("a share between 0 and 1 or a whole number"),
+                "{text}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_size_of_no_pixels_is_refused() {
+        let text = r#"{"name": "folder", "path": "pets", "resize": 0}"#;
+        assert!(serde_json::from_str::<DataSettings>(text).is_err());
     }
 
     #[test]
