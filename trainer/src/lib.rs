@@ -1,3 +1,4 @@
 //! trainer
 
+pub mod network;
 pub mod operators;

@@ -30,7 +30,8 @@ pub struct Window {
     pub stride: usize,
     /// Zeros around the image.
     pub padding: usize,
-    /// How far the window starts from the upper left; the output has the size it has without the shift.
+    /// How far the window starts from the upper left; the output has the size it has without the shift. 0 unless
+    /// the padding is.
     pub shift: usize,
 }
 
