@@ -1,1 +1,56 @@
-//! shared
+//! What is on disk in a search directory, and who may write it.
+//!
+//! No algorithm, no network, no SLURM. Every program of Tandem is understood from the records here:
+//!
+//! ```text
+//! DIR/
+//!   search.json                              the question          scheduler init -> all    search::SearchFile
+//!   requests/000/c000123.json                a configuration, please   scheduler -> sampler record::Request
+//!   configurations/000/c000123.json          the answer              sampler -> all         record::Proposal
+//!   jobs/open/c000123-r2-a1.json             free to claim           scheduler -> trainers  record::Job
+//!   jobs/claimed/c000123-r2-a1.OWNER.json    in OWNER's hands        trainer (by rename)    record::Job
+//!   results/000/c000123-r2.json              the outcome             trainer -> all         record::JobResult
+//!   attempts/000/c000123-r2-a1.OWNER.json    ended without a result  trainer or scheduler   record::AttemptEnd
+//!   late/c000123-r2-a1.OWNER.json            a second result, ignored   trainer             record::JobResult
+//!   trainers/OWNER.json                      heartbeat               trainer -> scheduler   record::Heartbeat
+//!   checkpoints/000/c000123/CLAIM.checkpoint weights, optimizer, spent budget   trainer     (trainer's own)
+//!   models/OWNER.json                        what was fitted last, for people   sampler     (sampler's own)
+//!   aside/                                   corrupt and foreign files, never deleted   all
+//!   logs/, slurm/                            one writer a file
+//!   stop                                     its presence: leave     anybody
+//!   finished.json                            nothing left to do      scheduler -> all       record::Finished
+//! ```
+//!
+//! Ids are deterministic, so two schedulers or two samplers that run by accident write the same thing or lose a race
+//! harmlessly. Nothing listens on a port, nobody waits for a lock, and no two machines' clocks are compared.
+
+pub mod budget;
+pub mod cli;
+pub mod clock;
+pub mod env;
+pub mod error;
+pub mod exit;
+pub mod fault;
+pub mod format;
+pub mod fs;
+pub mod id;
+pub mod layout;
+pub mod objective;
+pub mod record;
+pub mod search;
+pub mod seed;
+pub mod signal;
+pub mod space;
+pub mod store;
+pub mod value;
+pub mod wait;
+
+pub use budget::{Budget, BudgetUnit, Ladder};
+pub use error::{Error, Invalid, Result};
+pub use id::{AttemptId, Claim, ConfigurationId, JobId, OwnerId};
+pub use record::{CurvePoint, Fate, JobResult, Outcome};
+pub use search::{Search, SearchFile};
+pub use seed::Seed;
+pub use space::{Hyperparameter, Kind, SearchSpace};
+pub use store::Directory;
+pub use value::{Configuration, Value};

@@ -5,8 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-use shared::{Budget, Configuration};
+use shared::{Budget, Configuration, CurvePoint};
 
 /// One evaluation to be done: which configuration, to which budget, from which checkpoint.
 #[derive(Debug, Clone)]
@@ -54,18 +53,6 @@ pub trait Control {
     fn save_checkpoint(&mut self, spent: f64, bytes: &[u8]) -> anyhow::Result<()>;
 }
 
-/// A point of a learning curve.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct CurvePoint {
-    /// Budget spent so far, in the budget's unit.
-    pub spent: f64,
-    /// Mean training loss since the point before; cross-entropy.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub training_loss: Option<f64>,
-    /// The objective's loss (validation error) here, if it was measured.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub loss: Option<f64>,
-}
 
 /// What a finished evaluation gave.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -1,0 +1,57 @@
+//! What the command lines of all programs share: logs, printing, and how errors end a program.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use tracing_subscriber::EnvFilter;
+
+use crate::env;
+use crate::exit::{self, Code};
+
+/// Parses the command line, runs the program, and reports its error, if any, as one line on stderr.
+pub fn run<A: clap::Parser>(program: fn(A) -> Result<Code>) -> ExitCode {
+    let arguments = A::parse();
+    start_logs();
+    match program(arguments) {
+        Ok(code) => code.into(),
+        Err(error) => {
+            let code = exit::code_of(&error);
+            report(&format!("error: {error:#}"));
+            code.into()
+        }
+    }
+}
+
+/// Logs go to stderr: one line an act, with the id it concerns.
+fn start_logs() {
+    let filter = env::LOG.get().unwrap_or_else(|| "info".to_owned());
+    let is_terminal = io::stderr().is_terminal() && env::NO_COLOR.get().is_none();
+    let built = tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(is_terminal)
+        .with_target(false)
+        .with_env_filter(EnvFilter::new(filter))
+        .try_init();
+    if let Err(error) = built {
+        report(&format!("warning: no logs: {error}"));
+    }
+}
+
+/// Writes data to stdout. A reader that has gone (`| head`) is no error.
+pub fn print(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// Writes a line for a person to stderr.
+pub fn report(line: &str) {
+    // Nothing is left to complain to.
+    let _unseen = writeln!(io::stderr().lock(), "{line}");
+}

@@ -1,0 +1,70 @@
+//! Every environment variable that any program reads, each with what it is for. Nothing else reads the environment.
+
+macro_rules! variables {
+    ($($(#[$doc:meta])* $constant:ident = $name:literal;)*) => {
+        $($(#[$doc])* pub const $constant: Variable = Variable($name);)*
+        /// All of them, for documentation.
+        pub const ALL: &[Variable] = &[$($constant),*];
+    };
+}
+
+/// An environment variable that some program reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Variable(&'static str);
+
+impl Variable {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        self.0
+    }
+
+    /// Its value, if it is set, not empty and Unicode.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the environment"
+    )]
+    pub fn get(self) -> Option<String> {
+        std::env::var(self.0).ok().filter(|value| !value.is_empty()) // unset, empty or not Unicode: as if unset
+    }
+}
+
+variables! {
+    /// Which log lines are shown: `error`, `warn`, `info` (default), `debug`, `trace`, or per module.
+    LOG = "TANDEM_LOG";
+    /// Faults to inject into file operations, for tests; see [`crate::fault`].
+    FAULTS = "TANDEM_FAULTS";
+    /// The job file, for a command that is run as objective.
+    JOB = "TANDEM_JOB";
+    /// Id of the SLURM job this process runs in.
+    SLURM_JOB_ID = "SLURM_JOB_ID";
+    /// Id of the SLURM job array this process runs in.
+    SLURM_ARRAY_JOB_ID = "SLURM_ARRAY_JOB_ID";
+    /// Number of this task in its SLURM job array.
+    SLURM_ARRAY_TASK_ID = "SLURM_ARRAY_TASK_ID";
+    /// How often SLURM has restarted this job.
+    SLURM_RESTART_COUNT = "SLURM_RESTART_COUNT";
+    /// When the SLURM job will be ended, in seconds since 1970 (SLURM 23.02 and later).
+    SLURM_JOB_END_TIME = "SLURM_JOB_END_TIME";
+    /// The GPUs this process may use.
+    CUDA_VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES";
+    /// Where the CUDA headers are.
+    CUDA_PATH = "CUDA_PATH";
+    /// Where caches go; default `$HOME/.cache`.
+    XDG_CACHE_HOME = "XDG_CACHE_HOME";
+    /// The home folder.
+    HOME = "HOME";
+    /// Set to anything: no colours.
+    NO_COLOR = "NO_COLOR";
+}
+
+/// Where caches of this user go: `$XDG_CACHE_HOME/tandem` or `$HOME/.cache/tandem`.
+pub fn cache_folder() -> Option<std::path::PathBuf> {
+    let base = XDG_CACHE_HOME
+        .get()
+        .map(std::path::PathBuf::from)
+        .or_else(|| {
+            HOME.get()
+                .map(|home| std::path::Path::new(&home).join(".cache"))
+        })?;
+    Some(base.join("tandem"))
+}

@@ -1,0 +1,180 @@
+//! What can go wrong with the shared directory, always with the path it concerns.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::exit::Code;
+
+/// `Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A value that a person or another program wrote and that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("at `{at}`: expected {expected}, found {found}")]
+pub struct Invalid {
+    /// Where in the record: a JSON path such as `space.hyperparameters[2].lower`.
+    pub at: String,
+    /// What would have been right, in words.
+    pub expected: String,
+    /// What stands there.
+    pub found: String,
+}
+
+impl Invalid {
+    /// Makes one from anything that can be shown.
+    pub fn new(
+        at: impl Into<String>,
+        expected: impl Into<String>,
+        found: impl std::fmt::Display,
+    ) -> Self {
+        Self {
+            at: at.into(),
+            expected: expected.into(),
+            found: found.to_string(),
+        }
+    }
+
+    /// The same complaint seen from a record that holds this one at `outer`.
+    #[must_use]
+    pub fn within(mut self, outer: &str) -> Self {
+        self.at = if self.at.is_empty() {
+            outer.to_owned()
+        } else {
+            format!("{outer}.{}", self.at)
+        };
+        self
+    }
+}
+
+/// An error of the shared directory or of a file given by the user.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operating system refused.
+    #[error("cannot {action} `{}`", path.display())]
+    Io {
+        /// What was attempted: `read`, `publish`, …
+        action: &'static str,
+        /// On which file or folder.
+        path: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// Not JSON at all, most often a truncated file.
+    #[error("`{}` is not JSON", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Where and why, with line and column.
+        source: serde_json::Error,
+    },
+    /// JSON of another shape than its format has.
+    #[error("`{}` is not a valid {format} file: at `{at}`", path.display())]
+    Shape {
+        /// The file.
+        path: PathBuf,
+        /// The format it should have.
+        format: &'static str,
+        /// The JSON path.
+        at: String,
+        /// What was expected and found.
+        source: serde_json::Error,
+    },
+    /// The right shape, but a value that cannot be.
+    #[error("`{}` is not a valid {format} file", path.display())]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The format it should have.
+        format: &'static str,
+        /// JSON path, expected, found.
+        source: Invalid,
+    },
+    /// Another kind of record.
+    #[error("`{}` is not a {expected} file: its `format` is {found}", path.display())]
+    WrongFormat {
+        /// The file.
+        path: PathBuf,
+        /// The format that was looked for.
+        expected: &'static str,
+        /// What the file says.
+        found: String,
+    },
+    /// A record of a later version of this program.
+    #[error(
+        "`{}` is a {format} file of version {found}; this program reads up to {supported}: use the newer program",
+        path.display()
+    )]
+    NewerVersion {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        format: &'static str,
+        /// Its version.
+        found: String,
+        /// The newest version understood.
+        supported: String,
+    },
+    /// The folder is not a search directory.
+    #[error(
+        "`{}` is not a search directory: it has no `search.json` (`scheduler init SEARCH.json {}` makes one)",
+        path.display(), path.display()
+    )]
+    NoSearch {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The folder already holds a different search.
+    #[error("`{}` already holds another search (its `search.json` differs); use a new directory", path.display())]
+    OtherSearch {
+        /// The folder.
+        path: PathBuf,
+    },
+}
+
+impl Error {
+    /// The documented exit code of a program that ends on this error.
+    pub fn exit_code(&self) -> Code {
+        match self {
+            Self::Io { .. } => Code::Directory,
+            Self::NewerVersion { .. } => Code::NewerVersion,
+            Self::Syntax { .. }
+            | Self::Shape { .. }
+            | Self::Value { .. }
+            | Self::WrongFormat { .. }
+            | Self::NoSearch { .. }
+            | Self::OtherSearch { .. } => Code::BadInput,
+        }
+    }
+
+    /// Whether this is a bad file, to be set aside, rather than a bad disk.
+    pub fn is_bad_file(&self) -> bool {
+        matches!(
+            self,
+            Self::Syntax { .. }
+                | Self::Shape { .. }
+                | Self::Value { .. }
+                | Self::WrongFormat { .. }
+        )
+    }
+
+    /// Whether the file just is not there, which is normal for a name that several programs compete for.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// Whether the disk or quota is full.
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. }
+            if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    }
+}
+
+/// Puts the path and the attempted action on an `io::Error`.
+pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_path_buf();
+    move |source| Error::Io {
+        action,
+        path,
+        source,
+    }
+}

@@ -1,0 +1,180 @@
+//! Every record is one JSON object with `"format"` and `"version"` first; this module writes and reads that envelope.
+//!
+//! `version` is `[major, minor]`. A reader refuses another major version and says so, reads a newer minor one (its new
+//! fields are ignored) and fills the fields that an older minor one lacks with their defaults. The changelog of a
+//! format is the doc comment of its `VERSION`.
+
+use std::path::Path;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value as Json};
+
+use crate::error::{Error, Invalid, Result};
+
+/// A kind of file in the shared directory, or given by the user.
+pub trait Record: Serialize + DeserializeOwned {
+    /// The value of its `format` field.
+    const FORMAT: &'static str;
+    /// The newest version this program writes and reads: major, minor.
+    const VERSION: [u32; 2];
+
+    /// Checks what its shape alone cannot: ranges, and fields that must agree.
+    fn check(&self) -> Result<(), Invalid> {
+        Ok(())
+    }
+}
+
+/// The text of a record, with a newline at the end.
+///
+/// # Panics
+/// If the record fails its own [`Record::check`], or holds a number that JSON has not: programs must never publish
+/// what they would not read.
+pub fn to_bytes<R: Record>(record: &R) -> Vec<u8> {
+    if let Err(invalid) = record.check() {
+        panic!("a {} record to be written is invalid {invalid}", R::FORMAT);
+    }
+    let Ok(Json::Object(fields)) = serde_json::to_value(record) else {
+        panic!("a {} record is not a JSON object", R::FORMAT);
+    };
+    let mut object = Map::new();
+    object.insert("format".into(), R::FORMAT.into());
+    object.insert("version".into(), R::VERSION.to_vec().into());
+    object.extend(fields);
+    let mut bytes = serde_json::to_vec_pretty(&object).expect("a JSON value can be written");
+    bytes.push(b'\n');
+    bytes
+}
+
+/// Reads a record's text; `path` is for the error.
+pub fn from_bytes<R: Record>(path: &Path, bytes: &[u8]) -> Result<R> {
+    let json: Json = serde_json::from_slice(bytes).map_err(|source| Error::Syntax {
+        path: path.to_path_buf(),
+        source,
+    })?;
+    from_json(path, json)
+}
+
+fn from_json<R: Record>(path: &Path, json: Json) -> Result<R> {
+    let wrong = |found: String| Error::WrongFormat {
+        path: path.to_path_buf(),
+        expected: R::FORMAT,
+        found,
+    };
+    let Json::Object(mut fields) = json else {
+        return Err(wrong("missing: the file is no JSON object".into()));
+    };
+    match fields.remove("format") {
+        Some(Json::String(format)) if format == R::FORMAT => {}
+        Some(other) => return Err(wrong(other.to_string())),
+        None => return Err(wrong("missing".into())),
+    }
+    let version = fields.remove("version");
+    let Some([major, _]) = version.as_ref().and_then(two_numbers) else {
+        let found = version.map_or_else(|| "nothing".to_owned(), |json| json.to_string());
+        let source = Invalid::new("version", "two whole numbers, such as [1, 0]", found);
+        return Err(Error::Value {
+            path: path.to_path_buf(),
+            format: R::FORMAT,
+            source,
+        });
+    };
+    if major > u64::from(R::VERSION[0]) {
+        return Err(Error::NewerVersion {
+            path: path.to_path_buf(),
+            format: R::FORMAT,
+            found: version.map_or_else(String::new, |json| json.to_string()),
+            supported: format!("[{}, {}]", R::VERSION[0], R::VERSION[1]),
+        });
+    }
+    let record: R = serde_path_to_error::deserialize(Json::Object(fields)).map_err(|error| {
+        let at = error.path().to_string();
+        Error::Shape {
+            path: path.to_path_buf(),
+            format: R::FORMAT,
+            at,
+            source: error.into_inner(),
+        }
+    })?;
+    record.check().map_err(|source| Error::Value {
+        path: path.to_path_buf(),
+        format: R::FORMAT,
+        source,
+    })?;
+    Ok(record)
+}
+
+fn two_numbers(json: &Json) -> Option<[u64; 2]> {
+    match json.as_array()?.as_slice() {
+        [major, minor] => Some([major.as_u64()?, minor.as_u64()?]),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Serialize, Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields)]
+    struct Note {
+        text: String,
+        #[serde(default)]
+        pages: u32,
+    }
+    impl Record for Note {
+        const FORMAT: &'static str = "note";
+        const VERSION: [u32; 2] = [1, 1];
+        fn check(&self) -> Result<(), Invalid> {
+            if self.text.is_empty() {
+                Err(Invalid::new("text", "words", "none"))
+            } else {
+                Ok(())
+            }
+        }
+    }
+
+    fn read(text: &str) -> String {
+        match from_bytes::<Note>(Path::new("n.json"), text.as_bytes()) {
+            Ok(note) => format!("{note:?}"),
+            Err(error) => format!("{:#} (exit {})", anyhow::Error::new(error).context("x"), 0),
+        }
+    }
+
+    #[test]
+    fn files_are_read_by_version_and_refused_with_a_reason() {
+        insta::assert_snapshot!(
+            [
+                r#"{"format":"note","version":[1,1],"text":"a","pages":2}"#,
+                r#"{"format":"note","version":[1,0],"text":"a"}"#,
+                r#"{"format":"note","version":[2,0],"anything":1}"#,
+                r#"{"format":"note","version":"1","text":"a"}"#,
+                r#"{"format":"job","version":[1,0]}"#,
+                r#"{"version":[1,0]}"#,
+                r"[]",
+                r#"{"format":"note","version":[1,0],"text":"a"#,
+                r#"{"format":"note","version":[1,0],"text":1}"#,
+                r#"{"format":"note","version":[1,0],"text":""}"#,
+                r#"{"format":"note","version":[1,0],"text":"a","colour":1}"#,
+                "",
+            ]
+            .map(read)
+            .join("\n")
+        );
+    }
+
+    #[test]
+    fn the_envelope_comes_first() {
+        let text = String::from_utf8(to_bytes(&Note {
+            text: "a".into(),
+            pages: 1,
+        }))
+        .unwrap();
+        assert_eq!(
+            text,
+            "{\n  \"format\": \"note\",\n  \"version\": [\n    1,\n    1\n  ],\n  \"text\": \"a\",\n  \"pages\": 1\n}\n"
+        );
+    }
+}

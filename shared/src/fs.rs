@@ -1,0 +1,542 @@
+//! The only module that changes files. What it guarantees:
+//!
+//! - **Atomic**: a record is drafted beside its target (`.draft-…`), synced, and linked or renamed into place. A reader
+//!   sees the old state or the new one, never a part. A crash leaves at most a draft, which no reader looks at.
+//! - **Durable**: the file is synced before it gets its name, the folder after.
+//! - **NFS**: a call that reports an error may have worked (the reply was lost and the call repeated), so after every
+//!   error the own target is looked at. ESTALE is retried. A file that is gone is a normal answer.
+//! - **Modest**: files get the user's umask and are never writable by everybody.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use crate::error::{Result, io_error};
+use crate::fault;
+use crate::format::{self, Record};
+
+/// How names of drafts start.
+const DRAFT: &str = ".draft-";
+/// Files larger than this are no records, and are not read into memory.
+const LARGEST_RECORD: u64 = 256 << 20;
+
+/// Whether a publication was the first of its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Published {
+    /// The file is this process's.
+    New,
+    /// Somebody published that name before; nothing was changed.
+    AlreadyThere,
+}
+
+/// Whether a file was moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moved {
+    /// It now has the new name.
+    Done,
+    /// It was gone: somebody else moved or removed it.
+    Gone,
+}
+
+/// Publishes a record under a name that must be new; of several writers exactly one gets [`Published::New`].
+pub fn publish_record<R: Record>(path: &Path, record: &R) -> Result<Published> {
+    publish_new(path, &format::to_bytes(record))
+}
+
+/// Replaces a record that has one writer.
+pub fn replace_record<R: Record>(path: &Path, record: &R) -> Result<()> {
+    replace(path, &format::to_bytes(record))
+}
+
+/// Reads a record.
+pub fn read_record<R: Record>(path: &Path) -> Result<R> {
+    format::from_bytes(path, &read(path)?)
+}
+
+/// Publishes bytes under a name that must be new. The folder is made if need be.
+pub fn publish_new(path: &Path, bytes: &[u8]) -> Result<Published> {
+    let draft = Draft::write(path, bytes)?;
+    let linked = retried(|| {
+        fault::before()?;
+        link_new(&draft.path, path)?;
+        fault::after()
+    });
+    // Whatever was reported: the name is ours exactly if it leads to our draft.
+    let published = match linked {
+        Ok(()) => Published::New,
+        Err(_) if draft.is_at(path) => Published::New,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Published::AlreadyThere,
+        Err(error) => return Err(io_error("publish", path)(error)),
+    };
+    drop(draft);
+    sync_folder_of(path)?;
+    Ok(published)
+}
+
+/// Replaces the content of a file that has one writer (or makes the file). The folder is made if need be.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let draft = Draft::write(path, bytes)?;
+    let renamed = retried(|| {
+        fault::before()?;
+        rename(&draft.path, path)?;
+        fault::after()
+    });
+    match renamed {
+        Ok(()) => {}
+        Err(_) if draft.is_at(path) => {}
+        Err(error) => return Err(io_error("replace", path)(error)),
+    }
+    draft.forget();
+    sync_folder_of(path)
+}
+
+/// Gives a file a new name that nobody else uses; of several movers exactly one gets [`Moved::Done`].
+pub fn move_to(from: &Path, to: &Path) -> Result<Moved> {
+    let renamed = retried(|| {
+        fault::before()?;
+        rename(from, to)?;
+        fault::after()
+    });
+    match renamed {
+        Ok(()) => {}
+        Err(error) => {
+            // The first try may have worked although it, or the one after it, reported an error.
+            match File::open(to) {
+                Ok(_ours) => {}
+                Err(_) if error.kind() == io::ErrorKind::NotFound => return Ok(Moved::Gone),
+                Err(_) => return Err(io_error("rename", from)(error)),
+            }
+        }
+    }
+    sync_folder_of(to)?;
+    if from.parent() != to.parent() {
+        sync_folder_of(from)?;
+    }
+    Ok(Moved::Done)
+}
+
+/// Removes a file; whether it was there. For claims whose result is published, drafts, and spent checkpoints only.
+pub fn remove(path: &Path) -> Result<bool> {
+    let removed = retried(|| {
+        fault::before()?;
+        unlink(path)?;
+        fault::after()
+    });
+    match removed {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(_) if matches!(File::open(path), Err(e) if e.kind() == io::ErrorKind::NotFound) => {
+            Ok(true)
+        }
+        Err(error) => Err(io_error("remove", path)(error)),
+    }
+}
+
+/// Removes an empty folder; a folder that is not empty, or gone, is left as it is.
+pub fn remove_empty_folder(path: &Path) {
+    let _kept_if_in_use = std::fs::remove_dir(path);
+}
+
+/// Reads a whole file, opened anew, so that a network filesystem asks its server.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    retried(|| {
+        let file = File::open(path)?;
+        let length = file.metadata()?.len();
+        if length > LARGEST_RECORD {
+            let complaint = format!("{length} bytes, at most {LARGEST_RECORD} expected");
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, complaint));
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0)); // only a hint
+        file.take(LARGEST_RECORD).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    })
+    .map_err(io_error("read", path))
+}
+
+/// Reads a file that may be gone or not there yet.
+pub fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
+    match read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a file is there, asked by opening it, so that a network filesystem asks its server.
+pub fn is_there(path: &Path) -> Result<bool> {
+    match retried(|| File::open(path)) {
+        Ok(_file) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(io_error("look for", path)(error)),
+    }
+}
+
+/// The names in a folder, sorted, without drafts and other names that start with `.`; empty if there is no folder.
+pub fn list(folder: &Path) -> Result<Vec<String>> {
+    let listed = retried(|| {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(folder)? {
+            // A name that is not Unicode is none of ours and cannot be one by mistake.
+            if let Ok(name) = entry?.file_name().into_string()
+                && !name.starts_with('.')
+            {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    });
+    match listed {
+        Ok(mut names) => {
+            names.sort_unstable();
+            Ok(names)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(io_error("list", folder)(error)),
+    }
+}
+
+/// Makes a folder and those above it.
+pub fn make_folder(path: &Path) -> Result<()> {
+    // 0o775 less the umask: never writable by everybody.
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o775)
+        .create(path)
+        .map_err(io_error("make folder", path))
+}
+
+/// Drafts in a folder, with what identifies an unchanged one: its size.
+pub fn drafts(folder: &Path) -> Result<Vec<(PathBuf, u64)>> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(io_error("list", folder)(error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(io_error("list", folder))?;
+        if entry.file_name().to_string_lossy().starts_with(DRAFT)
+            && let Ok(metadata) = entry.metadata()
+        {
+            found.push((entry.path(), metadata.len()));
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a path lies on a filesystem that other machines share, or one that may (FUSE).
+pub fn is_network(path: &Path) -> bool {
+    // Magic numbers of statfs(2): NFS, SMB, CIFS, SMB2, AFS, Ceph, Lustre, GPFS, BeeGFS, FUSE, Coda, OCFS2, PanFS.
+    const MAGIC: [u64; 13] = [
+        0x6969,
+        0x517b,
+        0xff53_4d42,
+        0xfe53_4d42,
+        0x5346_414f,
+        0x00c3_6400,
+        0x0bd0_0bd0,
+        0x4750_4653,
+        0x1983_0326,
+        0x6573_5546,
+        0x7375_7245,
+        0x7461_636f,
+        0xaad7_aaea,
+    ];
+    rustix::fs::statfs(path).is_ok_and(|stat| {
+        #[expect(clippy::cast_sign_loss, reason = "a bit pattern")]
+        let kind = stat.f_type as u64 & 0xffff_ffff;
+        MAGIC.contains(&kind)
+    })
+}
+
+/// A file that is not yet published; removed when dropped.
+struct Draft {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl Draft {
+    fn write(target: &Path, bytes: &[u8]) -> Result<Self> {
+        match Self::try_write(target, bytes) {
+            // Folders of shards come with their first file.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if let Some(folder) = target.parent() {
+                    make_folder(folder)?;
+                }
+                Self::try_write(target, bytes).map_err(io_error("write", target))
+            }
+            other => other.map_err(io_error("write", target)),
+        }
+    }
+
+    fn try_write(target: &Path, bytes: &[u8]) -> io::Result<Self> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let name: String = name.chars().take(100).collect();
+        fault::before()?;
+        loop {
+            // Process ids repeat on other hosts, and two drafts of one name may come from one process.
+            let unique = format!(
+                "{:x}-{:x}",
+                unique_number(),
+                COUNT.fetch_add(1, Ordering::Relaxed)
+            );
+            let path = target.with_file_name(format!("{DRAFT}{name}-{unique}"));
+            let opened = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o664)
+                .open(&path);
+            let mut file = match opened {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                other => other?,
+            };
+            let mut draft = Self {
+                path,
+                identity: (0, 0),
+            };
+            file.write_all(bytes)?;
+            fault::before()?;
+            file.sync_all()?;
+            let metadata = file.metadata()?;
+            draft.identity = (metadata.dev(), metadata.ino());
+            return Ok(draft);
+        }
+    }
+
+    /// Whether `path` leads to this very file.
+    fn is_at(&self, path: &Path) -> bool {
+        File::open(path)
+            .and_then(|file| file.metadata())
+            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity)
+    }
+
+    /// The draft's name is gone: it became the target.
+    fn forget(mut self) {
+        self.path = PathBuf::new();
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.path.as_os_str().is_empty() && fault::before().is_ok() {
+            let _left_to_the_sweeper = unlink(&self.path);
+        }
+    }
+}
+
+/// A number that no other process has, on this or any other host.
+fn unique_number() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    use std::sync::OnceLock;
+    // RandomState is seeded by the operating system.
+    static NUMBER: OnceLock<u64> = OnceLock::new();
+    *NUMBER.get_or_init(|| RandomState::new().hash_one(std::process::id()))
+}
+
+/// Hexadecimal text that no other process has.
+pub(crate) fn unique_text() -> String {
+    format!("{:012x}", unique_number() & 0xffff_ffff_ffff)
+}
+
+/// Gives the draft a second name, only if that name is free.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the module that others are told to use"
+)]
+fn link_new(draft: &Path, target: &Path) -> io::Result<()> {
+    match std::fs::hard_link(draft, target) {
+        Err(error)
+            if matches!(
+                Errno::from_io_error(&error),
+                Some(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK)
+            ) =>
+        {
+            // A filesystem without hard links: the same guarantee from renameat2, where that is known.
+            use rustix::fs::{CWD, RenameFlags, renameat_with};
+            Ok(renameat_with(
+                CWD,
+                draft,
+                CWD,
+                target,
+                RenameFlags::NOREPLACE,
+            )?)
+        }
+        other => other,
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the module that others are told to use"
+)]
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::rename(from, to)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the module that others are told to use"
+)]
+fn unlink(path: &Path) -> io::Result<()> {
+    std::fs::remove_file(path)
+}
+
+fn sync_folder_of(path: &Path) -> Result<()> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    match File::open(folder).and_then(|folder| folder.sync_all()) {
+        // Some network filesystems cannot sync folders; their rename is synchronous at the server.
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => Ok(()),
+        // A folder removed behind our back holds nothing to keep.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(io_error("sync", folder)),
+    }
+}
+
+/// Repeats an operation that a stale handle or a signal interrupted.
+fn retried<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let mut pause = Duration::from_millis(1);
+    for _ in 0..8 {
+        match operation() {
+            Err(error)
+                if matches!(
+                    Errno::from_io_error(&error),
+                    Some(Errno::STALE | Errno::INTR)
+                ) =>
+            {
+                std::thread::sleep(pause);
+                pause *= 2;
+            }
+            other => return other,
+        }
+    }
+    operation()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::sync::Barrier;
+
+    use super::*;
+
+    #[test]
+    fn of_many_publishers_exactly_one_wins_and_its_content_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        for round in 0..50 {
+            let path = folder.path().join(format!("shard/{round}.json"));
+            let barrier = Barrier::new(8);
+            let wins: Vec<Option<u8>> = std::thread::scope(|scope| {
+                let handles: Vec<_> = (0..8u8)
+                    .map(|i| {
+                        let (path, barrier) = (&path, &barrier);
+                        scope.spawn(move || {
+                            barrier.wait();
+                            (publish_new(path, &[i; 1000]).unwrap() == Published::New).then_some(i)
+                        })
+                    })
+                    .collect();
+                handles
+                    .into_iter()
+                    .map(|handle| handle.join().unwrap())
+                    .collect()
+            });
+            let winners: Vec<u8> = wins.into_iter().flatten().collect();
+            assert_eq!(winners.len(), 1);
+            assert_eq!(read(&path).unwrap(), [winners[0]; 1000]);
+        }
+        assert_eq!(drafts(&folder.path().join("shard")).unwrap(), []);
+    }
+
+    #[test]
+    fn of_many_movers_exactly_one_wins() {
+        let folder = tempfile::tempdir().unwrap();
+        for round in 0..50 {
+            let from = folder.path().join(format!("{round}"));
+            publish_new(&from, b"x").unwrap();
+            let barrier = Barrier::new(8);
+            let wins: usize = std::thread::scope(|scope| {
+                let handles: Vec<_> = (0..8)
+                    .map(|i| {
+                        let (from, barrier) = (&from, &barrier);
+                        let to = folder.path().join(format!("{round}.{i}"));
+                        scope.spawn(move || {
+                            barrier.wait();
+                            usize::from(move_to(from, &to).unwrap() == Moved::Done)
+                        })
+                    })
+                    .collect();
+                handles
+                    .into_iter()
+                    .map(|handle| handle.join().unwrap())
+                    .sum()
+            });
+            assert_eq!(wins, 1);
+        }
+    }
+
+    #[test]
+    fn readers_of_a_replaced_file_see_whole_versions_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("beat.json");
+        replace(&path, &[0; 5000]).unwrap();
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                for _ in 0..2000 {
+                    let bytes = read(&path).unwrap();
+                    assert_eq!(bytes.len(), 5000);
+                    assert!(bytes.iter().all(|byte| *byte == bytes[0]));
+                }
+            });
+            for version in 1..=100 {
+                replace(&path, &[version; 5000]).unwrap();
+            }
+            reader.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn files_and_folders_are_never_world_writable() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b/c.json");
+        publish_new(&path, b"x").unwrap();
+        for path in [path.as_path(), path.parent().unwrap()] {
+            assert_eq!(
+                std::fs::metadata(path).unwrap().permissions().mode() & 0o002,
+                0
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_gone_is_a_normal_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let gone = folder.path().join("gone");
+        assert_eq!(
+            move_to(&gone, &folder.path().join("there")).unwrap(),
+            Moved::Gone
+        );
+        assert!(!remove(&gone).unwrap());
+        assert!(!is_there(&gone).unwrap());
+        assert_eq!(read_if_there(&gone).unwrap(), None);
+        assert_eq!(list(&gone).unwrap(), Vec::<String>::new());
+        assert!(read(&gone).unwrap_err().to_string().contains("gone"));
+    }
+
+    #[test]
+    fn listings_leave_out_drafts_and_nfs_leftovers() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [".draft-x-1", ".nfs000", "b.json", "a.json"] {
+            File::create_new(folder.path().join(name)).unwrap();
+        }
+        assert_eq!(list(folder.path()).unwrap(), ["a.json", "b.json"]);
+    }
+}

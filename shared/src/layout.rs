@@ -1,0 +1,195 @@
+//! Every file and folder name of a search directory, and the way back from a name to an id.
+//!
+//! No other module holds a file-name literal. Names of records end in `.json`; names that start with `.` are drafts
+//! (or NFS's own) and are never records.
+
+use std::path::{Path, PathBuf};
+
+use crate::id::{AttemptId, Claim, ConfigurationId, JobId, OwnerId};
+
+/// The search: [`crate::search::SearchFile`].
+pub const SEARCH: &str = "search.json";
+/// Its presence stops the search: [`crate::store::Directory::stop`].
+pub const STOP: &str = "stop";
+/// The scheduler's last word: [`crate::record::Finished`].
+pub const FINISHED: &str = "finished.json";
+/// Requests, in shards.
+pub const REQUESTS: &str = "requests";
+/// Proposals, in shards.
+pub const CONFIGURATIONS: &str = "configurations";
+/// Jobs free to claim.
+pub const OPEN: &str = "jobs/open";
+/// Jobs in somebody's hands.
+pub const CLAIMED: &str = "jobs/claimed";
+/// Results, in shards.
+pub const RESULTS: &str = "results";
+/// Attempts that ended without a result, in shards.
+pub const ATTEMPTS: &str = "attempts";
+/// Results of jobs that already had one.
+pub const LATE: &str = "late";
+/// Heartbeats.
+pub const TRAINERS: &str = "trainers";
+/// Checkpoints, in shards, one folder a configuration.
+pub const CHECKPOINTS: &str = "checkpoints";
+/// What the sampler last fitted, for people.
+pub const MODELS: &str = "models";
+/// Corrupt and foreign files, moved here and never deleted.
+pub const ASIDE: &str = "aside";
+/// What programs and objectives print.
+pub const LOGS: &str = "logs";
+/// Batch scripts and submissions.
+pub const SLURM: &str = "slurm";
+
+/// The folders that a new search directory gets at once; shards come when they are needed.
+pub const FOLDERS: [&str; 13] = [
+    REQUESTS,
+    CONFIGURATIONS,
+    OPEN,
+    CLAIMED,
+    RESULTS,
+    ATTEMPTS,
+    LATE,
+    TRAINERS,
+    CHECKPOINTS,
+    MODELS,
+    ASIDE,
+    LOGS,
+    SLURM,
+];
+
+/// Paths of one search directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// The layout of the directory at `root`.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The directory itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A file or folder by its constant name above.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// The folder of a sharded kind that `configuration` belongs to: `results/000`.
+    pub fn shard(&self, kind: &str, shard: u32) -> PathBuf {
+        self.root.join(kind).join(format!("{shard:03}"))
+    }
+
+    /// `requests/000/c000123.json`
+    pub fn request(&self, id: ConfigurationId) -> PathBuf {
+        self.shard(REQUESTS, id.shard()).join(format!("{id}.json"))
+    }
+
+    /// `configurations/000/c000123.json`
+    pub fn configuration(&self, id: ConfigurationId) -> PathBuf {
+        self.shard(CONFIGURATIONS, id.shard())
+            .join(format!("{id}.json"))
+    }
+
+    /// `jobs/open/c000123-r2-a1.json`
+    pub fn open(&self, attempt: AttemptId) -> PathBuf {
+        self.path(OPEN).join(format!("{attempt}.json"))
+    }
+
+    /// `jobs/claimed/c000123-r2-a1.OWNER.json`
+    pub fn claimed(&self, claim: &Claim) -> PathBuf {
+        self.path(CLAIMED).join(format!("{claim}.json"))
+    }
+
+    /// `results/000/c000123-r2.json`
+    pub fn result(&self, job: JobId) -> PathBuf {
+        self.shard(RESULTS, job.configuration.shard())
+            .join(format!("{job}.json"))
+    }
+
+    /// `attempts/000/c000123-r2-a1.OWNER.json`
+    pub fn attempt(&self, claim: &Claim) -> PathBuf {
+        self.shard(ATTEMPTS, claim.attempt.job.configuration.shard())
+            .join(format!("{claim}.json"))
+    }
+
+    /// `late/c000123-r2-a1.OWNER.json`
+    pub fn late(&self, claim: &Claim) -> PathBuf {
+        self.path(LATE).join(format!("{claim}.json"))
+    }
+
+    /// `trainers/OWNER.json`
+    pub fn heartbeat(&self, owner: &OwnerId) -> PathBuf {
+        self.path(TRAINERS).join(format!("{owner}.json"))
+    }
+
+    /// `checkpoints/000/c000123`
+    pub fn checkpoints(&self, id: ConfigurationId) -> PathBuf {
+        self.shard(CHECKPOINTS, id.shard()).join(id.to_string())
+    }
+
+    /// `checkpoints/000/c000123/c000123-r2-a1.OWNER.checkpoint`
+    pub fn checkpoint(&self, claim: &Claim) -> PathBuf {
+        self.checkpoints(claim.attempt.job.configuration)
+            .join(format!("{claim}.checkpoint"))
+    }
+
+    /// `logs/c000123-r2-a1.OWNER.log`: what an outside command printed.
+    pub fn log(&self, claim: &Claim) -> PathBuf {
+        self.path(LOGS).join(format!("{claim}.log"))
+    }
+
+    /// `models/OWNER.json`
+    pub fn model(&self, owner: &OwnerId) -> PathBuf {
+        self.path(MODELS).join(format!("{owner}.json"))
+    }
+}
+
+/// The id in a record's file name, if it is one: `c000123-r2.json` → `c000123-r2`.
+pub fn id_in<T: std::str::FromStr>(file_name: &str) -> Option<T> {
+    file_name.strip_suffix(".json")?.parse().ok() // foreign names are no ids
+}
+
+/// The claim in a checkpoint's file name.
+pub fn claim_of_checkpoint(file_name: &str) -> Option<Claim> {
+    file_name.strip_suffix(".checkpoint")?.parse().ok() // foreign names are no claims
+}
+
+/// The number in a shard folder's name.
+pub fn shard_in(folder_name: &str) -> Option<u32> {
+    let number = folder_name.parse().ok()?; // foreign folders are no shards
+    (format!("{number:03}") == folder_name).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_back_to_ids() {
+        let layout = Layout::new("/d");
+        let claim: Claim = "c001234-r2-a3.h-1-x".parse().unwrap();
+        assert_eq!(
+            layout.claimed(&claim),
+            Path::new("/d/jobs/claimed/c001234-r2-a3.h-1-x.json")
+        );
+        assert_eq!(
+            layout.result(claim.attempt.job),
+            Path::new("/d/results/001/c001234-r2.json")
+        );
+        assert_eq!(id_in::<Claim>("c001234-r2-a3.h-1-x.json"), Some(claim));
+        assert_eq!(
+            id_in::<JobId>("c001234-r2.json"),
+            Some(ConfigurationId(1234).job(2))
+        );
+        assert_eq!(id_in::<JobId>("c001234-r2.json~"), None);
+        assert_eq!(shard_in("001"), Some(1));
+        assert_eq!(shard_in("1234"), Some(1234));
+        assert_eq!(shard_in("1"), None);
+        assert_eq!(shard_in("+01"), None);
+    }
+}

@@ -1,0 +1,405 @@
+//! The records that programs write for each other: plain data, one JSON object a file.
+//!
+//! Who writes and who reads each is in the crate's front page; the envelope is in [`crate::format`].
+#![warn(clippy::wildcard_enum_match_arm)]
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::budget::Budget;
+use crate::error::Invalid;
+use crate::format::Record;
+use crate::id::{AttemptId, Claim, ConfigurationId, JobId, OwnerId};
+use crate::value::Configuration;
+
+/// "A configuration with this id, please": `requests/000/c000123.json`, scheduler → sampler.
+///
+/// Requests are numbered without gaps. The results known when a configuration is proposed are those named by its own
+/// request and all before it, so a proposal is a function of these files and the search alone: two samplers write the
+/// same, and `sampler replay` can redo any of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// The id that the configuration will have.
+    pub configuration: ConfigurationId,
+    /// The bracket it is for.
+    pub bracket: u32,
+    /// The rung of its first job.
+    pub rung: u8,
+    /// Jobs whose results became known since the request before, in the order of their ids.
+    pub finished: Vec<JobId>,
+    /// Jobs that are open or in a trainer's hands, in the order of their ids.
+    pub pending: Vec<JobId>,
+}
+
+impl Record for Request {
+    const FORMAT: &'static str = "request";
+    /// 1.0: first.
+    const VERSION: [u32; 2] = [1, 0];
+}
+
+/// The answer to a request: `configurations/000/c000123.json`, sampler → all.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Proposal {
+    /// Its id.
+    pub configuration: ConfigurationId,
+    /// The value of every active hyperparameter.
+    pub values: Configuration,
+    /// How it was found.
+    pub origin: Origin,
+    /// Version of the sampler that wrote it.
+    pub program: String,
+}
+
+impl Record for Proposal {
+    const FORMAT: &'static str = "configuration";
+    /// 1.0: first.
+    const VERSION: [u32; 2] = [1, 0];
+}
+
+/// How a configuration was found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The search method: `bohb`, `random`, …
+    pub method: String,
+    /// What the method did: `given` (by the user), `prior` (a draw from it), `model`, …
+    pub source: String,
+    /// Why, in a few words for people.
+    pub reason: String,
+    /// How many results were known: those named by this configuration's request and all before it.
+    pub num_results: u64,
+    /// SHA-256 over the ids of these results in ascending order, each with a newline behind it.
+    pub results_digest: String,
+    /// The model, if one was used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelUse>,
+}
+
+/// Which model gave a proposal, and how strongly it spoke for it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelUse {
+    /// The rung whose results the model was fitted on.
+    pub rung: u8,
+    /// Number of results behind the good density.
+    pub num_good: u64,
+    /// Number of results behind the bad density.
+    pub num_bad: u64,
+    /// Candidates that were compared.
+    pub num_candidates: u64,
+    /// Natural logarithm of l(x)/g(x), the largest among the candidates.
+    pub log_acquisition: f64,
+}
+
+/// One configuration to be evaluated at one budget: `jobs/open/c000123-r2-a1.json`, scheduler → trainer.
+///
+/// The file's name, not its content, says which attempt it is: taking back and claiming only rename it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// Its id.
+    pub job: JobId,
+    /// The bracket it belongs to.
+    pub bracket: u32,
+    /// What to spend.
+    pub budget: Budget,
+    /// The value of every active hyperparameter.
+    pub configuration: Configuration,
+    /// The lower rung whose checkpoint it continues, where promotions continue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continues: Option<JobId>,
+    /// Digest of the `search.json` it belongs to.
+    pub search: String,
+}
+
+impl Record for Job {
+    const FORMAT: &'static str = "job";
+    /// 1.0: first.
+    const VERSION: [u32; 2] = [1, 0];
+    fn check(&self) -> Result<(), Invalid> {
+        check_budget(self.budget)?;
+        match self.continues {
+            Some(lower)
+                if lower.configuration != self.job.configuration || lower.rung >= self.job.rung =>
+            {
+                Err(Invalid::new(
+                    "continues",
+                    "a lower rung of the same configuration",
+                    lower,
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn check_budget(budget: Budget) -> Result<(), Invalid> {
+    if budget.amount.is_finite() && budget.amount > 0.0 {
+        Ok(())
+    } else {
+        Err(Invalid::new("budget.amount", "more than 0", budget.amount))
+    }
+}
+
+/// A trainer's sign of life: `trainers/OWNER.json`, replaced by its owner.
+///
+/// A watcher times on its own clock how long `beat` has not changed; no clocks are compared.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Whose.
+    pub owner: OwnerId,
+    /// Goes up by one each time.
+    pub beat: u64,
+    /// What it is doing.
+    pub state: TrainerState,
+    /// Host name, for people.
+    pub host: String,
+    /// Process id on that host, for people.
+    pub pid: u32,
+    /// What it computes on: `cpu`, `cuda:0`, …
+    pub device: String,
+    /// The SLURM job it runs in: `123` or `123_4`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slurm_job: Option<String>,
+    /// When this was written, RFC 3339 in UTC, for people.
+    pub at: String,
+    /// Version of the trainer.
+    pub program: String,
+}
+
+impl Record for Heartbeat {
+    const FORMAT: &'static str = "heartbeat";
+    /// 1.0: first.
+    const VERSION: [u32; 2] = [1, 0];
+}
+
+/// What a trainer is doing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum TrainerState {
+    /// Waits for an open job.
+    Waiting,
+    /// Has claimed a job.
+    Working {
+        /// Which.
+        claim: Claim,
+        /// Budget spent on it so far, in its unit.
+        spent: f64,
+    },
+    /// Has left in good order and holds nothing.
+    Gone,
+}
+
+/// How one attempt ended without a result: `attempts/000/c000123-r2-a1.OWNER.json`.
+///
+/// Written before the job is offered again, by the trainer that gives it back or the scheduler that takes it back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AttemptEnd {
+    /// Which attempt, whose.
+    pub claim: Claim,
+    /// Whose fault it was; never the configuration's.
+    pub fate: Fate,
+    /// Budget that the newest checkpoint has spent, as far as the writer knows; in the job's unit.
+    pub spent: f64,
+    /// More words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// When this was written, RFC 3339 in UTC, for people.
+    pub at: String,
+}
+
+impl Record for AttemptEnd {
+    const FORMAT: &'static str = "attempt";
+    /// 1.0: first.
+    const VERSION: [u32; 2] = [1, 0];
+}
+
+/// Why an attempt ended without a result. The job is tried again; the sampler never hears of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    /// A warning signal: preemption, requeue, cancellation, Ctrl-C.
+    Preempted,
+    /// The SLURM job's time was about to end.
+    TimeLimit,
+    /// The search was stopped.
+    Stopped,
+    /// The trainer fell silent: its node, its process or its network is gone.
+    NodeLost,
+    /// The disk or quota was full.
+    DiskFull,
+    /// Reading or writing failed otherwise.
+    InputOutput,
+}
+
+impl Fate {
+    /// The word as it stands in records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Preempted => "preempted",
+            Self::TimeLimit => "time_limit",
+            Self::Stopped => "stopped",
+            Self::NodeLost => "node_lost",
+            Self::DiskFull => "disk_full",
+            Self::InputOutput => "input_output",
+        }
+    }
+}
+
+/// The outcome of a job: `results/000/c000123-r2.json`, trainer → all. The first one published stays.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobResult {
+    /// Which attempt gave it.
+    pub attempt: AttemptId,
+    /// Who published it.
+    pub owner: OwnerId,
+    /// The bracket of the job.
+    pub bracket: u32,
+    /// The budget of the job.
+    pub budget: Budget,
+    /// The value of every active hyperparameter.
+    pub configuration: Configuration,
+    /// What came out.
+    pub outcome: Outcome,
+    /// Other numbers: test error, parameters, seconds by phase; names end with the unit.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub measures: BTreeMap<String, f64>,
+    /// The learning curve, ascending in `spent`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub curve: Vec<CurvePoint>,
+    /// What it was computed on and from, for people: device, data digest, …
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub notes: BTreeMap<String, String>,
+    /// When this attempt started, RFC 3339 in UTC, for people and plots.
+    pub started_at: String,
+    /// When the result was published, RFC 3339 in UTC, for people and plots.
+    pub finished_at: String,
+    /// Wall seconds of this attempt, on the trainer's clock.
+    pub elapsed_s: f64,
+    /// Version of the program that wrote it.
+    pub program: String,
+}
+
+impl JobResult {
+    /// The job's id.
+    pub fn job(&self) -> JobId {
+        self.attempt.job
+    }
+}
+
+impl Record for JobResult {
+    const FORMAT: &'static str = "result";
+    /// 1.0: first.
+    const VERSION: [u32; 2] = [1, 0];
+    fn check(&self) -> Result<(), Invalid> {
+        check_budget(self.budget)?;
+        if let Outcome::Evaluated { loss } = self.outcome
+            && !loss.is_finite()
+        {
+            return Err(Invalid::new("outcome.loss", "a finite number", loss));
+        }
+        // JSON has no NaN; serde_json would write null, which no reader accepts.
+        let numbers = self.measures.iter().map(|(name, x)| (name.as_str(), *x));
+        for (name, x) in numbers.chain([("elapsed_s", self.elapsed_s)]) {
+            if !x.is_finite() {
+                return Err(Invalid::new(name, "a finite number", x));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A point of a learning curve.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CurvePoint {
+    /// Budget spent so far, in the budget's unit.
+    pub spent: f64,
+    /// Mean training loss since the point before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training_loss: Option<f64>,
+    /// The objective's loss here, if it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<f64>,
+}
+
+/// What came out of a job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Outcome {
+    /// It was trained to its budget.
+    Evaluated {
+        /// What the search minimises; finite.
+        loss: f64,
+    },
+    /// The training loss stopped being finite, or passed its bound.
+    Diverged {
+        /// Budget spent when that was noticed.
+        spent: f64,
+        /// What was seen.
+        message: String,
+    },
+    /// It does not fit the device's memory.
+    OutOfMemory {
+        /// MiB it needs, as far as known.
+        needed_mib: f64,
+        /// MiB that were free.
+        available_mib: f64,
+    },
+    /// It failed in another way of its own.
+    Crashed {
+        /// What happened.
+        message: String,
+    },
+    /// Attempt after attempt was lost for reasons that are not the configuration's; the sampler never sees this one.
+    Lost {
+        /// How many attempts there were.
+        attempts: u32,
+        /// How the last one ended.
+        fate: Fate,
+    },
+}
+
+impl Outcome {
+    /// The loss, if the job was evaluated.
+    pub fn loss(&self) -> Option<f64> {
+        match self {
+            Self::Evaluated { loss } => Some(*loss),
+            Self::Diverged { .. }
+            | Self::OutOfMemory { .. }
+            | Self::Crashed { .. }
+            | Self::Lost { .. } => None,
+        }
+    }
+
+    /// Whether the configuration itself failed: worse than every finite loss.
+    pub fn is_failure(&self) -> bool {
+        match self {
+            Self::Diverged { .. } | Self::OutOfMemory { .. } | Self::Crashed { .. } => true,
+            Self::Evaluated { .. } | Self::Lost { .. } => false,
+        }
+    }
+
+    /// The word as it stands in records.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Evaluated { .. } => "evaluated",
+            Self::Diverged { .. } => "diverged",
+            Self::OutOfMemory { .. } => "out_of_memory",
+            Self::Crashed { .. } => "crashed",
+            Self::Lost { .. } => "lost",
+        }
+    }
+}
+
+/// The scheduler's last word: `finished.json`. Trainers and samplers that see it leave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finished {
+    /// Number of configurations tried.
+    pub configurations: u64,
+    /// Number of jobs that have a result.
+    pub jobs: u64,
+}
+
+impl Record for Finished {
+    const FORMAT: &'static str = "finished";
+    /// 1.0: first.
+    const VERSION: [u32; 2] = [1, 0];
+}

@@ -1,0 +1,354 @@
+//! `search.json`: the question a search asks, written once by `scheduler init`.
+//!
+//! A person writes a [`SearchFile`]; checked, with its space in hand, it is a [`Search`].
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::budget::{BracketSizes, BudgetSettings, Ladder};
+use crate::error::Invalid;
+use crate::format::{self, Record};
+use crate::objective::{Objective, ObjectiveFile};
+use crate::seed::Seed;
+use crate::space::{SearchSpace, SpaceFile};
+use crate::value::Configuration;
+
+/// A search as a person writes it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SearchFile {
+    /// A name for people.
+    pub name: String,
+    /// What may vary; or `space_file`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub space: Option<SpaceFile>,
+    /// Path of a space file, relative to this file; `scheduler init` puts its content in place of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub space_file: Option<String>,
+    /// What is minimised.
+    pub objective: ObjectiveFile,
+    /// The budgets.
+    pub budget: BudgetSettings,
+    /// How much is tried.
+    pub limit: Limit,
+    /// How configurations are found.
+    #[serde(default)]
+    pub method: MethodName,
+    /// Settings of method `bohb`.
+    #[serde(default)]
+    pub bohb: BohbSettings,
+    /// When configurations are promoted to the next rung.
+    #[serde(default)]
+    pub scheduling: Scheduling,
+    /// How the sizes of brackets are rounded.
+    #[serde(default)]
+    pub bracket_sizes: BracketSizes,
+    /// Whether a promoted job goes on from its lower rung's checkpoint.
+    #[serde(default)]
+    pub promotion: Promotion,
+    /// Drives everything that is left to chance.
+    #[serde(default)]
+    pub seed: u64,
+    /// Configurations to be tried before any that the method proposes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub start_with: Vec<Configuration>,
+    /// How trainers and the scheduler watch each other.
+    #[serde(default)]
+    pub trainers: TrainerSettings,
+}
+
+impl Record for SearchFile {
+    const FORMAT: &'static str = "search";
+    /// 1.0: first.
+    const VERSION: [u32; 2] = [1, 0];
+}
+
+/// When the search is finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Limit {
+    /// After this many Hyperband brackets.
+    Brackets(u32),
+    /// After this many configurations (asynchronous scheduling only).
+    Configurations(u32),
+}
+
+/// How configurations are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MethodName {
+    /// Bayesian optimisation and Hyperband, Falkner et al. 2018.
+    #[default]
+    Bohb,
+    /// Hyperband, Li et al. 2018: draws from the prior, evaluated in brackets.
+    Hyperband,
+    /// Draws from the prior, each evaluated at the largest budget only.
+    Random,
+}
+
+impl MethodName {
+    /// The name as in `search.json`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bohb => "bohb",
+            Self::Hyperband => "hyperband",
+            Self::Random => "random",
+        }
+    }
+}
+
+/// Knobs of BOHB, with their published names and defaults.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BohbSettings {
+    /// Results a budget needs before it gets a model; default: dimensions + 1. The model needs twice as many as the
+    /// larger of this and dimensions + 1 cannot do without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_points_in_model: Option<u32>,
+    /// Share of the results that counts as good, in percent.
+    pub top_n_percent: u32,
+    /// Candidates drawn from the good density for each proposal.
+    pub num_samples: u32,
+    /// Share of the proposals drawn from the prior.
+    pub random_fraction: f64,
+    /// Candidates are drawn with bandwidths this much wider.
+    pub bandwidth_factor: f64,
+    /// Smallest bandwidth of a dimension.
+    pub min_bandwidth: f64,
+    /// Reproduce HpBandSter where repairs would change proposals: results below the largest modelled budget are
+    /// forgotten.
+    pub faithful: bool,
+}
+
+impl Default for BohbSettings {
+    fn default() -> Self {
+        Self {
+            min_points_in_model: None,
+            top_n_percent: 15,
+            num_samples: 64,
+            random_fraction: 1.0 / 3.0,
+            bandwidth_factor: 3.0,
+            min_bandwidth: 1e-3,
+            faithful: false,
+        }
+    }
+}
+
+impl BohbSettings {
+    fn check(&self) -> Result<(), Invalid> {
+        let refuse = |at: &str, expected: &str, found: f64| Err(Invalid::new(at, expected, found));
+        if !(1..=99).contains(&self.top_n_percent) {
+            return refuse("top_n_percent", "1 to 99", f64::from(self.top_n_percent));
+        }
+        if self.num_samples == 0 {
+            return refuse("num_samples", "at least 1", 0.0);
+        }
+        if !(0.0..=1.0).contains(&self.random_fraction) {
+            return refuse("random_fraction", "0 to 1", self.random_fraction);
+        }
+        if !(self.bandwidth_factor.is_finite() && self.bandwidth_factor > 0.0) {
+            return refuse("bandwidth_factor", "more than 0", self.bandwidth_factor);
+        }
+        if !(self.min_bandwidth.is_finite() && self.min_bandwidth > 0.0) {
+            return refuse("min_bandwidth", "more than 0", self.min_bandwidth);
+        }
+        Ok(())
+    }
+}
+
+/// When configurations are promoted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scheduling {
+    /// By bracket, when its whole rung has results (Hyperband, HpBandSter).
+    #[default]
+    Synchronous,
+    /// As soon as a configuration is among the best 1/eta of its rung so far, without waiting (ASHA).
+    Asynchronous,
+}
+
+/// What a promoted job starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Promotion {
+    /// From new weights (the reference).
+    #[default]
+    Scratch,
+    /// From the checkpoint its lower rung ended with; only the difference of the budgets is spent.
+    Continue,
+}
+
+/// How trainers show that they live, and how often they are believed to have died.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainerSettings {
+    /// Seconds between two heartbeats of a trainer.
+    pub heartbeat_s: f64,
+    /// Seconds of silence after which a trainer's job is taken back; default: ten heartbeats, and at least 240 s on a
+    /// network filesystem.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease_s: Option<f64>,
+    /// Attempts at one job that bring no progress before its outcome is `lost`.
+    pub max_attempts: u32,
+    /// Seconds between two periodic checkpoints.
+    pub checkpoint_s: f64,
+    /// Open jobs that the scheduler keeps ready beyond one for each live trainer. More keeps trainers busier when the
+    /// filesystem is slow to show files; fewer lets each proposal see more results.
+    pub ahead: u32,
+}
+
+impl Default for TrainerSettings {
+    fn default() -> Self {
+        Self {
+            heartbeat_s: 10.0,
+            lease_s: None,
+            max_attempts: 5,
+            checkpoint_s: 300.0,
+            ahead: 0,
+        }
+    }
+}
+
+impl TrainerSettings {
+    fn check(&self) -> Result<(), Invalid> {
+        let positive = |at: &str, seconds: f64| {
+            if seconds.is_finite() && seconds > 0.0 {
+                Ok(())
+            } else {
+                Err(Invalid::new(at, "more than 0 seconds", seconds))
+            }
+        };
+        positive("heartbeat_s", self.heartbeat_s)?;
+        positive("checkpoint_s", self.checkpoint_s)?;
+        if let Some(lease_s) = self.lease_s {
+            positive("lease_s", lease_s)?;
+            if lease_s < 2.0 * self.heartbeat_s {
+                let expected = format!("at least two heartbeats ({} s)", 2.0 * self.heartbeat_s);
+                return Err(Invalid::new("lease_s", expected, lease_s));
+            }
+        }
+        if self.max_attempts == 0 {
+            return Err(Invalid::new("max_attempts", "at least 1", 0));
+        }
+        Ok(())
+    }
+}
+
+/// A checked search: what every program works from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Search {
+    /// A name for people.
+    pub name: String,
+    /// What may vary.
+    pub space: SearchSpace,
+    /// What is minimised.
+    pub objective: Objective,
+    /// The rungs.
+    pub ladder: Ladder,
+    /// When it is finished.
+    pub limit: Limit,
+    /// How configurations are found.
+    pub method: MethodName,
+    /// Knobs of BOHB.
+    pub bohb: BohbSettings,
+    /// When configurations are promoted.
+    pub scheduling: Scheduling,
+    /// How bracket sizes are rounded.
+    pub bracket_sizes: BracketSizes,
+    /// What a promoted job starts from.
+    pub promotion: Promotion,
+    /// Drives everything that is left to chance.
+    pub seed: Seed,
+    /// Tried first; checked against the space.
+    pub start_with: Vec<Configuration>,
+    /// Heartbeats, leases, attempts.
+    pub trainers: TrainerSettings,
+    /// SHA-256 of the search as written to the directory, in hexadecimal.
+    pub digest: String,
+}
+
+impl Search {
+    /// Checks a search whose space is in place.
+    pub fn new(file: &SearchFile) -> Result<Self, Invalid> {
+        let Some(space_file) = &file.space else {
+            return Err(Invalid::new(
+                "space",
+                "a search space (or `space_file`)",
+                "nothing",
+            ));
+        };
+        if file.space_file.is_some() {
+            return Err(Invalid::new(
+                "space_file",
+                "either `space` or `space_file`",
+                "both",
+            ));
+        }
+        let space = SearchSpace::new(space_file).map_err(|e| e.within("space"))?;
+        let ladder = Ladder::new(file.budget).map_err(|e| e.within("budget"))?;
+        let objective = Objective::new(&file.objective).map_err(|e| e.within("objective"))?;
+        file.bohb.check().map_err(|e| e.within("bohb"))?;
+        file.trainers.check().map_err(|e| e.within("trainers"))?;
+        match (file.limit, file.scheduling) {
+            (Limit::Brackets(0) | Limit::Configurations(0), _) => {
+                return Err(Invalid::new("limit", "at least 1", 0));
+            }
+            (Limit::Configurations(n), Scheduling::Synchronous) => {
+                let expected = "`brackets`, because `scheduling` is synchronous";
+                return Err(Invalid::new(
+                    "limit",
+                    expected,
+                    format!("configurations: {n}"),
+                ));
+            }
+            _ => {}
+        }
+        let start_with = file
+            .start_with
+            .iter()
+            .enumerate()
+            .map(|(index, configuration)| {
+                space
+                    .check_configuration(configuration)
+                    .map_err(|e| e.within(&format!("start_with[{index}]")))
+            });
+        Ok(Self {
+            name: file.name.clone(),
+            start_with: start_with.collect::<Result<_, _>>()?,
+            space,
+            objective,
+            ladder,
+            limit: file.limit,
+            method: file.method,
+            bohb: file.bohb,
+            scheduling: file.scheduling,
+            bracket_sizes: file.bracket_sizes,
+            promotion: file.promotion,
+            seed: Seed::new(file.seed),
+            trainers: file.trainers,
+            digest: digest(&format::to_bytes(file)),
+        })
+    }
+
+    /// Sizes of a bracket's rungs, lowest first; the bracket ends at the top rung.
+    ///
+    /// Method `random` evaluates at the largest budget only, so its brackets have one rung.
+    pub fn bracket_sizes(&self, bracket: u32) -> Vec<u32> {
+        let sizes = self.ladder.bracket_sizes(bracket, self.bracket_sizes);
+        match self.method {
+            MethodName::Random => vec![sizes[0]],
+            MethodName::Bohb | MethodName::Hyperband => sizes,
+        }
+    }
+}
+
+/// SHA-256 in hexadecimal.
+pub fn digest(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    Sha256::digest(bytes)
+        .iter()
+        .fold(String::new(), |mut text, byte| {
+            write!(text, "{byte:02x}").expect("writing to a string cannot fail");
+            text
+        })
+}

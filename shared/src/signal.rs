@@ -1,0 +1,41 @@
+//! Warning signals: SLURM's SIGUSR1, SIGUSR2 and SIGTERM, and a person's Ctrl-C, become a flag that programs look at.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+
+/// Whether a warning signal has come.
+#[derive(Debug, Clone, Default)]
+pub struct Warning {
+    received: Arc<AtomicUsize>,
+}
+
+impl Warning {
+    /// Starts listening. A second Ctrl-C ends the process at once.
+    pub fn listen() -> io::Result<Self> {
+        let received = Arc::new(AtomicUsize::new(0));
+        let interrupted_before = Arc::new(AtomicBool::new(false));
+        // Order matters: the first Ctrl-C finds the flag still down.
+        signal_hook::flag::register_conditional_default(SIGINT, Arc::clone(&interrupted_before))?;
+        signal_hook::flag::register(SIGINT, interrupted_before)?;
+        for signal in [SIGINT, SIGTERM, SIGUSR1, SIGUSR2] {
+            let number = usize::try_from(signal).unwrap_or_default(); // signal numbers are small and positive
+            signal_hook::flag::register_usize(signal, Arc::clone(&received), number)?;
+        }
+        Ok(Self { received })
+    }
+
+    /// The name of the signal that came last, if one has come.
+    pub fn received(&self) -> Option<&'static str> {
+        let number = i32::try_from(self.received.load(Ordering::Relaxed)).unwrap_or_default(); // see listen
+        match number {
+            SIGINT => Some("SIGINT"),
+            SIGTERM => Some("SIGTERM"),
+            SIGUSR1 => Some("SIGUSR1"),
+            SIGUSR2 => Some("SIGUSR2"),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Configuration ↔ vector: the only numeric encoding of the project, the one of ConfigSpace 0.7 that HpBandSter uses.
+//!
+//! Floats lie in `[0, 1]` (the logarithm, where log). Integers are embedded as floats on
+//! `[lower - 0.49999, upper + 0.49999]` (the logarithm of those bounds, where log) and rounded when decoded. Ordinal
+//! and categorical dimensions are the index of the level: 0, 1, …. An inactive dimension is NaN.
+
+use rand::RngExt as _;
+
+use super::{Kind, SearchSpace};
+use crate::value::{Configuration, Value};
+
+/// Half a step less a little, so that rounding never leaves the range.
+const MARGIN: f64 = 0.49999;
+
+impl SearchSpace {
+    /// The vector of a configuration of this space.
+    ///
+    /// # Shapes
+    /// `[d]`, in the order of [`dimensions`](Self::dimensions).
+    pub fn encode(&self, configuration: &Configuration) -> Vec<f64> {
+        self.dimensions()
+            .map(|h| {
+                configuration
+                    .get(&h.name)
+                    .and_then(|v| h.kind.encode(v))
+                    .unwrap_or(f64::NAN)
+            })
+            .collect()
+    }
+
+    /// The configuration nearest to a vector; coordinates of dimensions that turn out inactive are ignored.
+    ///
+    /// # Shapes
+    /// `[d]`; coordinates outside their range (and NaN) are moved to the nearest point inside (the lower end).
+    ///
+    /// # Panics
+    /// If the vector has another length.
+    pub fn decode(&self, vector: &[f64]) -> Configuration {
+        assert_eq!(
+            vector.len(),
+            self.num_dimensions(),
+            "one coordinate for each dimension"
+        );
+        let mut coordinates = vector.iter();
+        let mut configuration = Configuration::default();
+        for hyperparameter in self.hyperparameters() {
+            let value = match &hyperparameter.kind {
+                Kind::Constant { value } => value.clone(),
+                kind => kind.decode(*coordinates.next().expect("counted above")),
+            };
+            if self.is_active(hyperparameter, &configuration) {
+                configuration.set(hyperparameter.name.as_str(), value);
+            }
+        }
+        configuration
+    }
+
+    /// A uniform draw from the prior: uniform in the encoding, each level equally likely.
+    ///
+    /// # Shapes
+    /// `[d]`; also the dimensions that will be inactive are drawn, so that every draw uses the same amount of chance.
+    pub fn sample(&self, rng: &mut impl rand::Rng) -> Vec<f64> {
+        self.dimensions()
+            .map(|h| match h.kind.num_levels() {
+                Some(levels) => rng.random_range(0..levels) as f64,
+                None => rng.random::<f64>(),
+            })
+            .collect()
+    }
+}
+
+impl Kind {
+    /// The coordinate of a value; `None` if it is no value of this kind.
+    pub fn encode(&self, value: &Value) -> Option<f64> {
+        match self {
+            Self::Ordinal { sequence: levels } | Self::Categorical { choices: levels } => levels
+                .iter()
+                .position(|level| level.same(value))
+                .map(|index| index as f64),
+            Self::Constant { .. } => None,
+            Self::Float { log, .. } | Self::Integer { log, .. } => {
+                let (lower, upper) = self.bounds();
+                let scale = |x: f64| if *log { libm::log(x) } else { x };
+                let (lower, upper) = (scale(lower), scale(upper));
+                Some(((scale(value.as_f64()?) - lower) / (upper - lower)).clamp(0.0, 1.0))
+            }
+        }
+    }
+
+    /// The value at a coordinate.
+    ///
+    /// # Panics
+    /// For a constant, which has no coordinate.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "clamped to the range, which is within ±2^52"
+    )]
+    #[expect(clippy::cast_sign_loss, reason = "clamped to be at least 0")]
+    pub fn decode(&self, coordinate: f64) -> Value {
+        match self {
+            Self::Float { lower, upper, .. } => {
+                Value::Float(self.unscale(coordinate).clamp(*lower, *upper))
+            }
+            Self::Integer { lower, upper, .. } => {
+                let x = self
+                    .unscale(coordinate)
+                    .round()
+                    .clamp(*lower as f64, *upper as f64);
+                Value::Integer(x as i64)
+            }
+            Self::Ordinal { sequence: levels } | Self::Categorical { choices: levels } => {
+                let index = coordinate.round().clamp(0.0, (levels.len() - 1) as f64);
+                levels[index as usize].clone()
+            }
+            Self::Constant { .. } => panic!("a constant has no coordinate"),
+        }
+    }
+
+    /// The interval that the coordinate interval `[0, 1]` stands for.
+    fn bounds(&self) -> (f64, f64) {
+        match self {
+            Self::Float { lower, upper, .. } => (*lower, *upper),
+            Self::Integer { lower, upper, .. } => (*lower as f64 - MARGIN, *upper as f64 + MARGIN),
+            Self::Ordinal { .. } | Self::Categorical { .. } | Self::Constant { .. } => (0.0, 0.0),
+        }
+    }
+
+    fn unscale(&self, coordinate: f64) -> f64 {
+        let (lower, upper) = self.bounds();
+        let t = if coordinate.is_nan() {
+            0.0
+        } else {
+            coordinate.clamp(0.0, 1.0)
+        };
+        match self {
+            Self::Float { log: true, .. } | Self::Integer { log: true, .. } => {
+                libm::exp(libm::log(lower) + t * (libm::log(upper) - libm::log(lower)))
+            }
+            _ => lower + t * (upper - lower),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::SpaceFile;
+    use super::*;
+    use crate::seed::Seed;
+
+    fn space() -> SearchSpace {
+        let file: SpaceFile = serde_json::from_str(
+            r#"{"hyperparameters":[
+                {"name":"rate","type":"float","lower":1e-3,"upper":1,"log":true},
+                {"name":"blocks","type":"integer","lower":1,"upper":16,"log":true},
+                {"name":"branches","type":"integer","lower":1,"upper":5},
+                {"name":"one","type":"integer","lower":7,"upper":7},
+                {"name":"kind","type":"categorical","choices":["a","b","c"]},
+                {"name":"fixed","type":"constant","value":"x"},
+                {"name":"size","type":"ordinal","sequence":[8,16,32],"active_when":{"hyperparameter":"kind","in":["b"]}},
+                {"name":"death","type":"float","lower":-1,"upper":1}]}"#,
+        )
+        .unwrap();
+        SearchSpace::new(&file).unwrap()
+    }
+
+    #[test]
+    fn coordinates_are_configspaces() {
+        // ConfigSpace 0.7.1: UniformIntegerHyperparameter('b', 1, 16, log=True)._inverse_transform(4), and 1..5 -> 2.
+        let space = space();
+        let vector = space.encode(
+            &space
+                .check_configuration(
+                    &serde_json::from_str(
+                        r#"{"rate":0.1,"blocks":4,"branches":2,"one":7,"kind":"c","death":0}"#,
+                    )
+                    .unwrap(),
+                )
+                .unwrap(),
+        );
+        let blocks = (4.0_f64 / 0.50001).ln() / (16.49999_f64 / 0.50001).ln();
+        let expected = [
+            2.0 / 3.0,
+            blocks,
+            1.49999 / 4.99998,
+            0.5,
+            2.0,
+            f64::NAN,
+            0.5,
+        ];
+        for (found, expected) in vector.iter().zip(expected) {
+            assert!(
+                (found - expected).abs() < 1e-12 || (found.is_nan() && expected.is_nan()),
+                "{vector:?}"
+            );
+        }
+    }
+
+    proptest! {
+            #[test]
+            fn every_point_of_the_cube_is_a_valid_configuration_that_round_trips(
+                seed: u64, outside in -2.0..3.0_f64
+            ) {
+                let space = space();
+                let mut vector = space.sample(&mut Seed::new(seed).rng());
+                let configuration = space.decode(&vector);
+                prop_assert_eq!(&space.check_configuration(&configuration).unwrap(), &configuration);
+                let again = space.decode(&space.encode(&configuration));
+                for (name, value) in configuration.iter() {
+                    let other = again.get(name).unwrap();
+                    if let Value::Float(x) = value {
+     prop_assert!((x - other.as_f64().unwrap()).abs() < 1e-12);
+    } else {
+     prop_assert_eq!(value, other);
+    }
+                }
+                vector[0] = outside;
+                vector[4] = f64::NAN;
+                let configuration = space.decode(&vector);
+                prop_assert!(space.check_configuration(&configuration).is_ok());
+            }
+        }
+
+    #[test]
+    fn integers_on_a_log_scale_are_not_starved_at_the_ends() {
+        let space = space();
+        let mut counts = [0u32; 17];
+        let mut rng = Seed::new(1).rng();
+        for _ in 0..20_000 {
+            let configuration = space.decode(&space.sample(&mut rng));
+            counts[usize::try_from(configuration.integer("blocks").unwrap()).unwrap()] += 1;
+        }
+        // Share of 1: log(1.5 / 0.50001) / log(16.49999 / 0.50001) = 0.314.
+        let share = f64::from(counts[1]) / 20_000.0;
+        assert!((share - 0.3142).abs() < 0.015, "{share}");
+        assert!(counts[16] > 200);
+    }
+}

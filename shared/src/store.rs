@@ -1,0 +1,626 @@
+//! The protocol: what may be done to a search directory, each act safe to be interrupted, repeated, or raced for.
+//!
+//! ```text
+//!   request ──► proposal ──► open ──claim──► claimed ──finish──► result (claim removed)
+//!                              ▲                │
+//!                              └──release / take back (next attempt)
+//! ```
+//! A job's state is where its file is. Claiming, releasing and taking back are one rename each; a result is published
+//! under a name that must be new, so the first one stays. Decisions are made elsewhere, from what
+//! [`Directory::jobs`] and the results show.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
+
+use crate::clock;
+use crate::error::{Error, Result};
+use crate::format::{self, Record};
+use crate::fs::{self, Moved, Published};
+use crate::id::{AttemptId, Claim, ConfigurationId, JobId, OwnerId};
+use crate::layout::{self, Layout};
+use crate::record::{AttemptEnd, Fate, Finished, Heartbeat, Job, JobResult, Proposal, Request};
+use crate::search::{Search, SearchFile};
+
+/// A search directory, opened.
+#[derive(Debug, Clone)]
+pub struct Directory {
+    layout: Layout,
+    search: Search,
+    is_network: bool,
+}
+
+/// Where the jobs are, as far as one look at the two folders tells.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JobsView {
+    /// Free to claim.
+    pub open: BTreeSet<AttemptId>,
+    /// In somebody's hands.
+    pub claimed: BTreeSet<Claim>,
+}
+
+impl JobsView {
+    /// Every job that is open or claimed.
+    pub fn jobs(&self) -> BTreeSet<JobId> {
+        self.open
+            .iter()
+            .map(|attempt| attempt.job)
+            .chain(self.claimed.iter().map(|c| c.attempt.job))
+            .collect()
+    }
+}
+
+/// How a claimed job was ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FinishedAs {
+    /// The result is the job's result.
+    First,
+    /// The job had one already; this one is kept aside and ignored.
+    Late,
+}
+
+impl Directory {
+    /// Makes a directory for a search, or finds that it is this search's already.
+    pub fn create(root: &Path, file: &SearchFile, given: &Path) -> Result<Self> {
+        let search = Search::new(file).map_err(|source| Error::Value {
+            path: given.to_path_buf(),
+            format: SearchFile::FORMAT,
+            source,
+        })?;
+        let layout = Layout::new(root);
+        for folder in layout::FOLDERS {
+            fs::make_folder(&layout.path(folder))?;
+        }
+        // Last, so that whoever finds a search finds the folders too.
+        if fs::publish_record(&layout.path(layout::SEARCH), file)? == Published::AlreadyThere {
+            let existing = Self::open(root)?;
+            if existing.search.digest != search.digest {
+                return Err(Error::OtherSearch {
+                    path: root.to_path_buf(),
+                });
+            }
+        }
+        let is_network = fs::is_network(root);
+        Ok(Self {
+            layout,
+            search,
+            is_network,
+        })
+    }
+
+    /// Opens an existing search directory.
+    pub fn open(root: &Path) -> Result<Self> {
+        let layout = Layout::new(root);
+        let path = layout.path(layout::SEARCH);
+        let file: SearchFile = match fs::read_record(&path) {
+            Err(error) if error.is_not_found() => {
+                return Err(Error::NoSearch {
+                    path: root.to_path_buf(),
+                });
+            }
+            other => other?,
+        };
+        let search = Search::new(&file).map_err(|source| Error::Value {
+            path,
+            format: SearchFile::FORMAT,
+            source,
+        })?;
+        let is_network = fs::is_network(root);
+        Ok(Self {
+            layout,
+            search,
+            is_network,
+        })
+    }
+
+    /// The search.
+    pub fn search(&self) -> &Search {
+        &self.search
+    }
+
+    /// The paths.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Whether the directory is on a filesystem that other machines share.
+    pub fn is_network(&self) -> bool {
+        self.is_network
+    }
+
+    /// Silence after which a trainer's job is taken back.
+    pub fn lease(&self) -> Duration {
+        let settings = self.search.trainers;
+        let ten_beats = 10.0 * settings.heartbeat_s;
+        let default = if self.is_network {
+            ten_beats.max(240.0)
+        } else {
+            ten_beats
+        };
+        Duration::from_secs_f64(settings.lease_s.unwrap_or(default))
+    }
+
+    // ---- requests and proposals ----
+
+    /// Asks for a configuration.
+    pub fn request(&self, request: &Request) -> Result<Published> {
+        fs::publish_record(&self.layout.request(request.configuration), request)
+    }
+
+    /// Answers a request.
+    pub fn propose(&self, proposal: &Proposal) -> Result<Published> {
+        fs::publish_record(&self.layout.configuration(proposal.configuration), proposal)
+    }
+
+    /// The request for a configuration, if there is one. A corrupt one is set aside, so that it is written again.
+    pub fn read_request(&self, id: ConfigurationId) -> Result<Option<Request>> {
+        self.read_or_set_aside(&self.layout.request(id), |request: &Request| {
+            request.configuration == id
+        })
+    }
+
+    /// A configuration, if it is proposed. A corrupt one is set aside, so that it is proposed again.
+    pub fn read_proposal(&self, id: ConfigurationId) -> Result<Option<Proposal>> {
+        self.read_or_set_aside(&self.layout.configuration(id), |proposal: &Proposal| {
+            proposal.configuration == id
+                && self
+                    .search
+                    .space
+                    .check_configuration(&proposal.values)
+                    .as_ref()
+                    == Ok(&proposal.values)
+        })
+    }
+
+    /// Ids of the records of one kind in one shard, ascending; foreign files are set aside.
+    pub fn list_shard<T: std::str::FromStr + Ord>(&self, kind: &str, shard: u32) -> Result<Vec<T>> {
+        self.list_ids(&self.layout.shard(kind, shard))
+    }
+
+    /// Numbers of the shards of one kind, ascending.
+    pub fn shards(&self, kind: &str) -> Result<Vec<u32>> {
+        let mut shards: Vec<u32> = fs::list(&self.layout.path(kind))?
+            .iter()
+            .filter_map(|name| layout::shard_in(name))
+            .collect();
+        shards.sort_unstable();
+        Ok(shards)
+    }
+
+    // ---- jobs ----
+
+    /// Offers a job: the first attempt's ticket.
+    pub fn offer(&self, job: &Job, attempt: u32) -> Result<Published> {
+        fs::publish_record(&self.layout.open(job.job.attempt(attempt)), job)
+    }
+
+    /// One look at the open and the claimed jobs. A job that moves between the folders at this moment may be seen in
+    /// both or in neither.
+    pub fn jobs(&self) -> Result<JobsView> {
+        // Open first: a job claimed in between is then seen twice rather than not at all.
+        let open = self
+            .list_ids(&self.layout.path(layout::OPEN))?
+            .into_iter()
+            .collect();
+        let claimed = self
+            .list_ids(&self.layout.path(layout::CLAIMED))?
+            .into_iter()
+            .collect();
+        Ok(JobsView { open, claimed })
+    }
+
+    /// The open jobs only: the one look of an idle trainer.
+    pub fn open_jobs(&self) -> Result<Vec<AttemptId>> {
+        self.list_ids(&self.layout.path(layout::OPEN))
+    }
+
+    /// Takes an open job; `None` if somebody was faster, or if it needs no one any more.
+    pub fn claim(&self, attempt: AttemptId, owner: &OwnerId) -> Result<Option<(Claim, Job)>> {
+        let claim = Claim {
+            attempt,
+            owner: owner.clone(),
+        };
+        let path = self.layout.claimed(&claim);
+        if fs::move_to(&self.layout.open(attempt), &path)? == Moved::Gone {
+            return Ok(None);
+        }
+        if self.has_result(attempt.job)? {
+            // A second ticket of a finished job: two schedulers offered it, or it was taken back too early.
+            fs::remove(&path)?;
+            return Ok(None);
+        }
+        let job = self.read_or_set_aside(&path, |job: &Job| {
+            job.job == attempt.job && job.search == self.search.digest
+        })?;
+        Ok(job.map(|job| (claim, job)))
+    }
+
+    /// The job file of a claim, if it is still there.
+    pub fn read_claimed(&self, claim: &Claim) -> Result<Option<Job>> {
+        self.read_or_set_aside(&self.layout.claimed(claim), |job: &Job| {
+            job.job == claim.attempt.job
+        })
+    }
+
+    /// Whether a claim is still its owner's.
+    pub fn holds(&self, claim: &Claim) -> Result<bool> {
+        fs::is_there(&self.layout.claimed(claim))
+    }
+
+    /// Ends a claimed job with its result.
+    ///
+    /// # Panics
+    /// If the result is another attempt's.
+    pub fn finish(&self, claim: &Claim, result: &JobResult) -> Result<FinishedAs> {
+        assert_eq!(
+            claim.attempt, result.attempt,
+            "a result of the claimed attempt"
+        );
+        let published = fs::publish_record(&self.layout.result(claim.attempt.job), result)?;
+        let finished_as = match published {
+            Published::New => FinishedAs::First,
+            Published::AlreadyThere => {
+                let is_own = self.read_result(claim.attempt.job)?.is_some_and(|first| {
+                    first.owner == claim.owner && first.attempt == claim.attempt
+                });
+                if is_own {
+                    FinishedAs::First
+                } else {
+                    fs::publish_record(&self.layout.late(claim), result)?;
+                    FinishedAs::Late
+                }
+            }
+        };
+        self.drop_claim(claim)?;
+        Ok(finished_as)
+    }
+
+    /// Removes the claim of a job that has its result.
+    pub fn drop_claim(&self, claim: &Claim) -> Result<()> {
+        fs::remove(&self.layout.claimed(claim)).map(|_was_there| ())
+    }
+
+    /// Removes the ticket of a job that has its result.
+    pub fn drop_ticket(&self, attempt: AttemptId) -> Result<()> {
+        fs::remove(&self.layout.open(attempt)).map(|_was_there| ())
+    }
+
+    /// Ends an attempt without a result and offers the next one; whether the claim was still there.
+    ///
+    /// Done by the trainer that gives a job back, or by a scheduler that takes it back.
+    pub fn end_attempt(&self, end: &AttemptEnd) -> Result<Moved> {
+        let recorded = fs::publish_record(&self.layout.attempt(&end.claim), end);
+        if let Err(error) = recorded {
+            // A full disk must not keep the job from the next trainer: the rename needs no space.
+            warn!(claim = %end.claim, "cannot record how the attempt ended: {error}");
+        }
+        fs::move_to(
+            &self.layout.claimed(&end.claim),
+            &self.layout.open(end.claim.attempt.next()),
+        )
+    }
+
+    /// How attempts of a job ended so far, in the order of their numbers.
+    pub fn attempt_ends(&self, job: JobId) -> Result<Vec<AttemptEnd>> {
+        let claims: Vec<Claim> = self.list_shard(layout::ATTEMPTS, job.configuration.shard())?;
+        let mut ends = Vec::new();
+        for claim in claims.into_iter().filter(|claim| claim.attempt.job == job) {
+            let end = self.read_or_set_aside(&self.layout.attempt(&claim), |end: &AttemptEnd| {
+                end.claim == claim
+            });
+            ends.extend(end?);
+        }
+        Ok(ends)
+    }
+
+    // ---- results ----
+
+    /// Whether a job has its result.
+    pub fn has_result(&self, job: JobId) -> Result<bool> {
+        fs::is_there(&self.layout.result(job))
+    }
+
+    /// A job's result, if it has one. A corrupt one is set aside, so that the job is done again.
+    pub fn read_result(&self, job: JobId) -> Result<Option<JobResult>> {
+        self.read_or_set_aside(&self.layout.result(job), |result: &JobResult| {
+            result.job() == job
+        })
+    }
+
+    /// Publishes a result for a job that nobody holds any more, such as a lost one.
+    pub fn publish_result(&self, result: &JobResult) -> Result<Published> {
+        fs::publish_record(&self.layout.result(result.job()), result)
+    }
+
+    /// All results there are, in the order of their ids. Reads everything: for the analyzer and for start-up.
+    pub fn all_results(&self) -> Result<Vec<JobResult>> {
+        let mut results = Vec::new();
+        for shard in self.shards(layout::RESULTS)? {
+            for job in self.list_shard(layout::RESULTS, shard)? {
+                results.extend(self.read_result(job)?);
+            }
+        }
+        Ok(results)
+    }
+
+    /// The ids of all jobs that have a result.
+    pub fn finished_jobs(&self) -> Result<BTreeSet<JobId>> {
+        let mut jobs = BTreeSet::new();
+        for shard in self.shards(layout::RESULTS)? {
+            jobs.extend(self.list_shard::<JobId>(layout::RESULTS, shard)?);
+        }
+        Ok(jobs)
+    }
+
+    // ---- trainers ----
+
+    /// Shows that a trainer lives.
+    pub fn beat(&self, heartbeat: &Heartbeat) -> Result<()> {
+        fs::replace_record(&self.layout.heartbeat(&heartbeat.owner), heartbeat)
+    }
+
+    /// The newest heartbeat of every trainer that ever was, by owner.
+    pub fn heartbeats(&self) -> Result<BTreeMap<OwnerId, Heartbeat>> {
+        let owners: Vec<OwnerId> = self.list_ids(&self.layout.path(layout::TRAINERS))?;
+        let mut heartbeats = BTreeMap::new();
+        for owner in owners {
+            if let Some(heartbeat) = self.read_heartbeat(&owner)? {
+                heartbeats.insert(owner, heartbeat);
+            }
+        }
+        Ok(heartbeats)
+    }
+
+    /// A trainer's newest heartbeat.
+    pub fn read_heartbeat(&self, owner: &OwnerId) -> Result<Option<Heartbeat>> {
+        self.read_or_set_aside(&self.layout.heartbeat(owner), |beat: &Heartbeat| {
+            beat.owner == *owner
+        })
+    }
+
+    // ---- checkpoints ----
+
+    /// Saves a checkpoint of a claimed job. Each attempt has a file of its own, so no two processes write one.
+    pub fn save_checkpoint(&self, claim: &Claim, bytes: &[u8]) -> Result<()> {
+        fs::replace(&self.layout.checkpoint(claim), bytes)
+    }
+
+    /// Checkpoints of a configuration, latest rung and attempt first.
+    pub fn checkpoints(&self, id: ConfigurationId) -> Result<Vec<Claim>> {
+        let names = fs::list(&self.layout.checkpoints(id))?;
+        let mut claims: Vec<Claim> = names
+            .iter()
+            .filter_map(|name| layout::claim_of_checkpoint(name))
+            .filter(|claim| claim.attempt.job.configuration == id)
+            .collect();
+        claims.sort_by(|a, b| b.cmp(a));
+        Ok(claims)
+    }
+
+    /// The bytes of a checkpoint, if it is still there.
+    pub fn read_checkpoint(&self, claim: &Claim) -> Result<Option<Vec<u8>>> {
+        fs::read_if_there(&self.layout.checkpoint(claim))
+    }
+
+    /// Removes the checkpoints of a configuration whose jobs are below `from_rung`, or all of them.
+    pub fn drop_checkpoints(&self, id: ConfigurationId, below: Option<u8>) -> Result<()> {
+        for claim in self.checkpoints(id)? {
+            if below.is_none_or(|rung| claim.attempt.job.rung < rung) {
+                fs::remove(&self.layout.checkpoint(&claim))?;
+            }
+        }
+        if below.is_none() {
+            fs::remove_empty_folder(&self.layout.checkpoints(id));
+        }
+        Ok(())
+    }
+
+    // ---- the whole search ----
+
+    /// Asks all programs to leave.
+    pub fn stop(&self, reason: &str) -> Result<Published> {
+        fs::publish_new(
+            &self.layout.path(layout::STOP),
+            format!("{reason}\n").as_bytes(),
+        )
+    }
+
+    /// Takes the wish to stop back, so that the search can go on; whether there was one.
+    pub fn unstop(&self) -> Result<bool> {
+        fs::remove(&self.layout.path(layout::STOP))
+    }
+
+    /// What the top folder says: whether the search is to stop, and whether it is finished. One listing.
+    pub fn signs(&self) -> Result<Signs> {
+        let names = fs::list(self.layout.root())?;
+        let has = |name: &str| names.iter().any(|n| n == name);
+        Ok(Signs {
+            is_stopped: has(layout::STOP),
+            is_finished: has(layout::FINISHED),
+        })
+    }
+
+    /// Says that the search is finished.
+    pub fn finish_search(&self, finished: &Finished) -> Result<Published> {
+        fs::publish_record(&self.layout.path(layout::FINISHED), finished)
+    }
+
+    /// Moves a corrupt or foreign file to `aside/`, with a line in the log. Nothing is ever deleted.
+    pub fn set_aside(&self, path: &Path, why: &dyn std::fmt::Display) -> Result<()> {
+        let relative = path.strip_prefix(self.layout.root()).unwrap_or(path);
+        let name = relative.to_string_lossy().replace('/', "__");
+        let to = self
+            .layout
+            .path(layout::ASIDE)
+            .join(format!("{name}.{}", unique_suffix()));
+        fs::make_folder(&self.layout.path(layout::ASIDE))?;
+        if fs::move_to(path, &to)? == Moved::Done {
+            warn!(
+                "set aside `{}` as `{}`: {why}",
+                path.display(),
+                to.display()
+            );
+        }
+        Ok(())
+    }
+
+    /// Ids in a folder's file names, ascending; files with other names are set aside.
+    fn list_ids<T: std::str::FromStr + Ord>(&self, folder: &Path) -> Result<Vec<T>> {
+        let mut ids = Vec::new();
+        for name in fs::list(folder)? {
+            match layout::id_in(&name) {
+                Some(id) => ids.push(id),
+                None => {
+                    self.set_aside(&folder.join(&name), &"its name is not one of this folder's")?;
+                }
+            }
+        }
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    fn read_or_set_aside<R: Record>(
+        &self,
+        path: &Path,
+        belongs_here: impl FnOnce(&R) -> bool,
+    ) -> Result<Option<R>> {
+        let Some(bytes) = fs::read_if_there(path)? else {
+            return Ok(None);
+        };
+        match format::from_bytes::<R>(path, &bytes) {
+            Ok(record) if belongs_here(&record) => Ok(Some(record)),
+            Ok(_) => {
+                self.set_aside(path, &"its content belongs to another name or search")?;
+                Ok(None)
+            }
+            Err(error) if error.is_bad_file() => {
+                self.set_aside(path, &chain(&error))?;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What the top folder of a search says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Signs {
+    /// Somebody asked the search to stop.
+    pub is_stopped: bool,
+    /// The scheduler has nothing left to do.
+    pub is_finished: bool,
+}
+
+/// Removes drafts that a crash left: those that this sweeper has seen unchanged for an hour of its own clock.
+#[derive(Debug, Default)]
+pub struct Sweeper {
+    seen: BTreeMap<PathBuf, clock::Silence<u64>>,
+}
+
+impl Sweeper {
+    /// How long a draft must have been unchanged. No publication takes that long.
+    pub const AGE: Duration = Duration::from_hours(1);
+
+    /// Looks at the folders once; call it now and then.
+    pub fn sweep(&mut self, folders: &[PathBuf], now: Instant) -> Result<()> {
+        let mut still = BTreeMap::new();
+        for folder in folders {
+            for (path, size) in fs::drafts(folder)? {
+                let mut silence = self
+                    .seen
+                    .remove(&path)
+                    .unwrap_or_else(|| clock::Silence::new(size, now));
+                silence.see(size, now);
+                if silence.lasted(now) >= Self::AGE {
+                    info!(
+                        "removing the draft `{}` of a process that died",
+                        path.display()
+                    );
+                    fs::remove(&path)?;
+                } else {
+                    still.insert(path, silence);
+                }
+            }
+        }
+        self.seen = still;
+        Ok(())
+    }
+}
+
+fn unique_suffix() -> String {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    format!(
+        "{}-{}",
+        fs::unique_text(),
+        COUNT.fetch_add(1, Ordering::Relaxed)
+    )
+}
+
+/// An error and its causes on one line.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// Makes this process's owner name: host, process id, SLURM job and restart, and chance.
+pub fn new_owner() -> OwnerId {
+    use crate::env;
+    let host = host_name();
+    let pid = std::process::id().to_string();
+    let mut parts = vec![host, pid];
+    if let Some(slurm_job) = slurm_job() {
+        parts.push(format!("s{slurm_job}"));
+        parts.push(format!(
+            "r{}",
+            env::SLURM_RESTART_COUNT.get().unwrap_or_else(|| "0".into())
+        ));
+    }
+    parts.push(fs::unique_text());
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    OwnerId::from_parts(&parts)
+}
+
+/// The SLURM job this process runs in, as SLURM writes it: `123` or `123_4`.
+pub fn slurm_job() -> Option<String> {
+    use crate::env;
+    match (
+        env::SLURM_ARRAY_JOB_ID.get(),
+        env::SLURM_ARRAY_TASK_ID.get(),
+    ) {
+        (Some(array), Some(task)) => Some(format!("{array}_{task}")),
+        _ => env::SLURM_JOB_ID.get(),
+    }
+}
+
+/// This machine's name.
+pub fn host_name() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// An attempt that ends now.
+pub fn attempt_end(
+    claim: &Claim,
+    fate: Fate,
+    spent: f64,
+    message: impl Into<String>,
+) -> AttemptEnd {
+    AttemptEnd {
+        claim: claim.clone(),
+        fate,
+        spent,
+        message: message.into(),
+        at: clock::now(),
+    }
+}

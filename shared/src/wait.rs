@@ -1,0 +1,172 @@
+//! Sleeping until something may have changed: polling decides, file events only shorten the wait.
+//!
+//! Events of another host's changes never come on a network filesystem, so every wait ends by itself after the poll
+//! interval. It grows from [`FIRST`] to the maximum while nothing happens, with jitter, so that many programs started
+//! together do not ask the file server together.
+
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use notify::event::{CreateKind, EventKind, ModifyKind};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use rand::RngExt as _;
+use rand_chacha::ChaCha12Rng;
+use tracing::debug;
+
+use crate::seed::Seed;
+
+/// The first poll interval after something has happened.
+pub const FIRST: Duration = Duration::from_millis(50);
+/// The longest poll interval, unless the user says otherwise.
+pub const LONGEST: Duration = Duration::from_secs(30);
+/// How long a signal may go unnoticed while sleeping.
+const SLICE: Duration = Duration::from_millis(100);
+
+/// Why a wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Woken {
+    /// A file event: something changed on this host.
+    Event,
+    /// The interval is over: something may have changed.
+    Poll,
+    /// The caller's condition came true.
+    Interrupted,
+}
+
+/// Waits on some folders.
+pub struct Waiter {
+    // Kept alive: dropping it ends the events.
+    _watcher: Option<RecommendedWatcher>,
+    events: Receiver<()>,
+    interval: Duration,
+    longest: Duration,
+    rng: ChaCha12Rng,
+}
+
+impl Waiter {
+    /// Watches `folders` (not what is below them). Where that cannot be, polling alone does it.
+    pub fn new(folders: &[PathBuf], longest: Duration) -> Self {
+        let (sender, events) = channel();
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            if event.is_ok_and(|event| is_news(&event)) {
+                // The receiver is gone only when the waiter is dropped.
+                let _nobody_waits = sender.send(());
+            }
+        });
+        let watcher = watcher.and_then(|mut watcher| {
+            for folder in folders {
+                watcher.watch(folder, RecursiveMode::NonRecursive)?;
+            }
+            Ok(watcher)
+        });
+        if let Err(error) = &watcher {
+            debug!("no file events, polling only: {error}");
+        }
+        // Jitter must differ between processes, so it is the one use of chance that is not seeded by the search.
+        let rng = Seed::new(0).child("jitter", crate::fs::unique_text()).rng();
+        Self {
+            _watcher: watcher.ok(),
+            events,
+            interval: FIRST.min(longest),
+            longest,
+            rng,
+        }
+    }
+
+    /// Sleeps until an event, the end of the poll interval, or `interrupted`.
+    pub fn wait(&mut self, interrupted: &mut dyn FnMut() -> bool) -> Woken {
+        let jittered = self.interval.mul_f64(self.rng.random_range(0.75..1.25));
+        self.interval = self.interval.mul_f64(1.5).min(self.longest);
+        self.wait_at_most(jittered, interrupted)
+    }
+
+    /// As [`wait`](Self::wait), for at most `limit`, without changing the poll interval.
+    pub fn wait_at_most(
+        &mut self,
+        limit: Duration,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Woken {
+        let deadline = Instant::now() + limit;
+        loop {
+            if interrupted() {
+                return Woken::Interrupted;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Woken::Poll;
+            }
+            match self.events.recv_timeout(left.min(SLICE)) {
+                Ok(()) => {
+                    // One look serves all events so far.
+                    while self.events.try_recv().is_ok() {}
+                    return Woken::Event;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => std::thread::sleep(left.min(SLICE)),
+            }
+        }
+    }
+
+    /// Something happened: poll at short intervals again.
+    pub fn progress(&mut self) {
+        self.interval = FIRST.min(self.longest);
+    }
+}
+
+impl std::fmt::Debug for Waiter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Waiter")
+            .field("interval", &self.interval)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether an event can mean that a record has come or gone. Reading and drafting are no news.
+fn is_news(event: &notify::Event) -> bool {
+    let kind = matches!(
+        event.kind,
+        EventKind::Create(CreateKind::File | CreateKind::Any | CreateKind::Folder)
+            | EventKind::Modify(ModifyKind::Name(_))
+            | EventKind::Remove(_)
+    );
+    kind && event.paths.iter().any(|path| {
+        path.file_name()
+            .is_some_and(|name| !name.to_string_lossy().starts_with('.'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs;
+
+    #[test]
+    fn a_published_record_ends_the_wait_long_before_the_poll() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut waiter = Waiter::new(&[folder.path().to_path_buf()], Duration::from_mins(1));
+        std::thread::scope(|scope| {
+            scope.spawn(|| fs::publish_new(&folder.path().join("x.json"), b"x").unwrap());
+            let woken = waiter.wait_at_most(Duration::from_mins(1), &mut || false);
+            assert_eq!(woken, Woken::Event);
+        });
+    }
+
+    #[test]
+    fn without_events_the_poll_decides() {
+        let mut waiter = Waiter::new(&[PathBuf::from("/nonexistent")], Duration::from_millis(20));
+        assert_eq!(waiter.wait(&mut || false), Woken::Poll);
+        assert_eq!(waiter.wait(&mut || true), Woken::Interrupted);
+    }
+
+    #[test]
+    fn intervals_grow_to_the_longest_and_start_again_on_progress() {
+        let mut waiter = Waiter::new(&[], Duration::from_millis(80));
+        for _ in 0..4 {
+            waiter.wait(&mut || false);
+        }
+        assert_eq!(waiter.interval, Duration::from_millis(80));
+        waiter.progress();
+        assert_eq!(waiter.interval, FIRST);
+    }
+}
