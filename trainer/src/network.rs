@@ -75,15 +75,23 @@ pub struct NetworkConfig {
 impl NetworkConfig {
     /// The stride of a group's first block, for images of the given size before it.
     fn stride(group: usize, height: usize, width: usize) -> usize {
-        if group > 0 && height > 1 && width > 1 { 2 } else { 1 }
+        if group > 0 && height > 1 && width > 1 {
+            2
+        } else {
+            1
+        }
     }
 
     /// How the branches of a group's blocks are weighted.
     fn weighting(&self, group: &GroupConfig) -> Weighting {
         if group.branches > 1 {
-            Weighting::ShakeShake { branches: group.branches }
+            Weighting::ShakeShake {
+                branches: group.branches,
+            }
         } else {
-            Weighting::ShakeDrop { death_rate: self.death_rate }
+            Weighting::ShakeDrop {
+                death_rate: self.death_rate,
+            }
         }
     }
 }
@@ -120,7 +128,11 @@ impl<B: Operators> Network<B> {
     /// Convolutions are drawn from N(0, √(2 / (kernel² · out_channels))), the head's weight uniformly from
     /// ±1/√channels as `torch.nn.Linear` does it; norms start at 1 and 0, the head's bias at 0.
     pub fn new(config: &NetworkConfig, rng: &mut ChaCha12Rng, device: &B::Device) -> Self {
-        let ImageShape { channels, mut height, mut width } = config.image;
+        let ImageShape {
+            channels,
+            mut height,
+            mut width,
+        } = config.image;
         let window = Window::same(config.kernel, 1);
         let stem = Convolution::new(channels, config.initial_filters, window, rng, device);
         let stem_norm = Norm::new(config.initial_filters, device);
@@ -129,8 +141,11 @@ impl<B: Operators> Network<B> {
         for (index, group) in config.groups.iter().enumerate() {
             let mut blocks = Vec::new();
             for block in 0..group.blocks {
-                let stride =
-                    if block == 0 { NetworkConfig::stride(index, height, width) } else { 1 };
+                let stride = if block == 0 {
+                    NetworkConfig::stride(index, height, width)
+                } else {
+                    1
+                };
                 let window = Window::same(config.kernel, stride);
                 (height, width) = (window.output(height), window.output(width));
                 blocks.push(Block::new(channels, group, window, rng, device));
@@ -139,8 +154,18 @@ impl<B: Operators> Network<B> {
             groups.push(Group { blocks });
         }
         let head = Head::new(channels, config.classes, rng, device);
-        let weightings = config.groups.iter().map(|group| config.weighting(group)).collect();
-        Self { stem, stem_norm, groups, head, weightings }
+        let weightings = config
+            .groups
+            .iter()
+            .map(|group| config.weighting(group))
+            .collect();
+        Self {
+            stem,
+            stem_norm,
+            groups,
+            head,
+            weightings,
+        }
     }
 
     /// Scores for every class, with branches weighted by draws from `rng` and norms by the batch's statistics, which
@@ -181,18 +206,17 @@ impl<B: Operators> Network<B> {
 }
 
 impl<B: Backend> Head<B> {
-    fn new(
-        channels: usize,
-        classes: usize,
-        rng: &mut ChaCha12Rng,
-        device: &B::Device,
-    ) -> Self {
+    fn new(channels: usize, classes: usize, rng: &mut ChaCha12Rng, device: &B::Device) -> Self {
         let bound = 1.0 / (channels as f64).sqrt();
-        let weight: Vec<f32> =
-            (0..classes * channels).map(|_| layers::single(rng.random_range(-bound..bound))).collect();
+        let weight: Vec<f32> = (0..classes * channels)
+            .map(|_| layers::single(rng.random_range(-bound..bound)))
+            .collect();
         let weight = Tensor::from_data(TensorData::new(weight, [classes, channels]), device);
         let bias = Tensor::from_data(TensorData::new(vec![0.0f32; classes], [classes]), device);
-        Self { weight: Param::from_tensor(weight), bias: Param::from_tensor(bias) }
+        Self {
+            weight: Param::from_tensor(weight),
+            bias: Param::from_tensor(bias),
+        }
     }
 
     /// `[batch, channels, height, width]` to `[batch, classes]`.

@@ -39,7 +39,12 @@ impl Window {
     /// The window that keeps an image's size at stride 1: `kernel` must be odd.
     pub fn same(kernel: usize, stride: usize) -> Self {
         assert!(kernel % 2 == 1, "an even kernel ({kernel}) has no centre");
-        Self { kernel, stride, padding: kernel / 2, shift: 0 }
+        Self {
+            kernel,
+            stride,
+            padding: kernel / 2,
+            shift: 0,
+        }
     }
 
     /// Side of the output for an input of `size` pixels.
@@ -119,7 +124,7 @@ pub trait Operators: Backend {
     }
 
     /// One step of gradient descent as `torch.optim.SGD` with `nesterov=True, dampening=0` does it; returns the
-    /// new parameter and the new velocity.
+    /// new parameter and the new velocity. Meant for the backend without gradients.
     ///
     /// # Shapes
     /// All tensors have the parameter's shape.
@@ -164,7 +169,12 @@ pub(crate) fn stock_convolution<B: Backend>(
     weight: Tensor<B, 4>,
     window: Window,
 ) -> Tensor<B, 4> {
-    let Window { kernel: _, stride, padding, shift } = window;
+    let Window {
+        kernel: _,
+        stride,
+        padding,
+        shift,
+    } = window;
     let [batch, channels, height, width] = input.dims();
     let input = if shift == 0 {
         input
@@ -216,9 +226,8 @@ pub(crate) fn stock_mix<B: Backend>(
 ) -> Tensor<B, 4> {
     let device = branch.device();
     let batch = branch.dims()[0];
-    let factors = |values: &[f32]| {
-        Tensor::<B, 1>::from_floats(values, &device).reshape([batch, 1, 1, 1])
-    };
+    let factors =
+        |values: &[f32]| Tensor::<B, 1>::from_floats(values, &device).reshape([batch, 1, 1, 1]);
     let (forward, backward) = (factors(forward), factors(backward));
     // The value is `forward · branch`; only the first summand carries a gradient, and it is `backward`.
     let difference = branch.clone().detach() * (forward - backward.clone());

@@ -39,8 +39,11 @@ impl<B: Operators> Branch<B> {
     }
 
     fn forward(&self, activated: Tensor<B, 4>, is_training: bool) -> Tensor<B, 4> {
-        let x = self.norm1.forward(self.conv1.forward(activated), is_training, true);
-        self.norm2.forward(self.conv2.forward(x), is_training, false)
+        let x = self
+            .norm1
+            .forward(self.conv1.forward(activated), is_training, true);
+        self.norm2
+            .forward(self.conv2.forward(x), is_training, false)
     }
 }
 
@@ -80,7 +83,11 @@ impl<B: Operators> Block<B> {
         factors: &[Factors],
         is_training: bool,
     ) -> Tensor<B, 4> {
-        assert_eq!(factors.len(), self.branches.len(), "one set of factors per branch");
+        assert_eq!(
+            factors.len(),
+            self.branches.len(),
+            "one set of factors per branch"
+        );
         let activated = relu(x.clone());
         let mut sum = match &self.skip {
             None => x,

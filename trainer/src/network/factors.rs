@@ -40,8 +40,13 @@ impl Weighting {
     pub fn draw(&self, batch: usize, rng: &mut ChaCha12Rng) -> Vec<Factors> {
         match *self {
             Self::ShakeShake { branches } => {
-                let mut factors =
-                    vec![Factors { forward: vec![0.0; batch], backward: vec![0.0; batch] }; branches];
+                let mut factors = vec![
+                    Factors {
+                        forward: vec![0.0; batch],
+                        backward: vec![0.0; batch]
+                    };
+                    branches
+                ];
                 for image in 0..batch {
                     for (factors, weight) in factors.iter_mut().zip(convex(branches, rng)) {
                         factors.forward[image] = weight;
@@ -73,7 +78,13 @@ impl Weighting {
             Self::ShakeShake { branches } => (branches, single(1.0 / branches as f64)),
             Self::ShakeDrop { death_rate } => (1, single(1.0 - death_rate)),
         };
-        vec![Factors { forward: vec![weight; batch], backward: vec![weight; batch] }; branches]
+        vec![
+            Factors {
+                forward: vec![weight; batch],
+                backward: vec![weight; batch]
+            };
+            branches
+        ]
     }
 }
 
@@ -81,7 +92,10 @@ impl Weighting {
 fn convex(branches: usize, rng: &mut ChaCha12Rng) -> Vec<f32> {
     let exponentials: Vec<f64> = (0..branches).map(|_| rng.random::<f64>().exp()).collect();
     let sum: f64 = exponentials.iter().sum();
-    exponentials.iter().map(|value| single(value / sum)).collect()
+    exponentials
+        .iter()
+        .map(|value| single(value / sum))
+        .collect()
 }
 
 #[cfg(test)]
@@ -136,7 +150,10 @@ mod tests {
         assert!((dead.len() as f64 / 10_000.0 - 0.3).abs() < 0.02);
         assert!(dead.iter().any(|&i| factors.forward[i] < -0.9));
         assert!(dead.iter().any(|&i| factors.forward[i] > 0.9));
-        assert!(dead.iter().all(|&i| (0.0..1.0).contains(&factors.backward[i])));
+        assert!(
+            dead.iter()
+                .all(|&i| (0.0..1.0).contains(&factors.backward[i]))
+        );
         assert!((mean(&factors.forward) - 0.7).abs() < 0.02);
     }
 

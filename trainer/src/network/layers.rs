@@ -40,7 +40,10 @@ impl<B: Operators> Convolution<B> {
             })
             .collect();
         let weight = Tensor::from_data(TensorData::new(weight, dims), device);
-        Self { weight: Param::from_tensor(weight), window }
+        Self {
+            weight: Param::from_tensor(weight),
+            window,
+        }
     }
 
     pub(super) fn forward(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
@@ -49,7 +52,10 @@ impl<B: Operators> Convolution<B> {
 }
 
 /// The nearest single-precision number.
-#[expect(clippy::cast_possible_truncation, reason = "weights are single precision")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "weights are single precision"
+)]
 pub(super) fn single(value: f64) -> f32 {
     value as f32
 }
@@ -94,9 +100,17 @@ impl<B: Operators> Norm<B> {
         let normalized = B::batch_norm(x, self.gamma.val(), self.beta.val(), EPSILON, activate);
         let count = (batch * height * width) as f64;
         // Running variances are unbiased, as PyTorch's; of a single value there is no unbiased one.
-        let unbiased = if count > 1.0 { count / (count - 1.0) } else { 1.0 };
+        let unbiased = if count > 1.0 {
+            count / (count - 1.0)
+        } else {
+            1.0
+        };
         take_up(&self.running_mean, normalized.mean, MOMENTUM);
-        take_up(&self.running_variance, normalized.variance * unbiased, MOMENTUM);
+        take_up(
+            &self.running_variance,
+            normalized.variance * unbiased,
+            MOMENTUM,
+        );
         normalized.output
     }
 }

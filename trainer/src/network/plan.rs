@@ -32,12 +32,18 @@ pub struct Layer {
     pub parameters: u64,
     /// Multiplications and additions of the forward pass for one image.
     pub multiply_adds: u64,
+    /// Whether training keeps its output until the backward pass.
+    pub is_kept: bool,
 }
 
 impl Layer {
     /// Numbers in the output for one image.
     pub fn activations(&self) -> u64 {
-        let ImageShape { channels, height, width } = self.output;
+        let ImageShape {
+            channels,
+            height,
+            width,
+        } = self.output;
         count(channels) * count(height) * count(width)
     }
 }
@@ -54,9 +60,8 @@ impl Plan {
     pub fn new(config: &NetworkConfig) -> Self {
         let mut plan = Self { layers: Vec::new() };
         let stem = Window::same(config.kernel, 1);
-        let mut shape =
-            plan.convolution("stem".into(), config.image, config.initial_filters, stem);
-        plan.norm("stem_norm".into(), shape);
+        let mut shape = plan.convolution("stem".into(), config.image, config.initial_filters, stem);
+        plan.norm("stem_norm".into(), shape, true);
         for (index, group) in config.groups.iter().enumerate() {
             for block in 0..group.blocks {
                 let stride = match block {
@@ -73,9 +78,14 @@ impl Plan {
         plan.layers.push(Layer {
             name: "head".into(),
             kind: LayerKind::Head,
-            output: ImageShape { channels: config.classes, height: 1, width: 1 },
+            output: ImageShape {
+                channels: config.classes,
+                height: 1,
+                width: 1,
+            },
             parameters: channels * classes + classes,
             multiply_adds: channels * classes,
+            is_kept: true,
         });
         plan
     }
@@ -109,17 +119,18 @@ impl Plan {
             }
             output = self.convolution(format!("{name}.skip.path2"), input, rest, straight);
             output.channels = channels;
-            self.join(format!("{name}.skip.cat"), output);
-            self.norm(format!("{name}.skip.norm"), output);
+            self.join(format!("{name}.skip.cat"), output, true);
+            self.norm(format!("{name}.skip.norm"), output, false);
         }
         for branch in 0..branches {
             let name = format!("{name}.branches.{branch}");
             let middle = self.convolution(format!("{name}.conv1"), input, channels, window);
-            self.norm(format!("{name}.norm1"), middle);
+            self.norm(format!("{name}.norm1"), middle, true);
             let end = self.convolution(format!("{name}.conv2"), middle, channels, inner);
             assert_eq!(end, output, "skip and branch have one shape");
-            self.norm(format!("{name}.norm2"), end);
-            self.join(format!("{name}.add"), end);
+            self.norm(format!("{name}.norm2"), end, false);
+            // Every sum but the last one is overwritten by the next.
+            self.join(format!("{name}.add"), end, branch + 1 == branches);
         }
         output
     }
@@ -144,30 +155,39 @@ impl Plan {
             output,
             parameters,
             multiply_adds,
+            is_kept: true,
         });
         output
     }
 
-    fn norm(&mut self, name: String, shape: ImageShape) {
-        let mut layer = elementwise(name, LayerKind::Norm, shape);
+    fn norm(&mut self, name: String, shape: ImageShape, is_kept: bool) {
+        let mut layer = elementwise(name, LayerKind::Norm, shape, is_kept);
         layer.parameters = 2 * count(shape.channels);
         self.layers.push(layer);
     }
 
     fn activation(&mut self, name: String, shape: ImageShape) {
-        let mut layer = elementwise(name, LayerKind::Activation, shape);
+        let mut layer = elementwise(name, LayerKind::Activation, shape, true);
         layer.multiply_adds = 0;
         self.layers.push(layer);
     }
 
-    fn join(&mut self, name: String, shape: ImageShape) {
-        self.layers.push(elementwise(name, LayerKind::Join, shape));
+    fn join(&mut self, name: String, shape: ImageShape, is_kept: bool) {
+        self.layers
+            .push(elementwise(name, LayerKind::Join, shape, is_kept));
     }
 }
 
 /// A layer with one multiplication and addition per value and nothing to learn.
-fn elementwise(name: String, kind: LayerKind, output: ImageShape) -> Layer {
-    let mut layer = Layer { name, kind, output, parameters: 0, multiply_adds: 0 };
+fn elementwise(name: String, kind: LayerKind, output: ImageShape, is_kept: bool) -> Layer {
+    let mut layer = Layer {
+        name,
+        kind,
+        output,
+        parameters: 0,
+        multiply_adds: 0,
+        is_kept,
+    };
     layer.multiply_adds = layer.activations();
     layer
 }

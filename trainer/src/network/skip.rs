@@ -29,7 +29,10 @@ impl<B: Operators> Skip<B> {
     ) -> Self {
         // Average pooling over one pixel with a stride only picks pixels: the convolution's own stride does the same.
         let straight = Window::same(1, stride);
-        let shifted = Window { shift: 1, ..straight };
+        let shifted = Window {
+            shift: 1,
+            ..straight
+        };
         let (half, rest) = halves(out_channels);
         Self {
             path1: (half > 0).then(|| Convolution::new(in_channels, half, straight, rng, device)),

@@ -13,11 +13,19 @@ fn config(blocks: usize, filters: usize, widen: [usize; 3], branches: usize) -> 
         .iter()
         .map(|factor| {
             channels *= factor;
-            GroupConfig { blocks, channels, branches }
+            GroupConfig {
+                blocks,
+                channels,
+                branches,
+            }
         })
         .collect();
     NetworkConfig {
-        image: ImageShape { channels: 3, height: 32, width: 32 },
+        image: ImageShape {
+            channels: 3,
+            height: 32,
+            width: 32,
+        },
         classes: 10,
         initial_filters: filters,
         kernel: 3,
@@ -27,8 +35,15 @@ fn config(blocks: usize, filters: usize, widen: [usize; 3], branches: usize) -> 
 }
 
 fn smallest() -> NetworkConfig {
-    let group = |channels| GroupConfig { blocks: 1, channels, branches: 1 };
-    NetworkConfig { groups: [4, 2, 1].map(group).to_vec(), ..config(1, 8, [1, 1, 1], 1) }
+    let group = |channels| GroupConfig {
+        blocks: 1,
+        channels,
+        branches: 1,
+    };
+    NetworkConfig {
+        groups: [4, 2, 1].map(group).to_vec(),
+        ..config(1, 8, [1, 1, 1], 1)
+    }
 }
 
 struct Count(usize);
@@ -49,25 +64,51 @@ fn build(config: &NetworkConfig) -> (u64, [usize; 2]) {
     let network = Network::<Cpu>::new(config, &mut rng, &device);
     let mut count = Count(0);
     network.visit(&mut count);
-    let ImageShape { channels, height, width } = config.image;
+    let ImageShape {
+        channels,
+        height,
+        width,
+    } = config.image;
     let images = Tensor::ones([2, channels, height, width], &device);
-    (count.0 as u64, network.forward_training(images, &mut rng).dims())
+    (
+        count.0 as u64,
+        network.forward_training(images, &mut rng).dims(),
+    )
 }
 
 #[test]
 fn known_networks_have_their_published_numbers_of_parameters() {
     let parameters = |config: &NetworkConfig| Plan::new(config).parameters();
-    assert_eq!(parameters(&config(4, 16, [2, 2, 2], 2)), 2_923_162, "Shake-Shake-26 2×32d");
-    assert_eq!(parameters(&config(4, 16, [6, 2, 2], 2)), 26_192_922, "Shake-Shake-26 2×96d");
-    assert_eq!(parameters(&config(4, 16, [8, 2, 2], 1)), 23_356_634, "WRN-28-8");
-    assert_eq!(parameters(&config(3, 16, [1, 2, 2], 1)), 272_474, "ResNet-20");
+    assert_eq!(
+        parameters(&config(4, 16, [2, 2, 2], 2)),
+        2_923_162,
+        "Shake-Shake-26 2×32d"
+    );
+    assert_eq!(
+        parameters(&config(4, 16, [6, 2, 2], 2)),
+        26_192_922,
+        "Shake-Shake-26 2×96d"
+    );
+    assert_eq!(
+        parameters(&config(4, 16, [8, 2, 2], 1)),
+        23_356_634,
+        "WRN-28-8"
+    );
+    assert_eq!(
+        parameters(&config(3, 16, [1, 2, 2], 1)),
+        272_474,
+        "ResNet-20"
+    );
 }
 
 #[test]
 fn the_space_spans_nine_hundred_to_25_billion_parameters() {
     assert_eq!(Plan::new(&smallest()).parameters(), 903);
     let largest = Plan::new(&config(16, 32, [8, 4, 4], 5)).parameters();
-    assert!((25_150_000_000..25_250_000_000).contains(&largest), "{largest}");
+    assert!(
+        (25_150_000_000..25_250_000_000).contains(&largest),
+        "{largest}"
+    );
 }
 
 #[test]
@@ -79,7 +120,11 @@ fn a_module_has_the_parameters_of_its_plan() {
         for image in [(1, 8, 8), (3, 9, 14), (2, 1, 5)] {
             let (channels, height, width) = image;
             let config = NetworkConfig {
-                image: ImageShape { channels, height, width },
+                image: ImageShape {
+                    channels,
+                    height,
+                    width,
+                },
                 classes: 7,
                 kernel: 5,
                 ..config(2, 3, [1, 3, 1], branches)
@@ -93,7 +138,11 @@ fn a_module_has_the_parameters_of_its_plan() {
 fn groups_halve_the_image_down_to_one_pixel_and_no_further() {
     let mut deep = config(1, 4, [1, 1, 1], 1);
     deep.groups = vec![deep.groups[0].clone(); 6];
-    deep.image = ImageShape { channels: 1, height: 8, width: 8 };
+    deep.image = ImageShape {
+        channels: 1,
+        height: 8,
+        width: 8,
+    };
     let plan = Plan::new(&deep);
     let heights: Vec<usize> = plan
         .layers
@@ -106,13 +155,13 @@ fn groups_halve_the_image_down_to_one_pixel_and_no_further() {
 }
 
 /// A block, the sum of whose outputs (weighted by fixed numbers) is differentiated.
-fn loss_and_gradient(
-    branches: usize,
-    input: &[f32],
-    factors: &[Factors],
-) -> (f64, Vec<f32>) {
+fn loss_and_gradient(branches: usize, input: &[f32], factors: &[Factors]) -> (f64, Vec<f32>) {
     let device = Default::default();
-    let group = GroupConfig { blocks: 1, channels: 4, branches };
+    let group = GroupConfig {
+        blocks: 1,
+        channels: 4,
+        branches,
+    };
     let mut rng = ChaCha12Rng::seed_from_u64(3);
     let block = Block::<Cpu>::new(3, &group, Window::same(3, 2), &mut rng, &device);
     let data = TensorData::new(input.to_vec(), [2, 3, 4, 4]);
@@ -122,10 +171,17 @@ fn loss_and_gradient(
     let weights: Vec<f32> = (0..32).map(|_| rng.random_range(-1.0..1.0)).collect();
     let values: Vec<f32> = output.clone().into_data().to_vec().unwrap();
     // Summed up in double precision, so that the differences of two sums have digits left.
-    let loss = values.iter().zip(&weights).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+    let loss = values
+        .iter()
+        .zip(&weights)
+        .map(|(a, b)| f64::from(*a) * f64::from(*b))
+        .sum();
     let weights = Tensor::from_data(TensorData::new(weights, [2, 4, 2, 2]), &device);
     let gradients = (output * weights).sum().backward();
-    (loss, x.grad(&gradients).unwrap().into_data().to_vec().unwrap())
+    (
+        loss,
+        x.grad(&gradients).unwrap().into_data().to_vec().unwrap(),
+    )
 }
 
 /// The gradient with (forward, backward) factors must be the slope of the block whose forward factors are those backward
@@ -137,7 +193,10 @@ fn check_gradient(factors: &[Factors]) {
     let (_, gradient) = loss_and_gradient(branches, &input, factors);
     let straight: Vec<Factors> = factors
         .iter()
-        .map(|f| Factors { forward: f.backward.clone(), backward: f.backward.clone() })
+        .map(|f| Factors {
+            forward: f.backward.clone(),
+            backward: f.backward.clone(),
+        })
         .collect();
     let mut compared = 0;
     for index in 0..96 {
@@ -153,7 +212,10 @@ fn check_gradient(factors: &[Factors]) {
         if (slope - half).abs() < 2e-3 {
             compared += 1;
             let found = f64::from(gradient[index]);
-            assert!((found - half).abs() < 1e-2, "[{index}]: found {found}, expected {half}");
+            assert!(
+                (found - half).abs() < 1e-2,
+                "[{index}]: found {found}, expected {half}"
+            );
         }
     }
     assert!(compared > 48, "only {compared} of 96 slopes are smooth");
@@ -162,23 +224,40 @@ fn check_gradient(factors: &[Factors]) {
 #[test]
 fn the_gradient_of_shake_shake_is_that_of_its_backward_weights() {
     check_gradient(&[
-        Factors { forward: vec![0.3, 0.6], backward: vec![0.8, 0.45] },
-        Factors { forward: vec![0.7, 0.4], backward: vec![0.2, 0.55] },
+        Factors {
+            forward: vec![0.3, 0.6],
+            backward: vec![0.8, 0.45],
+        },
+        Factors {
+            forward: vec![0.7, 0.4],
+            backward: vec![0.2, 0.55],
+        },
     ]);
 }
 
 #[test]
 fn the_gradient_of_shake_drop_is_that_of_its_backward_weights() {
-    check_gradient(&[Factors { forward: vec![-0.7, 1.0], backward: vec![0.4, 1.0] }]);
+    check_gradient(&[Factors {
+        forward: vec![-0.7, 1.0],
+        backward: vec![0.4, 1.0],
+    }]);
 }
 
 #[test]
 fn forward_weights_determine_the_value() {
     let input = vec![0.5; 96];
-    let factors = |forward: f32| [Factors { forward: vec![forward; 2], backward: vec![0.5; 2] }];
+    let factors = |forward: f32| {
+        [Factors {
+            forward: vec![forward; 2],
+            backward: vec![0.5; 2],
+        }]
+    };
     let loss = |forward| loss_and_gradient(1, &input, &factors(forward)).0;
     let (none, half, full) = (loss(0.0), loss(0.5), loss(1.0));
-    assert!((half - (none + full) / 2.0).abs() < 1e-5, "{none} {half} {full}");
+    assert!(
+        (half - (none + full) / 2.0).abs() < 1e-5,
+        "{none} {half} {full}"
+    );
 }
 
 #[test]
@@ -188,7 +267,9 @@ fn the_same_seed_builds_the_same_network() {
     let scores = |seed| {
         let mut rng = ChaCha12Rng::seed_from_u64(seed);
         let network = Network::<Cpu>::new(&config, &mut rng, &device);
-        network.forward(Tensor::ones([1, 3, 32, 32], &device)).into_data()
+        network
+            .forward(Tensor::ones([1, 3, 32, 32], &device))
+            .into_data()
     };
     assert_eq!(scores(1), scores(1));
     assert_ne!(scores(1), scores(2));

@@ -56,17 +56,35 @@ impl Geometry {
 
     /// Whether an image is its own column matrix.
     fn is_pointwise(&self) -> bool {
-        self.window == Window { kernel: 1, stride: 1, padding: 0, shift: 0 }
+        self.window
+            == Window {
+                kernel: 1,
+                stride: 1,
+                padding: 0,
+                shift: 0,
+            }
     }
 
     /// The outputs along an axis of `size` inputs whose `tap` falls into the image, and the input of output 0.
     fn valid(&self, tap: usize, size: usize) -> (usize, usize, isize) {
-        let Window { stride, padding, shift, .. } = self.window;
+        let Window {
+            stride,
+            padding,
+            shift,
+            ..
+        } = self.window;
         let outputs = self.window.output(size);
         let lead = tap + shift;
         let first = padding.saturating_sub(lead).div_ceil(stride).min(outputs);
-        let end = (size + padding).saturating_sub(lead).div_ceil(stride).min(outputs);
-        (first, end.max(first), lead.cast_signed() - padding.cast_signed())
+        let end = (size + padding)
+            .saturating_sub(lead)
+            .div_ceil(stride)
+            .min(outputs);
+        (
+            first,
+            end.max(first),
+            lead.cast_signed() - padding.cast_signed(),
+        )
     }
 }
 
@@ -113,10 +131,20 @@ pub(super) fn backward(
     let per_part = groups.div_ceil(GRADIENT_PARTS.min(groups)) * geometry.group();
     let parts = geometry.batch.div_ceil(per_part);
     let weight_len = geometry.out_channels * geometry.rows();
-    let mut partial = vec![0.0; if weight_gradient.is_some() { parts * weight_len } else { 0 }];
+    let mut partial = vec![
+        0.0;
+        if weight_gradient.is_some() {
+            parts * weight_len
+        } else {
+            0
+        }
+    ];
 
     let input_chunks: Vec<Option<&mut [f32]>> = match &mut input_gradient {
-        Some(all) => all.chunks_mut(per_part * geometry.image_len()).map(Some).collect(),
+        Some(all) => all
+            .chunks_mut(per_part * geometry.image_len())
+            .map(Some)
+            .collect(),
         None => (0..parts).map(|_| None).collect(),
     };
     let weight_chunks: Vec<Option<&mut [f32]>> = if partial.is_empty() {
@@ -129,7 +157,14 @@ pub(super) fn backward(
         .zip(gradient.par_chunks(per_part * geometry.out_image_len()))
         .zip(input_chunks.into_par_iter().zip(weight_chunks))
         .for_each(|((input, gradient), (input_gradient, weight_gradient))| {
-            backward_part(geometry, input, weight, gradient, input_gradient, weight_gradient);
+            backward_part(
+                geometry,
+                input,
+                weight,
+                gradient,
+                input_gradient,
+                weight_gradient,
+            );
         });
 
     if let Some(sum) = weight_gradient {
@@ -154,7 +189,10 @@ fn backward_part(
     let (rows, pixels, group) = (geometry.rows(), geometry.out_pixels(), geometry.group());
     let (image_len, channels) = (geometry.image_len(), geometry.out_channels);
     let (mut columns, mut transposed) = (Vec::new(), Vec::new());
-    for (index, gradient) in gradient.chunks(group * geometry.out_image_len()).enumerate() {
+    for (index, gradient) in gradient
+        .chunks(group * geometry.out_image_len())
+        .enumerate()
+    {
         let images = gradient.len() / geometry.out_image_len();
         let group_range = index * group * image_len..(index * group + images) * image_len;
         let gradient: &[f32] = if images == 1 {
@@ -174,7 +212,14 @@ fn backward_part(
         }
         if let Some(input_gradient) = input_gradient.as_deref_mut() {
             let transposed = Matrix::rows(weight, rows).transposed();
-            multiply(&mut columns, columns_len, transposed, gradient, channels, false);
+            multiply(
+                &mut columns,
+                columns_len,
+                transposed,
+                gradient,
+                channels,
+                false,
+            );
             roll(geometry, &columns, &mut input_gradient[group_range]);
         }
     }
@@ -194,12 +239,17 @@ fn unroll(geometry: &Geometry, images: &[f32], columns: &mut [f32]) {
             let image_row = &image[image_row * geometry.width..][..geometry.width];
             columns[..tap.first].fill(0.0);
             columns[tap.end..].fill(0.0);
-            let Some(start) = tap.input_column(geometry) else { continue };
+            let Some(start) = tap.input_column(geometry) else {
+                continue;
+            };
             let valid = &mut columns[tap.first..tap.end];
             if stride == 1 {
                 valid.copy_from_slice(&image_row[start..start + valid.len()]);
             } else {
-                for (value, pixel) in valid.iter_mut().zip(image_row[start..].iter().step_by(stride)) {
+                for (value, pixel) in valid
+                    .iter_mut()
+                    .zip(image_row[start..].iter().step_by(stride))
+                {
                     *value = *pixel;
                 }
             }
@@ -214,9 +264,13 @@ fn roll(geometry: &Geometry, columns: &[f32], images: &mut [f32]) {
     for_each_tap(geometry, images.len(), |tap, image_range, column_range| {
         let image = &mut images[image_range];
         let columns = &columns[column_range];
-        let Some(start) = tap.input_column(geometry) else { return };
+        let Some(start) = tap.input_column(geometry) else {
+            return;
+        };
         for (row, columns) in columns.chunks_exact(geometry.out_width()).enumerate() {
-            let Some(image_row) = tap.input_row(geometry, row) else { continue };
+            let Some(image_row) = tap.input_row(geometry, row) else {
+                continue;
+            };
             let image_row = &mut image[image_row * geometry.width..][..geometry.width];
             let valid = &columns[tap.first..tap.end];
             if stride == 1 {
@@ -270,7 +324,12 @@ fn for_each_tap(
             let (_, _, row_lead) = geometry.valid(tap_row, geometry.height);
             for tap_column in 0..kernel {
                 let (first, end, column_lead) = geometry.valid(tap_column, geometry.width);
-                let tap = Tap { first, end, column_lead, row_lead };
+                let tap = Tap {
+                    first,
+                    end,
+                    column_lead,
+                    row_lead,
+                };
                 let matrix_row = (channel * kernel + tap_row) * kernel + tap_column;
                 for image in 0..images {
                     let pixel = (image * geometry.in_channels + channel) * plane;
@@ -302,17 +361,28 @@ struct Matrix<'a> {
 impl<'a> Matrix<'a> {
     /// Row after row of `columns` values each.
     fn rows(values: &'a [f32], columns: usize) -> Self {
-        Self { values, row_stride: columns, column_stride: 1 }
+        Self {
+            values,
+            row_stride: columns,
+            column_stride: 1,
+        }
     }
 
     fn transposed(self) -> Self {
-        Self { row_stride: self.column_stride, column_stride: self.row_stride, ..self }
+        Self {
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
     }
 
     /// Panics unless the matrix holds `rows · columns` values.
     fn check(&self, rows: usize, columns: usize) {
         let last = (rows - 1) * self.row_stride + (columns - 1) * self.column_stride;
-        assert!(last < self.values.len(), "a matrix of {rows}×{columns} reaches past its values");
+        assert!(
+            last < self.values.len(),
+            "a matrix of {rows}×{columns} reaches past its values"
+        );
     }
 }
 
@@ -326,10 +396,16 @@ fn multiply(
     add: bool,
 ) {
     let rows = product.len() / columns;
-    assert!(rows * columns == product.len() && rows > 0 && inner > 0, "an empty product");
+    assert!(
+        rows * columns == product.len() && rows > 0 && inner > 0,
+        "an empty product"
+    );
     left.check(rows, inner);
     right.check(inner, columns);
-    #[expect(unsafe_code, reason = "the gemm crate takes matrices by pointer and stride")]
+    #[expect(
+        unsafe_code,
+        reason = "the gemm crate takes matrices by pointer and stride"
+    )]
     // SAFETY: `product` is borrowed mutably and has exactly `rows · columns` values, row after row; `check` has
     // made sure that the last value of either factor lies in its slice, and all strides are positive.
     unsafe {

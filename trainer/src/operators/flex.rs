@@ -22,7 +22,9 @@ struct Dense {
 
 impl Dense {
     fn new(tensor: &FlexTensor) -> Self {
-        Self { tensor: tensor.to_contiguous() }
+        Self {
+            tensor: tensor.to_contiguous(),
+        }
     }
 
     fn values(&self) -> &[f32] {
@@ -36,7 +38,11 @@ impl Dense {
 }
 
 fn tensor(values: Vec<f32>, shape: &[usize]) -> FlexTensor {
-    assert_eq!(values.len(), shape.iter().product::<usize>(), "a tensor's values fill its shape");
+    assert_eq!(
+        values.len(),
+        shape.iter().product::<usize>(),
+        "a tensor's values fill its shape"
+    );
     let layout = Layout::contiguous(Shape::from(shape.to_vec()));
     FlexTensor::new(Bytes::from_elems(values), layout, DType::F32)
 }
@@ -44,16 +50,30 @@ fn tensor(values: Vec<f32>, shape: &[usize]) -> FlexTensor {
 fn convolution_geometry(input: &Dense, weight: &Dense, window: Window) -> convolution::Geometry {
     let [batch, in_channels, height, width] = input.dims();
     let [out_channels, weight_channels, kernel, _] = weight.dims();
-    assert_eq!(in_channels, weight_channels, "the weight is for other inputs");
+    assert_eq!(
+        in_channels, weight_channels,
+        "the weight is for other inputs"
+    );
     assert_eq!(kernel, window.kernel, "the weight is for another window");
-    convolution::Geometry { batch, in_channels, height, width, out_channels, window }
+    convolution::Geometry {
+        batch,
+        in_channels,
+        height,
+        width,
+        out_channels,
+        window,
+    }
 }
 
 fn convolve(input: &FlexTensor, weight: &FlexTensor, window: Window) -> FlexTensor {
     let (input, weight) = (Dense::new(input), Dense::new(weight));
     let geometry = convolution_geometry(&input, &weight, window);
-    let shape =
-        [geometry.batch, geometry.out_channels, geometry.out_height(), geometry.out_width()];
+    let shape = [
+        geometry.batch,
+        geometry.out_channels,
+        geometry.out_height(),
+        geometry.out_width(),
+    ];
     let mut output = vec![0.0; shape.iter().product()];
     convolution::forward(&geometry, input.values(), weight.values(), &mut output);
     tensor(output, &shape)
@@ -67,17 +87,24 @@ fn normalize(
     activate: bool,
 ) -> (FlexTensor, Vec<Moments>) {
     let (input, gamma, beta) = (Dense::new(input), Dense::new(gamma), Dense::new(beta));
-    let affine = Affine { gamma: gamma.values(), beta: beta.values(), epsilon };
+    let affine = Affine {
+        gamma: gamma.values(),
+        beta: beta.values(),
+        epsilon,
+    };
     let mut output = vec![0.0; input.values().len()];
     let geometry = normalization_geometry(&input);
-    let moments =
-        normalization::forward(&geometry, input.values(), affine, activate, &mut output);
+    let moments = normalization::forward(&geometry, input.values(), affine, activate, &mut output);
     (tensor(output, &input.dims()), moments)
 }
 
 fn normalization_geometry(input: &Dense) -> normalization::Geometry {
     let [batch, channels, height, width] = input.dims();
-    normalization::Geometry { batch, channels, pixels: height * width }
+    normalization::Geometry {
+        batch,
+        channels,
+        pixels: height * width,
+    }
 }
 
 fn moment_tensors(moments: &[Moments]) -> (FlexTensor, FlexTensor) {
@@ -114,10 +141,19 @@ impl Operators for Flex {
         epsilon: f32,
         activate: bool,
     ) -> Normalized<Self> {
-        let (output, moments) =
-            normalize(&unwrap(input), &unwrap(gamma), &unwrap(beta), epsilon, activate);
+        let (output, moments) = normalize(
+            &unwrap(input),
+            &unwrap(gamma),
+            &unwrap(beta),
+            epsilon,
+            activate,
+        );
         let (mean, variance) = moment_tensors(&moments);
-        Normalized { output: wrap(output), mean: wrap(mean), variance: wrap(variance) }
+        Normalized {
+            output: wrap(output),
+            mean: wrap(mean),
+            variance: wrap(variance),
+        }
     }
 
     fn mix(
@@ -141,7 +177,12 @@ impl Operators for Flex {
             Some(velocity) => unwrap(velocity).to_contiguous(),
             None => FlexTensor::zeros(parameter.layout().shape().clone(), DType::F32),
         };
-        update::sgd(parameter.storage_mut(), gradient.storage(), velocity.storage_mut(), step);
+        update::sgd(
+            parameter.storage_mut(),
+            gradient.storage(),
+            velocity.storage_mut(),
+            step,
+        );
         (wrap(parameter), wrap(velocity))
     }
 }
@@ -155,13 +196,19 @@ impl<C: CheckpointStrategy> Operators for Autodiff<Flex, C> {
         let (input, weight) = (unwrap(input), unwrap(weight));
         let output = convolve(&input.primitive, &weight.primitive, window);
         let nodes = [input.node.clone(), weight.node.clone()];
-        wrap(match Convolution.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(mut prepared) => {
-                let state = (prepared.checkpoint(&input), prepared.checkpoint(&weight), window);
-                prepared.finish(state, output)
-            }
-            OpsKind::UnTracked(prepared) => prepared.finish(output),
-        })
+        wrap(
+            match Convolution.prepare::<C>(nodes).compute_bound().stateful() {
+                OpsKind::Tracked(mut prepared) => {
+                    let state = (
+                        prepared.checkpoint(&input),
+                        prepared.checkpoint(&weight),
+                        window,
+                    );
+                    prepared.finish(state, output)
+                }
+                OpsKind::UnTracked(prepared) => prepared.finish(output),
+            },
+        )
     }
 
     fn batch_norm(
@@ -172,8 +219,13 @@ impl<C: CheckpointStrategy> Operators for Autodiff<Flex, C> {
         activate: bool,
     ) -> Normalized<Self> {
         let (input, gamma, beta) = (unwrap(input), unwrap(gamma), unwrap(beta));
-        let (output, moments) =
-            normalize(&input.primitive, &gamma.primitive, &beta.primitive, epsilon, activate);
+        let (output, moments) = normalize(
+            &input.primitive,
+            &gamma.primitive,
+            &beta.primitive,
+            epsilon,
+            activate,
+        );
         let (mean, variance) = moment_tensors(&moments);
         let nodes = [input.node.clone(), gamma.node.clone(), beta.node.clone()];
         let output = match Normalization.prepare::<C>(nodes).compute_bound().stateful() {
@@ -211,17 +263,6 @@ impl<C: CheckpointStrategy> Operators for Autodiff<Flex, C> {
             OpsKind::UnTracked(prepared) => prepared.finish(output),
         })
     }
-
-    fn sgd<const D: usize>(
-        parameter: Tensor<Self, D>,
-        gradient: Tensor<Self, D>,
-        velocity: Option<Tensor<Self, D>>,
-        step: SgdStep,
-    ) -> (Tensor<Self, D>, Tensor<Self, D>) {
-        let (parameter, velocity) =
-            Flex::sgd(parameter.inner(), gradient.inner(), velocity.map(Tensor::inner), step);
-        (Tensor::from_inner(parameter), Tensor::from_inner(velocity))
-    }
 }
 
 #[derive(Debug)]
@@ -242,7 +283,9 @@ impl Backward<Flex, 2> for Convolution {
         let input = Dense::new(&checkpointer.retrieve_node_output(input));
         let weight = Dense::new(&checkpointer.retrieve_node_output(weight));
         let mut input_gradient = input_node.as_ref().map(|_| vec![0.0; input.values().len()]);
-        let mut weight_gradient = weight_node.as_ref().map(|_| vec![0.0; weight.values().len()]);
+        let mut weight_gradient = weight_node
+            .as_ref()
+            .map(|_| vec![0.0; weight.values().len()]);
         convolution::backward(
             &convolution_geometry(&input, &weight, window),
             input.values(),
@@ -289,8 +332,11 @@ impl Backward<Flex, 3> for Normalization {
         let gamma: FlexTensor = checkpointer.retrieve_node_output(state.gamma);
         let beta: FlexTensor = checkpointer.retrieve_node_output(state.beta);
         let (gamma, beta) = (Dense::new(&gamma), Dense::new(&beta));
-        let affine =
-            Affine { gamma: gamma.values(), beta: beta.values(), epsilon: state.epsilon };
+        let affine = Affine {
+            gamma: gamma.values(),
+            beta: beta.values(),
+            epsilon: state.epsilon,
+        };
         let mut input_gradient = vec![0.0; input.values().len()];
         let affine_gradient = normalization::backward(
             &normalization_geometry(&input),
@@ -306,11 +352,17 @@ impl Backward<Flex, 3> for Normalization {
             gradients.register::<Flex>(node.id, tensor(input_gradient, &input.dims()));
         }
         if let Some(node) = gamma_node {
-            let values = affine_gradient.iter().map(|gradient| gradient.gamma).collect();
+            let values = affine_gradient
+                .iter()
+                .map(|gradient| gradient.gamma)
+                .collect();
             gradients.register::<Flex>(node.id, tensor(values, &channels));
         }
         if let Some(node) = beta_node {
-            let values = affine_gradient.iter().map(|gradient| gradient.beta).collect();
+            let values = affine_gradient
+                .iter()
+                .map(|gradient| gradient.beta)
+                .collect();
             gradients.register::<Flex>(node.id, tensor(values, &channels));
         }
     }

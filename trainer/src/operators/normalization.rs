@@ -23,7 +23,9 @@ impl Geometry {
     /// The pixels of one channel, image after image.
     fn planes<'a>(&self, values: &'a [f32], channel: usize) -> impl Iterator<Item = &'a [f32]> {
         let (pixels, step) = (self.pixels, self.channels * self.pixels);
-        values.chunks_exact(step).map(move |image| &image[channel * pixels..][..pixels])
+        values
+            .chunks_exact(step)
+            .map(move |image| &image[channel * pixels..][..pixels])
     }
 }
 
@@ -58,39 +60,58 @@ pub(super) fn forward(
     activate: bool,
     output: &mut [f32],
 ) -> Vec<Moments> {
-    let moments: Vec<Moments> =
-        (0..geometry.channels).into_par_iter().map(|channel| moments(geometry, input, channel)).collect();
-    let lines: Vec<(f32, f32)> =
-        moments.iter().enumerate().map(|(channel, &moments)| affine.line(channel, moments)).collect();
+    let moments: Vec<Moments> = (0..geometry.channels)
+        .into_par_iter()
+        .map(|channel| moments(geometry, input, channel))
+        .collect();
+    let lines: Vec<(f32, f32)> = moments
+        .iter()
+        .enumerate()
+        .map(|(channel, &moments)| affine.line(channel, moments))
+        .collect();
     let image = geometry.channels * geometry.pixels;
-    output.par_chunks_exact_mut(image).zip(input.par_chunks_exact(image)).for_each(|(output, input)| {
-        let planes = output.chunks_exact_mut(geometry.pixels).zip(input.chunks_exact(geometry.pixels));
-        for ((output, input), &(slope, offset)) in planes.zip(&lines) {
-            if activate {
-                for (y, x) in output.iter_mut().zip(input) {
-                    *y = (slope * x + offset).max(0.0);
-                }
-            } else {
-                for (y, x) in output.iter_mut().zip(input) {
-                    *y = slope * x + offset;
+    output
+        .par_chunks_exact_mut(image)
+        .zip(input.par_chunks_exact(image))
+        .for_each(|(output, input)| {
+            let planes = output
+                .chunks_exact_mut(geometry.pixels)
+                .zip(input.chunks_exact(geometry.pixels));
+            for ((output, input), &(slope, offset)) in planes.zip(&lines) {
+                if activate {
+                    for (y, x) in output.iter_mut().zip(input) {
+                        *y = (slope * x + offset).max(0.0);
+                    }
+                } else {
+                    for (y, x) in output.iter_mut().zip(input) {
+                        *y = slope * x + offset;
+                    }
                 }
             }
-        }
-    });
+        });
     moments
 }
 
 fn moments(geometry: &Geometry, input: &[f32], channel: usize) -> Moments {
-    let mean = geometry.planes(input, channel).map(|plane| f64::from(lane_sum(plane, |x| x))).sum::<f64>()
+    let mean = geometry
+        .planes(input, channel)
+        .map(|plane| f64::from(lane_sum(plane, |x| x)))
+        .sum::<f64>()
         / geometry.count();
-    #[expect(clippy::cast_possible_truncation, reason = "the statistics are single precision")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the statistics are single precision"
+    )]
     let mean = mean as f32;
     let variance = geometry
         .planes(input, channel)
         .map(|plane| f64::from(lane_sum(plane, |x| (x - mean) * (x - mean))))
         .sum::<f64>()
         / geometry.count();
-    #[expect(clippy::cast_possible_truncation, reason = "the statistics are single precision")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the statistics are single precision"
+    )]
     let variance = variance as f32;
     Moments { mean, variance }
 }
@@ -133,15 +154,30 @@ pub(super) fn backward(
     let gradients: Vec<AffineGradient> = (0..geometry.channels)
         .into_par_iter()
         .map(|channel| {
-            affine_gradient(geometry, input, gradient, affine, moments[channel], channel, activate)
+            affine_gradient(
+                geometry,
+                input,
+                gradient,
+                affine,
+                moments[channel],
+                channel,
+                activate,
+            )
         })
         .collect();
-    #[expect(clippy::cast_possible_truncation, reason = "the gradients are single precision")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the gradients are single precision"
+    )]
     let count = geometry.count() as f32;
     let image = geometry.channels * geometry.pixels;
     input_gradient
         .par_chunks_exact_mut(image)
-        .zip(input.par_chunks_exact(image).zip(gradient.par_chunks_exact(image)))
+        .zip(
+            input
+                .par_chunks_exact(image)
+                .zip(gradient.par_chunks_exact(image)),
+        )
         .for_each(|(output, (input, gradient))| {
             for channel in 0..geometry.channels {
                 let plane = channel * geometry.pixels..(channel + 1) * geometry.pixels;
@@ -152,7 +188,11 @@ pub(super) fn backward(
                 let constant = -slope * gradients[channel].beta / count - by_input * mean;
                 let values = input[plane.clone()].iter().zip(&gradient[plane.clone()]);
                 for (out, (&x, &g)) in output[plane].iter_mut().zip(values) {
-                    let g = if !activate || slope * x + offset > 0.0 { g } else { 0.0 };
+                    let g = if !activate || slope * x + offset > 0.0 {
+                        g
+                    } else {
+                        0.0
+                    };
                     *out = slope * g + by_input * x + constant;
                 }
             }
@@ -171,13 +211,19 @@ fn affine_gradient(
 ) -> AffineGradient {
     let (slope, offset) = affine.line(channel, moments);
     let (mut sum, mut sum_by_input) = (0.0f64, 0.0f64);
-    let planes = geometry.planes(input, channel).zip(geometry.planes(gradient, channel));
+    let planes = geometry
+        .planes(input, channel)
+        .zip(geometry.planes(gradient, channel));
     for (input, gradient) in planes {
         let (mut lanes, mut lanes_by_input) = ([0.0f32; LANES], [0.0f32; LANES]);
         let mut add = |input: &[f32], gradient: &[f32]| {
             for lane in 0..input.len().min(LANES) {
                 let (x, g) = (input[lane], gradient[lane]);
-                let g = if !activate || slope * x + offset > 0.0 { g } else { 0.0 };
+                let g = if !activate || slope * x + offset > 0.0 {
+                    g
+                } else {
+                    0.0
+                };
                 lanes[lane] += g;
                 lanes_by_input[lane] += g * (x - moments.mean);
             }
@@ -192,6 +238,12 @@ fn affine_gradient(
         sum_by_input += f64::from(lanes_by_input.iter().sum::<f32>());
     }
     let deviation = f64::from(moments.variance + affine.epsilon).sqrt();
-    #[expect(clippy::cast_possible_truncation, reason = "the gradients are single precision")]
-    AffineGradient { gamma: (sum_by_input / deviation) as f32, beta: sum as f32 }
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the gradients are single precision"
+    )]
+    AffineGradient {
+        gamma: (sum_by_input / deviation) as f32,
+        beta: sum as f32,
+    }
 }

@@ -5,8 +5,20 @@ use super::convolution::Geometry;
 
 /// Convolution by its definition; `visit` is given (output, input, weight) indices of every product.
 fn for_each_product(geometry: &Geometry, mut visit: impl FnMut(usize, usize, usize)) {
-    let Geometry { batch, in_channels, height, width, out_channels, window } = *geometry;
-    let Window { kernel, stride, padding, shift } = window;
+    let Geometry {
+        batch,
+        in_channels,
+        height,
+        width,
+        out_channels,
+        window,
+    } = *geometry;
+    let Window {
+        kernel,
+        stride,
+        padding,
+        shift,
+    } = window;
     let (out_height, out_width) = (geometry.out_height(), geometry.out_width());
     for image in 0..batch {
         for out_channel in 0..out_channels {
@@ -15,9 +27,10 @@ fn for_each_product(geometry: &Geometry, mut visit: impl FnMut(usize, usize, usi
                     for out_column in 0..out_width {
                         for tap_row in 0..kernel {
                             for tap_column in 0..kernel {
-                                let row = (out_row * stride + tap_row + shift).wrapping_sub(padding);
-                                let column =
-                                    (out_column * stride + tap_column + shift).wrapping_sub(padding);
+                                let row =
+                                    (out_row * stride + tap_row + shift).wrapping_sub(padding);
+                                let column = (out_column * stride + tap_column + shift)
+                                    .wrapping_sub(padding);
                                 if row >= height || column >= width {
                                     continue;
                                 }
@@ -101,19 +114,32 @@ pub(super) fn batch_norm(
             .flat_map(|image| (0..pixels).map(move |p| (image * channels + channel) * pixels + p))
             .collect();
         let mean = members.iter().map(|&i| f64::from(input[i])).sum::<f64>() / count;
-        let variance =
-            members.iter().map(|&i| (f64::from(input[i]) - mean).powi(2)).sum::<f64>() / count;
+        let variance = members
+            .iter()
+            .map(|&i| (f64::from(input[i]) - mean).powi(2))
+            .sum::<f64>()
+            / count;
         let deviation = (variance + epsilon).sqrt();
         let (scale, offset) = (f64::from(gamma[channel]), f64::from(beta[channel]));
         let normal = |i: usize| (f64::from(input[i]) - mean) / deviation;
         let passes = |i: usize| !activate || scale * normal(i) + offset > 0.0;
-        let behind = |i: usize| if passes(i) { f64::from(gradient[i]) } else { 0.0 };
+        let behind = |i: usize| {
+            if passes(i) {
+                f64::from(gradient[i])
+            } else {
+                0.0
+            }
+        };
         let sum: f64 = members.iter().map(|&i| behind(i)).sum();
         let sum_by_normal: f64 = members.iter().map(|&i| behind(i) * normal(i)).sum();
         for &i in &members {
-            result.output[i] = if passes(i) { scale * normal(i) + offset } else { 0.0 };
-            result.input_gradient[i] = scale / deviation
-                * (behind(i) - sum / count - normal(i) * sum_by_normal / count);
+            result.output[i] = if passes(i) {
+                scale * normal(i) + offset
+            } else {
+                0.0
+            };
+            result.input_gradient[i] =
+                scale / deviation * (behind(i) - sum / count - normal(i) * sum_by_normal / count);
         }
         result.mean[channel] = mean;
         result.variance[channel] = variance;

@@ -28,10 +28,15 @@ fn values<const D: usize>(tensor: Tensor<Flex, D>) -> Vec<f32> {
 /// Asserts that values agree relative to the largest of them.
 fn assert_close(name: &str, found: &[f32], expected: &[f64], tolerance: f64) {
     assert_eq!(found.len(), expected.len(), "{name}");
-    let scale = expected.iter().fold(1.0f64, |scale, value| scale.max(value.abs()));
+    let scale = expected
+        .iter()
+        .fold(1.0f64, |scale, value| scale.max(value.abs()));
     for (index, (&found, &expected)) in found.iter().zip(expected).enumerate() {
         let error = (f64::from(found) - expected).abs() / scale;
-        assert!(error < tolerance, "{name}[{index}]: found {found}, expected {expected}");
+        assert!(
+            error < tolerance,
+            "{name}[{index}]: found {found}, expected {expected}"
+        );
     }
 }
 
@@ -47,7 +52,14 @@ fn convolve(
     seed: u64,
     operator: impl Fn(Tensor<Cpu, 4>, Tensor<Cpu, 4>, Window) -> Tensor<Cpu, 4>,
 ) -> Convolved {
-    let Geometry { batch, in_channels, height, width, out_channels, window } = geometry;
+    let Geometry {
+        batch,
+        in_channels,
+        height,
+        width,
+        out_channels,
+        window,
+    } = geometry;
     let (input_dims, weight_dims) = (
         [batch, in_channels, height, width],
         [out_channels, in_channels, window.kernel, window.kernel],
@@ -227,10 +239,19 @@ proptest! {
 #[test]
 fn convolution_does_not_depend_on_the_number_of_threads() {
     let window = Window::same(3, 1);
-    let geometry =
-        Geometry { batch: 37, in_channels: 5, height: 9, width: 7, out_channels: 11, window };
+    let geometry = Geometry {
+        batch: 37,
+        in_channels: 5,
+        height: 9,
+        width: 7,
+        out_channels: 11,
+        window,
+    };
     let run = |threads| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
         pool.install(|| convolve(geometry, 3, Cpu::convolution))
     };
     let one = run(1);
@@ -243,7 +264,10 @@ fn batch_norm_does_not_depend_on_the_number_of_threads() {
     let dims = [13, 7, 5, 9];
     let len = dims.iter().product();
     let run = |threads| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
         pool.install(|| {
             let input = leaf(&random(1, len), dims);
             let (gamma, beta) = (leaf(&random(2, 7), [7]), leaf(&random(3, 7), [7]));
@@ -264,16 +288,29 @@ fn batch_norm_does_not_depend_on_the_number_of_threads() {
 
 #[test]
 fn a_shifted_window_sees_zero_beyond_a_single_pixel() {
-    let window = Window { kernel: 1, stride: 1, padding: 0, shift: 1 };
+    let window = Window {
+        kernel: 1,
+        stride: 1,
+        padding: 0,
+        shift: 1,
+    };
     for operator in [Cpu::convolution, stock_convolution] {
-        let output = operator(leaf(&[3.0], [1, 1, 1, 1]), leaf(&[2.0], [1, 1, 1, 1]), window);
+        let output = operator(
+            leaf(&[3.0], [1, 1, 1, 1]),
+            leaf(&[2.0], [1, 1, 1, 1]),
+            window,
+        );
         assert_eq!(values(output.inner()), [0.0]);
     }
 }
 
 #[test]
 fn sgd_takes_the_steps_of_nesterov_momentum_worked_by_hand() {
-    let step = SgdStep { rate: 0.5, momentum: 0.5, weight_decay: 0.25 };
+    let step = SgdStep {
+        rate: 0.5,
+        momentum: 0.5,
+        weight_decay: 0.25,
+    };
     let tensor = |value: f32| Tensor::<Flex, 1>::from_floats([value], &Default::default());
     // g = 1 + 0.25·2 = 1.5; v = 1.5; p = 2 − 0.5·(1.5 + 0.75) = 0.875.
     // g = 1 + 0.25·0.875 = 1.21875; v = 0.75 + 1.21875; p = 0.875 − 0.5·(1.21875 + 0.984375).
