@@ -72,7 +72,10 @@ mod tests {
         assert!(stamp.ends_with('Z'), "{stamp}");
         assert!((parse(&stamp).unwrap() - unix_s()).abs() < 5.0);
         assert_eq!(parse("yesterday"), None);
-        assert_eq!(super::stamp(0.25).as_deref(), Some("1970-01-01T00:00:00.25Z"));
+        assert_eq!(
+            super::stamp(0.25).as_deref(),
+            Some("1970-01-01T00:00:00.25Z")
+        );
         assert_eq!(parse(&super::stamp(1.5e9).unwrap()), Some(1.5e9));
         assert_eq!(super::stamp(f64::NAN), None);
     }

@@ -439,7 +439,11 @@ impl Record for Imported {
             Ok(())
         } else {
             let found = format!("{:?}", self.budgets);
-            Err(Invalid::new("budgets", "finite, more than 0, ascending", found))
+            Err(Invalid::new(
+                "budgets",
+                "finite, more than 0, ascending",
+                found,
+            ))
         }
     }
 }
