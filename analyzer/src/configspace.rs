@@ -30,10 +30,12 @@ pub struct Read {
 /// Reads a space; `path` is for messages.
 pub fn from_json(path: &Path, bytes: &[u8]) -> Result<Read> {
     let wrong = |at: &str, why: &str| {
-        let message = format!(
-            "cannot use the space in `{}`: at `{at}`: {why}",
-            path.display()
-        );
+        let place = if at.is_empty() {
+            String::new()
+        } else {
+            format!("at `{at}`: ")
+        };
+        let message = format!("cannot use the space in `{}`: {place}{why}", path.display());
         Failure::new(Code::BadInput, message)
     };
     let json: Json =
@@ -57,7 +59,8 @@ pub fn from_json(path: &Path, bytes: &[u8]) -> Result<Read> {
         hyperparameters: parents_first(hyperparameters),
     };
     if let Err(invalid) = SearchSpace::new(&space) {
-        return Err(wrong(&invalid.at, &invalid.to_string()).into());
+        let why = format!("expected {}, found {}", invalid.expected, invalid.found);
+        return Err(wrong(&invalid.at, &why).into());
     }
     Ok(Read { space, notes })
 }

@@ -221,10 +221,12 @@ pub fn judge(pair: &Pair) -> Judgement {
 
 /// The verdict on a pair, in words.
 pub fn verdict(history: &History, pair: &Pair) -> String {
-    let (lower, upper) = (
-        history.budget_name(pair.lower),
-        history.budget_name(pair.upper),
-    );
+    // A bare number would not be taken for a budget.
+    let name = |budget| match history.unit {
+        Some(_) => history.budget_name(budget),
+        None => format!("budget {}", history.budget_name(budget)),
+    };
+    let (lower, upper) = (name(pair.lower), name(pair.upper));
     let n = pair.n();
     let rho = pair
         .agreement
@@ -248,10 +250,17 @@ pub fn verdict(history: &History, pair: &Pair) -> String {
                 "{lower} to {upper}: all losses at {side} are equal, so there is no ranking (n {n})"
             )
         }
-        Judgement::Nothing if n < 10 => format!(
-            "rankings at {lower} say nothing certain about {upper} ({rho}): too few to tell; \
-             evaluate more configurations at both (--extra)"
-        ),
+        Judgement::Nothing if n < 10 => {
+            let how = if history.search.is_some() {
+                " (--extra)"
+            } else {
+                ""
+            };
+            format!(
+                "rankings at {lower} say nothing certain about {upper} ({rho}): too few to tell; \
+                 evaluate more configurations at both{how}"
+            )
+        }
         Judgement::Nothing => format!(
             "rankings at {lower} say nothing about {upper} ({rho}): raise the smallest budget or lower eta"
         ),

@@ -20,6 +20,8 @@ pub mod load;
 pub mod rows;
 pub mod statistics;
 pub mod table;
+#[cfg(test)]
+mod testing;
 pub mod trajectory;
 pub mod wording;
 

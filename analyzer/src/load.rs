@@ -15,7 +15,7 @@ use shared::{
 };
 
 use crate::hpbandster;
-use crate::wording::count;
+use crate::wording::thousands;
 
 mod directory;
 mod infer;
@@ -199,8 +199,8 @@ impl Problems {
         let mut lines = self.told.clone();
         if self.num > lines.len() {
             lines.push(format!(
-                "and {} more",
-                count(self.num - lines.len(), "problem")
+                "and {} more problems",
+                thousands(self.num - lines.len())
             ));
         }
         lines

@@ -57,7 +57,16 @@ pub fn budget(amount: f64, unit: Option<BudgetUnit>) -> String {
     match unit {
         None => significant(amount, 4),
         Some(BudgetUnit::Seconds) => seconds(amount),
-        Some(unit) => format!("{} {}", significant(amount, 4), unit.symbol()),
+        Some(unit) => {
+            let number = significant(amount, 4);
+            let symbol = unit.symbol();
+            let symbol = if number == "1" {
+                symbol.trim_end_matches('s')
+            } else {
+                symbol
+            };
+            format!("{number} {symbol}")
+        }
     }
 }
 
@@ -169,6 +178,7 @@ mod tests {
         let said = [400.0, 1200.0, 3600.0, 10_800.0, 5400.0, 61.5].map(|s| budget(s, unit));
         assert_eq!(said, ["400 s", "20 min", "1 h", "3 h", "1.5 h", "61.5 s"]);
         assert_eq!(budget(27.0, Some(BudgetUnit::Epochs)), "27 epochs");
+        assert_eq!(budget(1.0, Some(BudgetUnit::Steps)), "1 step");
         assert_eq!(budget(1.0 / 3.0, None), "0.3333");
         assert_eq!(count(1, "job"), "1 job");
         assert_eq!(count(1_234_567, "job"), "1,234,567 jobs");
