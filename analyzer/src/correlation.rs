@@ -221,12 +221,10 @@ pub fn judge(pair: &Pair) -> Judgement {
 
 /// The verdict on a pair, in words.
 pub fn verdict(history: &History, pair: &Pair) -> String {
-    // A bare number would not be taken for a budget.
-    let name = |budget| match history.unit {
-        Some(_) => history.budget_name(budget),
-        None => format!("budget {}", history.budget_name(budget)),
-    };
-    let (lower, upper) = (name(pair.lower), name(pair.upper));
+    let (lower, upper) = (
+        history.budget_phrase(pair.lower),
+        history.budget_phrase(pair.upper),
+    );
     let n = pair.n();
     let rho = pair
         .agreement
@@ -285,7 +283,7 @@ pub fn caveat(pairs: &[Pair], settings: &Settings<'_>) -> String {
         "Only the configurations of the given sample are compared."
     } else {
         "Only configurations evaluated at both budgets are compared: those that did well enough to be \
-         promoted. This selection usually lowers rho; --extra N has jobs for an unbiased table."
+         promoted. This selection usually lowers rho; correlation --extra N has jobs for an unbiased table."
     };
     if pairs.iter().all(|pair| pair.agreement.is_none()) {
         return selection.to_owned();

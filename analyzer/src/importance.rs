@@ -121,7 +121,7 @@ pub fn importance(
     budget: usize,
     settings: &Settings,
 ) -> Result<Importance, String> {
-    let at = history.budget_name(budget);
+    let at = history.budget_phrase(budget);
     let space = history
         .space
         .as_ref()
@@ -585,7 +585,7 @@ pub fn basis(history: &History, importance: &Importance) -> String {
     format!(
         "At {}: {used} and {} trees explain {} % of the variance out of the bag (error {}){trust}. \
          Shares are of the forest's variance over the whole space; local ones hold around {}.",
-        history.budget_name(importance.budget),
+        history.budget_phrase(importance.budget),
         importance.num_trees,
         fixed(100.0 * importance.explained, 0),
         significant(importance.error, 3),

@@ -117,7 +117,7 @@ pub fn incumbent_text(history: &History, result: &Evaluation) -> String {
         "{}: loss {} at {}, the best of {} there\n",
         history.configuration_name(result.configuration),
         number(result.loss()),
-        history.budget_name(result.budget),
+        history.budget_phrase(result.budget),
         peers.count(),
     );
     if result.test_loss.is_some() {

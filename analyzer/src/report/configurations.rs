@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use shared::{Kind, SearchSpace};
 
-use super::{Facts, PANEL_HEIGHT, Section, WIDE, page, sampled};
+use super::{Facts, PANEL_HEIGHT, PANEL_WIDTH, Section, WIDE, page, sampled};
 use crate::load::{Evaluation, History, Source};
 use crate::plot::{Anchor, Frame, Ink, Mark, Point, Scale, Scene};
 use crate::rows::message;
@@ -48,41 +48,12 @@ pub(super) fn best(facts: &Facts<'_>) -> Section {
     };
     let num_names = names.len();
     names.truncate(MOST_COLUMNS);
-    let has_test = ranked.iter().any(|result| result.test_loss.is_some());
-    let mut columns = vec!["", "configuration", "loss"];
-    columns.extend(has_test.then_some("test loss"));
-    columns.extend(["elapsed (s)", "found by"]);
-    columns.extend(&names);
-    let mut table = Table::new(&columns);
-    for (index, result) in ranked.iter().enumerate() {
-        let tried = &history.configurations[result.configuration];
-        let rounded = |x: Option<f64>| Cell::rounded(x, |x| significant(x, 5));
-        let mut row = vec![
-            Cell::Count(index + 1),
-            Cell::text(history.configuration_name(result.configuration)),
-            rounded(result.loss()),
-        ];
-        row.extend(has_test.then(|| rounded(result.test_loss)));
-        row.push(rounded(Some(result.elapsed_s)));
-        row.push(
-            tried
-                .origin
-                .map_or(Cell::Missing, |o| Cell::text(o.as_str())),
-        );
-        row.extend(names.iter().map(|name| match tried.values.get(name) {
-            Some(value) => match value.as_f64() {
-                Some(x) => Cell::Rounded(significant(x, 4)),
-                None => Cell::Text(shortened(&value.to_string(), 40)),
-            },
-            None => Cell::Missing,
-        }));
-        table.push(row);
-    }
+    let table = best_table(history, &ranked, &names);
     let mut section = section.say(format!(
         "The best {} of {} at {}, the largest budget that has a loss. A dash: the hyperparameter is inactive.",
         ranked.len(),
         count(num, "configuration"),
-        history.budget_name(incumbent.budget)
+        history.budget_phrase(incumbent.budget)
     ));
     if num_names > names.len() {
         section.text.push(format!(
@@ -91,6 +62,51 @@ pub(super) fn best(facts: &Facts<'_>) -> Section {
     }
     section.table = Some(page::table(&table));
     section
+}
+
+/// One column a configuration: what it is and its values, a row each.
+fn best_table(history: &History, ranked: &[&Evaluation], names: &[&str]) -> Table {
+    let tried = |result: &Evaluation| &history.configurations[result.configuration];
+    let mut columns = vec![String::new()];
+    columns.extend(ranked.iter().map(|result| tried(result).id.to_string()));
+    let mut table = Table {
+        columns,
+        rows: Vec::new(),
+    };
+    let mut push = |name: &str, cell: &dyn Fn(&Evaluation) -> Cell| {
+        let mut row = vec![Cell::text(name)];
+        row.extend(ranked.iter().map(|result| cell(result)));
+        table.push(row);
+    };
+    let rounded = |x: Option<f64>| Cell::rounded(x, |x| significant(x, 5));
+    if ranked
+        .iter()
+        .any(|result| tried(result).foreign_id.is_some())
+    {
+        push("id in the log", &|result| {
+            let id = tried(result).foreign_id.clone();
+            id.map_or(Cell::Missing, Cell::Rounded)
+        });
+    }
+    push("loss", &|result| rounded(result.loss()));
+    if ranked.iter().any(|result| result.test_loss.is_some()) {
+        push("test loss", &|result| rounded(result.test_loss));
+    }
+    push("elapsed (s)", &|result| rounded(Some(result.elapsed_s)));
+    push("found by", &|result| {
+        let origin = tried(result).origin;
+        origin.map_or(Cell::Missing, |o| Cell::Rounded(o.as_str().into()))
+    });
+    for name in names {
+        push(name, &|result| match tried(result).values.get(name) {
+            Some(value) => Cell::Rounded(match value.as_f64() {
+                Some(x) => significant(x, 4),
+                None => shortened(&value.to_string(), 24),
+            }),
+            None => Cell::Missing,
+        });
+    }
+    table
 }
 
 fn values_of<'a>(
@@ -143,7 +159,7 @@ pub(super) fn parallel(facts: &Facts<'_>) -> Section {
         "{} with a loss at {}; the best tenth stand out. Every axis has the search space's range and scale; a line \
          that touches no axis there has the hyperparameter inactive.",
         count(num, "configuration"),
-        history.budget_name(budget)
+        history.budget_phrase(budget)
     ));
     section.text.extend(note);
     let mut dimensions: Vec<usize> = (0..space.num_dimensions()).collect();
@@ -239,14 +255,20 @@ fn coordinates(
                         Anchor::Start,
                     );
                 }
-                let name = format!("loss at {}", history.budget_name(placed[0].0.budget));
+                let name = format!("loss at {}", history.budget_phrase(placed[0].0.budget));
                 (name, String::new(), String::new())
             }
         };
         let name = shortened(&name, 24);
         scene.turned_words((x + 3.0, top - 18.0), name, Ink::Text, Anchor::Start, -38.0);
         // Neighbours would run into each other on one line.
-        let y = bottom + if axis % 2 == 0 { 14.0 } else { 28.0 };
+        let is_crowded = (right - left) / (num_axes as f64) < 80.0;
+        let y = bottom
+            + if is_crowded && axis % 2 == 1 {
+                28.0
+            } else {
+                14.0
+            };
         scene.words((x, y), shortened(&low, 12), Ink::Muted, Anchor::Middle);
         scene.words(
             (x, top - 5.0),
@@ -313,7 +335,7 @@ pub(super) fn origins(facts: &Facts<'_>) -> Section {
                 .push((f64::from(tried.id.0), loss));
         }
     }
-    let at = history.budget_name(budget);
+    let at = history.budget_phrase(budget);
     let mut text = Vec::new();
     for (source, losses) in &losses {
         let mut sorted: Vec<f64> = losses.iter().map(|(_, loss)| *loss).collect();
@@ -366,7 +388,7 @@ fn origin_drawings(
         Source::Prior => Ink::Series(1),
         Source::Other => Ink::Series(2),
     };
-    let (width, height) = (530.0, PANEL_HEIGHT + 50.0);
+    let (width, height) = (PANEL_WIDTH, PANEL_HEIGHT + 20.0);
     let all = || losses.values().flatten();
     let Some(loss_scale) = Scale::fitting(all().map(|(_, loss)| *loss)) else {
         return Vec::new();

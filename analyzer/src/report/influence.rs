@@ -66,7 +66,7 @@ fn bars(facts: &Facts<'_>, importance: &Importance) -> Scene {
     let left = (widest + 10.0).min(190.0);
     let row = 18.0;
     let bottom = 48.0 + row * bars.len() as f64;
-    let at = facts.history.budget_name(importance.budget);
+    let at = facts.history.budget_phrase(importance.budget);
     let mut scene = Scene::new(PANEL_WIDTH, bottom + 40.0, format!("Importance at {at}"));
     let n = crate::wording::thousands(importance.num_losses);
     scene.words(
@@ -110,7 +110,7 @@ pub(super) fn marginals(facts: &Facts<'_>) -> Section {
     let (Some(importance), Some(space)) = (facts.importances.first(), &facts.history.space) else {
         return section.say("There are no marginal curves without importance.");
     };
-    let at = facts.history.budget_name(importance.budget);
+    let at = facts.history.budget_phrase(importance.budget);
     section.text.push(format!(
         "Mean loss at {at} by one hyperparameter, all others averaged over the whole space; the band is one \
          standard deviation over the trees. All drawings share the vertical axis."
