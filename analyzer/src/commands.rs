@@ -137,6 +137,7 @@ fn importance(args: &ImportanceArgs) -> Result<()> {
         Some(amount) => vec![budget_of(&history, amount)?],
     };
     let settings = importance::Settings {
+        of: args.of,
         num_trees: args.trees,
         most_losses: args.most_losses as usize,
         seed: Seed::new(args.seed),

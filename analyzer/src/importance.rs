@@ -23,6 +23,7 @@ use shared::{Kind, SearchSpace, Seed};
 
 use crate::forest::{self, Axis, Forest, Side};
 use crate::load::History;
+use crate::statistics::average_ranks;
 use crate::table::{Cell, Table};
 use crate::wording::{count, fixed, significant};
 
@@ -39,9 +40,22 @@ const MOST_HYPERPARAMETERS: usize = 500;
 /// Pairs are formed among this many hyperparameters: those with the largest main effects.
 const MOST_IN_PAIRS: usize = 40;
 
+/// What the importance is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Of {
+    /// The losses themselves
+    #[default]
+    Losses,
+    /// Their ranks among all losses at the budget, from 0 (best) to 1: for losses over many orders of magnitude, whose
+    /// variance is that of the few worst
+    Ranks,
+}
+
 /// How importance is computed.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
+    /// Of what.
+    pub of: Of,
     /// Trees of each of the forest's stages.
     pub num_trees: u32,
     /// The forest is fitted to at most this many losses, drawn at random.
@@ -53,6 +67,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            of: Of::Losses,
             num_trees: 16,
             most_losses: 20_000,
             seed: Seed::new(0),
@@ -63,6 +78,8 @@ impl Default for Settings {
 /// Importance at one budget.
 #[derive(Debug, Clone)]
 pub struct Importance {
+    /// Of what.
+    pub of: Of,
     /// Index of the budget.
     pub budget: usize,
     /// Losses there are at this budget.
@@ -157,7 +174,14 @@ pub fn importance(
         .iter()
         .map(|(configuration, _)| point(space, history, *configuration))
         .collect();
-    let values: Vec<f64> = rows.iter().map(|(_, loss)| *loss).collect();
+    let mut values: Vec<f64> = rows.iter().map(|(_, loss)| *loss).collect();
+    if settings.of == Of::Ranks {
+        let most = (values.len() - 1) as f64;
+        values = average_ranks(&values)
+            .iter()
+            .map(|rank| (rank - 1.0) / most)
+            .collect();
+    }
     let forest_settings = forest::Settings {
         num_trees: settings.num_trees,
         seed: seed.child("forest", ""),
@@ -168,6 +192,7 @@ pub fn importance(
     let parts = Decomposition::new(&forest, seed).ok_or_else(constant)?;
     let best = history.best_at(budget).expect("there are losses");
     Ok(Importance {
+        of: settings.of,
         budget,
         num_losses,
         num_used: rows.len(),
@@ -577,13 +602,17 @@ pub fn basis(history: &History, importance: &Importance) -> String {
             crate::wording::thousands(importance.num_losses)
         )
     };
+    let of = match importance.of {
+        Of::Losses => "",
+        Of::Ranks => "of their ranks ",
+    };
     let trust = if importance.explained < 0.3 {
         ": too little to trust the shares"
     } else {
         ""
     };
     format!(
-        "At {}: {used} and {} trees explain {} % of the variance out of the bag (error {}){trust}. \
+        "At {}: {used} and {} trees explain {} % of the variance {of}out of the bag (error {}){trust}. \
          Shares are of the forest's variance over the whole space; local ones hold around {}.",
         history.budget_phrase(importance.budget),
         importance.num_trees,
@@ -593,8 +622,8 @@ pub fn basis(history: &History, importance: &Importance) -> String {
     )
 }
 
-/// Marginal curves for programs. Columns: `budget`, `hyperparameter`, `value`, `mean`, `spread` (standard deviation over
-/// the trees).
+/// Marginal curves for programs. Columns: `budget`, `hyperparameter`, `value`, `mean` (loss or rank), `spread` (standard
+/// deviation over the trees).
 pub fn marginal_table(history: &History, all: &[Importance]) -> Table {
     let mut table = Table::new(&["budget", "hyperparameter", "value", "mean", "spread"]);
     let Some(space) = &history.space else {

@@ -195,7 +195,7 @@ fn coordinates(
         "Parallel coordinates of configurations",
     );
     let num_axes = dimensions.len() + 1;
-    let (left, right) = (50.0, WIDE - 60.0);
+    let (left, right) = (50.0, WIDE - 120.0);
     let x_of = |axis: usize| left + (right - left) * axis as f64 / (num_axes - 1) as f64;
     let losses = placed.iter().filter_map(|(result, _)| result.loss());
     let Some(scale) = Scale::fitting(losses) else {
