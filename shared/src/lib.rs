@@ -27,6 +27,7 @@
 pub mod budget;
 pub mod cli;
 pub mod clock;
+pub mod dataset;
 pub mod env;
 pub mod error;
 pub mod exit;

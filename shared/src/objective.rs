@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::dataset::DataSettings;
 use crate::error::Invalid;
 
 /// The objective as a person writes it: exactly one of `network`, `command`, `benchmark`.
@@ -39,33 +40,6 @@ pub struct NetworkObjective {
     /// How, beyond what the search space varies.
     #[serde(default)]
     pub training: TrainingSettings,
-}
-
-/// A data set by name, and how it is split.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DataSettings {
-    /// `digits`, `mnist-10k` (both built in), `mnist`, `fashion-mnist`, `cifar-10`, `cifar-100`, `folder`.
-    pub name: String,
-    /// Where it is, for those that are not built in; relative to the working directory of the trainer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path: Option<String>,
-    /// Share of the training side that is held back for validation.
-    #[serde(default = "default_validation")]
-    pub validation: f64,
-    /// Whether every class is split in the same proportion.
-    #[serde(default)]
-    pub stratified: bool,
-    /// Drives the split.
-    #[serde(default)]
-    pub seed: u64,
-    /// Height and width that the images of a folder are scaled to, in pixels.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resize: Option<u32>,
-}
-
-fn default_validation() -> f64 {
-    0.1
 }
 
 /// How a network is trained, beyond what the search space varies.
@@ -146,21 +120,7 @@ impl Objective {
                 found,
             ));
         }
-        if file.benchmark.is_none() {
-            for (field, value) in [
-                ("bias", file.bias),
-                ("noise", file.noise),
-                ("seconds_per_unit", file.seconds_per_unit),
-            ] {
-                if let Some(value) = value {
-                    return Err(Invalid::new(
-                        field,
-                        "nothing, because there is no `benchmark`",
-                        value,
-                    ));
-                }
-            }
-        }
+        file.refuse_options_of_benchmarks()?;
         if let Some(network) = &file.network {
             network.check().map_err(|e| e.within("network"))?;
             return Ok(Self::Network(network.clone()));
@@ -200,16 +160,29 @@ impl Objective {
     }
 }
 
+impl ObjectiveFile {
+    fn refuse_options_of_benchmarks(&self) -> Result<(), Invalid> {
+        if self.benchmark.is_none() {
+            for (field, value) in [
+                ("bias", self.bias),
+                ("noise", self.noise),
+                ("seconds_per_unit", self.seconds_per_unit),
+            ] {
+                if let Some(value) = value {
+                    return Err(Invalid::new(
+                        field,
+                        "nothing, because there is no `benchmark`",
+                        value,
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 impl NetworkObjective {
     fn check(&self) -> Result<(), Invalid> {
-        let validation = self.data.validation;
-        if !(validation > 0.0 && validation < 1.0) {
-            return Err(Invalid::new(
-                "data.validation",
-                "a share between 0 and 1",
-                validation,
-            ));
-        }
         if self.training.evaluation_batch == 0 {
             return Err(Invalid::new("training.evaluation_batch", "at least 1", 0));
         }

@@ -1,0 +1,788 @@
+//! Functions with a known optimum that stand in for a training: cheap, noisy at low budgets, misleading where wanted.
+//!
+//! Pure: the same configuration, budget and seed give the same bits on every machine. Logarithms and exponentials come
+//! from `libm` and not from the system for that reason. Noise depends on configuration and budget through the seed, so
+//! that a job evaluated again gives the same loss.
+//!
+//! | name | hyperparameters | source |
+//! |--|--|--|
+//! | `counting-ones` | any number of `cat_*` in {0, 1} and of `cont_*` in \[0, 1\] | Falkner et al. 2018 (BOHB), section 5.1 |
+//! | `branin` | `x1` in \[-5, 10\], `x2` in \[0, 15\] | Branin 1972; low fidelities as in BoTorch's `AugmentedBranin` |
+//! | `mf-hartmann3`, `mf-hartmann6` | `x_0`, `x_1`, … in \[0, 1\] | mf-prior-bench 1.10, `MFHartmannGenerator` |
+
+use std::f64::consts::{PI, TAU};
+use std::fmt;
+use std::str::FromStr;
+
+use rand::Rng;
+use shared::{Configuration, Seed, Value};
+
+/// A benchmark function and how far its low fidelities can be trusted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Benchmark {
+    /// The function.
+    pub function: Function,
+    /// How far the function itself is changed at low budgets; 0: not at all. Counting ones has no bias.
+    pub bias: f64,
+    /// How large the noise is at low budgets; 0: none. Counting ones has its own, from its draws.
+    pub noise: f64,
+}
+
+/// The benchmark functions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Function {
+    /// Minus the number of ones: categories are seen exactly, numbers by `budget` coin tosses each.
+    CountingOnes,
+    /// Branin's function of two numbers, with three equal minima.
+    Branin,
+    /// Hartmann's function of three numbers.
+    MfHartmann3,
+    /// Hartmann's function of six numbers.
+    MfHartmann6,
+}
+
+impl Function {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::CountingOnes,
+        Self::Branin,
+        Self::MfHartmann3,
+        Self::MfHartmann6,
+    ];
+
+    /// The name in search files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CountingOnes => "counting-ones",
+            Self::Branin => "branin",
+            Self::MfHartmann3 => "mf-hartmann3",
+            Self::MfHartmann6 => "mf-hartmann6",
+        }
+    }
+}
+
+impl fmt::Display for Function {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Function {
+    type Err = BenchmarkError;
+
+    fn from_str(name: &str) -> Result<Self, BenchmarkError> {
+        let found = Self::ALL
+            .into_iter()
+            .find(|function| function.as_str() == name);
+        found.ok_or_else(|| BenchmarkError::UnknownFunction {
+            name: name.to_owned(),
+        })
+    }
+}
+
+/// How good the low fidelities of the Hartmann functions are: mf-prior-bench's names for pairs of bias and noise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Bias 0.5, noise 0.1: what mf-prior-bench takes where no level is named.
+    Default,
+    /// Bias 2.5, noise 2.
+    Good,
+    /// Bias 3, noise 3.
+    Moderate,
+    /// Bias 3.5, noise 4.
+    Bad,
+    /// Bias 4, noise 5.
+    Terrible,
+}
+
+impl Level {
+    /// Bias and noise.
+    pub fn bias_and_noise(self) -> (f64, f64) {
+        match self {
+            Self::Default => (0.5, 0.1),
+            Self::Good => (2.5, 2.0),
+            Self::Moderate => (3.0, 3.0),
+            Self::Bad => (3.5, 4.0),
+            Self::Terrible => (4.0, 5.0),
+        }
+    }
+}
+
+/// Why a configuration has no value.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BenchmarkError {
+    /// No function has this name.
+    #[error(
+        "unknown benchmark `{name}`; known are {known}",
+        known = Function::ALL.map(Function::as_str).join(", ")
+    )]
+    UnknownFunction {
+        /// The name given.
+        name: String,
+    },
+    /// The configuration lacks a hyperparameter.
+    #[error("benchmark `{function}` needs the hyperparameter `{hyperparameter}`")]
+    Missing {
+        /// The function.
+        function: Function,
+        /// The hyperparameter's name.
+        hyperparameter: String,
+    },
+    /// The configuration has a hyperparameter that the function does not know.
+    #[error("benchmark `{function}` has no hyperparameter `{hyperparameter}`")]
+    Unknown {
+        /// The function.
+        function: Function,
+        /// The hyperparameter's name.
+        hyperparameter: String,
+    },
+    /// A hyperparameter is outside the function's domain.
+    #[error("benchmark `{function}`: expected {expected} for `{hyperparameter}`, found {found}")]
+    OutOfDomain {
+        /// The function.
+        function: Function,
+        /// The hyperparameter's name.
+        hyperparameter: String,
+        /// What the function is defined on.
+        expected: String,
+        /// The value given.
+        found: Value,
+    },
+    /// A budget is not above 0 and at most the largest.
+    #[error("expected a budget above 0 and at most {max_budget}, found {budget}")]
+    Budget {
+        /// The budget given.
+        budget: f64,
+        /// The largest budget.
+        max_budget: f64,
+    },
+}
+
+/// A configuration as the functions see it.
+enum Point {
+    CountingOnes { ones: f64, probabilities: Vec<f64> },
+    Numbers(Vec<f64>),
+}
+
+impl Benchmark {
+    /// The function with its own bias and noise.
+    ///
+    /// Hartmann: [`Level::Default`]. Branin: bias 0.1 as in `BoTorch`, and noise 1. Counting ones has neither.
+    pub fn new(function: Function) -> Self {
+        let (bias, noise) = match function {
+            Function::CountingOnes => (0.0, 0.0),
+            Function::Branin => (0.1, 1.0),
+            Function::MfHartmann3 | Function::MfHartmann6 => Level::Default.bias_and_noise(),
+        };
+        Self {
+            function,
+            bias,
+            noise,
+        }
+    }
+
+    /// The same function with bias and noise of a level.
+    #[must_use]
+    pub fn at_level(self, level: Level) -> Self {
+        let (bias, noise) = level.bias_and_noise();
+        Self {
+            bias,
+            noise,
+            ..self
+        }
+    }
+
+    /// The loss that a job sees: biased and noisy below the largest budget.
+    ///
+    /// - Counting ones: −(Σ categories + Σ means of ⌊`budget`⌋ coin tosses with probability x), at least one toss.
+    ///   Noisy at the largest budget too.
+    /// - Branin: b is lowered by bias·(1 − s), and noise·(1 − s)·N(0, 1) is added, with s = `budget`/`max_budget`.
+    /// - Hartmann: every α is lowered by bias·(1 − u), and noise·(1 − u)·|N(0, 1)| is added, with u = ln z / ln 100
+    ///   and z = 100·`budget`/`max_budget`, at least 1.
+    pub fn evaluate(
+        &self,
+        configuration: &Configuration,
+        budget: f64,
+        max_budget: f64,
+        seed: Seed,
+    ) -> Result<f64, BenchmarkError> {
+        if !(budget > 0.0 && budget <= max_budget && max_budget.is_finite()) {
+            return Err(BenchmarkError::Budget { budget, max_budget });
+        }
+        let point = self.point(configuration)?;
+        let mut rng = seed
+            .child("benchmark", identity(configuration, budget))
+            .rng();
+        let share = budget / max_budget;
+        Ok(match point {
+            Point::CountingOnes {
+                ones,
+                probabilities,
+            } => {
+                let num_tosses = whole(budget);
+                let means = probabilities
+                    .iter()
+                    .map(|&p| mean_of_tosses(p, num_tosses, &mut rng));
+                -(ones + means.sum::<f64>())
+            }
+            Point::Numbers(x) if self.function == Function::Branin => {
+                let distance = 1.0 - share;
+                branin(x[0], x[1], self.bias * distance) + self.noise * distance * normal(&mut rng)
+            }
+            Point::Numbers(x) => {
+                let z = (100.0 * share).max(1.0);
+                let distance = 1.0 - libm::log(z) / libm::log(100.0);
+                let noise = self.noise * distance * normal(&mut rng).abs();
+                hartmann(&x, self.bias * distance) + noise
+            }
+        })
+    }
+
+    /// The loss without bias and noise, at the largest budget.
+    pub fn true_value(&self, configuration: &Configuration) -> Result<f64, BenchmarkError> {
+        Ok(match self.point(configuration)? {
+            Point::CountingOnes {
+                ones,
+                probabilities,
+            } => -(ones + probabilities.iter().sum::<f64>()),
+            Point::Numbers(x) if self.function == Function::Branin => branin(x[0], x[1], 0.0),
+            Point::Numbers(x) => hartmann(&x, 0.0),
+        })
+    }
+
+    /// The smallest true value in a space of so many dimensions; only counting ones depends on their number.
+    pub fn optimum(&self, num_dimensions: usize) -> f64 {
+        match self.function {
+            Function::CountingOnes => -(num_dimensions as f64),
+            Function::Branin => 0.397_887_357_729_738_2,
+            // With P of 1091; the often printed -3.86278214782 belongs to 1090.
+            Function::MfHartmann3 => -3.862_779_787_332_663,
+            Function::MfHartmann6 => -3.322_368_011_415_514_7,
+        }
+    }
+
+    /// How far the true value is above the optimum; for counting ones divided by the number of dimensions, so 0..=1.
+    pub fn regret(&self, configuration: &Configuration) -> Result<f64, BenchmarkError> {
+        let num_dimensions = configuration.0.len();
+        let regret = self.true_value(configuration)? - self.optimum(num_dimensions);
+        Ok(match self.function {
+            Function::CountingOnes => regret / num_dimensions as f64,
+            Function::Branin | Function::MfHartmann3 | Function::MfHartmann6 => regret,
+        })
+    }
+
+    /// What an evaluation costs, as a share of one at the largest budget.
+    ///
+    /// The budget's share; for Hartmann 0.05 + 0.95·share², as in mf-prior-bench.
+    pub fn cost(&self, budget: f64, max_budget: f64) -> f64 {
+        let share = budget / max_budget;
+        match self.function {
+            Function::CountingOnes | Function::Branin => share,
+            Function::MfHartmann3 | Function::MfHartmann6 => 0.05 + 0.95 * share * share,
+        }
+    }
+
+    /// Checks a configuration against the function's domain.
+    fn point(&self, configuration: &Configuration) -> Result<Point, BenchmarkError> {
+        let numbers = match self.function {
+            Function::CountingOnes => return self.counting_ones(configuration),
+            Function::Branin => {
+                self.numbers(configuration, &[("x1", -5.0, 10.0), ("x2", 0.0, 15.0)])
+            }
+            Function::MfHartmann3 => self.unit_cube(configuration, 3),
+            Function::MfHartmann6 => self.unit_cube(configuration, 6),
+        };
+        numbers.map(Point::Numbers)
+    }
+
+    fn counting_ones(&self, configuration: &Configuration) -> Result<Point, BenchmarkError> {
+        let function = self.function;
+        let mut ones = 0.0;
+        let mut probabilities = Vec::new();
+        for (name, value) in configuration.iter() {
+            let number = match value {
+                Value::Text(text) => text.parse().ok(),
+                Value::Boolean(is_one) => Some(f64::from(u8::from(*is_one))),
+                Value::Integer(_) | Value::Float(_) => value.as_f64(),
+            };
+            let is_categorical = name.starts_with("cat_");
+            if !is_categorical && !name.starts_with("cont_") {
+                return Err(BenchmarkError::Unknown {
+                    function,
+                    hyperparameter: name.to_owned(),
+                });
+            }
+            let expected = if is_categorical {
+                "0 or 1"
+            } else {
+                "a number in [0, 1]"
+            };
+            let in_domain =
+                number.filter(|x| (0.0..=1.0).contains(x) && !(is_categorical && x.fract() > 0.0));
+            let Some(x) = in_domain else {
+                let (hyperparameter, found) = (name.to_owned(), value.clone());
+                let expected = expected.to_owned();
+                return Err(BenchmarkError::OutOfDomain {
+                    function,
+                    hyperparameter,
+                    expected,
+                    found,
+                });
+            };
+            if is_categorical {
+                ones += x;
+            } else {
+                probabilities.push(x);
+            }
+        }
+        if configuration.0.is_empty() {
+            return Err(BenchmarkError::Missing {
+                function,
+                hyperparameter: "cat_0".to_owned(),
+            });
+        }
+        Ok(Point::CountingOnes {
+            ones,
+            probabilities,
+        })
+    }
+
+    fn unit_cube(
+        &self,
+        configuration: &Configuration,
+        num_dimensions: usize,
+    ) -> Result<Vec<f64>, BenchmarkError> {
+        let names = ["x_0", "x_1", "x_2", "x_3", "x_4", "x_5"].map(|name| (name, 0.0, 1.0));
+        self.numbers(configuration, &names[..num_dimensions])
+    }
+
+    /// The values of exactly these hyperparameters, each within its bounds.
+    fn numbers(
+        &self,
+        configuration: &Configuration,
+        names: &[(&str, f64, f64)],
+    ) -> Result<Vec<f64>, BenchmarkError> {
+        let function = self.function;
+        if let Some((name, _)) = configuration
+            .iter()
+            .find(|(name, _)| names.iter().all(|known| known.0 != *name))
+        {
+            return Err(BenchmarkError::Unknown {
+                function,
+                hyperparameter: name.to_owned(),
+            });
+        }
+        let number = |&(name, lower, upper): &(&str, f64, f64)| {
+            let hyperparameter = name.to_owned();
+            let Some(value) = configuration.get(name) else {
+                return Err(BenchmarkError::Missing {
+                    function,
+                    hyperparameter,
+                });
+            };
+            value
+                .as_f64()
+                .filter(|x| (lower..=upper).contains(x))
+                .ok_or_else(|| {
+                    let (expected, found) =
+                        (format!("a number in [{lower}, {upper}]"), value.clone());
+                    BenchmarkError::OutOfDomain {
+                        function,
+                        hyperparameter,
+                        expected,
+                        found,
+                    }
+                })
+        };
+        names.iter().map(number).collect()
+    }
+}
+
+/// What the noise depends on beside the seed.
+fn identity(configuration: &Configuration, budget: f64) -> String {
+    let values: Vec<String> = configuration
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    format!("{} budget={budget:?}", values.join(" "))
+}
+
+/// The whole part of a budget, at least 1.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "budgets are checked to be positive, and the cast saturates"
+)]
+fn whole(budget: f64) -> u64 {
+    (budget as u64).max(1)
+}
+
+fn mean_of_tosses(probability: f64, num_tosses: u64, rng: &mut impl Rng) -> f64 {
+    let num_ones = (0..num_tosses)
+        .filter(|_| uniform(rng) < probability)
+        .count();
+    num_ones as f64 / num_tosses as f64
+}
+
+/// A number in [0, 1), a multiple of 2^-53.
+fn uniform(rng: &mut impl Rng) -> f64 {
+    (rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// A standard normal number, by Box and Muller: a library's method may change between versions, this one does not.
+fn normal(rng: &mut impl Rng) -> f64 {
+    // 1 − u lies in (0, 1], so that its logarithm is finite.
+    let radius = (-2.0 * libm::log(1.0 - uniform(rng))).sqrt();
+    radius * libm::cos(TAU * uniform(rng))
+}
+
+/// Branin's function; `less_b` is what its coefficient b = 5.1/(4π²) is lowered by.
+fn branin(x1: f64, x2: f64, less_b: f64) -> f64 {
+    let b = 5.1 / (4.0 * PI * PI) - less_b;
+    let c = 5.0 / PI;
+    let t = 1.0 / (8.0 * PI);
+    let valley = x2 - b * x1 * x1 + c * x1 - 6.0;
+    valley * valley + 10.0 * (1.0 - t) * libm::cos(x1) + 10.0
+}
+
+/// Hartmann's function of three or six numbers; `less_alpha` is what each of its four weights is lowered by.
+fn hartmann(x: &[f64], less_alpha: f64) -> f64 {
+    let hills: [(&[f64], &[f64]); 4] = if x.len() == 3 {
+        std::array::from_fn(|hill| (&A3[hill][..], &P3[hill][..]))
+    } else {
+        std::array::from_fn(|hill| (&A6[hill][..], &P6[hill][..]))
+    };
+    let height = |(alpha, (widths, place)): (f64, (&[f64], &[f64]))| {
+        let distance = x.iter().zip(widths).zip(place);
+        let distance = distance
+            .map(|((x, width), p)| width * (x - 1e-4 * p).powi(2))
+            .sum::<f64>();
+        (alpha - less_alpha) * libm::exp(-distance)
+    };
+    -ALPHA.into_iter().zip(hills).map(height).sum::<f64>()
+}
+
+const ALPHA: [f64; 4] = [1.0, 1.2, 3.0, 3.2];
+const A3: [[f64; 3]; 4] = [
+    [3.0, 10.0, 30.0],
+    [0.1, 10.0, 35.0],
+    [3.0, 10.0, 30.0],
+    [0.1, 10.0, 35.0],
+];
+/// The third row starts with 1091 as in mf-prior-bench; other sources print 1090.
+const P3: [[f64; 3]; 4] = [
+    [3689.0, 1170.0, 2673.0],
+    [4699.0, 4387.0, 7470.0],
+    [1091.0, 8732.0, 5547.0],
+    [381.0, 5743.0, 8828.0],
+];
+const A6: [[f64; 6]; 4] = [
+    [10.0, 3.0, 17.0, 3.5, 1.7, 8.0],
+    [0.05, 10.0, 17.0, 0.1, 8.0, 14.0],
+    [3.0, 3.5, 1.7, 10.0, 17.0, 8.0],
+    [17.0, 8.0, 0.05, 10.0, 0.1, 14.0],
+];
+const P6: [[f64; 6]; 4] = [
+    [1312.0, 1696.0, 5569.0, 124.0, 8283.0, 5886.0],
+    [2329.0, 4135.0, 8307.0, 3736.0, 1004.0, 9991.0],
+    [2348.0, 1451.0, 3522.0, 2883.0, 3047.0, 6650.0],
+    [4047.0, 8828.0, 8732.0, 5743.0, 1091.0, 381.0],
+];
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn point(prefix: &str, start: usize, x: &[f64]) -> Configuration {
+        let value = |(i, &x): (usize, &f64)| (format!("{prefix}{}", start + i), Value::Float(x));
+        x.iter().enumerate().map(value).collect()
+    }
+
+    /// Counting ones: the categories, then the numbers.
+    fn ones(categories: &[i64], numbers: &[f64]) -> Configuration {
+        let mut configuration = point("cont_", 0, numbers);
+        for (i, &category) in categories.iter().enumerate() {
+            configuration.set(format!("cat_{i}"), Value::Integer(category));
+        }
+        configuration
+    }
+
+    fn assert_near(found: f64, expected: f64) {
+        let scale = expected.abs().max(1.0);
+        assert!(
+            (found - expected).abs() < 1e-14 * scale,
+            "{found:?} is not {expected:?}"
+        );
+    }
+
+    fn noiseless(function: Function, bias: f64) -> Benchmark {
+        Benchmark {
+            function,
+            bias,
+            noise: 0.0,
+        }
+    }
+
+    fn value(benchmark: Benchmark, configuration: &Configuration, budget: f64) -> f64 {
+        benchmark
+            .evaluate(configuration, budget, 100.0, Seed::new(0))
+            .unwrap()
+    }
+
+    /// Printed by Python 3.11 with numpy 2.4.6:
+    /// `-sum((alpha - bias * (1 - log(z) / log(100))) * exp(-sum(A * (x - P) ** 2, axis=1)))`
+    /// with bias 0.5 in three dimensions and 3.5 in six, for z = 100, 10 and 1.
+    #[test]
+    fn hartmann_has_the_values_of_an_independent_computation_at_every_fidelity() {
+        let three = noiseless(Function::MfHartmann3, 0.5);
+        let x = point("x_", 0, &[0.2, 0.5, 0.8]);
+        assert_near(value(three, &x, 100.0), -3.535_387_635_404_504);
+        assert_near(value(three, &x, 10.0), -3.123_149_153_002_498);
+        assert_near(value(three, &x, 1.0), -2.710_910_670_600_491_7);
+        let six = noiseless(Function::MfHartmann6, 3.5);
+        let x = point("x_", 0, &[0.1, 0.2, 0.3, 0.4, 0.5, 0.6]);
+        assert_near(value(six, &x, 100.0), -1.406_910_576_138_529_7);
+        assert_near(value(six, &x, 10.0), -0.401_606_108_398_676_94);
+        assert_near(value(six, &x, 1.0), 0.603_698_359_341_175_8);
+        // Below z = 1 the fidelity does not fall further.
+        assert_near(value(six, &x, 0.1), 0.603_698_359_341_175_8);
+    }
+
+    /// Printed by Python 3.11 with numpy 2.4.6:
+    /// `(x2 - b*x1**2 + 5/pi*x1 - 6)**2 + 10*(1 - 1/(8*pi))*cos(x1) + 10`
+    /// with b = 5.1/(4*pi**2) - 0.1*(1 - s), for s = 1, 0.5 and 0.1.
+    #[test]
+    fn branin_has_the_values_of_an_independent_computation_at_every_fidelity() {
+        let branin = noiseless(Function::Branin, 0.1);
+        let x = point("x", 1, &[2.5, 7.5]);
+        assert_near(value(branin, &x, 100.0), 24.129_964_413_622_268);
+        assert_near(value(branin, &x, 50.0), 27.147_289_660_589_458);
+        assert_near(value(branin, &x, 10.0), 29.701_774_858_163_212);
+    }
+
+    #[test]
+    fn the_published_minimisers_reach_the_optimum() {
+        let branin = Benchmark::new(Function::Branin);
+        for x in [[-PI, 12.275], [PI, 2.275], [9.424_78, 2.475]] {
+            assert!(branin.regret(&point("x", 1, &x)).unwrap().abs() < 1e-10);
+        }
+        let three = point("x_", 0, &[0.114_588_881, 0.555_648_895, 0.852_546_984]);
+        let regret = Benchmark::new(Function::MfHartmann3)
+            .regret(&three)
+            .unwrap();
+        assert!((0.0..1e-14).contains(&regret), "{regret}");
+        let six = point(
+            "x_",
+            0,
+            &[0.20169, 0.150_011, 0.476_874, 0.275_332, 0.311_652, 0.6573],
+        );
+        let regret = Benchmark::new(Function::MfHartmann6).regret(&six).unwrap();
+        assert!((0.0..1e-10).contains(&regret), "{regret}");
+    }
+
+    #[test]
+    fn counting_ones_counts_ones() {
+        let benchmark = Benchmark::new(Function::CountingOnes);
+        let x = ones(&[1, 0, 1], &[0.5, 0.25, 1.0]);
+        assert_near(benchmark.true_value(&x).unwrap(), -3.75);
+        assert_near(benchmark.regret(&x).unwrap(), 2.25 / 6.0);
+        assert_near(benchmark.optimum(6), -6.0);
+        // Certain tosses are exact at any budget, and a budget below 1 still tosses once.
+        assert_near(
+            value(benchmark, &ones(&[1, 1, 0], &[0.0, 1.0, 1.0]), 0.5),
+            -4.0,
+        );
+    }
+
+    #[test]
+    fn counting_ones_tosses_as_often_as_the_budget_says() {
+        let benchmark = Benchmark::new(Function::CountingOnes);
+        let x = ones(&[0], &[0.3]);
+        for seed in 0..50 {
+            let loss = benchmark.evaluate(&x, 9.7, 729.0, Seed::new(seed)).unwrap();
+            let heads = -loss * 9.0;
+            assert!((heads - heads.round()).abs() < 1e-12, "{heads} of 9 tosses");
+        }
+        // 729,000 tosses in all: the standard error is 5.4e-4.
+        let losses = (0..1000).map(|seed| {
+            benchmark
+                .evaluate(&x, 729.0, 729.0, Seed::new(seed))
+                .unwrap()
+        });
+        let mean = losses.sum::<f64>() / 1000.0;
+        assert!((mean + 0.3).abs() < 2.5e-3, "{mean}");
+    }
+
+    #[test]
+    fn a_category_may_be_a_number_a_word_or_a_truth() {
+        let benchmark = Benchmark::new(Function::CountingOnes);
+        for one in [
+            Value::Integer(1),
+            Value::Float(1.0),
+            Value::Text("1".into()),
+            Value::Boolean(true),
+        ] {
+            let x: Configuration = [("cat_0", one)].into_iter().collect();
+            assert_near(benchmark.true_value(&x).unwrap(), -1.0);
+        }
+    }
+
+    #[test]
+    fn noise_has_the_deviation_of_its_fidelity_and_never_helps_in_hartmann() {
+        let x = point("x_", 0, &[0.2, 0.5, 0.8]);
+        let benchmark = Benchmark {
+            function: Function::MfHartmann3,
+            bias: 0.0,
+            noise: 2.0,
+        };
+        let clean = benchmark.true_value(&x).unwrap();
+        let noise: Vec<f64> = (0..4000)
+            .map(|seed| {
+                benchmark
+                    .evaluate(&x, 10.0, 100.0, Seed::new(seed))
+                    .unwrap()
+                    - clean
+            })
+            .collect();
+        assert!(noise.iter().all(|&noise| noise >= 0.0));
+        // At z = 10, u is 1/2: the deviation is 1, and |N(0, 1)| has mean √(2/π) and mean square 1.
+        let mean = noise.iter().sum::<f64>() / 4000.0;
+        let square = noise.iter().map(|noise| noise * noise).sum::<f64>() / 4000.0;
+        assert!((mean - (2.0 / PI).sqrt()).abs() < 0.04, "{mean}");
+        assert!((square - 1.0).abs() < 0.1, "{square}");
+        assert_near(value(benchmark, &x, 100.0), clean);
+    }
+
+    #[test]
+    fn noise_in_branin_falls_on_both_sides_and_ends_at_the_largest_budget() {
+        let x = point("x", 1, &[2.5, 7.5]);
+        let benchmark = Benchmark {
+            function: Function::Branin,
+            bias: 0.0,
+            noise: 4.0,
+        };
+        let clean = benchmark.true_value(&x).unwrap();
+        let noise: Vec<f64> = (0..4000)
+            .map(|seed| {
+                benchmark
+                    .evaluate(&x, 50.0, 100.0, Seed::new(seed))
+                    .unwrap()
+                    - clean
+            })
+            .collect();
+        let mean = noise.iter().sum::<f64>() / 4000.0;
+        let square = noise.iter().map(|noise| noise * noise).sum::<f64>() / 4000.0;
+        assert!(
+            mean.abs() < 0.13 && (square - 4.0).abs() < 0.4,
+            "{mean} {square}"
+        );
+        assert_near(value(benchmark, &x, 100.0), clean);
+    }
+
+    #[test]
+    fn the_noise_is_that_of_every_earlier_version() {
+        let x = point("x_", 0, &[0.2, 0.5, 0.8]);
+        let loss = value(Benchmark::new(Function::MfHartmann3), &x, 10.0);
+        assert_near(loss, GOLDEN_HARTMANN);
+        let loss = value(
+            Benchmark::new(Function::CountingOnes),
+            &ones(&[1], &[0.5, 0.5]),
+            9.0,
+        );
+        assert_near(loss, GOLDEN_ONES);
+    }
+
+    const GOLDEN_HARTMANN: f64 = -2.996_973_241_071_813_3;
+    const GOLDEN_ONES: f64 = -2.333_333_333_333_333;
+
+    proptest! {
+        #[test]
+        fn an_evaluation_depends_on_configuration_budget_and_seed_alone(
+            x in prop::array::uniform6(0.0..=1.0), budget in 1.0..99.0, seed: u64,
+        ) {
+            let benchmark = Benchmark::new(Function::MfHartmann6).at_level(Level::Bad);
+            let x = point("x_", 0, &x);
+            let of = |budget: f64, seed| benchmark.evaluate(&x, budget, 100.0, Seed::new(seed)).unwrap();
+            prop_assert_eq!(of(budget, seed).to_bits(), of(budget, seed).to_bits());
+            prop_assert_ne!(of(budget, seed).to_bits(), of(budget, seed ^ 1).to_bits());
+            prop_assert!(of(100.0, seed) >= benchmark.optimum(6));
+        }
+    }
+
+    #[test]
+    fn every_name_leads_back_to_its_function() {
+        for function in Function::ALL {
+            assert_eq!(function.to_string().parse(), Ok(function));
+        }
+        let error = "rosenbrock".parse::<Function>().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "unknown benchmark `rosenbrock`; known are counting-ones, branin, mf-hartmann3, mf-hartmann6"
+        );
+    }
+
+    #[test]
+    fn a_configuration_outside_the_domain_is_refused_by_name() {
+        let three = Benchmark::new(Function::MfHartmann3);
+        let text = |benchmark: Benchmark, x: &Configuration| {
+            benchmark.true_value(x).unwrap_err().to_string()
+        };
+        assert_eq!(
+            text(three, &point("x_", 0, &[0.5, 0.5])),
+            "benchmark `mf-hartmann3` needs the hyperparameter `x_2`"
+        );
+        assert_eq!(
+            text(three, &point("x_", 0, &[0.5; 4])),
+            "benchmark `mf-hartmann3` has no hyperparameter `x_3`"
+        );
+        assert_eq!(
+            text(three, &point("x_", 0, &[0.5, 1.5, 0.5])),
+            "benchmark `mf-hartmann3`: expected a number in [0, 1] for `x_1`, found 1.5"
+        );
+        let counting = Benchmark::new(Function::CountingOnes);
+        assert_eq!(
+            text(counting, &ones(&[2], &[])),
+            "benchmark `counting-ones`: expected 0 or 1 for `cat_0`, found 2"
+        );
+        assert_eq!(
+            text(counting, &point("x", 1, &[0.5])),
+            "benchmark `counting-ones` has no hyperparameter `x1`"
+        );
+        assert!(matches!(
+            counting.true_value(&Configuration::default()),
+            Err(BenchmarkError::Missing { .. })
+        ));
+    }
+
+    #[test]
+    fn a_budget_beyond_the_largest_is_refused() {
+        let benchmark = Benchmark::new(Function::Branin);
+        let x = point("x", 1, &[0.0, 0.0]);
+        for budget in [0.0, -1.0, 101.0, f64::NAN, f64::INFINITY] {
+            let result = benchmark.evaluate(&x, budget, 100.0, Seed::new(0));
+            assert!(
+                matches!(result, Err(BenchmarkError::Budget { .. })),
+                "{budget}"
+            );
+        }
+    }
+
+    #[test]
+    fn costs_are_the_published_ones() {
+        assert_near(
+            Benchmark::new(Function::MfHartmann3).cost(100.0, 100.0),
+            1.0,
+        );
+        assert_near(
+            Benchmark::new(Function::MfHartmann3).cost(10.0, 100.0),
+            0.05 + 0.0095,
+        );
+        assert_near(
+            Benchmark::new(Function::CountingOnes).cost(81.0, 729.0),
+            1.0 / 9.0,
+        );
+    }
+}

@@ -1,0 +1,325 @@
+//! A data set as it comes from its files: labelled images, not yet divided by a search's split.
+
+use std::path::Path;
+
+use sha2::{Digest as _, Sha256};
+use shared::dataset::{DataSettings, DatasetName};
+
+use crate::error::{self, Error};
+use crate::split::{self, Splits};
+use crate::{cache, cifar, digits, folder, idx};
+
+/// Labelled images.
+///
+/// # Shapes
+/// - `images`: `[n, channels, height, width]`, row-major, 0..=255.
+/// - `labels`: `[n]`, each below the number of classes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Images {
+    /// The pixels of all images, one image after the other.
+    pub images: Vec<u8>,
+    /// The class of each image.
+    pub labels: Vec<u16>,
+}
+
+impl Images {
+    /// The number of images.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// Takes the images at `positions` (ascending) out; the others close ranks in their order.
+    pub(crate) fn take_out(&mut self, positions: &[usize], image_len: usize) -> Self {
+        let mut taken = Self {
+            images: Vec::with_capacity(positions.len() * image_len),
+            labels: Vec::with_capacity(positions.len()),
+        };
+        let mut next = positions.iter().copied().peekable();
+        let mut kept = 0;
+        for position in 0..self.len() {
+            let pixels = position * image_len..(position + 1) * image_len;
+            if next.next_if_eq(&position).is_some() {
+                taken.images.extend_from_slice(&self.images[pixels]);
+                taken.labels.push(self.labels[position]);
+            } else {
+                self.images.copy_within(pixels, kept * image_len);
+                self.labels[kept] = self.labels[position];
+                kept += 1;
+            }
+        }
+        self.images.truncate(kept * image_len);
+        self.labels.truncate(kept);
+        taken
+    }
+}
+
+/// The form every image of a data set has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Shape {
+    /// 1 for grey, 3 for red, green, blue.
+    pub channels: usize,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+}
+
+impl Shape {
+    /// Values in one image.
+    pub fn image_len(self) -> usize {
+        self.channels * self.height * self.width
+    }
+}
+
+/// A data set before the split.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dataset {
+    /// Which one.
+    pub name: DatasetName,
+    /// The images to train and validate on.
+    pub train: Images,
+    /// The images to test on, where the data set has some.
+    pub test: Option<Images>,
+    /// The form of every image.
+    pub shape: Shape,
+    /// The class of each label, in their order.
+    pub class_names: Vec<String>,
+    digest: Digest,
+}
+
+impl Dataset {
+    /// Puts a data set together and takes its digest.
+    ///
+    /// # Panics
+    /// If the numbers of pixels and labels disagree: readers check before they call this.
+    pub(crate) fn new(
+        name: DatasetName,
+        train: Images,
+        test: Option<Images>,
+        shape: Shape,
+        class_names: Vec<String>,
+    ) -> Self {
+        for side in std::iter::once(&train).chain(&test) {
+            assert_eq!(side.images.len(), side.len() * shape.image_len());
+            assert!(
+                side.labels
+                    .iter()
+                    .all(|&label| usize::from(label) < class_names.len())
+            );
+        }
+        let digest = Digest::of_content(&train, test.as_ref(), shape, &class_names);
+        Self {
+            name,
+            train,
+            test,
+            shape,
+            class_names,
+            digest,
+        }
+    }
+
+    /// Reads the data set that the settings name and divides it as they say.
+    ///
+    /// # Errors
+    /// Every [`Error`]; each names the file or folder it is about.
+    pub fn load(settings: &DataSettings) -> Result<Splits, Error> {
+        split::split(Self::read(settings)?, settings)
+    }
+
+    /// Reads the data set that the settings name.
+    ///
+    /// # Errors
+    /// Every [`Error`] but the split's.
+    pub fn read(settings: &DataSettings) -> Result<Self, Error> {
+        let dataset = settings.name;
+        if settings.resize.is_some() && dataset != DatasetName::Folder {
+            return Err(Error::UnusedField {
+                dataset,
+                field: "resize",
+            });
+        }
+        if settings.path.is_some() && dataset.is_built_in() {
+            return Err(Error::UnusedField {
+                dataset,
+                field: "path",
+            });
+        }
+        let path = || -> Result<&Path, Error> {
+            let origin = error::origin(dataset);
+            settings
+                .path
+                .as_deref()
+                .ok_or(Error::NoPath { dataset, origin })
+        };
+        match dataset {
+            DatasetName::Digits => digits::read(),
+            DatasetName::Mnist10k => idx::read_built_in(),
+            DatasetName::Mnist | DatasetName::FashionMnist => idx::read(dataset, path()?),
+            DatasetName::Cifar10 => cifar::read(&cifar::CIFAR_10, path()?),
+            DatasetName::Cifar100 => cifar::read(&cifar::CIFAR_100, path()?),
+            DatasetName::Folder => {
+                let cache = cache::folder(settings.cache.as_deref());
+                folder::read(path()?, settings.resize, cache.as_deref())
+            }
+        }
+    }
+
+    /// The SHA-256 of shape, classes, pixels and labels of both sides.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+}
+
+/// A SHA-256, shown as 64 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    fn of_content(
+        train: &Images,
+        test: Option<&Images>,
+        shape: Shape,
+        class_names: &[String],
+    ) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(b"tandem data set 1\n");
+        for size in [shape.channels, shape.height, shape.width, class_names.len()] {
+            update_number(&mut hash, size);
+        }
+        for name in class_names {
+            update_number(&mut hash, name.len());
+            hash.update(name);
+        }
+        for side in [Some(train), test] {
+            // A side that is missing must not look like one that is empty.
+            update_number(&mut hash, usize::from(side.is_some()));
+            let Some(side) = side else { continue };
+            update_number(&mut hash, side.len());
+            hash.update(&side.images);
+            for label in &side.labels {
+                hash.update(label.to_le_bytes());
+            }
+        }
+        Self::of(hash)
+    }
+
+    /// What a hash has come to.
+    pub(crate) fn of(hash: Sha256) -> Self {
+        Self(hash.finalize().into())
+    }
+
+    /// The digest of a content and of the positions that were taken out of it for validation.
+    pub(crate) fn with_split(self, validation: &[usize]) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(b"tandem split 1\n");
+        hash.update(self.0);
+        update_number(&mut hash, validation.len());
+        for &position in validation {
+            update_number(&mut hash, position);
+        }
+        Self::of(hash)
+    }
+}
+
+/// Every number is hashed in 8 bytes, whatever the machine's word is.
+fn update_number(hash: &mut Sha256, number: usize) {
+    hash.update((number as u64).to_le_bytes());
+}
+
+impl std::fmt::Display for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHAPE: Shape = Shape {
+        channels: 1,
+        height: 1,
+        width: 2,
+    };
+
+    #[test]
+    fn what_is_taken_out_is_missing_from_what_is_left() {
+        let mut images = Images {
+            images: (0..10).collect(),
+            labels: vec![0, 1, 2, 3, 4],
+        };
+        let taken = images.take_out(&[0, 3], SHAPE.image_len());
+        assert_eq!(
+            taken,
+            Images {
+                images: vec![0, 1, 6, 7],
+                labels: vec![0, 3]
+            }
+        );
+        assert_eq!(
+            images,
+            Images {
+                images: vec![2, 3, 4, 5, 8, 9],
+                labels: vec![1, 2, 4]
+            }
+        );
+    }
+
+    #[test]
+    fn a_data_set_that_is_not_built_in_needs_a_path() {
+        for name in [
+            DatasetName::Mnist,
+            DatasetName::Cifar100,
+            DatasetName::Folder,
+        ] {
+            let error = Dataset::load(&DataSettings::new(name)).unwrap_err();
+            assert!(matches!(error, Error::NoPath { .. }), "{error}");
+            assert!(
+                error
+                    .to_string()
+                    .starts_with(&format!("data set `{name}` needs a `path`: "))
+            );
+        }
+    }
+
+    #[test]
+    fn a_setting_that_would_be_ignored_is_refused() {
+        let digits = DataSettings::new(DatasetName::Digits);
+        let error = Dataset::load(&DataSettings {
+            path: Some("x".into()),
+            ..digits.clone()
+        });
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "data set `digits` takes no `path`"
+        );
+        let resize = std::num::NonZeroU32::new(8);
+        let error = Dataset::load(&DataSettings { resize, ..digits });
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "data set `digits` takes no `resize`"
+        );
+    }
+
+    /// Equal on every machine and in every later version, or old results cannot be compared with new ones.
+    #[test]
+    fn the_built_in_data_sets_keep_their_digests() {
+        let digest = |name| {
+            Dataset::load(&DataSettings::new(name))
+                .unwrap()
+                .digest
+                .to_string()
+        };
+        assert_eq!(digest(DatasetName::Digits), DIGITS_DIGEST);
+        assert_eq!(digest(DatasetName::Mnist10k), MNIST_10K_DIGEST);
+    }
+
+    const DIGITS_DIGEST: &str = "1c15863c201c357d39fa7d80f38a95ffbdab73d6ba5f06fecdc14fe73338fceb";
+    const MNIST_10K_DIGEST: &str =
+        "8e03593ed26a80ea31b81503297913242c087f6233083167c033e8986252bd75";
+}
