@@ -101,11 +101,13 @@ impl Rung {
     /// Makes `top` hold as many as it should.
     fn balance(&mut self, eta: usize) {
         let size = self.num_results / eta;
-        while self.top.len() > size
-            && let Some(worst) = self.top.pop_last()
-        {
+        // Always moves one down, so that the newest is compared with those outside.
+        while let Some(worst) = self.top.pop_last() {
             self.candidates.remove(&worst);
             self.rest.insert(worst);
+            if self.top.len() <= size {
+                break;
+            }
         }
         while self.top.len() < size
             && let Some(best) = self.rest.pop_first()

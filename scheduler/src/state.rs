@@ -42,6 +42,8 @@ pub struct State {
     recorded: BTreeSet<JobId>,
     /// Has a result that no request names.
     pub(crate) unrecorded: BTreeSet<JobId>,
+    /// The highest number of an ended attempt, of jobs that may be offered anew.
+    pub(crate) ended: BTreeMap<JobId, u32>,
     /// Attempts that are over without a result, to be taken back or given up.
     pub(crate) over: BTreeMap<AttemptId, Over>,
     /// Claims of jobs that have a result.
@@ -154,6 +156,7 @@ impl State {
             results: BTreeSet::new(),
             recorded: BTreeSet::new(),
             unrecorded: BTreeSet::new(),
+            ended: BTreeMap::new(),
             over: BTreeMap::new(),
             spent_claims: BTreeSet::new(),
             spent_tickets: BTreeSet::new(),
@@ -229,12 +232,41 @@ impl State {
         self.awaited.remove(&job.configuration);
         self.proposed.remove(&job.configuration);
         self.offered(job);
+        self.ended.remove(&job);
         let pending = self.pending.entry(job).or_insert(Pending {
             attempt: attempt.attempt,
             is_missing: false,
         });
         pending.attempt = pending.attempt.max(attempt.attempt);
         pending.is_missing = false;
+    }
+
+    /// An attempt has ended without a result.
+    pub fn see_ended(&mut self, attempt: AttemptId) {
+        if self.results.contains(&attempt.job) || self.pending.contains_key(&attempt.job) {
+            return;
+        }
+        let ended = self.ended.entry(attempt.job).or_default();
+        *ended = attempt.attempt.max(*ended);
+    }
+
+    /// A job's ticket, claim and result are all gone.
+    pub fn miss(&mut self, job: JobId) {
+        if let Some(pending) = self.pending.get_mut(&job) {
+            pending.is_missing = true;
+        }
+    }
+
+    /// A proposal that was there cannot be read any more.
+    pub fn lose_proposal(&mut self, id: ConfigurationId) {
+        if self.proposed.remove(&id).is_some() {
+            self.awaited.insert(id);
+        }
+    }
+
+    /// The number of the next attempt at a job that is offered for the first time, as far as is known.
+    pub fn next_attempt(&self, job: JobId) -> u32 {
+        self.ended.get(&job).map_or(1, |ended| ended + 1)
     }
 
     /// A result is known; only the first one of each job counts.
@@ -261,7 +293,9 @@ impl State {
             // The next rung does; this one's lower rungs are done.
             Promotion::Continue => job.rung,
         };
-        self.spend(job.configuration, Some(below));
+        if below > 0 {
+            self.spend(job.configuration, Some(below));
+        }
         for configuration in retired {
             self.spend(configuration, None);
         }
