@@ -24,7 +24,7 @@ use crate::state::State;
 /// The longest pause between two scans, unless the user says otherwise.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How often leftovers of crashes are looked for.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
+const SWEEP_INTERVAL: Duration = Duration::from_mins(10);
 /// Turns in a row that may fail, for example on a full disk, before the scheduler gives up.
 const MOST_FAILURES: u32 = 20;
 
@@ -229,15 +229,14 @@ impl Scheduler {
     fn offer(&mut self, directory: &Directory, job: JobId, attempt: u32) -> Result<Taken, Error> {
         let id = job.configuration;
         let known = self.state.proposed.get(&id).cloned();
-        let values = match known {
-            Some(values) => values,
-            None => match directory.read_proposal(id)? {
-                Some(proposal) => proposal.values,
-                None => {
-                    warn!("cannot offer {job}: its configuration is gone; waiting for the sampler");
-                    return Ok(Taken::NotYet);
-                }
-            },
+        let read = || {
+            directory
+                .read_proposal(id)
+                .map(|proposal| proposal.map(|p| p.values))
+        };
+        let Some(values) = known.map_or_else(read, |values| Ok(Some(values)))? else {
+            warn!("cannot offer {job}: its configuration is gone; waiting for the sampler");
+            return Ok(Taken::NotYet);
         };
         let search = directory.search();
         let place = self.state.table().place(id);
@@ -254,7 +253,10 @@ impl Scheduler {
             search: search.digest.clone(),
         };
         if directory.offer(&record, attempt)? == Published::New {
-            info!("offered job={job} attempt={attempt} budget={}", record.budget);
+            info!(
+                "offered job={job} attempt={attempt} budget={}",
+                record.budget
+            );
         }
         Ok(Taken::Yes)
     }

@@ -10,9 +10,7 @@ use shared::error::Invalid;
 use shared::record::Request;
 use shared::search::{Promotion, Scheduling};
 use shared::store::Signs;
-use shared::{
-    AttemptId, Claim, Configuration, ConfigurationId, Fate, JobId, JobResult, Search,
-};
+use shared::{AttemptId, Claim, Configuration, ConfigurationId, Fate, JobId, JobResult, Search};
 
 use crate::asha::Asha;
 use crate::bracket::{Brackets, Ranked, Table, Verdict};
@@ -201,7 +199,10 @@ impl State {
         }
     }
 
-    /// A request is known, ours or another scheduler's; requests come in the order of their numbers.
+    /// A request is known, ours or another scheduler's.
+    ///
+    /// # Panics
+    /// If it is not the next one: there are no gaps.
     pub fn see_request(&mut self, request: &Request) {
         assert_eq!(
             request.configuration.0, self.num_requested,
@@ -254,13 +255,6 @@ impl State {
     pub fn miss(&mut self, job: JobId) {
         if let Some(pending) = self.pending.get_mut(&job) {
             pending.is_missing = true;
-        }
-    }
-
-    /// A proposal that was there cannot be read any more.
-    pub fn lose_proposal(&mut self, id: ConfigurationId) {
-        if self.proposed.remove(&id).is_some() {
-            self.awaited.insert(id);
         }
     }
 
@@ -339,10 +333,7 @@ impl State {
     }
 
     fn spend(&mut self, configuration: ConfigurationId, below: Option<u8>) {
-        let spent = self
-            .spent_checkpoints
-            .entry(configuration)
-            .or_insert(below);
+        let spent = self.spent_checkpoints.entry(configuration).or_insert(below);
         // `None` is all of them, so it is the most.
         *spent = match (*spent, below) {
             (Some(a), Some(b)) => Some(a.max(b)),
