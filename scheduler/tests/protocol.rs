@@ -148,14 +148,18 @@ fn a_job_that_is_given_back_without_progress_again_and_again_is_lost() {
         is_hopeless
     });
     let jobs = check_finished(folder.path());
-    let outcome = Outcome::Lost {
-        attempts: 2,
-        fate: Fate::DiskFull,
+    // A ticket may be claimed again before the scheduler sees it, so there may be more attempts than the limit.
+    let is_lost = |(job, outcome): &(String, Outcome)| {
+        let lost = matches!(
+            outcome,
+            Outcome::Lost {
+                attempts: 2..,
+                fate: Fate::DiskFull
+            }
+        );
+        lost && job == "c000001-r0"
     };
-    assert!(
-        jobs.contains(&("c000001-r0".to_owned(), outcome)),
-        "{jobs:?}"
-    );
+    assert!(jobs.iter().any(is_lost), "{jobs:?}");
 }
 
 #[test]
@@ -316,7 +320,9 @@ fn jobs_a_second_stay_the_same() {
         false
     });
     let done = done.into_inner().unwrap();
-    let speed = |from: usize, to: usize| (to - from) as f64 / (done[to] - done[from]).as_secs_f64();
+    let speed = |from: usize, to: usize| {
+        (to - from) as f64 / (done[to].as_secs_f64() - done[from].as_secs_f64())
+    };
     println!("{} jobs in {:?}", done.len(), start.elapsed());
     for from in (0..done.len() - 500).step_by(500) {
         println!(

@@ -19,7 +19,7 @@ use shared::{
 pub(crate) const DEADLINE: Duration = Duration::from_mins(2);
 
 /// A search over two numbers, as `search.json`.
-pub(crate) fn search_file(changes: serde_json::Value) -> SearchFile {
+pub(crate) fn search_file(changes: &serde_json::Value) -> SearchFile {
     let mut json = serde_json::json!({
         "name": "fake",
         "space": { "hyperparameters": [
@@ -44,8 +44,9 @@ pub(crate) fn search_file(changes: serde_json::Value) -> SearchFile {
 }
 
 /// Makes a search directory.
+#[expect(clippy::needless_pass_by_value, reason = "calls read better")]
 pub(crate) fn create(root: &Path, changes: serde_json::Value) -> Directory {
-    Directory::create(root, &search_file(changes), Path::new("search.json")).unwrap()
+    Directory::create(root, &search_file(&changes), Path::new("search.json")).unwrap()
 }
 
 /// Runs one scheduler until the search is finished or `leave`.
