@@ -3,6 +3,7 @@
 pub mod augment;
 pub mod batch;
 pub mod checkpoint;
+pub mod describe;
 pub mod device;
 pub mod hyperparameters;
 pub mod memory;
