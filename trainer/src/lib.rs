@@ -3,7 +3,7 @@
 //! | module | what it is for |
 //! |--|--|
 //! | [`run`], [`control`], [`heart`], [`time_limit`] | the program around an objective: claims, warnings, heartbeats |
-//! | [`job`] | one job by hand |
+//! | [`job`], [`describe`] | one job by hand; what a configuration is before it is trained |
 //! | [`runner`], [`objective`] | what a job evaluates: a network, a command, a benchmark function |
 //! | [`hyperparameters`], [`network`], [`memory`] | configuration → network, its size, its memory |
 //! | [`train`], [`schedule`], [`augment`], [`batch`], [`checkpoint`] | the training |
@@ -17,11 +17,13 @@ use clap::{Parser, Subcommand};
 use shared::exit::{Code, Failure};
 
 use crate::device::DeviceChoice;
+use crate::network::ImageShape;
 
 pub mod augment;
 pub mod batch;
 pub mod checkpoint;
 pub mod control;
+pub mod describe;
 pub mod device;
 pub mod heart;
 pub mod hyperparameters;
@@ -76,6 +78,52 @@ pub enum Command {
         #[command(flatten)]
         compute: Compute,
     },
+    /// Show the network of a configuration layer by layer: shapes, parameters, multiply-adds, memory
+    ///
+    /// Nothing is trained. Says so where the training would not fit into this machine's free memory.
+    Describe {
+        /// Search space file, such as data/spaces/joint-resnet.json
+        space: PathBuf,
+        /// Configuration file: one JSON object, name to value
+        configuration: PathBuf,
+        /// Output format
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+        /// Shape of an image: channels, height, width in pixels
+        #[arg(long, value_name = "CxHxW", default_value = "3x32x32", value_parser = image_shape)]
+        image: ImageShape,
+        /// Number of classes
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
+        classes: u16,
+    },
+}
+
+/// How output is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Columns for people.
+    Table,
+    /// JSON for programs.
+    Json,
+}
+
+fn image_shape(text: &str) -> Result<ImageShape, String> {
+    let numbers: Vec<usize> = text
+        .split('x')
+        .filter_map(|part| part.parse().ok())
+        .collect(); // counted below
+    match numbers[..] {
+        [channels @ 1..=1024, height @ 1..=4096, width @ 1..=4096]
+            if text.matches('x').count() == 2 =>
+        {
+            Ok(ImageShape {
+                channels,
+                height,
+                width,
+            })
+        }
+        _ => Err("expected channels, height and width, such as 3x32x32".to_owned()),
+    }
 }
 
 /// How and where to compute.
@@ -132,6 +180,20 @@ pub fn main(args: Args) -> anyhow::Result<Code> {
             let (code, text) = job::run(&file, directory.as_deref(), compute.start()?)?;
             shared::cli::print(&text)?;
             Ok(code)
+        }
+        Command::Describe {
+            space,
+            configuration,
+            format,
+            image,
+            classes,
+        } => {
+            let description = describe::read(&space, &configuration, image, usize::from(classes))?;
+            shared::cli::print(&match format {
+                Format::Table => description.table(),
+                Format::Json => format!("{:#}\n", description.json()),
+            })?;
+            Ok(Code::Done)
         }
     }
 }
