@@ -120,21 +120,7 @@ impl Objective {
                 found,
             ));
         }
-        if file.benchmark.is_none() {
-            for (field, value) in [
-                ("bias", file.bias),
-                ("noise", file.noise),
-                ("seconds_per_unit", file.seconds_per_unit),
-            ] {
-                if let Some(value) = value {
-                    return Err(Invalid::new(
-                        field,
-                        "nothing, because there is no `benchmark`",
-                        value,
-                    ));
-                }
-            }
-        }
+        file.refuse_options_of_benchmarks()?;
         if let Some(network) = &file.network {
             network.check().map_err(|e| e.within("network"))?;
             return Ok(Self::Network(network.clone()));
@@ -171,6 +157,27 @@ impl Objective {
             noise: file.noise,
             seconds_per_unit,
         }))
+    }
+}
+
+impl ObjectiveFile {
+    fn refuse_options_of_benchmarks(&self) -> Result<(), Invalid> {
+        if self.benchmark.is_none() {
+            for (field, value) in [
+                ("bias", self.bias),
+                ("noise", self.noise),
+                ("seconds_per_unit", self.seconds_per_unit),
+            ] {
+                if let Some(value) = value {
+                    return Err(Invalid::new(
+                        field,
+                        "nothing, because there is no `benchmark`",
+                        value,
+                    ));
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Seeds and their children: every use of chance has a generator of its own, made from a purpose and an id.
 //!
 //! No generator is shared, stored or global, so the order of calls, threads and restarts cannot change a result. The
-//! streams are ChaCha's, which `rand` keeps the same on every platform and version.
+//! streams are `ChaCha`'s, which `rand` keeps the same on every platform and version.
 
 use std::fmt::Display;
 

@@ -250,6 +250,9 @@ impl Directory {
     }
 
     /// Ends a claimed job with its result.
+    ///
+    /// # Panics
+    /// If the result is another attempt's.
     pub fn finish(&self, claim: &Claim, result: &JobResult) -> Result<FinishedAs> {
         assert_eq!(
             claim.attempt, result.attempt,
@@ -470,7 +473,7 @@ impl Directory {
             match layout::id_in(&name) {
                 Some(id) => ids.push(id),
                 None => {
-                    self.set_aside(&folder.join(&name), &"its name is not one of this folder's")?
+                    self.set_aside(&folder.join(&name), &"its name is not one of this folder's")?;
                 }
             }
         }
@@ -518,7 +521,7 @@ pub struct Sweeper {
 
 impl Sweeper {
     /// How long a draft must have been unchanged. No publication takes that long.
-    pub const AGE: Duration = Duration::from_secs(3600);
+    pub const AGE: Duration = Duration::from_hours(1);
 
     /// Looks at the folders once; call it now and then.
     pub fn sweep(&mut self, folders: &[PathBuf], now: Instant) -> Result<()> {

@@ -144,10 +144,10 @@ mod tests {
     #[test]
     fn a_published_record_ends_the_wait_long_before_the_poll() {
         let folder = tempfile::tempdir().unwrap();
-        let mut waiter = Waiter::new(&[folder.path().to_path_buf()], Duration::from_secs(60));
+        let mut waiter = Waiter::new(&[folder.path().to_path_buf()], Duration::from_mins(1));
         std::thread::scope(|scope| {
             scope.spawn(|| fs::publish_new(&folder.path().join("x.json"), b"x").unwrap());
-            let woken = waiter.wait_at_most(Duration::from_secs(60), &mut || false);
+            let woken = waiter.wait_at_most(Duration::from_mins(1), &mut || false);
             assert_eq!(woken, Woken::Event);
         });
     }

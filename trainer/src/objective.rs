@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use shared::{Budget, Configuration, CurvePoint};
 
+pub mod network;
+
 /// One evaluation to be done: which configuration, to which budget, from which checkpoint.
 #[derive(Debug, Clone)]
 pub struct Task {
@@ -14,6 +16,8 @@ pub struct Task {
     pub configuration: Configuration,
     /// The budget at which the task is finished; what a checkpoint has already spent counts.
     pub budget: Budget,
+    /// The rung of that budget; 0 is the lowest. It determines the number of learning rate cycles.
+    pub rung: u8,
     /// Budgets at which earlier rungs of this very training ended, ascending, when it continues them; else empty.
     pub earlier_budgets: Vec<Budget>,
     /// Drives initialisation, data order and all noise; the same for all rungs of one configuration.
@@ -43,7 +47,8 @@ pub trait Control {
     /// Tells how far the training is, for the heartbeat. `spent` is in the budget's unit.
     fn progress(&mut self, spent: f64);
 
-    /// Whether a periodic checkpoint should be saved now. `spent` is in the budget's unit.
+    /// Whether a checkpoint should be saved now: from time to time, and at the end (where `spent` is the whole budget)
+    /// if anybody is going to need it. `spent` is in the budget's unit.
     fn checkpoint_due(&mut self, spent: f64) -> bool;
 
     /// Publishes a checkpoint; the bytes are complete and self-describing.
@@ -52,7 +57,6 @@ pub trait Control {
     /// The file system's, most often a full disk; the objective returns it as it is.
     fn save_checkpoint(&mut self, spent: f64, bytes: &[u8]) -> anyhow::Result<()>;
 }
-
 
 /// What a finished evaluation gave.
 #[derive(Debug, Clone, Default, PartialEq)]

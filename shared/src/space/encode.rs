@@ -32,6 +32,9 @@ impl SearchSpace {
     ///
     /// # Shapes
     /// `[d]`; coordinates outside their range (and NaN) are moved to the nearest point inside (the lower end).
+    ///
+    /// # Panics
+    /// If the vector has another length.
     pub fn decode(&self, vector: &[f64]) -> Configuration {
         assert_eq!(
             vector.len(),
@@ -124,8 +127,11 @@ impl Kind {
 
     fn unscale(&self, coordinate: f64) -> f64 {
         let (lower, upper) = self.bounds();
-        // NaN.clamp stays NaN; max takes the number.
-        let t = coordinate.max(0.0).min(1.0);
+        let t = if coordinate.is_nan() {
+            0.0
+        } else {
+            coordinate.clamp(0.0, 1.0)
+        };
         match self {
             Self::Float { log: true, .. } | Self::Integer { log: true, .. } => {
                 libm::exp(libm::log(lower) + t * (libm::log(upper) - libm::log(lower)))
@@ -192,28 +198,29 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn every_point_of_the_cube_is_a_valid_configuration_that_round_trips(
-            seed: u64, outside in -2.0..3.0_f64
-        ) {
-            let space = space();
-            let mut vector = space.sample(&mut Seed::new(seed).rng());
-            let configuration = space.decode(&vector);
-            prop_assert_eq!(&space.check_configuration(&configuration).unwrap(), &configuration);
-            let again = space.decode(&space.encode(&configuration));
-            for (name, value) in configuration.iter() {
-                let other = again.get(name).unwrap();
-                match value {
-                    Value::Float(x) => prop_assert!((x - other.as_f64().unwrap()).abs() < 1e-12),
-                    _ => prop_assert_eq!(value, other),
-                }
-            }
-            vector[0] = outside;
-            vector[4] = f64::NAN;
-            let configuration = space.decode(&vector);
-            prop_assert!(space.check_configuration(&configuration).is_ok());
-        }
+            #[test]
+            fn every_point_of_the_cube_is_a_valid_configuration_that_round_trips(
+                seed: u64, outside in -2.0..3.0_f64
+            ) {
+                let space = space();
+                let mut vector = space.sample(&mut Seed::new(seed).rng());
+                let configuration = space.decode(&vector);
+                prop_assert_eq!(&space.check_configuration(&configuration).unwrap(), &configuration);
+                let again = space.decode(&space.encode(&configuration));
+                for (name, value) in configuration.iter() {
+                    let other = again.get(name).unwrap();
+                    if let Value::Float(x) = value {
+     prop_assert!((x - other.as_f64().unwrap()).abs() < 1e-12);
+    } else {
+     prop_assert_eq!(value, other);
     }
+                }
+                vector[0] = outside;
+                vector[4] = f64::NAN;
+                let configuration = space.decode(&vector);
+                prop_assert!(space.check_configuration(&configuration).is_ok());
+            }
+        }
 
     #[test]
     fn integers_on_a_log_scale_are_not_starved_at_the_ends() {

@@ -1,0 +1,308 @@
+//! Which images a training step sees, and how they become numbers.
+//!
+//! Every step's batch is a function of the seed and the step: epoch e goes through the data in its own random order,
+//! in full batches (what is left over has its turn in another epoch's order). So batches can be made ahead, on another
+//! thread, and a resumed training goes on as if it had never stopped.
+
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::Scope;
+
+use rand::seq::SliceRandom as _;
+use shared::Seed;
+
+use crate::augment::{Augmentation, Mixup, Normalization, View};
+use crate::network::ImageShape;
+
+/// Batches that are made ahead of the one being trained on.
+const AHEAD: usize = 2;
+
+/// Labelled images of one shape.
+#[derive(Debug, Clone, Copy)]
+pub struct Images<'a> {
+    /// `[n, channels, height, width]`
+    pub pixels: &'a [u8],
+    /// `[n]`, each below the number of classes.
+    pub labels: &'a [u16],
+}
+
+impl Images<'_> {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    fn pixels_of(&self, index: usize) -> &[u8] {
+        let len = self.pixels.len() / self.labels.len();
+        &self.pixels[index * len..][..len]
+    }
+}
+
+/// The data of one training.
+#[derive(Debug, Clone)]
+pub struct TrainingData<'a> {
+    /// What the network learns from; at least one image.
+    pub training: Images<'a>,
+    /// What its loss is measured on; at least one image.
+    pub validation: Images<'a>,
+    /// What its test error is measured on, if there is any.
+    pub test: Option<Images<'a>>,
+    /// The shape of all images.
+    pub shape: ImageShape,
+    /// How many classes there are.
+    pub classes: usize,
+    /// How bytes become numbers.
+    pub normalization: Normalization,
+}
+
+/// What a network is given at once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    /// `[batch, channels, height, width]`
+    pub pixels: Vec<f32>,
+    /// What each image's class is; mixed images have two. `[batch, classes]`
+    pub targets: Vec<f32>,
+    /// How many images there are.
+    pub len: usize,
+}
+
+/// Makes the batches of a training.
+#[derive(Debug, Clone)]
+pub struct Batches<'a> {
+    data: &'a TrainingData<'a>,
+    augmentation: Augmentation,
+    mixup_alpha: f64,
+    batch: usize,
+    seed: Seed,
+}
+
+impl<'a> Batches<'a> {
+    /// Batches of `batch` images, or of all images where there are fewer.
+    pub fn new(
+        data: &'a TrainingData<'a>,
+        augmentation: Augmentation,
+        mixup_alpha: f64,
+        batch: usize,
+        seed: Seed,
+    ) -> Self {
+        assert!(
+            !data.training.is_empty() && batch > 0,
+            "there is something to train on"
+        );
+        Self {
+            data,
+            augmentation,
+            mixup_alpha,
+            batch: batch.min(data.training.len()),
+            seed,
+        }
+    }
+
+    /// Images per batch.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Steps per pass through the data.
+    pub fn steps_per_epoch(&self) -> u64 {
+        to_u64(self.data.training.len() / self.batch)
+    }
+
+    /// Makes batches from step `first` on, on a thread of their own, until the receiver is dropped.
+    pub fn spawn<'scope>(self, scope: &'scope Scope<'scope, '_>, first: u64) -> Receiver<Batch>
+    where
+        'a: 'scope,
+    {
+        let (sender, receiver) = sync_channel(AHEAD);
+        scope.spawn(move || {
+            let mut order = (u64::MAX, Vec::new());
+            for step in first.. {
+                let epoch = step / self.steps_per_epoch();
+                if order.0 != epoch {
+                    order = (epoch, self.order(epoch));
+                }
+                if sender.send(self.make(step, &order.1)).is_err() {
+                    return; // The training has ended.
+                }
+            }
+        });
+        receiver
+    }
+
+    /// The order of the images in an epoch.
+    fn order(&self, epoch: u64) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.data.training.len()).collect();
+        order.shuffle(&mut self.seed.child("order", epoch).rng());
+        order
+    }
+
+    fn make(&self, step: u64, order: &[usize]) -> Batch {
+        let TrainingData {
+            training,
+            shape,
+            classes,
+            normalization,
+            ..
+        } = self.data;
+        let start =
+            usize::try_from(step % self.steps_per_epoch()).expect("an epoch fits") * self.batch;
+        let chosen = &order[start..start + self.batch];
+        let mut rng = self.seed.child("augmentation", step).rng();
+        let len = shape.channels * shape.height * shape.width;
+        let mut pixels = vec![0.0; chosen.len() * len];
+        for (&index, pixels) in chosen.iter().zip(pixels.chunks_exact_mut(len)) {
+            let view = self.augmentation.draw(&mut rng);
+            view.render(training.pixels_of(index), *shape, normalization, pixels);
+        }
+        let mut targets = vec![0.0; chosen.len() * classes];
+        for (&index, targets) in chosen.iter().zip(targets.chunks_exact_mut(*classes)) {
+            targets[usize::from(training.labels[index])] = 1.0;
+        }
+        if let Some(mixup) = Mixup::draw(self.mixup_alpha, chosen.len(), &mut rng) {
+            mixup.apply(&mut pixels, len);
+            mixup.apply(&mut targets, *classes);
+        }
+        Batch {
+            pixels,
+            targets,
+            len: chosen.len(),
+        }
+    }
+}
+
+/// The normalised pixels of some images as they are, for evaluation. `[range, channels, height, width]`
+pub fn plain_pixels(
+    images: Images<'_>,
+    range: std::ops::Range<usize>,
+    shape: ImageShape,
+    normalization: &Normalization,
+) -> Vec<f32> {
+    let len = shape.channels * shape.height * shape.width;
+    let mut pixels = vec![0.0; range.len() * len];
+    for (index, pixels) in range.zip(pixels.chunks_exact_mut(len)) {
+        View::plain().render(images.pixels_of(index), shape, normalization, pixels);
+    }
+    pixels
+}
+
+/// A count as it is written down.
+pub(crate) fn to_u64(count: usize) -> u64 {
+    u64::try_from(count).expect("no machine has more than 64 bits")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ten images of 1×1×2 whose first pixel is their index, in five classes.
+    fn with_batches(batch: usize, mixup_alpha: f64, check: impl FnOnce(Batches<'_>)) {
+        let pixels: Vec<u8> = (0..10).flat_map(|index| [index, 0]).collect();
+        let labels: Vec<u16> = (0..10).map(|index| index / 2).collect();
+        let training = Images {
+            pixels: &pixels,
+            labels: &labels,
+        };
+        let shape = ImageShape {
+            channels: 1,
+            height: 1,
+            width: 2,
+        };
+        let data = TrainingData {
+            training,
+            validation: training,
+            test: None,
+            shape,
+            classes: 5,
+            normalization: Normalization::new(&[0.0], &[1.0 / 255.0]),
+        };
+        let augmentation = Augmentation::new(shape, 0, false, 0);
+        check(Batches::new(
+            &data,
+            augmentation,
+            mixup_alpha,
+            batch,
+            Seed::new(7),
+        ));
+    }
+
+    fn take(batches: &Batches<'_>, first: u64, count: usize) -> Vec<Batch> {
+        std::thread::scope(|scope| {
+            let receiver = batches.clone().spawn(scope, first);
+            receiver.iter().take(count).collect()
+        })
+    }
+
+    fn indices(batch: &Batch) -> Vec<u8> {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "small numbers"
+        )]
+        batch
+            .pixels
+            .iter()
+            .step_by(2)
+            .map(|pixel| pixel.round() as u8)
+            .collect()
+    }
+
+    #[test]
+    fn an_epoch_shows_every_image_once_in_an_order_of_its_own() {
+        with_batches(5, 0.0, |batches| {
+            assert_eq!(batches.steps_per_epoch(), 2);
+            let made = take(&batches, 0, 4);
+            let epochs: Vec<Vec<u8>> = made
+                .chunks(2)
+                .map(|e| e.iter().flat_map(indices).collect())
+                .collect();
+            for epoch in &epochs {
+                let mut sorted = epoch.clone();
+                sorted.sort_unstable();
+                assert_eq!(sorted, (0..10).collect::<Vec<u8>>());
+            }
+            assert_ne!(epochs[0], epochs[1]);
+            for batch in &made {
+                for (index, target) in indices(batch).into_iter().zip(batch.targets.chunks(5)) {
+                    assert!((target[usize::from(index) / 2] - 1.0).abs() < f32::EPSILON);
+                    assert!((target.iter().sum::<f32>() - 1.0).abs() < f32::EPSILON);
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn batches_do_not_depend_on_where_one_starts() {
+        with_batches(3, 1.0, |batches| {
+            let all = take(&batches, 0, 9);
+            assert_eq!(all[4..], take(&batches, 4, 5));
+        });
+    }
+
+    #[test]
+    fn a_batch_larger_than_the_data_is_all_of_it() {
+        with_batches(128, 0.0, |batches| {
+            assert_eq!((batches.batch(), batches.steps_per_epoch()), (10, 1));
+            assert_eq!(take(&batches, 3, 1)[0].len, 10);
+        });
+    }
+
+    #[test]
+    fn mixed_images_have_the_targets_of_both() {
+        with_batches(10, 1.0, |batches| {
+            let batch = &take(&batches, 0, 1)[0];
+            let mixed = batch
+                .targets
+                .chunks(5)
+                .filter(|t| t.iter().all(|&share| share < 0.99))
+                .count();
+            assert!(mixed > 4, "{mixed}");
+            for target in batch.targets.chunks(5) {
+                assert!((target.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+            }
+        });
+    }
+}

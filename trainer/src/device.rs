@@ -1,0 +1,207 @@
+//! What to train on: chosen when the program runs, with the reason where it cannot be had.
+
+use std::path::PathBuf;
+
+/// What the user asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum DeviceChoice {
+    /// A GPU if there is one that works, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The first NVIDIA GPU that this process may see; an error if there is none.
+    Cuda,
+}
+
+/// What is trained on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Device {
+    /// The CPU.
+    Cpu,
+    /// The first NVIDIA GPU that this process may see.
+    #[cfg(feature = "cuda")]
+    Cuda,
+}
+
+impl std::fmt::Display for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Cpu => "cpu",
+            #[cfg(feature = "cuda")]
+            Self::Cuda => "cuda:0",
+        })
+    }
+}
+
+/// What is missing for a GPU.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// The program cannot use one at all.
+    #[error("this program was built without the feature `cuda`")]
+    NotBuilt,
+    /// No driver library.
+    #[error("there is no NVIDIA driver: libcuda.so cannot be loaded")]
+    NoDriver,
+    /// The driver does not work.
+    #[error("the NVIDIA driver fails: {message}")]
+    Driver {
+        /// In its own words.
+        message: String,
+    },
+    /// The driver has no device.
+    #[error("the NVIDIA driver reports no device that this process may see")]
+    NoDevice,
+    /// No run-time compiler.
+    #[error("libnvrtc.so cannot be loaded, which compiles the GPU's programs")]
+    NoCompiler,
+    /// No headers for the compiler.
+    #[error(
+        "there is no `include/cuda_runtime.h` in {}; CUDA_PATH names the folder to look in",
+        list(looked_in)
+    )]
+    NoHeaders {
+        /// Where they were looked for.
+        looked_in: Vec<PathBuf>,
+    },
+}
+
+fn list(folders: &[PathBuf]) -> String {
+    let folders: Vec<String> = folders
+        .iter()
+        .map(|folder| format!("`{}`", folder.display()))
+        .collect();
+    folders.join(", ")
+}
+
+impl DeviceChoice {
+    /// Finds the device, falling back from `auto` to the CPU with a line in the log that says why.
+    ///
+    /// # Errors
+    /// Only for [`Self::Cuda`]: what is missing.
+    pub fn resolve(self) -> Result<Device, DeviceError> {
+        match self {
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Cuda => find_gpu(),
+            Self::Auto => Ok(find_gpu().unwrap_or_else(|reason| {
+                tracing::info!("training on the CPU: {reason}");
+                Device::Cpu
+            })),
+        }
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+fn find_gpu() -> Result<Device, DeviceError> {
+    Err(DeviceError::NotBuilt)
+}
+
+/// Makes sure of everything that burn's backend would otherwise panic about.
+#[cfg(feature = "cuda")]
+fn find_gpu() -> Result<Device, DeviceError> {
+    use cudarc::{driver, nvrtc};
+
+    let driver_error = |error: driver::DriverError| DeviceError::Driver {
+        message: error.to_string(),
+    };
+    #[expect(
+        unsafe_code,
+        reason = "cudarc cannot know that loading a library is harmless"
+    )]
+    // SAFETY: libcuda and libnvrtc are made to be loaded at run time; their initialisers have no preconditions.
+    let (has_driver, has_compiler) = unsafe {
+        (
+            driver::sys::is_culib_present(),
+            nvrtc::sys::is_culib_present(),
+        )
+    };
+    if !has_driver {
+        return Err(DeviceError::NoDriver);
+    }
+    driver::result::init().map_err(driver_error)?;
+    if driver::result::device::get_count().map_err(driver_error)? < 1 {
+        return Err(DeviceError::NoDevice);
+    }
+    if !has_compiler {
+        return Err(DeviceError::NoCompiler);
+    }
+    // The places where cubecl-cuda looks, in its order: the first that exists is taken, right or wrong.
+    let looked_in: Vec<PathBuf> = match shared::env::CUDA_PATH.get() {
+        Some(folder) => vec![PathBuf::from(folder)],
+        None => {
+            let mut folders = vec![PathBuf::from("/usr/local/cuda"), PathBuf::from("/opt/cuda")];
+            if std::path::Path::new("/usr/bin/nvcc").exists() {
+                folders.push(PathBuf::from("/usr"));
+            }
+            folders
+                .into_iter()
+                .filter(|folder| folder.exists())
+                .take(1)
+                .collect()
+        }
+    };
+    match looked_in.first() {
+        Some(folder) if folder.join("include/cuda_runtime.h").exists() => Ok(Device::Cuda),
+        _ => Err(DeviceError::NoHeaders { looked_in }),
+    }
+}
+
+impl Device {
+    /// Bytes that can still be allocated on it; `None` where nobody says.
+    pub fn available_memory(self) -> Option<u64> {
+        match self {
+            Self::Cpu => crate::memory::available(),
+            #[cfg(feature = "cuda")]
+            Self::Cuda => {
+                let context = cudarc::driver::CudaContext::new(0).ok()?; // unknown: the training will show
+                let (free, _total) = context.mem_get_info().ok()?; // as above
+                Some(crate::batch::to_u64(free))
+            }
+        }
+    }
+}
+
+/// Limits all computation on the CPU to `threads` threads, the calling one among them.
+///
+/// One is the default of the program, because several trainers on one host get more done with a thread each than one
+/// trainer with all of them. Results do not depend on it. To be called once, early, from the thread that trains.
+///
+/// # Errors
+/// Where computation has already started, or threads cannot be had.
+pub fn set_threads(threads: usize) -> Result<(), rayon::ThreadPoolBuildError> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .use_current_thread()
+        .build_global()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpu_is_always_there() {
+        assert_eq!(DeviceChoice::Cpu.resolve().unwrap(), Device::Cpu);
+        assert!(DeviceChoice::Auto.resolve().is_ok());
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[test]
+    fn cuda_without_its_feature_names_the_feature() {
+        let error = DeviceChoice::Cuda.resolve().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "this program was built without the feature `cuda`"
+        );
+    }
+
+    #[test]
+    fn missing_headers_are_named_with_their_places() {
+        let looked_in = vec![PathBuf::from("/a"), PathBuf::from("/b")];
+        let text = DeviceError::NoHeaders { looked_in }.to_string();
+        assert!(
+            text.starts_with("there is no `include/cuda_runtime.h` in `/a`, `/b`;"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,218 @@
+//! How much memory a training needs, and how much there is: told before the first weight is allocated.
+
+use std::path::{Path, PathBuf};
+
+use crate::batch::to_u64;
+use crate::network::{Layer, LayerKind, Plan};
+
+/// Bytes of a single-precision number.
+const NUMBER: u64 = 4;
+/// Tensors of the largest layer's size that are alive at once beside those that are kept: values and gradients on both
+/// sides of an operation, and sums of gradients.
+const TRANSIENT: u64 = 5;
+/// What a program of this kind occupies without any network.
+const BASE: u64 = 30 << 20;
+
+/// The memory that a training needs at its peak, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Footprint {
+    /// Weights.
+    pub weights: u64,
+    /// The optimizer's velocities.
+    pub optimizer: u64,
+    /// Gradients while training; while a checkpoint is made, its copies of the two above, which are never alive at the
+    /// same time and are larger.
+    pub gradients: u64,
+    /// Outputs of layers: those kept for the backward pass and those being worked on.
+    pub activations: u64,
+}
+
+impl Footprint {
+    /// Adds up what a network needs for training with batches of `batch` images and for evaluation with batches of
+    /// `evaluation_batch`.
+    pub fn new(plan: &Plan, batch: usize, evaluation_batch: usize) -> Self {
+        let parameters = plan.parameters() * NUMBER;
+        let kept: u64 = plan
+            .layers
+            .iter()
+            .filter(|layer| layer.is_kept)
+            .map(Layer::activations)
+            .sum();
+        let largest = plan
+            .layers
+            .iter()
+            .map(Layer::activations)
+            .max()
+            .unwrap_or(0);
+        let training = (kept + TRANSIENT * largest) * to_u64(batch);
+        let evaluation = TRANSIENT * largest * to_u64(evaluation_batch);
+        Self {
+            weights: parameters,
+            optimizer: parameters,
+            gradients: 4 * parameters,
+            activations: training.max(evaluation) * NUMBER + columns(plan) * NUMBER,
+        }
+    }
+
+    /// All of it, with the program itself.
+    pub fn total(&self) -> u64 {
+        self.weights + self.optimizer + self.gradients + self.activations + BASE
+    }
+}
+
+/// Numbers in the largest matrix that a convolution on the CPU unrolls an image into.
+fn columns(plan: &Plan) -> u64 {
+    let largest = |layer: &Layer| match layer.kind {
+        LayerKind::Convolution => {
+            let pixels = to_u64(layer.output.height * layer.output.width);
+            // multiply_adds / (out_channels · pixels) are the rows; at least 1024 columns are unrolled at once.
+            layer.multiply_adds / to_u64(layer.output.channels) / pixels * pixels.max(1024)
+        }
+        LayerKind::Norm | LayerKind::Activation | LayerKind::Join | LayerKind::Head => 0,
+    };
+    plan.layers.iter().map(largest).max().unwrap_or(0)
+}
+
+/// Bytes as MiB.
+pub fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+/// Bytes that this process may still allocate: what the system has available, and what its control groups allow.
+/// `None` where the system does not say.
+pub fn available() -> Option<u64> {
+    available_under(Path::new("/"))
+}
+
+/// [`available`] for the system whose files are below `root`.
+fn available_under(root: &Path) -> Option<u64> {
+    let read = |path: PathBuf| fs_err::read_to_string(path).ok(); // not there: no such limit
+    let system = read(root.join("proc/meminfo")).and_then(|text| meminfo_available(&text));
+    let groups = read(root.join("proc/self/cgroup")).unwrap_or_default();
+    let limits = groups
+        .lines()
+        .flat_map(|line| group_folders(root, line))
+        .filter_map(|group| {
+            let number =
+                |name| read(group.join(name)).and_then(|text| text.trim().parse::<u64>().ok());
+            let limit = number("memory.max").or_else(|| number("memory.limit_in_bytes"))?;
+            let used = number("memory.current").or_else(|| number("memory.usage_in_bytes"))?;
+            // Cached files count as used, but are given up on demand.
+            let cached = read(group.join("memory.stat")).and_then(|text| inactive_files(&text));
+            Some(limit.saturating_sub(used.saturating_sub(cached.unwrap_or(0))))
+        });
+    system.into_iter().chain(limits).min()
+}
+
+/// `MemAvailable` of `/proc/meminfo`, which is in KiB.
+fn meminfo_available(text: &str) -> Option<u64> {
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    value
+        .trim()
+        .strip_suffix("kB")?
+        .trim()
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(1024)
+}
+
+fn inactive_files(text: &str) -> Option<u64> {
+    text.lines()
+        .find_map(|line| {
+            line.strip_prefix("total_inactive_file ")
+                .or(line.strip_prefix("inactive_file "))
+        })
+        .and_then(|value| value.trim().parse().ok())
+}
+
+/// The folders of a control group and all above it: a line of `/proc/self/cgroup` is `id:controllers:path`, where
+/// version 2 names no controllers.
+fn group_folders(root: &Path, line: &str) -> Vec<PathBuf> {
+    let mut fields = line.splitn(3, ':').skip(1);
+    let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else {
+        return Vec::new();
+    };
+    let base = match controllers {
+        "" => root.join("sys/fs/cgroup"),
+        _ if controllers.split(',').any(|name| name == "memory") => {
+            root.join("sys/fs/cgroup/memory")
+        }
+        _ => return Vec::new(),
+    };
+    Path::new(path.trim_start_matches('/'))
+        .ancestors()
+        .map(|group| base.join(group))
+        .collect()
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "files of a made-up system")]
+mod tests {
+    use super::*;
+
+    /// A made-up `/` with the given files.
+    fn system(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = root.path().join(name);
+            fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        root
+    }
+
+    const MEMINFO: (&str, &str) = (
+        "proc/meminfo",
+        "MemTotal:  8000 kB\nMemFree: 1 kB\nMemAvailable:    5000 kB\n",
+    );
+
+    #[test]
+    fn without_groups_the_system_decides() {
+        assert_eq!(
+            available_under(system(&[MEMINFO]).path()),
+            Some(5000 * 1024)
+        );
+        assert_eq!(available_under(system(&[]).path()), None);
+    }
+
+    #[test]
+    fn a_group_above_may_be_the_tightest() {
+        let root = system(&[
+            MEMINFO,
+            ("proc/self/cgroup", "0::/slurm/job_7/step_0\n"),
+            ("sys/fs/cgroup/slurm/job_7/step_0/memory.max", "max\n"),
+            ("sys/fs/cgroup/slurm/job_7/step_0/memory.current", "100\n"),
+            ("sys/fs/cgroup/slurm/job_7/memory.max", "1000000\n"),
+            ("sys/fs/cgroup/slurm/job_7/memory.current", "600000\n"),
+            (
+                "sys/fs/cgroup/slurm/job_7/memory.stat",
+                "anon 5\ninactive_file 50000\n",
+            ),
+        ]);
+        assert_eq!(available_under(root.path()), Some(450_000));
+    }
+
+    #[test]
+    fn groups_of_version_1_are_understood() {
+        let root = system(&[
+            MEMINFO,
+            ("proc/self/cgroup", "3:cpuset:/x\n2:memory,hugetlb:/job\n"),
+            (
+                "sys/fs/cgroup/memory/job/memory.limit_in_bytes",
+                "2000000\n",
+            ),
+            (
+                "sys/fs/cgroup/memory/job/memory.usage_in_bytes",
+                "3000000\n",
+            ),
+        ]);
+        assert_eq!(available_under(root.path()), Some(0));
+    }
+
+    #[test]
+    fn this_machine_says_what_it_has() {
+        assert!(available().is_some_and(|bytes| bytes > 1 << 20));
+    }
+}

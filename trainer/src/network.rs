@@ -1,0 +1,234 @@
+//! The networks of the search space: residual groups whose blocks have one branch or several.
+//!
+//! ```text
+//! image -> stem (convolution, norm) -> group 1 -> group 2 -> group 3 -> ReLU -> mean over pixels -> linear
+//! block  = skip(x) + Σ factor_i · branch_i(x)
+//! branch = ReLU, convolution (stride), norm, ReLU, convolution, norm
+//! ```
+//!
+//! Groups from the second on halve the image in their first block; where an image is down to one pixel in height or
+//! width, they leave it as it is. Convolutions have no bias. How branches are weighted is in `factors.rs`, the skip
+//! connection that changes shape in `skip.rs`, the sizes of all layers in `plan.rs`.
+//!
+//! # Source
+//! He et al. 2016 (ResNet), Zagoruyko & Komodakis 2016 (wide ResNet), Gastaldi 2017 (Shake-Shake), Yamada et al. 2018
+//! (ShakeDrop); joined into one space by Zela et al. 2018 (*Towards automated deep learning*).
+
+mod block;
+mod factors;
+mod layers;
+mod plan;
+mod skip;
+
+use burn::module::{Module, Param};
+use burn::tensor::activation::relu;
+use burn::tensor::backend::Backend;
+use burn::tensor::{Tensor, TensorData};
+use rand::RngExt as _;
+use rand_chacha::ChaCha12Rng;
+
+use self::block::Block;
+pub use self::factors::{Factors, Weighting};
+use self::layers::{Convolution, Norm};
+pub use self::plan::{Layer, LayerKind, Plan};
+use crate::operators::{Operators, Window};
+
+/// The shape of the images a network is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageShape {
+    /// Colours, or other planes.
+    pub channels: usize,
+    /// Pixels from top to bottom.
+    pub height: usize,
+    /// Pixels from left to right.
+    pub width: usize,
+}
+
+/// One group of blocks, all of the same width.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupConfig {
+    /// How many blocks; at least 1.
+    pub blocks: usize,
+    /// Channels of every block's output; at least 1.
+    pub channels: usize,
+    /// Branches of every block; at least 1.
+    pub branches: usize,
+}
+
+/// Everything that determines a network but its weights.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NetworkConfig {
+    /// The images it is given.
+    pub image: ImageShape,
+    /// How many classes it tells apart.
+    pub classes: usize,
+    /// Channels behind the stem.
+    pub initial_filters: usize,
+    /// Side of every convolution's kernel but the skips'; odd.
+    pub kernel: usize,
+    /// The groups, from the image to the head; at least 1.
+    pub groups: Vec<GroupConfig>,
+    /// ShakeDrop: how often a block's only branch is replaced by noise; in 0..=1.
+    pub death_rate: f64,
+}
+
+impl NetworkConfig {
+    /// The stride of a group's first block, for images of the given size before it.
+    fn stride(group: usize, height: usize, width: usize) -> usize {
+        if group > 0 && height > 1 && width > 1 {
+            2
+        } else {
+            1
+        }
+    }
+
+    /// How the branches of a group's blocks are weighted.
+    fn weighting(&self, group: &GroupConfig) -> Weighting {
+        if group.branches > 1 {
+            Weighting::ShakeShake {
+                branches: group.branches,
+            }
+        } else {
+            Weighting::ShakeDrop {
+                death_rate: self.death_rate,
+            }
+        }
+    }
+}
+
+/// A run of blocks of the same width.
+#[derive(Module, Debug)]
+struct Group<B: Backend> {
+    blocks: Vec<Block<B>>,
+}
+
+/// The linear map from channels to classes.
+#[derive(Module, Debug)]
+struct Head<B: Backend> {
+    /// `[classes, channels]`
+    weight: Param<Tensor<B, 2>>,
+    /// `[classes]`
+    bias: Param<Tensor<B, 1>>,
+}
+
+/// A network with its weights.
+#[derive(Module, Debug)]
+pub struct Network<B: Backend> {
+    stem: Convolution<B>,
+    stem_norm: Norm<B>,
+    groups: Vec<Group<B>>,
+    head: Head<B>,
+    #[module(skip)]
+    weightings: Vec<Weighting>,
+}
+
+impl<B: Operators> Network<B> {
+    /// Builds the network with weights drawn from `rng`, in the order of the layers.
+    ///
+    /// Convolutions are drawn from N(0, √(2 / (kernel² · out_channels))), the head's weight uniformly from
+    /// ±1/√channels as `torch.nn.Linear` does it; norms start at 1 and 0, the head's bias at 0.
+    pub fn new(config: &NetworkConfig, rng: &mut ChaCha12Rng, device: &B::Device) -> Self {
+        let ImageShape {
+            channels,
+            mut height,
+            mut width,
+        } = config.image;
+        let window = Window::same(config.kernel, 1);
+        let stem = Convolution::new(channels, config.initial_filters, window, rng, device);
+        let stem_norm = Norm::new(config.initial_filters, device);
+        let mut channels = config.initial_filters;
+        let mut groups = Vec::new();
+        for (index, group) in config.groups.iter().enumerate() {
+            let mut blocks = Vec::new();
+            for block in 0..group.blocks {
+                let stride = if block == 0 {
+                    NetworkConfig::stride(index, height, width)
+                } else {
+                    1
+                };
+                let window = Window::same(config.kernel, stride);
+                (height, width) = (window.output(height), window.output(width));
+                blocks.push(Block::new(channels, group, window, rng, device));
+                channels = group.channels;
+            }
+            groups.push(Group { blocks });
+        }
+        let head = Head::new(channels, config.classes, rng, device);
+        let weightings = config
+            .groups
+            .iter()
+            .map(|group| config.weighting(group))
+            .collect();
+        Self {
+            stem,
+            stem_norm,
+            groups,
+            head,
+            weightings,
+        }
+    }
+
+    /// Scores for every class, with branches weighted by draws from `rng` and norms by the batch's statistics, which
+    /// the running ones take up.
+    ///
+    /// # Shapes
+    /// - `images`: `[batch, channels, height, width]`
+    /// - output: `[batch, classes]`
+    pub fn forward_training(&self, images: Tensor<B, 4>, rng: &mut ChaCha12Rng) -> Tensor<B, 2> {
+        let batch = images.dims()[0];
+        self.run(images, true, |weighting| weighting.draw(batch, rng))
+    }
+
+    /// Scores for every class, with the branches' expected weights and the running statistics.
+    ///
+    /// # Shapes
+    /// As [`Self::forward_training`].
+    pub fn forward(&self, images: Tensor<B, 4>) -> Tensor<B, 2> {
+        let batch = images.dims()[0];
+        self.run(images, false, |weighting| weighting.expect(batch))
+    }
+
+    fn run(
+        &self,
+        images: Tensor<B, 4>,
+        is_training: bool,
+        mut factors: impl FnMut(&Weighting) -> Vec<Factors>,
+    ) -> Tensor<B, 2> {
+        let x = self.stem.forward(images);
+        let mut x = self.stem_norm.forward(x, is_training, false);
+        for (group, weighting) in self.groups.iter().zip(&self.weightings) {
+            for block in &group.blocks {
+                x = block.forward(x, &factors(weighting), is_training); // [batch, channels, height, width]
+            }
+        }
+        self.head.forward(relu(x))
+    }
+}
+
+impl<B: Backend> Head<B> {
+    fn new(channels: usize, classes: usize, rng: &mut ChaCha12Rng, device: &B::Device) -> Self {
+        let bound = 1.0 / (channels as f64).sqrt();
+        let weight: Vec<f32> = (0..classes * channels)
+            .map(|_| layers::single(rng.random_range(-bound..bound)))
+            .collect();
+        let weight = Tensor::from_data(TensorData::new(weight, [classes, channels]), device);
+        let bias = Tensor::from_data(TensorData::new(vec![0.0f32; classes], [classes]), device);
+        Self {
+            weight: Param::from_tensor(weight),
+            bias: Param::from_tensor(bias),
+        }
+    }
+
+    /// `[batch, channels, height, width]` to `[batch, classes]`.
+    fn forward(&self, x: Tensor<B, 4>) -> Tensor<B, 2> {
+        let [batch, channels, height, width] = x.dims();
+        let x = x
+            .reshape([batch, channels, height * width])
+            .mean_dim(2) // [batch, channels, 1]
+            .reshape([batch, channels]);
+        x.matmul(self.weight.val().transpose()) + self.bias.val().unsqueeze()
+    }
+}
+
+#[cfg(test)]
+mod tests;

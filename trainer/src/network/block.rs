@@ -1,0 +1,102 @@
+//! The residual block: a skip connection plus weighted branches.
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+use burn::tensor::activation::relu;
+use burn::tensor::backend::Backend;
+use rand_chacha::ChaCha12Rng;
+
+use super::factors::Factors;
+use super::layers::{Convolution, Norm};
+use super::skip::{self, Skip};
+use super::{GroupConfig, Window};
+use crate::operators::Operators;
+
+/// Two convolutions with their norms; the ReLU before the first one is the block's.
+#[derive(Module, Debug)]
+struct Branch<B: Backend> {
+    conv1: Convolution<B>,
+    norm1: Norm<B>,
+    conv2: Convolution<B>,
+    norm2: Norm<B>,
+}
+
+impl<B: Operators> Branch<B> {
+    fn new(
+        in_channels: usize,
+        out_channels: usize,
+        window: Window,
+        rng: &mut ChaCha12Rng,
+        device: &B::Device,
+    ) -> Self {
+        let inner = Window::same(window.kernel, 1);
+        Self {
+            conv1: Convolution::new(in_channels, out_channels, window, rng, device),
+            norm1: Norm::new(out_channels, device),
+            conv2: Convolution::new(out_channels, out_channels, inner, rng, device),
+            norm2: Norm::new(out_channels, device),
+        }
+    }
+
+    fn forward(&self, activated: Tensor<B, 4>, is_training: bool) -> Tensor<B, 4> {
+        let x = self
+            .norm1
+            .forward(self.conv1.forward(activated), is_training, true);
+        self.norm2
+            .forward(self.conv2.forward(x), is_training, false)
+    }
+}
+
+/// `skip(x) + Σ factor_i · branch_i(x)`
+#[derive(Module, Debug)]
+pub(super) struct Block<B: Backend> {
+    branches: Vec<Branch<B>>,
+    /// `None` where the input's shape is the output's: then the input itself is added.
+    skip: Option<Skip<B>>,
+}
+
+impl<B: Operators> Block<B> {
+    pub(super) fn new(
+        in_channels: usize,
+        group: &GroupConfig,
+        window: Window,
+        rng: &mut ChaCha12Rng,
+        device: &B::Device,
+    ) -> Self {
+        let channels = group.channels;
+        let branches = (0..group.branches)
+            .map(|_| Branch::new(in_channels, channels, window, rng, device))
+            .collect();
+        let skip = skip::is_needed(in_channels, channels, window.stride)
+            .then(|| Skip::new(in_channels, channels, window.stride, rng, device));
+        Self { branches, skip }
+    }
+
+    /// Adds up skip and branches, branch `i` weighted by `factors[i]`.
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, in_channels, height, width]`
+    /// - output: `[batch, channels, height / stride, width / stride]`, rounded up
+    pub(super) fn forward(
+        &self,
+        x: Tensor<B, 4>,
+        factors: &[Factors],
+        is_training: bool,
+    ) -> Tensor<B, 4> {
+        assert_eq!(
+            factors.len(),
+            self.branches.len(),
+            "one set of factors per branch"
+        );
+        let activated = relu(x.clone());
+        let mut sum = match &self.skip {
+            None => x,
+            Some(skip) => skip.forward(x, activated.clone(), is_training),
+        };
+        for (branch, factors) in self.branches.iter().zip(factors) {
+            let branch = branch.forward(activated.clone(), is_training);
+            sum = B::mix(sum, branch, &factors.forward, &factors.backward);
+        }
+        sum
+    }
+}

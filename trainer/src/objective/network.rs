@@ -1,0 +1,178 @@
+//! The objective that trains a network: validation error on clean images, in 0..=1.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use anyhow::Context as _;
+use burn::backend::{Autodiff, Flex};
+use serde_json::json;
+use shared::objective::TrainingSettings;
+use shared::{Configuration, Seed};
+
+use crate::augment::Normalization;
+use crate::batch::{Images, TrainingData};
+use crate::device::Device;
+use crate::hyperparameters::{self, TrainingConfig};
+use crate::memory::{self, Footprint};
+use crate::network::{ImageShape, NetworkConfig, Plan};
+use crate::objective::{Control, Ended, Task};
+use crate::schedule::Schedule;
+use crate::train::{Training, train};
+
+/// Trains configurations on one data set.
+#[derive(Debug)]
+pub struct NetworkTrainer<'a> {
+    /// What is learnt.
+    pub data: TrainingData<'a>,
+    /// What tells this data set from others, and this split of it; checkpoints are only resumed on the same.
+    pub data_digest: String,
+    /// How networks are trained, beyond what the search space varies.
+    pub settings: TrainingSettings,
+    /// What they are trained on.
+    pub device: Device,
+}
+
+impl NetworkTrainer<'_> {
+    /// Trains the task's configuration to its budget.
+    ///
+    /// # Errors
+    /// The configuration has a hyperparameter that is unknown or out of range; or a checkpoint cannot be saved.
+    pub fn evaluate(&self, task: &Task, control: &mut dyn Control) -> anyhow::Result<Ended> {
+        let (network, config) =
+            hyperparameters::read(&task.configuration, self.data.shape, self.data.classes)
+                .context("cannot build the network of this configuration")?;
+        if let Some(ended) = self.too_large(&network, &config, self.device.available_memory()) {
+            return Ok(ended);
+        }
+        let earlier: Vec<f64> = task
+            .earlier_budgets
+            .iter()
+            .map(|budget| budget.amount)
+            .collect();
+        let training = Training {
+            data: &self.data,
+            network: &network,
+            config: &config,
+            settings: &self.settings,
+            budget: task.budget,
+            schedule: Schedule::new(task.budget.amount, task.rung, &earlier),
+            seed: Seed::new(task.seed),
+            identity: self.identity(&task.configuration, task.seed),
+            is_compiled: self.device != Device::Cpu,
+        };
+        let checkpoint = task.checkpoint.as_deref();
+        // A panic in the middle of a training leaves nothing behind that outlives it.
+        catch_unwind(AssertUnwindSafe(|| {
+            self.train(&training, checkpoint, control)
+        }))
+        .unwrap_or_else(|panic| Ok(self.crashed(&network, &config, panic.as_ref())))
+    }
+
+    fn train(
+        &self,
+        training: &Training<'_>,
+        checkpoint: Option<&[u8]>,
+        control: &mut dyn Control,
+    ) -> anyhow::Result<Ended> {
+        match self.device {
+            Device::Cpu => {
+                train::<Autodiff<Flex>>(training, &Default::default(), checkpoint, control)
+            }
+            #[cfg(feature = "cuda")]
+            Device::Cuda => {
+                let device = burn::backend::cuda::CudaDevice::new(0);
+                train::<Autodiff<burn::backend::Cuda>>(training, &device, checkpoint, control)
+            }
+        }
+    }
+
+    /// The outcome of a network that cannot fit into the memory there is.
+    fn too_large(
+        &self,
+        network: &NetworkConfig,
+        config: &TrainingConfig,
+        available: Option<u64>,
+    ) -> Option<Ended> {
+        let needed = self.footprint(network, config).total();
+        available
+            .filter(|available| needed > *available)
+            .map(|available| Ended::OutOfMemory {
+                needed_mib: memory::mib(needed),
+                available_mib: memory::mib(available),
+            })
+    }
+
+    fn footprint(&self, network: &NetworkConfig, config: &TrainingConfig) -> Footprint {
+        let evaluated = self
+            .data
+            .validation
+            .len()
+            .max(self.data.test.map_or(0, |test| test.len()));
+        let evaluation_batch =
+            usize::try_from(self.settings.evaluation_batch).map_or(evaluated, |b| b.min(evaluated));
+        let batch = config.batch_size.min(self.data.training.len());
+        Footprint::new(&Plan::new(network), batch, evaluation_batch)
+    }
+
+    /// The outcome of a training that panicked: where the device ran out of memory after all, and where it did not.
+    fn crashed(
+        &self,
+        network: &NetworkConfig,
+        config: &TrainingConfig,
+        panic: &(dyn std::any::Any + Send),
+    ) -> Ended {
+        let message = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("a panic without a message");
+        let is_memory = [
+            "out of memory",
+            "OutOfMemory",
+            "OUT_OF_MEMORY",
+            "memory allocation of",
+        ]
+        .iter()
+        .any(|words| message.contains(words));
+        if is_memory {
+            Ended::OutOfMemory {
+                needed_mib: memory::mib(self.footprint(network, config).total()),
+                available_mib: self.device.available_memory().map_or(0.0, memory::mib),
+            }
+        } else {
+            Ended::Crashed {
+                message: message.to_owned(),
+            }
+        }
+    }
+
+    fn identity(&self, configuration: &Configuration, seed: u64) -> String {
+        json!({
+            "configuration": configuration,
+            "settings": self.settings,
+            "data": self.data_digest,
+            "seed": seed,
+        })
+        .to_string()
+    }
+}
+
+/// The data of a training, from a data set with its splits.
+pub fn training_data<'a>(
+    training: Images<'a>,
+    validation: Images<'a>,
+    test: Option<Images<'a>>,
+    shape: ImageShape,
+    classes: usize,
+    mean: &[f64],
+    deviation: &[f64],
+) -> TrainingData<'a> {
+    let normalization = Normalization::new(mean, deviation);
+    TrainingData {
+        training,
+        validation,
+        test,
+        shape,
+        classes,
+        normalization,
+    }
+}

@@ -1,0 +1,262 @@
+//! The tensor operators in which training spends its time, with kernels of our own for the CPU.
+//!
+//! A network is written against [`Operators`]. Its default bodies are burn's stock operations, which is what a GPU
+//! runs; for the CPU backend Flex they are replaced by the kernels in this folder, because burn 0.21's own run the
+//! same network several times slower. Every kernel has a plain scalar counterpart in `reference.rs`, which tests hold
+//! it against, together with burn's stock operations. No result depends on the number of threads: work is cut into
+//! pieces by the tensor's shape alone, and partial sums are added in a fixed order.
+
+mod convolution;
+mod flex;
+mod mixing;
+mod normalization;
+#[cfg(test)]
+mod reference;
+mod update;
+
+use burn::tensor::activation::relu;
+use burn::tensor::backend::{AutodiffBackend, Backend, BackendTypes};
+use burn::tensor::ops::{ConvOptions, PadMode};
+use burn::tensor::{Tensor, TensorPrimitive};
+
+/// How a square kernel moves over an image.
+///
+/// Output `o` reads the input at `o · stride + tap + shift − padding`; what lies outside the image is zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Side of the kernel, in pixels.
+    pub kernel: usize,
+    /// Distance between outputs, in input pixels.
+    pub stride: usize,
+    /// Zeros around the image.
+    pub padding: usize,
+    /// How far the window starts from the upper left; the output has the size it has without the shift. 0 unless
+    /// the padding is.
+    pub shift: usize,
+}
+
+impl Window {
+    /// The window that keeps an image's size at stride 1: `kernel` must be odd.
+    pub fn same(kernel: usize, stride: usize) -> Self {
+        assert!(kernel % 2 == 1, "an even kernel ({kernel}) has no centre");
+        Self {
+            kernel,
+            stride,
+            padding: kernel / 2,
+            shift: 0,
+        }
+    }
+
+    /// Side of the output for an input of `size` pixels.
+    pub fn output(&self, size: usize) -> usize {
+        (size + 2 * self.padding - self.kernel) / self.stride + 1
+    }
+}
+
+/// A tensor's normalisation by its batch, and the statistics of that batch.
+#[derive(Debug, Clone)]
+pub struct Normalized<B: Backend> {
+    /// The normalised tensor. `[batch, channels, height, width]`
+    pub output: Tensor<B, 4>,
+    /// Mean of each channel over batch and pixels, untracked. `[channels]`
+    pub mean: Tensor<B, 1>,
+    /// Biased variance of each channel over batch and pixels, untracked. `[channels]`
+    pub variance: Tensor<B, 1>,
+}
+
+/// The settings of one step of stochastic gradient descent with Nesterov momentum.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SgdStep {
+    /// Learning rate.
+    pub rate: f32,
+    /// Momentum; 0 is plain gradient descent.
+    pub momentum: f32,
+    /// Weight decay, added to the gradient as `weight_decay · parameter`.
+    pub weight_decay: f32,
+}
+
+/// What a network needs of a backend beyond burn's own operations.
+pub trait Operators: Backend {
+    /// Cross-correlation without bias.
+    ///
+    /// # Shapes
+    /// - `input`: `[batch, in_channels, height, width]`
+    /// - `weight`: `[out_channels, in_channels, kernel, kernel]`
+    /// - output: `[batch, out_channels, window.output(height), window.output(width)]`
+    fn convolution(
+        input: Tensor<Self, 4>,
+        weight: Tensor<Self, 4>,
+        window: Window,
+    ) -> Tensor<Self, 4> {
+        stock_convolution(input, weight, window)
+    }
+
+    /// Batch normalisation by the batch's own statistics, followed by a ReLU if `activate`.
+    ///
+    /// # Shapes
+    /// - `input`: `[batch, channels, height, width]`
+    /// - `gamma`, `beta`: `[channels]`
+    fn batch_norm(
+        input: Tensor<Self, 4>,
+        gamma: Tensor<Self, 1>,
+        beta: Tensor<Self, 1>,
+        epsilon: f32,
+        activate: bool,
+    ) -> Normalized<Self> {
+        stock_batch_norm(input, gamma, beta, epsilon, activate)
+    }
+
+    /// `sum + forward · branch` with one factor per image, whose gradient for the branch uses `backward` instead.
+    ///
+    /// This is the step that Shake-Shake and ShakeDrop are made of. The gradient for `sum` is passed on unchanged, and
+    /// the factors get none.
+    ///
+    /// # Shapes
+    /// - `sum`, `branch`: `[batch, channels, height, width]`
+    /// - `forward`, `backward`: `batch` factors
+    fn mix(
+        sum: Tensor<Self, 4>,
+        branch: Tensor<Self, 4>,
+        forward: &[f32],
+        backward: &[f32],
+    ) -> Tensor<Self, 4> {
+        stock_mix(sum, branch, forward, backward)
+    }
+
+    /// One step of gradient descent as `torch.optim.SGD` with `nesterov=True, dampening=0` does it; returns the
+    /// new parameter and the new velocity. Meant for the backend without gradients.
+    ///
+    /// # Shapes
+    /// All tensors have the parameter's shape.
+    fn sgd<const D: usize>(
+        parameter: Tensor<Self, D>,
+        gradient: Tensor<Self, D>,
+        velocity: Option<Tensor<Self, D>>,
+        step: SgdStep,
+    ) -> (Tensor<Self, D>, Tensor<Self, D>) {
+        stock_sgd(parameter, gradient, velocity, step)
+    }
+}
+
+/// A backend that a network can be trained on: gradients outside, [`Operators`] on both sides.
+pub trait TrainingBackend:
+    AutodiffBackend<InnerBackend = <Self as TrainingBackend>::Inner> + Operators
+{
+    /// The same backend without gradients, for validation and the optimizer.
+    type Inner: Operators + BackendTypes<Device = <Self as BackendTypes>::Device>;
+}
+
+impl<I, B> TrainingBackend for B
+where
+    I: Operators + BackendTypes<Device = <B as BackendTypes>::Device>,
+    B: AutodiffBackend<InnerBackend = I> + Operators,
+{
+    type Inner = I;
+}
+
+#[cfg(feature = "cuda")]
+mod cuda {
+    use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+    use burn::backend::{Autodiff, Cuda};
+
+    impl super::Operators for Cuda {}
+    impl<C: CheckpointStrategy> super::Operators for Autodiff<Cuda, C> {}
+}
+
+/// [`Operators::convolution`] in burn's own operations.
+pub(crate) fn stock_convolution<B: Backend>(
+    input: Tensor<B, 4>,
+    weight: Tensor<B, 4>,
+    window: Window,
+) -> Tensor<B, 4> {
+    let Window {
+        kernel: _,
+        stride,
+        padding,
+        shift,
+    } = window;
+    let [batch, channels, height, width] = input.dims();
+    let input = if shift == 0 {
+        input
+    } else if height <= shift || width <= shift {
+        input.zeros_like()
+    } else {
+        input
+            .slice([0..batch, 0..channels, shift..height, shift..width])
+            .pad((0, shift, 0, shift), PadMode::Constant(0.0))
+    };
+    let options = ConvOptions::new([stride, stride], [padding, padding], [1, 1], 1);
+    burn::tensor::module::conv2d(input, weight, None, options)
+}
+
+/// [`Operators::batch_norm`] in burn's own operations.
+pub(crate) fn stock_batch_norm<B: Backend>(
+    input: Tensor<B, 4>,
+    gamma: Tensor<B, 1>,
+    beta: Tensor<B, 1>,
+    epsilon: f32,
+    activate: bool,
+) -> Normalized<B> {
+    let [batch, channels, height, width] = input.dims();
+    let per_channel = [1, channels, 1, 1];
+    let mean_of = |x: Tensor<B, 4>| {
+        x.swap_dims(0, 1)
+            .reshape([channels, batch * height * width])
+            .mean_dim(1) // [channels, 1]
+            .reshape(per_channel)
+    };
+    let mean = mean_of(input.clone());
+    let centred = input - mean.clone(); // [batch, channels, height, width]
+    let variance = mean_of(centred.clone().square());
+    let normal = centred / (variance.clone() + epsilon).sqrt();
+    let output = normal * gamma.reshape(per_channel) + beta.reshape(per_channel);
+    Normalized {
+        output: if activate { relu(output) } else { output },
+        mean: mean.detach().reshape([channels]),
+        variance: variance.detach().reshape([channels]),
+    }
+}
+
+/// [`Operators::mix`] in burn's own operations.
+pub(crate) fn stock_mix<B: Backend>(
+    sum: Tensor<B, 4>,
+    branch: Tensor<B, 4>,
+    forward: &[f32],
+    backward: &[f32],
+) -> Tensor<B, 4> {
+    let device = branch.device();
+    let batch = branch.dims()[0];
+    let factors =
+        |values: &[f32]| Tensor::<B, 1>::from_floats(values, &device).reshape([batch, 1, 1, 1]);
+    let (forward, backward) = (factors(forward), factors(backward));
+    // The value is `forward · branch`; only the first summand carries a gradient, and it is `backward`.
+    let difference = branch.clone().detach() * (forward - backward.clone());
+    sum + branch * backward + difference
+}
+
+/// [`Operators::sgd`] in burn's own operations.
+pub(crate) fn stock_sgd<B: Backend, const D: usize>(
+    parameter: Tensor<B, D>,
+    gradient: Tensor<B, D>,
+    velocity: Option<Tensor<B, D>>,
+    step: SgdStep,
+) -> (Tensor<B, D>, Tensor<B, D>) {
+    let gradient = gradient + parameter.clone() * step.weight_decay;
+    let velocity = match velocity {
+        None => gradient.clone(),
+        Some(velocity) => velocity * step.momentum + gradient.clone(),
+    };
+    let direction = gradient + velocity.clone() * step.momentum;
+    (parameter - direction * step.rate, velocity)
+}
+
+fn wrap<B: Backend, const D: usize>(primitive: B::FloatTensorPrimitive) -> Tensor<B, D> {
+    Tensor::from_primitive(TensorPrimitive::Float(primitive))
+}
+
+fn unwrap<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> B::FloatTensorPrimitive {
+    tensor.into_primitive().tensor()
+}
+
+#[cfg(test)]
+mod tests;

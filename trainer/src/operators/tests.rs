@@ -1,0 +1,324 @@
+use burn::backend::{Autodiff, Flex};
+use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::{Tensor, TensorData};
+use proptest::prelude::*;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::convolution::Geometry;
+use super::{Operators, SgdStep, Window, reference, stock_batch_norm, stock_convolution};
+use super::{stock_mix, stock_sgd};
+
+type Cpu = Autodiff<Flex>;
+
+fn random(seed: u64, len: usize) -> Vec<f32> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    (0..len).map(|_| rng.random_range(-1.0..1.0)).collect()
+}
+
+fn leaf<const D: usize>(values: &[f32], dims: [usize; D]) -> Tensor<Cpu, D> {
+    let data = TensorData::new(values.to_vec(), dims);
+    Tensor::from_data(data, &Default::default()).require_grad()
+}
+
+fn values<const D: usize>(tensor: Tensor<Flex, D>) -> Vec<f32> {
+    tensor.into_data().to_vec().unwrap()
+}
+
+/// Asserts that values agree relative to the largest of them.
+fn assert_close(name: &str, found: &[f32], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len(), "{name}");
+    let scale = expected
+        .iter()
+        .fold(1.0f64, |scale, value| scale.max(value.abs()));
+    for (index, (&found, &expected)) in found.iter().zip(expected).enumerate() {
+        let error = (f64::from(found) - expected).abs() / scale;
+        assert!(
+            error < tolerance,
+            "{name}[{index}]: found {found}, expected {expected}"
+        );
+    }
+}
+
+fn as_f64(values: &[f32]) -> Vec<f64> {
+    values.iter().copied().map(f64::from).collect()
+}
+
+/// Output, gradient of the input, gradient of the weight.
+type Convolved = (Vec<f32>, Vec<f32>, Vec<f32>);
+
+fn convolve(
+    geometry: Geometry,
+    seed: u64,
+    operator: impl Fn(Tensor<Cpu, 4>, Tensor<Cpu, 4>, Window) -> Tensor<Cpu, 4>,
+) -> Convolved {
+    let Geometry {
+        batch,
+        in_channels,
+        height,
+        width,
+        out_channels,
+        window,
+    } = geometry;
+    let (input_dims, weight_dims) = (
+        [batch, in_channels, height, width],
+        [out_channels, in_channels, window.kernel, window.kernel],
+    );
+    let input = leaf(&random(seed, input_dims.iter().product()), input_dims);
+    let weight = leaf(&random(seed + 1, weight_dims.iter().product()), weight_dims);
+    let output = operator(input.clone(), weight.clone(), window);
+    let dims = output.dims();
+    let gradient = leaf(&random(seed + 2, dims.iter().product()), dims).detach();
+    let gradients = (output.clone() * gradient).sum().backward();
+    (
+        values(output.inner()),
+        gradient_of(&input, &gradients),
+        gradient_of(&weight, &gradients),
+    )
+}
+
+/// A leaf's gradient; zeros where the result does not depend on it at all.
+fn gradient_of<const D: usize>(
+    leaf: &Tensor<Cpu, D>,
+    gradients: &<Cpu as AutodiffBackend>::Gradients,
+) -> Vec<f32> {
+    let zeros = || leaf.clone().inner().zeros_like();
+    values(leaf.grad(gradients).unwrap_or_else(zeros))
+}
+
+prop_compose! {
+    fn geometries()(
+        batch in 1usize..9,
+        in_channels in 1usize..7,
+        out_channels in 1usize..20,
+        kernel in prop::sample::select(vec![1usize, 3, 5]),
+        stride in 1usize..4,
+        padding in 0usize..3,
+        shifted in any::<bool>(),
+        extra_height in 0usize..12,
+        extra_width in 0usize..40,
+    ) -> Geometry {
+        let shift = usize::from(shifted && padding == 0);
+        let least = kernel.saturating_sub(2 * padding).max(1);
+        Geometry {
+            batch,
+            in_channels,
+            height: least + extra_height,
+            width: least + extra_width,
+            out_channels,
+            window: Window { kernel, stride, padding, shift },
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn convolution_and_its_gradients_equal_their_definition(
+        geometry in geometries(),
+        seed in 0u64..1000,
+    ) {
+        let Geometry { batch, in_channels, height, width, out_channels, window } = geometry;
+        let input = random(seed, batch * in_channels * height * width);
+        let weight = random(seed + 1, out_channels * in_channels * window.kernel.pow(2));
+        let (output, input_gradient, weight_gradient) = convolve(geometry, seed, Cpu::convolution);
+        let gradient = random(seed + 2, output.len());
+        assert_close("output", &output, &reference::convolution(&geometry, &input, &weight), 1e-5);
+        let (by_input, by_weight) =
+            reference::convolution_gradients(&geometry, &input, &weight, &gradient);
+        assert_close("input gradient", &input_gradient, &by_input, 1e-5);
+        assert_close("weight gradient", &weight_gradient, &by_weight, 1e-5);
+    }
+
+    #[test]
+    fn convolution_and_its_gradients_equal_those_of_burn(
+        geometry in geometries(),
+        seed in 0u64..1000,
+    ) {
+        let own = convolve(geometry, seed, Cpu::convolution);
+        let stock = convolve(geometry, seed, stock_convolution);
+        assert_close("output", &own.0, &as_f64(&stock.0), 1e-5);
+        assert_close("input gradient", &own.1, &as_f64(&stock.1), 1e-5);
+        assert_close("weight gradient", &own.2, &as_f64(&stock.2), 1e-5);
+    }
+
+    #[test]
+    fn batch_norm_and_its_gradients_equal_definition_and_burn(
+        batch in 1usize..9,
+        channels in 1usize..6,
+        height in 2usize..7,
+        width in 1usize..40,
+        activate in any::<bool>(),
+        seed in 0u64..1000,
+    ) {
+        let dims = [batch, channels, height, width];
+        let len = dims.iter().product();
+        let (input, gradient) = (random(seed, len), random(seed + 1, len));
+        let (gamma, beta) = (random(seed + 2, channels), random(seed + 3, channels));
+        let run = |own: bool| {
+            let (x, g, b) = (leaf(&input, dims), leaf(&gamma, [channels]), leaf(&beta, [channels]));
+            let arguments = (x.clone(), g.clone(), b.clone(), 1e-5, activate);
+            let (x_, g_, b_, epsilon, activate) = arguments;
+            let result = if own {
+                Cpu::batch_norm(x_, g_, b_, epsilon, activate)
+            } else {
+                stock_batch_norm(x_, g_, b_, epsilon, activate)
+            };
+            let weighted = result.output.clone() * leaf(&gradient, dims).detach();
+            let gradients = weighted.sum().backward();
+            [
+                values(result.output.inner()),
+                values(result.mean.inner()),
+                values(result.variance.inner()),
+                values(x.grad(&gradients).unwrap()),
+                values(g.grad(&gradients).unwrap()),
+                values(b.grad(&gradients).unwrap()),
+            ]
+        };
+        let expected = reference::batch_norm(
+            [batch, channels, height * width], &input, &gamma, &beta, 1e-5, activate, &gradient,
+        );
+        let expected = [
+            expected.output,
+            expected.mean,
+            expected.variance,
+            expected.input_gradient,
+            expected.gamma_gradient,
+            expected.beta_gradient,
+        ];
+        let names = ["output", "mean", "variance", "input gradient", "gamma's", "beta's"];
+        let (own, stock) = (run(true), run(false));
+        for index in 0..names.len() {
+            assert_close(names[index], &own[index], &expected[index], 1e-4);
+            assert_close(names[index], &own[index], &as_f64(&stock[index]), 1e-4);
+        }
+    }
+
+    #[test]
+    fn mixing_uses_one_factor_forward_and_the_other_backward(
+        batch in 1usize..5,
+        channels in 1usize..4,
+        size in 1usize..9,
+        seed in 0u64..1000,
+    ) {
+        let dims = [batch, channels, size, size];
+        let len: usize = dims.iter().product();
+        let (forward, backward) = (random(seed, batch), random(seed + 1, batch));
+        let gradient = random(seed + 2, len);
+        let (sum_values, branch_values) = (random(seed + 3, len), random(seed + 4, len));
+        let run = |own: bool| {
+            let (sum, branch) = (leaf(&sum_values, dims), leaf(&branch_values, dims));
+            let output = if own {
+                Cpu::mix(sum.clone(), branch.clone(), &forward, &backward)
+            } else {
+                stock_mix(sum.clone(), branch.clone(), &forward, &backward)
+            };
+            let gradients = (output.clone() * leaf(&gradient, dims).detach()).sum().backward();
+            [
+                values(output.inner()),
+                values(sum.grad(&gradients).unwrap()),
+                values(branch.grad(&gradients).unwrap()),
+            ]
+        };
+        let image = len / batch;
+        let expected = [
+            (0..len)
+                .map(|i| f64::from(sum_values[i] + forward[i / image] * branch_values[i]))
+                .collect(),
+            as_f64(&gradient),
+            (0..len).map(|i| f64::from(backward[i / image] * gradient[i])).collect::<Vec<_>>(),
+        ];
+        for (own, (stock, expected)) in run(true).iter().zip(run(false).iter().zip(&expected)) {
+            assert_close("own", own, expected, 1e-6);
+            assert_close("stock", stock, expected, 1e-6);
+        }
+    }
+}
+
+#[test]
+fn convolution_does_not_depend_on_the_number_of_threads() {
+    let window = Window::same(3, 1);
+    let geometry = Geometry {
+        batch: 37,
+        in_channels: 5,
+        height: 9,
+        width: 7,
+        out_channels: 11,
+        window,
+    };
+    let run = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        pool.install(|| convolve(geometry, 3, Cpu::convolution))
+    };
+    let one = run(1);
+    assert_eq!(one, run(2));
+    assert_eq!(one, run(5));
+}
+
+#[test]
+fn batch_norm_does_not_depend_on_the_number_of_threads() {
+    let dims = [13, 7, 5, 9];
+    let len = dims.iter().product();
+    let run = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        pool.install(|| {
+            let input = leaf(&random(1, len), dims);
+            let (gamma, beta) = (leaf(&random(2, 7), [7]), leaf(&random(3, 7), [7]));
+            let result = Cpu::batch_norm(input.clone(), gamma.clone(), beta, 1e-5, true);
+            let loss = (result.output.clone() * leaf(&random(4, len), dims).detach()).sum();
+            let gradients = loss.backward();
+            [
+                values(result.output.inner()),
+                values(input.grad(&gradients).unwrap()),
+                values(gamma.grad(&gradients).unwrap()),
+            ]
+        })
+    };
+    let one = run(1);
+    assert_eq!(one, run(2));
+    assert_eq!(one, run(5));
+}
+
+#[test]
+fn a_shifted_window_sees_zero_beyond_a_single_pixel() {
+    let window = Window {
+        kernel: 1,
+        stride: 1,
+        padding: 0,
+        shift: 1,
+    };
+    for operator in [Cpu::convolution, stock_convolution] {
+        let output = operator(
+            leaf(&[3.0], [1, 1, 1, 1]),
+            leaf(&[2.0], [1, 1, 1, 1]),
+            window,
+        );
+        assert_eq!(values(output.inner()), [0.0]);
+    }
+}
+
+#[test]
+fn sgd_takes_the_steps_of_nesterov_momentum_worked_by_hand() {
+    let step = SgdStep {
+        rate: 0.5,
+        momentum: 0.5,
+        weight_decay: 0.25,
+    };
+    let tensor = |value: f32| Tensor::<Flex, 1>::from_floats([value], &Default::default());
+    // g = 1 + 0.25·2 = 1.5; v = 1.5; p = 2 − 0.5·(1.5 + 0.75) = 0.875.
+    // g = 1 + 0.25·0.875 = 1.21875; v = 0.75 + 1.21875; p = 0.875 − 0.5·(1.21875 + 0.984375).
+    for sgd in [Flex::sgd::<1>, stock_sgd::<Flex, 1>] {
+        let (parameter, velocity) = sgd(tensor(2.0), tensor(1.0), None, step);
+        assert_eq!(values(parameter.clone()), [0.875]);
+        let (parameter, velocity) = sgd(parameter, tensor(1.0), Some(velocity), step);
+        assert_eq!(values(velocity), [1.968_75]);
+        assert_eq!(values(parameter), [-0.226_562_5]);
+    }
+}

@@ -1,0 +1,425 @@
+//! The training loop: from a network's first step, or a checkpoint, to the end of its budget.
+//!
+//! A step's data and noise are functions of the seed and the step's number, so that a training that was interrupted
+//! and resumed equals one that was not, bit for bit on the CPU. The budget counts forward pass, backward pass and
+//! optimizer step alone; waiting for data, evaluation and the GPU's compilations are measured apart.
+
+mod optimizer;
+mod state;
+
+use std::sync::mpsc::Receiver;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use burn::module::AutodiffModule as _;
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{ElementConversion as _, Tensor, TensorData};
+use shared::objective::TrainingSettings;
+use shared::{Budget, BudgetUnit, CurvePoint, Seed};
+
+use self::optimizer::Sgd;
+use self::state::{Progress, State};
+use crate::augment::Augmentation;
+use crate::batch::{self, Batch, Batches, Images, TrainingData};
+use crate::checkpoint;
+use crate::hyperparameters::TrainingConfig;
+use crate::network::{Network, NetworkConfig, Plan};
+use crate::objective::{Control, Ended, Evaluation};
+use crate::operators::{Operators, TrainingBackend};
+use crate::schedule::Schedule;
+
+/// Points of the learning curve per learning rate cycle; the last of them is validated.
+const POINTS_PER_CYCLE: u32 = 8;
+
+/// Everything that determines a training.
+#[derive(Debug)]
+pub struct Training<'a> {
+    /// What is learnt.
+    pub data: &'a TrainingData<'a>,
+    /// The network.
+    pub network: &'a NetworkConfig,
+    /// What the search space varies of the training.
+    pub config: &'a TrainingConfig,
+    /// What it does not.
+    pub settings: &'a TrainingSettings,
+    /// Where the training ends.
+    pub budget: Budget,
+    /// The learning rate's cycles, the last of which ends with the budget.
+    pub schedule: Schedule,
+    /// Drives weights, order, augmentation and noise.
+    pub seed: Seed,
+    /// Whose checkpoints can be resumed: those with the same text.
+    pub identity: String,
+    /// Whether the device compiles its programs when they are first used, which is then done before the first step.
+    pub is_compiled: bool,
+}
+
+/// Trains to the end of the budget, from a checkpoint if there is one.
+///
+/// # Errors
+/// A checkpoint cannot be saved.
+pub fn train<B: TrainingBackend>(
+    training: &Training<'_>,
+    device: &B::Device,
+    checkpoint: Option<&[u8]>,
+    control: &mut dyn Control,
+) -> anyhow::Result<Ended> {
+    let started = Instant::now();
+    let state = checkpoint.and_then(|bytes| match State::<B>::decode(training, bytes, device) {
+        Ok(state) => Some(state),
+        Err(error) => {
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(
+                error,
+                "the checkpoint cannot be used; training from scratch"
+            );
+            None
+        }
+    });
+    let mut state = state.unwrap_or_else(|| State::new(training, device));
+    state.progress.set_up_s += started.elapsed().as_secs_f64();
+    let batches = training.batches();
+    if training.is_compiled {
+        state.progress.warm_up_s += warm_up::<B>(training, &batches, device);
+    }
+    let run = Run {
+        training,
+        device,
+        steps_per_epoch: batches.steps_per_epoch(),
+    };
+    std::thread::scope(|scope| {
+        let batches = batches.spawn(scope, state.progress.step);
+        run.to_the_end(state, &batches, control)
+    })
+}
+
+impl<'a> Training<'a> {
+    fn batches(&self) -> Batches<'a> {
+        let shape = self.data.shape;
+        let TrainingConfig {
+            batch_size,
+            mixup_alpha,
+            cutout_length,
+            ..
+        } = *self.config;
+        let padding = usize::try_from(self.settings.crop_padding).expect("32 bits fit");
+        let augmentation = Augmentation::new(shape, padding, self.settings.flip, cutout_length);
+        let seed = self.seed.child("data", "");
+        Batches::new(self.data, augmentation, mixup_alpha, batch_size, seed)
+    }
+
+    fn noise(&self, step: u64) -> rand_chacha::ChaCha12Rng {
+        self.seed.child("noise", step).rng()
+    }
+}
+
+/// A training on its device.
+struct Run<'a, B: TrainingBackend> {
+    training: &'a Training<'a>,
+    device: &'a B::Device,
+    steps_per_epoch: u64,
+}
+
+impl<B: TrainingBackend> Run<'_, B> {
+    fn to_the_end(
+        &self,
+        mut state: State<B>,
+        batches: &Receiver<Batch>,
+        control: &mut dyn Control,
+    ) -> anyhow::Result<Ended> {
+        let Training {
+            data,
+            budget,
+            settings,
+            ..
+        } = self.training;
+        let mut has_changed = false;
+        loop {
+            let spent = state.progress.spent;
+            if control.stop_reason().is_some() {
+                if has_changed {
+                    control.save_checkpoint(spent, &state.encode(self.training))?;
+                }
+                return Ok(Ended::Interrupted);
+            }
+            if let Some(due) = self.due_point(&state.progress) {
+                let loss = match due {
+                    Due::TrainingLoss => None,
+                    Due::Validation => match self.evaluate(&mut state, data.validation, control) {
+                        Evaluated::Error(error) => Some(error),
+                        Evaluated::NotFinite => return Ok(diverged(&state.progress, "scores")),
+                        Evaluated::Stopped => continue, // and be told so once more
+                    },
+                };
+                let point = CurvePoint {
+                    spent,
+                    training_loss: state.progress.mean_loss(),
+                    loss,
+                };
+                state.progress.curve.push(point);
+                has_changed = true;
+            }
+            if control.checkpoint_due(spent) && has_changed {
+                control.save_checkpoint(spent, &state.encode(self.training))?;
+            }
+            if spent >= budget.amount {
+                break;
+            }
+            let waiting = Instant::now();
+            let batch = batches
+                .recv()
+                .context("the thread that makes batches has ended")?;
+            state.progress.loading_s += waiting.elapsed().as_secs_f64();
+            let loss;
+            (state, loss) = self.step(state, batch);
+            has_changed = true;
+            if !loss.is_finite() || loss > settings.divergence_bound {
+                return Ok(diverged(&state.progress, &format!("training loss {loss}")));
+            }
+            control.progress(state.progress.spent);
+        }
+        let test_error = match data.test {
+            None => None,
+            Some(test) => match self.evaluate(&mut state, test, control) {
+                Evaluated::Error(error) => Some(error),
+                Evaluated::NotFinite => return Ok(diverged(&state.progress, "scores")),
+                Evaluated::Stopped => {
+                    control.save_checkpoint(state.progress.spent, &state.encode(self.training))?;
+                    return Ok(Ended::Interrupted);
+                }
+            },
+        };
+        Ok(Ended::Evaluated(
+            self.evaluation(&state.progress, test_error),
+        ))
+    }
+
+    /// One step; returns the loss before it, too.
+    fn step(&self, mut state: State<B>, batch: Batch) -> (State<B>, f64) {
+        let Training {
+            config, schedule, ..
+        } = self.training;
+        let started = Instant::now();
+        let rate = config.learning_rate * schedule.fraction(state.progress.spent);
+        let mut noise = self.training.noise(state.progress.step);
+        let loss = loss(
+            &state.network,
+            batch,
+            self.training,
+            &mut noise,
+            self.device,
+        );
+        let gradients = loss.backward();
+        state.network = state.optimizer.step(state.network, gradients, rate);
+        // Reading the loss waits for the device to have finished.
+        let loss: f64 = loss.into_scalar().elem();
+        let elapsed_s = started.elapsed().as_secs_f64();
+
+        let progress = &mut state.progress;
+        progress.step += 1;
+        progress.training_s += elapsed_s;
+        progress.loss_sum += loss;
+        progress.loss_count += 1;
+        progress.spent = match self.training.budget.unit {
+            BudgetUnit::Seconds => progress.spent + elapsed_s,
+            BudgetUnit::Epochs => progress.step as f64 / self.steps_per_epoch as f64,
+            BudgetUnit::Steps => progress.step as f64,
+        };
+        (state, loss)
+    }
+
+    /// Whether a point of the learning curve has been passed since the last one.
+    fn due_point(&self, progress: &Progress) -> Option<Due> {
+        let last = progress.curve.last().map_or(0.0, |point| point.spent);
+        let is_passed = |mark: f64| last < mark && mark <= progress.spent;
+        let mut start = 0.0;
+        let mut due = None;
+        for &end in self.training.schedule.ends() {
+            if is_passed(end) {
+                return Some(Due::Validation);
+            }
+            let part = (end - start) / f64::from(POINTS_PER_CYCLE);
+            if (1..POINTS_PER_CYCLE).any(|index| is_passed(start + part * f64::from(index))) {
+                due = Some(Due::TrainingLoss);
+            }
+            start = end;
+        }
+        due
+    }
+
+    /// The share of images that are taken for something else than they are.
+    fn evaluate(
+        &self,
+        state: &mut State<B>,
+        images: Images<'_>,
+        control: &mut dyn Control,
+    ) -> Evaluated {
+        let started = Instant::now();
+        let network = state.network.valid();
+        let TrainingData {
+            shape,
+            normalization,
+            ..
+        } = self.training.data;
+        let at_once =
+            usize::try_from(self.training.settings.evaluation_batch).expect("32 bits fit");
+        let mut errors = 0;
+        let mut result = None;
+        for start in (0..images.len()).step_by(at_once) {
+            if control.stop_reason().is_some() {
+                result = Some(Evaluated::Stopped);
+                break;
+            }
+            let range = start..(start + at_once).min(images.len());
+            let pixels = batch::plain_pixels(images, range.clone(), *shape, normalization);
+            let dims = [range.len(), shape.channels, shape.height, shape.width];
+            let pixels = Tensor::from_data(TensorData::new(pixels, dims), self.device);
+            match count_errors(network.forward(pixels), &images.labels[range]) {
+                Some(wrong) => errors += wrong,
+                None => {
+                    result = Some(Evaluated::NotFinite);
+                    break;
+                }
+            }
+        }
+        state.progress.evaluation_s += started.elapsed().as_secs_f64();
+        result.unwrap_or_else(|| Evaluated::Error(errors as f64 / images.len() as f64))
+    }
+
+    fn evaluation(&self, progress: &Progress, test_error: Option<f64>) -> Evaluation {
+        let loss = progress.curve.last().and_then(|point| point.loss);
+        let mut measures = std::collections::BTreeMap::from(
+            [
+                (
+                    "parameters",
+                    Plan::new(self.training.network).parameters() as f64,
+                ),
+                ("steps", progress.step as f64),
+                ("epochs", progress.step as f64 / self.steps_per_epoch as f64),
+                ("set_up_s", progress.set_up_s),
+                ("training_s", progress.training_s),
+                ("loading_s", progress.loading_s),
+                ("evaluation_s", progress.evaluation_s),
+            ]
+            .map(|(name, value)| (name.to_owned(), value)),
+        );
+        if self.training.is_compiled {
+            measures.insert("warm_up_s".to_owned(), progress.warm_up_s);
+        }
+        if let Some(error) = test_error {
+            measures.insert("test_error".to_owned(), error);
+        }
+        let loss = loss.expect("the end of the budget is a point of the curve that is validated");
+        Evaluation {
+            loss,
+            measures,
+            curve: progress.curve.clone(),
+        }
+    }
+}
+
+/// What a point of the learning curve needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    TrainingLoss,
+    Validation,
+}
+
+/// How an evaluation ended.
+enum Evaluated {
+    /// With the share of errors.
+    Error(f64),
+    /// With scores that are not finite.
+    NotFinite,
+    /// Too early, because the training is to stop.
+    Stopped,
+}
+
+fn diverged(progress: &Progress, what: &str) -> Ended {
+    let message = match what {
+        "scores" => format!("the scores are not finite after step {}", progress.step),
+        loss => format!("{loss} at step {}", progress.step),
+    };
+    Ended::Diverged {
+        spent: progress.spent,
+        message,
+    }
+}
+
+/// Cross-entropy of a batch, with targets that may be shared between classes.
+fn loss<B: TrainingBackend>(
+    network: &Network<B>,
+    batch: Batch,
+    training: &Training<'_>,
+    noise: &mut rand_chacha::ChaCha12Rng,
+    device: &B::Device,
+) -> Tensor<B, 1> {
+    let shape = training.data.shape;
+    let dims = [batch.len, shape.channels, shape.height, shape.width];
+    let images = Tensor::from_data(TensorData::new(batch.pixels, dims), device);
+    let targets = TensorData::new(batch.targets, [batch.len, training.data.classes]);
+    let targets = Tensor::<B, 2>::from_data(targets, device);
+    let scores = network.forward_training(images, noise); // [batch, classes]
+    (targets * log_softmax(scores, 1)).sum() / -(batch.len as f64)
+}
+
+/// How many images have their highest score elsewhere than at their label; `None` if a score is not finite.
+fn count_errors<B: Operators>(scores: Tensor<B, 2>, labels: &[u16]) -> Option<usize> {
+    let classes = scores.dims()[1];
+    let scores: Vec<f32> = scores
+        .into_data()
+        .convert::<f32>()
+        .into_vec()
+        .expect("just converted");
+    if scores.iter().any(|score| !score.is_finite()) {
+        return None;
+    }
+    let is_wrong = |(scores, label): &(&[f32], &u16)| {
+        // Among equal scores the first one counts.
+        let best = (0..classes)
+            .rev()
+            .max_by(|a, b| scores[*a].total_cmp(&scores[*b]));
+        best != Some(usize::from(**label))
+    };
+    Some(
+        scores
+            .chunks_exact(classes)
+            .zip(labels)
+            .filter(is_wrong)
+            .count(),
+    )
+}
+
+/// Takes one step with a network that is thrown away, so that the device has compiled everything; returns the seconds.
+fn warm_up<B: TrainingBackend>(
+    training: &Training<'_>,
+    batches: &Batches<'_>,
+    device: &B::Device,
+) -> f64 {
+    let started = Instant::now();
+    let mut state = State::<B>::new(training, device);
+    let shape = training.data.shape;
+    let len = batches.batch();
+    for _ in 0..2 {
+        let pixels = vec![0.0; len * shape.channels * shape.height * shape.width];
+        let batch = Batch {
+            pixels,
+            targets: vec![0.0; len * training.data.classes],
+            len,
+        };
+        let loss = loss(
+            &state.network,
+            batch,
+            training,
+            &mut training.noise(0),
+            device,
+        );
+        let gradients = loss.backward();
+        state.network = state.optimizer.step(state.network, gradients, 0.0);
+        let _loss: f64 = loss.into_scalar().elem(); // read only to wait for it
+    }
+    started.elapsed().as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests;
