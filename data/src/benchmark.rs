@@ -7,7 +7,7 @@
 //! | name | hyperparameters | source |
 //! |--|--|--|
 //! | `counting-ones` | any number of `cat_*` in {0, 1} and of `cont_*` in \[0, 1\] | Falkner et al. 2018 (BOHB), section 5.1 |
-//! | `branin` | `x1` in \[-5, 10\], `x2` in \[0, 15\] | Branin 1972; low fidelities as in BoTorch's `AugmentedBranin` |
+//! | `branin` | `x1` in \[-5, 10\], `x2` in \[0, 15\] | Branin 1972; low fidelities as in `BoTorch`'s `AugmentedBranin` |
 //! | `mf-hartmann3`, `mf-hartmann6` | `x_0`, `x_1`, … in \[0, 1\] | mf-prior-bench 1.10, `MFHartmannGenerator` |
 
 use std::fmt;

@@ -10,8 +10,8 @@ fn space(name: &str) -> SearchSpace {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("spaces")
         .join(name);
-    let file: SpaceFile = shared::fs::read_record(&path).unwrap();
-    SearchSpace::new(&file).unwrap()
+    let file: SpaceFile = shared::fs::read_record(&path).expect("the file is a space");
+    SearchSpace::new(&file).expect("the space is valid")
 }
 
 /// Each hyperparameter as `name type lower..upper`, with `log` where it is.
