@@ -41,6 +41,7 @@ pub struct Scheduler {
     failures: u32,
     sweeper: Sweeper,
     swept: Instant,
+    started: Instant,
 }
 
 /// What a turn of the loop came to.
@@ -83,12 +84,18 @@ impl Scheduler {
             failures: 0,
             sweeper: Sweeper::default(),
             swept: Instant::now(),
+            started: Instant::now(),
         })
     }
 
     /// What is known of the search.
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// Since when it times the trainers.
+    pub fn started(&self) -> Instant {
+        self.started
     }
 
     /// What is known of the trainers.
