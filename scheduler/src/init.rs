@@ -135,6 +135,7 @@ pub fn describe(directory: &Directory) -> Result<String> {
         Scheduling::Asynchronous => "about ",
     };
     let limit = match search.limit {
+        Limit::Brackets(1) => "1 bracket".to_owned(),
         Limit::Brackets(number) => format!("{number} brackets"),
         Limit::Configurations(number) => format!("{number} configurations"),
     };
