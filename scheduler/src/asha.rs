@@ -71,7 +71,10 @@ impl Asha {
             Verdict::Lost => true,
         };
         rung.balance(self.eta);
-        is_retired.then_some(job.configuration).into_iter().collect()
+        is_retired
+            .then_some(job.configuration)
+            .into_iter()
+            .collect()
     }
 
     /// Takes note that a job exists: its configuration is promoted from the rung below.

@@ -435,7 +435,10 @@ mod tests {
     fn the_best_third_moves_up_when_the_last_result_is_in() {
         let mut brackets = brackets();
         for id in 0..8 {
-            assert_eq!(brackets.record(job(id, 0), Verdict::Evaluated(f64::from(id % 4))), []);
+            assert_eq!(
+                brackets.record(job(id, 0), Verdict::Evaluated(f64::from(id % 4))),
+                []
+            );
             assert_eq!(due(&brackets), [""; 0]);
         }
         // Losses 0 1 2 3 0 1 2 3 and 9: of the equal ones 1 and 5 the lower id goes up.

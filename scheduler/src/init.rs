@@ -73,7 +73,8 @@ fn check_data(search: &Search) -> Result<(), Invalid> {
         }
         Some(path) if path.exists() => Ok(()),
         Some(path) => {
-            let expected = "an existing file or folder (relative paths start at the working directory)";
+            let expected =
+                "an existing file or folder (relative paths start at the working directory)";
             Err(Invalid::new(at, expected, format!("`{}`", path.display())))
         }
     }
@@ -104,11 +105,19 @@ pub fn describe(directory: &Directory) -> Result<String> {
     writeln!(text, "{:>4}  {:>16}  {:>8}", "rung", "budget", "jobs")?;
     for rung in 0..ladder.num_rungs() {
         let budget = ladder.budget(rung).to_string();
-        writeln!(text, "{rung:>4}  {budget:>16}  {:>8}", jobs[usize::from(rung)])?;
+        writeln!(
+            text,
+            "{rung:>4}  {budget:>16}  {:>8}",
+            jobs[usize::from(rung)]
+        )?;
     }
     writeln!(text, "\nbracket  first rung  sizes")?;
     for bracket in 0..u32::from(ladder.num_rungs()) {
-        let sizes: Vec<String> = table.sizes(bracket).iter().map(ToString::to_string).collect();
+        let sizes: Vec<String> = table
+            .sizes(bracket)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         let first = table.first_rung(bracket);
         writeln!(text, "{bracket:>7}  {first:>10}  {}", sizes.join(" "))?;
     }

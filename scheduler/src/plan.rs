@@ -226,7 +226,10 @@ mod tests {
                     }
                 }
             }
-            panic!("plans never end: {:?}", plan(&self.state, &self.search.trainers));
+            panic!(
+                "plans never end: {:?}",
+                plan(&self.state, &self.search.trainers)
+            );
         }
 
         fn finish(&mut self, job: JobId, verdict: Verdict) {
@@ -355,7 +358,11 @@ mod tests {
             assert!(simulation.step(0, 9, 1));
             simulation.act();
         }
-        let order: Vec<String> = simulation.offered.iter().map(|(job, _)| job.to_string()).collect();
+        let order: Vec<String> = simulation
+            .offered
+            .iter()
+            .map(|(job, _)| job.to_string())
+            .collect();
         // While the last job of the rung runs, the next bracket begins; then the promotions.
         assert_eq!(&order[8..10], ["c000008-r0", "c000009-r1"]);
     }

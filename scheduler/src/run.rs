@@ -254,7 +254,10 @@ impl Scheduler {
             search: search.digest.clone(),
         };
         if directory.offer(&record, attempt)? == Published::New {
-            info!("offered job={job} attempt={attempt} budget={}", record.budget);
+            info!(
+                "offered job={job} attempt={attempt} budget={}",
+                record.budget
+            );
         }
         Ok(Taken::Yes)
     }

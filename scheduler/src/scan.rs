@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use shared::clock::Silence;
 use shared::error::{Error, Result};
+use shared::format::Record as _;
 use shared::record::{AttemptEnd, Heartbeat, Request, TrainerState};
 use shared::search::SearchFile;
-use shared::format::Record as _;
 use shared::store::JobsView;
 use shared::{
     AttemptId, Claim, ConfigurationId, Directory, Fate, JobId, JobResult, OwnerId, fs, layout,
@@ -110,7 +110,10 @@ impl Scanner {
         scanner.load_results(&mut state)?;
         for job in view.jobs() {
             if state.expects(job) && !state.results.contains(&job) {
-                let attempts = view.open.iter().chain(view.claimed.iter().map(|c| &c.attempt));
+                let attempts = view
+                    .open
+                    .iter()
+                    .chain(view.claimed.iter().map(|c| &c.attempt));
                 for attempt in attempts.filter(|attempt| attempt.job == job) {
                     state.see_attempt(*attempt);
                 }
@@ -224,7 +227,10 @@ impl Scanner {
     /// The numbers of attempts that have ended, so that a job whose ticket was lost gets a new number.
     fn load_attempts(&self, state: &mut State) -> Result<()> {
         for shard in self.directory.shards(layout::ATTEMPTS)? {
-            for claim in self.directory.list_shard::<Claim>(layout::ATTEMPTS, shard)? {
+            for claim in self
+                .directory
+                .list_shard::<Claim>(layout::ATTEMPTS, shard)?
+            {
                 state.see_ended(claim.attempt);
             }
         }
@@ -305,7 +311,12 @@ impl Scanner {
             .filter(|job| !here.contains(job))
             .copied()
             .collect();
-        let is_open = |job: JobId| view.open.range(job.attempt(0)..=job.attempt(u32::MAX)).next().is_some();
+        let is_open = |job: JobId| {
+            view.open
+                .range(job.attempt(0)..=job.attempt(u32::MAX))
+                .next()
+                .is_some()
+        };
         let disclaimed: BTreeSet<JobId> = self
             .claimed_before
             .difference(&view.claimed)
@@ -317,7 +328,8 @@ impl Scanner {
                 state.see_result(Known::from(&result));
             }
         }
-        self.absent.retain(|job, _| departed.binary_search(job).is_ok());
+        self.absent
+            .retain(|job, _| departed.binary_search(job).is_ok());
         for job in departed {
             let found = match self.directory.read_result(job)? {
                 None if self.directory.is_network() => self.find_result(job)?,
@@ -408,7 +420,10 @@ impl Scanner {
                 }
             }
         }
-        let living = self.trainers.values().filter(|trainer| trainer.lives(lease, now));
+        let living = self
+            .trainers
+            .values()
+            .filter(|trainer| trainer.lives(lease, now));
         state.num_trainers = u32::try_from(living.count()).unwrap_or(u32::MAX); // fewer by far
         Ok(())
     }
@@ -461,16 +476,26 @@ impl Scanner {
             .directory
             .checkpoints(job.configuration)?
             .contains(claim);
-        let heard = self.trainers.get(&claim.owner).and_then(|trainer| {
-            match &trainer.heartbeat.state {
-                TrainerState::Working { claim: working, spent } if working == claim => Some(*spent),
-                TrainerState::Working { .. } | TrainerState::Waiting | TrainerState::Gone => None,
-            }
-        });
+        let heard =
+            self.trainers
+                .get(&claim.owner)
+                .and_then(|trainer| match &trainer.heartbeat.state {
+                    TrainerState::Working {
+                        claim: working,
+                        spent,
+                    } if working == claim => Some(*spent),
+                    TrainerState::Working { .. } | TrainerState::Waiting | TrainerState::Gone => {
+                        None
+                    }
+                });
         let over = Over {
             claim: Some(claim.clone()),
             // Without a checkpoint of its own the next attempt starts where this one did.
-            spent: if has_saved { heard.unwrap_or(best).max(best) } else { best },
+            spent: if has_saved {
+                heard.unwrap_or(best).max(best)
+            } else {
+                best
+            },
             futile: if has_saved { 0 } else { num_futile(&ends) + 1 },
             fate: Fate::NodeLost,
         };
@@ -488,7 +513,10 @@ impl Scanner {
         self.worthy.retain(|attempt| view.open.contains(attempt));
         for attempt in &view.open {
             let is_high = attempt.attempt > max_attempts;
-            if !is_high || !state.pending.contains_key(&attempt.job) || self.worthy.contains(attempt) {
+            if !is_high
+                || !state.pending.contains_key(&attempt.job)
+                || self.worthy.contains(attempt)
+            {
                 continue;
             }
             let ends = self.directory.attempt_ends(attempt.job)?;

@@ -10,9 +10,7 @@ use shared::error::Invalid;
 use shared::record::Request;
 use shared::search::{Promotion, Scheduling};
 use shared::store::Signs;
-use shared::{
-    AttemptId, Claim, Configuration, ConfigurationId, Fate, JobId, JobResult, Search,
-};
+use shared::{AttemptId, Claim, Configuration, ConfigurationId, Fate, JobId, JobResult, Search};
 
 use crate::asha::Asha;
 use crate::bracket::{Brackets, Ranked, Table, Verdict};
@@ -339,10 +337,7 @@ impl State {
     }
 
     fn spend(&mut self, configuration: ConfigurationId, below: Option<u8>) {
-        let spent = self
-            .spent_checkpoints
-            .entry(configuration)
-            .or_insert(below);
+        let spent = self.spent_checkpoints.entry(configuration).or_insert(below);
         // `None` is all of them, so it is the most.
         *spent = match (*spent, below) {
             (Some(a), Some(b)) => Some(a.max(b)),
