@@ -3,6 +3,8 @@
 //! Two schedulers that know the same plan the same, so running two by accident is harmless. When a plan is applied,
 //! planning again gives what that made possible, and soon nothing; stopping between any two actions is harmless.
 
+use std::fmt;
+
 use shared::record::{Finished, Request};
 use shared::search::TrainerSettings;
 use shared::{AttemptId, Claim, ConfigurationId, Fate, JobId};
@@ -52,6 +54,49 @@ pub enum Action {
     },
     /// Say that nothing is left to do.
     Finish(Finished),
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Request(request) => write!(
+                f,
+                "request configuration {} for bracket {}, rung {}, with {} new results",
+                request.configuration,
+                request.bracket,
+                request.rung,
+                request.finished.len()
+            ),
+            Self::Offer { job, attempt } => write!(f, "offer {}", job.attempt(*attempt)),
+            Self::TakeBack { claim, .. } => write!(f, "take back {claim}"),
+            Self::GiveUp {
+                attempt, futile, ..
+            } => write!(
+                f,
+                "give up {attempt} after {futile} attempts without progress"
+            ),
+            Self::DropClaim(claim) => write!(f, "remove the claim {claim}, which has its result"),
+            Self::DropTicket(attempt) => {
+                write!(f, "remove the ticket {attempt}, which nobody needs")
+            }
+            Self::DropCheckpoints {
+                configuration,
+                below: None,
+            } => write!(f, "remove the checkpoints of {configuration}"),
+            Self::DropCheckpoints {
+                configuration,
+                below: Some(rung),
+            } => write!(
+                f,
+                "remove the checkpoints of {configuration} below rung {rung}"
+            ),
+            Self::Finish(finished) => write!(
+                f,
+                "finish with {} configurations and {} jobs",
+                finished.configurations, finished.jobs
+            ),
+        }
+    }
 }
 
 /// Plans all that can be done now, in the order in which it should be done.

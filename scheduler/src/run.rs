@@ -24,7 +24,7 @@ use crate::state::State;
 /// The longest pause between two scans, unless the user says otherwise.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How often leftovers of crashes are looked for.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
+const SWEEP_INTERVAL: Duration = Duration::from_mins(10);
 /// Turns in a row that may fail, for example on a full disk, before the scheduler gives up.
 const MOST_FAILURES: u32 = 20;
 
@@ -41,6 +41,7 @@ pub struct Scheduler {
     failures: u32,
     sweeper: Sweeper,
     swept: Instant,
+    started: Instant,
 }
 
 /// What a turn of the loop came to.
@@ -83,12 +84,18 @@ impl Scheduler {
             failures: 0,
             sweeper: Sweeper::default(),
             swept: Instant::now(),
+            started: Instant::now(),
         })
     }
 
     /// What is known of the search.
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// Since when it times the trainers.
+    pub fn started(&self) -> Instant {
+        self.started
     }
 
     /// What is known of the trainers.
@@ -229,15 +236,14 @@ impl Scheduler {
     fn offer(&mut self, directory: &Directory, job: JobId, attempt: u32) -> Result<Taken, Error> {
         let id = job.configuration;
         let known = self.state.proposed.get(&id).cloned();
-        let values = match known {
-            Some(values) => values,
-            None => match directory.read_proposal(id)? {
-                Some(proposal) => proposal.values,
-                None => {
-                    warn!("cannot offer {job}: its configuration is gone; waiting for the sampler");
-                    return Ok(Taken::NotYet);
-                }
-            },
+        let read = || {
+            directory
+                .read_proposal(id)
+                .map(|proposal| proposal.map(|p| p.values))
+        };
+        let Some(values) = known.map_or_else(read, |values| Ok(Some(values)))? else {
+            warn!("cannot offer {job}: its configuration is gone; waiting for the sampler");
+            return Ok(Taken::NotYet);
         };
         let search = directory.search();
         let place = self.state.table().place(id);

@@ -472,10 +472,8 @@ impl Scanner {
         }
         let ends = self.directory.attempt_ends(job)?;
         let best = best_spent(&ends);
-        let has_saved = self
-            .directory
-            .checkpoints(job.configuration)?
-            .contains(claim);
+        let saved = self.directory.checkpoints(job.configuration)?;
+        let has_saved = saved.contains(claim);
         let heard =
             self.trainers
                 .get(&claim.owner)
@@ -496,7 +494,11 @@ impl Scanner {
             } else {
                 best
             },
-            futile: if has_saved { 0 } else { num_futile(&ends) + 1 },
+            futile: if has_saved {
+                0
+            } else {
+                num_futile(&ends, &saved) + 1
+            },
             fate: Fate::NodeLost,
         };
         info!(
@@ -520,7 +522,8 @@ impl Scanner {
                 continue;
             }
             let ends = self.directory.attempt_ends(attempt.job)?;
-            let futile = num_futile(&ends);
+            let saved = self.directory.checkpoints(attempt.job.configuration)?;
+            let futile = num_futile(&ends, &saved);
             match ends.last() {
                 Some(end) if futile >= max_attempts => {
                     let over = Over {
@@ -545,12 +548,16 @@ fn best_spent(ends: &[AttemptEnd]) -> f64 {
 }
 
 /// How many attempts in a row, up to the last, brought the job no further. Stopping the search is nobody's failure.
-fn num_futile(ends: &[AttemptEnd]) -> u32 {
+///
+/// A trainer that gave the job back says what its checkpoint has spent. Of a trainer that vanished only the checkpoint
+/// itself can tell, so one of its own (`saved`) is progress.
+fn num_futile(ends: &[AttemptEnd], saved: &[Claim]) -> u32 {
     let mut best = 0.0;
     let mut futile = 0;
     for end in ends {
-        if end.spent > best {
-            best = end.spent;
+        let has_saved = end.fate == Fate::NodeLost && saved.contains(&end.claim);
+        if has_saved || end.spent > best {
+            best = end.spent.max(best);
             futile = 0;
         } else if end.fate != Fate::Stopped {
             futile += 1;
@@ -573,11 +580,11 @@ mod tests {
             at: String::new(),
         };
         let mut ends = vec![end(1, 0.0, Fate::NodeLost), end(2, 0.0, Fate::Preempted)];
-        assert_eq!(num_futile(&ends), 2);
+        assert_eq!(num_futile(&ends, &[]), 2);
         ends.push(end(3, 5.0, Fate::NodeLost));
-        assert_eq!((num_futile(&ends), best_spent(&ends)), (0, 5.0));
+        assert_eq!((num_futile(&ends, &[]), best_spent(&ends)), (0, 5.0));
         ends.push(end(4, 5.0, Fate::Stopped));
         ends.push(end(5, 5.0, Fate::TimeLimit));
-        assert_eq!((num_futile(&ends), best_spent(&ends)), (1, 5.0));
+        assert_eq!((num_futile(&ends, &[]), best_spent(&ends)), (1, 5.0));
     }
 }

@@ -199,7 +199,10 @@ impl State {
         }
     }
 
-    /// A request is known, ours or another scheduler's; requests come in the order of their numbers.
+    /// A request is known, ours or another scheduler's.
+    ///
+    /// # Panics
+    /// If it is not the next one: there are no gaps.
     pub fn see_request(&mut self, request: &Request) {
         assert_eq!(
             request.configuration.0, self.num_requested,
@@ -252,13 +255,6 @@ impl State {
     pub fn miss(&mut self, job: JobId) {
         if let Some(pending) = self.pending.get_mut(&job) {
             pending.is_missing = true;
-        }
-    }
-
-    /// A proposal that was there cannot be read any more.
-    pub fn lose_proposal(&mut self, id: ConfigurationId) {
-        if self.proposed.remove(&id).is_some() {
-            self.awaited.insert(id);
         }
     }
 
