@@ -82,6 +82,9 @@ pub struct Batches<'a> {
 
 impl<'a> Batches<'a> {
     /// Batches of `batch` images, or of all images where there are fewer.
+    ///
+    /// # Panics
+    /// If there is no image at all, or `batch` is 0.
     pub fn new(
         data: &'a TrainingData<'a>,
         augmentation: Augmentation,

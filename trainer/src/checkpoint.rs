@@ -18,8 +18,6 @@ use serde_json::{Map, Value, json};
 const FORMAT: &str = "tandem-checkpoint";
 /// Major and minor version; see the module's documentation.
 const VERSION: [u32; 2] = [1, 0];
-/// The largest header that is believed.
-const MAX_HEADER: u64 = 100 << 20;
 
 /// Why bytes are no checkpoint that can be used.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +92,9 @@ struct Entry {
 }
 
 /// Writes a checkpoint; `training` is anything that tells how far the training has come.
+///
+/// # Panics
+/// If `training` is not plain data: a map whose keys are no strings, for example.
 pub fn encode(arrays: &Arrays, training: &impl Serialize) -> Vec<u8> {
     let training = serde_json::to_string(training).expect("the state of a training is plain data");
     let metadata = json!({
@@ -136,10 +137,11 @@ pub fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<(Arrays, T),
         expected: length.saturating_add(8),
         found,
     };
-    let header_len = usize::try_from(length.min(MAX_HEADER)).expect("the largest header fits");
-    let (header, data) = match rest.split_at_checked(header_len) {
-        Some(parts) if length <= MAX_HEADER => parts,
-        _ => return Err(too_short),
+    let parts = usize::try_from(length)
+        .ok()
+        .and_then(|len| rest.split_at_checked(len)); // too large: too short
+    let Some((header, data)) = parts else {
+        return Err(too_short);
     };
     let header_error = |source| Error::Header { source };
     let mut header: Map<String, Value> = serde_json::from_slice(header).map_err(header_error)?;

@@ -125,7 +125,7 @@ pub struct Network<B: Backend> {
 impl<B: Operators> Network<B> {
     /// Builds the network with weights drawn from `rng`, in the order of the layers.
     ///
-    /// Convolutions are drawn from N(0, √(2 / (kernel² · out_channels))), the head's weight uniformly from
+    /// Convolutions are drawn from N(0, √(2 / (kernel² · `out_channels`))), the head's weight uniformly from
     /// ±1/√channels as `torch.nn.Linear` does it; norms start at 1 and 0, the head's bias at 0.
     pub fn new(config: &NetworkConfig, rng: &mut ChaCha12Rng, device: &B::Device) -> Self {
         let ImageShape {

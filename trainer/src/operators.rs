@@ -36,9 +36,12 @@ pub struct Window {
 }
 
 impl Window {
-    /// The window that keeps an image's size at stride 1: `kernel` must be odd.
+    /// The window that keeps an image's size at stride 1.
+    ///
+    /// # Panics
+    /// If the kernel is even and has no centre.
     pub fn same(kernel: usize, stride: usize) -> Self {
-        assert!(kernel % 2 == 1, "an even kernel ({kernel}) has no centre");
+        assert!(kernel % 2 == 1, "a kernel of {kernel} has no centre");
         Self {
             kernel,
             stride,
@@ -91,7 +94,7 @@ pub trait Operators: Backend {
         stock_convolution(input, weight, window)
     }
 
-    /// Batch normalisation by the batch's own statistics, followed by a ReLU if `activate`.
+    /// Batch normalisation by the batch's own statistics, followed by a `ReLU` if `activate`.
     ///
     /// # Shapes
     /// - `input`: `[batch, channels, height, width]`

@@ -21,7 +21,6 @@ use self::optimizer::Sgd;
 use self::state::{Progress, State};
 use crate::augment::Augmentation;
 use crate::batch::{self, Batch, Batches, Images, TrainingData};
-use crate::checkpoint;
 use crate::hyperparameters::TrainingConfig;
 use crate::network::{Network, NetworkConfig, Plan};
 use crate::objective::{Control, Ended, Evaluation};
@@ -274,12 +273,11 @@ impl<B: TrainingBackend> Run<'_, B> {
             let pixels = batch::plain_pixels(images, range.clone(), *shape, normalization);
             let dims = [range.len(), shape.channels, shape.height, shape.width];
             let pixels = Tensor::from_data(TensorData::new(pixels, dims), self.device);
-            match count_errors(network.forward(pixels), &images.labels[range]) {
-                Some(wrong) => errors += wrong,
-                None => {
-                    result = Some(Evaluated::NotFinite);
-                    break;
-                }
+            if let Some(wrong) = count_errors(network.forward(pixels), &images.labels[range]) {
+                errors += wrong;
+            } else {
+                result = Some(Evaluated::NotFinite);
+                break;
             }
         }
         state.progress.evaluation_s += started.elapsed().as_secs_f64();
@@ -422,4 +420,5 @@ fn warm_up<B: TrainingBackend>(
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "exact values are expected")]
 mod tests;

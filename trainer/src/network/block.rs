@@ -12,7 +12,7 @@ use super::skip::{self, Skip};
 use super::{GroupConfig, Window};
 use crate::operators::Operators;
 
-/// Two convolutions with their norms; the ReLU before the first one is the block's.
+/// Two convolutions with their norms; the `ReLU` before the first one is the block's.
 #[derive(Module, Debug)]
 struct Branch<B: Backend> {
     conv1: Convolution<B>,

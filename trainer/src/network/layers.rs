@@ -83,7 +83,7 @@ impl<B: Operators> Norm<B> {
         }
     }
 
-    /// Normalises, and applies a ReLU if `activate`.
+    /// Normalises, and applies a `ReLU` if `activate`.
     pub(super) fn forward(
         &self,
         x: Tensor<B, 4>,

@@ -9,9 +9,9 @@ use crate::operators::Window;
 pub enum LayerKind {
     /// Convolution without bias.
     Convolution,
-    /// Batch norm, with the ReLU that follows it where one does.
+    /// Batch norm, with the `ReLU` that follows it where one does.
     Norm,
-    /// The ReLU in front of a block's branches, or of the head.
+    /// The `ReLU` in front of a block's branches, or of the head.
     Activation,
     /// Two tensors become one: channels joined, or values added.
     Join,

@@ -1,3 +1,4 @@
+use burn::backend::flex::FlexDevice;
 use burn::backend::{Autodiff, Flex};
 use burn::module::{ModuleVisitor, Param};
 use burn::tensor::Tensor;
@@ -59,7 +60,7 @@ impl<B: Backend> ModuleVisitor<B> for Count {
 
 /// Parameters of the real module, and the shape it gives for two images.
 fn build(config: &NetworkConfig) -> (u64, [usize; 2]) {
-    let device = Default::default();
+    let device = FlexDevice;
     let mut rng = ChaCha12Rng::seed_from_u64(1);
     let network = Network::<Cpu>::new(config, &mut rng, &device);
     let mut count = Count(0);
@@ -156,7 +157,7 @@ fn groups_halve_the_image_down_to_one_pixel_and_no_further() {
 
 /// A block, the sum of whose outputs (weighted by fixed numbers) is differentiated.
 fn loss_and_gradient(branches: usize, input: &[f32], factors: &[Factors]) -> (f64, Vec<f32>) {
-    let device = Default::default();
+    let device = FlexDevice;
     let group = GroupConfig {
         blocks: 1,
         channels: 4,
@@ -255,14 +256,14 @@ fn forward_weights_determine_the_value() {
     let loss = |forward| loss_and_gradient(1, &input, &factors(forward)).0;
     let (none, half, full) = (loss(0.0), loss(0.5), loss(1.0));
     assert!(
-        (half - (none + full) / 2.0).abs() < 1e-5,
+        (half - f64::midpoint(none, full)).abs() < 1e-5,
         "{none} {half} {full}"
     );
 }
 
 #[test]
 fn the_same_seed_builds_the_same_network() {
-    let device = Default::default();
+    let device = FlexDevice;
     let config = config(1, 4, [1, 2, 1], 2);
     let scores = |seed| {
         let mut rng = ChaCha12Rng::seed_from_u64(seed);
@@ -277,7 +278,7 @@ fn the_same_seed_builds_the_same_network() {
 
 #[test]
 fn running_statistics_are_those_of_the_batches() {
-    let device = Default::default();
+    let device = FlexDevice;
     let norm = Norm::<Cpu>::new(1, &device);
     let data = TensorData::new(vec![1.0f32, 2.0, 3.0, 6.0], [2, 1, 1, 2]);
     norm.forward(Tensor::from_data(data.clone(), &device), true, false);

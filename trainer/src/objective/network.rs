@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anyhow::Context as _;
+use burn::backend::flex::FlexDevice;
 use burn::backend::{Autodiff, Flex};
 use serde_json::json;
 use shared::objective::TrainingSettings;
@@ -74,9 +75,7 @@ impl NetworkTrainer<'_> {
         control: &mut dyn Control,
     ) -> anyhow::Result<Ended> {
         match self.device {
-            Device::Cpu => {
-                train::<Autodiff<Flex>>(training, &Default::default(), checkpoint, control)
-            }
+            Device::Cpu => train::<Autodiff<Flex>>(training, &FlexDevice, checkpoint, control),
             #[cfg(feature = "cuda")]
             Device::Cuda => {
                 let device = burn::backend::cuda::CudaDevice::new(0);

@@ -1,7 +1,7 @@
-//! Batch normalisation of image batches on the CPU, with the ReLU that often follows it.
+//! Batch normalisation of image batches on the CPU, with the `ReLU` that often follows it.
 //!
 //! Statistics are taken channel by channel: 16 lanes in single precision within an image, images in double precision,
-//! so the sum over a large batch loses nothing. The ReLU's gradient is found again from the input instead of stored.
+//! so the sum over a large batch loses nothing. The `ReLU`'s gradient is found again from the input instead of stored.
 
 use rayon::prelude::*;
 
@@ -140,7 +140,7 @@ pub(super) struct AffineGradient {
 
 /// Computes the gradient of the input into `input_gradient`, and returns those of scale and offset.
 ///
-/// With x̂ the normalised input, g the gradient behind the ReLU and m values per channel:
+/// With x̂ the normalised input, g the gradient behind the `ReLU` and m values per channel:
 /// `dx = gamma/σ · (g − mean(g) − x̂ · mean(g·x̂))`.
 pub(super) fn backward(
     geometry: &Geometry,

@@ -1,12 +1,13 @@
+use burn::backend::flex::FlexDevice;
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor, TensorData};
 use proptest::prelude::*;
-use rand::{RngExt, SeedableRng};
+use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
 use super::convolution::Geometry;
-use super::{Operators, SgdStep, Window, reference, stock_batch_norm, stock_convolution};
+use super::{Operators as _, SgdStep, Window, reference, stock_batch_norm, stock_convolution};
 use super::{stock_mix, stock_sgd};
 
 type Cpu = Autodiff<Flex>;
@@ -18,7 +19,7 @@ fn random(seed: u64, len: usize) -> Vec<f32> {
 
 fn leaf<const D: usize>(values: &[f32], dims: [usize; D]) -> Tensor<Cpu, D> {
     let data = TensorData::new(values.to_vec(), dims);
-    Tensor::from_data(data, &Default::default()).require_grad()
+    Tensor::from_data(data, &FlexDevice).require_grad()
 }
 
 fn values<const D: usize>(tensor: Tensor<Flex, D>) -> Vec<f32> {
@@ -311,7 +312,7 @@ fn sgd_takes_the_steps_of_nesterov_momentum_worked_by_hand() {
         momentum: 0.5,
         weight_decay: 0.25,
     };
-    let tensor = |value: f32| Tensor::<Flex, 1>::from_floats([value], &Default::default());
+    let tensor = |value: f32| Tensor::<Flex, 1>::from_floats([value], &FlexDevice);
     // g = 1 + 0.25·2 = 1.5; v = 1.5; p = 2 − 0.5·(1.5 + 0.75) = 0.875.
     // g = 1 + 0.25·0.875 = 1.21875; v = 0.75 + 1.21875; p = 0.875 − 0.5·(1.21875 + 0.984375).
     for sgd in [Flex::sgd::<1>, stock_sgd::<Flex, 1>] {

@@ -2,6 +2,7 @@ use shared::{Configuration, Value};
 
 use super::*;
 use crate::augment::Normalization;
+use crate::checkpoint;
 use crate::device::Device;
 use crate::network::ImageShape;
 use crate::objective::network::NetworkTrainer;
