@@ -22,6 +22,7 @@ pub mod preview;
 pub mod proposer;
 pub mod replay;
 pub mod run;
+pub mod surrogate;
 
 /// Answer requests for configurations from what is known so far
 #[derive(Debug, Parser)]
