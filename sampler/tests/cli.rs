@@ -1,6 +1,7 @@
 //! The program from outside: help, exit codes, and a search answered, previewed and replayed.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -79,9 +80,9 @@ fn evaluate(directory: &Directory, id: u32) -> JobId {
         budget: directory.search().ladder.budget(0),
         configuration: proposal.values,
         outcome,
-        measures: Default::default(),
+        measures: BTreeMap::new(),
         curve: Vec::new(),
-        notes: Default::default(),
+        notes: BTreeMap::new(),
         started_at: String::new(),
         finished_at: String::new(),
         elapsed_s: 0.0,
