@@ -190,7 +190,7 @@ impl Scheduler {
                 }
                 return Ok(match directory.read_request(id)? {
                     Some(theirs) => {
-                        self.state.see_request(&theirs);
+                        self.state.see_request(id, &theirs.finished);
                         Taken::Overtaken
                     }
                     None => Taken::NotYet,
