@@ -37,8 +37,6 @@ pub struct Scanner {
     twice_before: BTreeSet<AttemptId>,
     absent: BTreeMap<JobId, Absence>,
     trainers: BTreeMap<OwnerId, Trainer>,
-    /// When all heartbeats were read last.
-    beats_read: Option<Instant>,
     /// Signs of life of claims: the heartbeat's counter where it names the claim.
     claims: BTreeMap<Claim, Silence<Option<u64>>>,
     /// Tickets with high numbers that are worth another try nevertheless.
@@ -57,6 +55,8 @@ pub struct Trainer {
     /// The newest heartbeat.
     pub heartbeat: Heartbeat,
     silence: Silence<u64>,
+    /// When the heartbeat was read last.
+    read: Instant,
     /// Its process has ended, as somebody who can know has said.
     is_dead: bool,
 }
@@ -65,6 +65,7 @@ impl Trainer {
     fn new(heartbeat: Heartbeat, now: Instant) -> Self {
         Self {
             silence: Silence::new(heartbeat.beat, now),
+            read: now,
             heartbeat,
             is_dead: false,
         }
@@ -72,7 +73,17 @@ impl Trainer {
 
     fn see(&mut self, heartbeat: Heartbeat, now: Instant) {
         self.silence.see(heartbeat.beat, now);
+        self.read = now;
         self.heartbeat = heartbeat;
+    }
+
+    /// Whether its heartbeat should be read again.
+    fn is_due(&self, interval: Duration, lease: Duration, now: Instant) -> bool {
+        // One that has left never comes back: a new process has a new name. One that has been silent for long may,
+        // but there are many of those at the end of a long search.
+        let is_old = self.silent(now) > 2 * lease;
+        let interval = if is_old { lease } else { interval };
+        !self.is_gone() && now.saturating_duration_since(self.read) >= interval
     }
 
     /// Whether it left in good order.
@@ -105,7 +116,6 @@ impl Scanner {
             twice_before: BTreeSet::new(),
             absent: BTreeMap::new(),
             trainers: BTreeMap::new(),
-            beats_read: None,
             claims: BTreeMap::new(),
             worthy: BTreeSet::new(),
         };
@@ -430,16 +440,9 @@ impl Scanner {
         let lease = self.directory.lease();
         // Twice a heartbeat: a change is then noticed in good time before the shortest lease, two heartbeats.
         let interval = Duration::from_secs_f64(self.directory.search().trainers.heartbeat_s / 2.0);
-        let is_due = self
-            .beats_read
-            .is_none_or(|read| now.saturating_duration_since(read) >= interval);
-        if is_due {
-            self.beats_read = Some(now);
-        }
         for owner in self.directory.owners()? {
-            let is_known = self.trainers.get(&owner);
-            // One that has left never comes back: a new process has a new name.
-            if is_known.is_some_and(|trainer| trainer.is_gone() || !is_due) {
+            let known = self.trainers.get(&owner);
+            if known.is_some_and(|trainer| !trainer.is_due(interval, lease, now)) {
                 continue;
             }
             let Some(heartbeat) = self.directory.read_heartbeat(&owner)? else {

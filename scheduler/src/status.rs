@@ -125,6 +125,7 @@ pub fn run(root: &Path, watch: bool, format: Format) -> Result<Code> {
     let (mut scanner, mut state) = Scanner::load(Directory::observe(root)?)?;
     if !watch {
         scanner.scan(&mut state, Instant::now())?;
+        state.num_trainers = num_heard(&scanner);
         let mut status = look(&scanner, &state, None)?;
         status.slurm = slurm::queue_if_any(scanner.directory());
         print(&status.text(format)?)?;
@@ -160,6 +161,13 @@ pub fn run(root: &Path, watch: bool, format: Format) -> Result<Code> {
             std::thread::sleep(Duration::from_millis(100));
         }
     }
+}
+
+/// Trainers that live as far as one look can tell: by their time stamps. A scheduler that watches them knows better.
+pub fn num_heard(scanner: &Scanner) -> u32 {
+    let trainers = trainers(scanner, None);
+    let heard = trainers.iter().filter(|trainer| !trainer.is_silent);
+    u32::try_from(heard.count()).unwrap_or(u32::MAX) // fewer by far
 }
 
 /// Describes what a scanner has seen; `watched_since` is when this program's clock began to time the trainers.
