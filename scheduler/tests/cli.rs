@@ -534,7 +534,13 @@ fn without_slurm_its_command_says_so_but_still_shows_the_scripts() {
     let folder = tempfile::tempdir().unwrap();
     create(folder.path(), json!({}));
     let root = folder.path().to_str().unwrap();
-    let output = run(&["slurm", root, "--trainers", "2"]);
+    // This machine may have SLURM's commands in a usual place.
+    let slurm = ["slurm", root, "--trainers", "2"];
+    let output = scheduler()
+        .args(slurm)
+        .env("PATH", folder.path())
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(
         text(&output.stderr).contains("cannot run `squeue`"),
