@@ -8,10 +8,13 @@
 
 mod convolution;
 mod flex;
+mod grid;
+mod kernels;
 mod mixing;
 mod normalization;
 #[cfg(test)]
 mod reference;
+mod simd;
 mod update;
 
 use burn::tensor::activation::relu;

@@ -12,6 +12,7 @@ use burn_flex::{FlexTensor, Layout};
 use burn_std::Bytes;
 
 use super::normalization::{Affine, Moments};
+use super::simd::Instructions;
 use super::{Normalized, Operators, SgdStep, Window, convolution, mixing, normalization, update};
 use super::{unwrap, wrap};
 
@@ -75,7 +76,13 @@ fn convolve(input: &FlexTensor, weight: &FlexTensor, window: Window) -> FlexTens
         geometry.out_width(),
     ];
     let mut output = vec![0.0; shape.iter().product()];
-    convolution::forward(&geometry, input.values(), weight.values(), &mut output);
+    convolution::forward(
+        Instructions::best(),
+        &geometry,
+        input.values(),
+        weight.values(),
+        &mut output,
+    );
     tensor(output, &shape)
 }
 
@@ -287,6 +294,7 @@ impl Backward<Flex, 2> for Convolution {
             .as_ref()
             .map(|_| vec![0.0; weight.values().len()]);
         convolution::backward(
+            Instructions::best(),
             &convolution_geometry(&input, &weight, window),
             input.values(),
             weight.values(),

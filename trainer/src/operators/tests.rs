@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
-use super::convolution::Geometry;
+use super::convolution::{self, Geometry};
+use super::simd::Instructions;
 use super::{Operators as _, SgdStep, Window, reference, stock_batch_norm, stock_convolution};
 use super::{stock_mix, stock_sgd};
 
@@ -87,6 +88,42 @@ fn gradient_of<const D: usize>(
     values(leaf.grad(gradients).unwrap_or_else(zeros))
 }
 
+/// Compares the kernels of every set of instructions with the definition.
+fn compare_with_definition(geometry: &Geometry, seed: u64) {
+    let Geometry {
+        batch,
+        in_channels,
+        height,
+        width,
+        out_channels,
+        window,
+    } = *geometry;
+    let input = random(seed, batch * in_channels * height * width);
+    let weight = random(seed + 1, out_channels * in_channels * window.kernel.pow(2));
+    let expected = reference::convolution(geometry, &input, &weight);
+    let gradient = random(seed + 2, expected.len());
+    let (by_input, by_weight) =
+        reference::convolution_gradients(geometry, &input, &weight, &gradient);
+    for instructions in Instructions::all() {
+        let mut output = vec![0.0; expected.len()];
+        convolution::forward(instructions, geometry, &input, &weight, &mut output);
+        assert_close("output", &output, &expected, 1e-5);
+        let mut input_gradient = vec![0.0; input.len()];
+        let mut weight_gradient = vec![0.0; weight.len()];
+        convolution::backward(
+            instructions,
+            geometry,
+            &input,
+            &weight,
+            &gradient,
+            Some(&mut input_gradient),
+            Some(&mut weight_gradient),
+        );
+        assert_close("input gradient", &input_gradient, &by_input, 1e-5);
+        assert_close("weight gradient", &weight_gradient, &by_weight, 1e-5);
+    }
+}
+
 prop_compose! {
     fn geometries()(
         batch in 1usize..9,
@@ -120,16 +157,7 @@ proptest! {
         geometry in geometries(),
         seed in 0u64..1000,
     ) {
-        let Geometry { batch, in_channels, height, width, out_channels, window } = geometry;
-        let input = random(seed, batch * in_channels * height * width);
-        let weight = random(seed + 1, out_channels * in_channels * window.kernel.pow(2));
-        let (output, input_gradient, weight_gradient) = convolve(geometry, seed, Cpu::convolution);
-        let gradient = random(seed + 2, output.len());
-        assert_close("output", &output, &reference::convolution(&geometry, &input, &weight), 1e-5);
-        let (by_input, by_weight) =
-            reference::convolution_gradients(&geometry, &input, &weight, &gradient);
-        assert_close("input gradient", &input_gradient, &by_input, 1e-5);
-        assert_close("weight gradient", &weight_gradient, &by_weight, 1e-5);
+        compare_with_definition(&geometry, seed);
     }
 
     #[test]
@@ -234,6 +262,26 @@ proptest! {
             assert_close("own", own, expected, 1e-6);
             assert_close("stock", stock, expected, 1e-6);
         }
+    }
+}
+
+#[test]
+fn blocks_of_channels_of_pixels_and_of_images_add_up() {
+    let convolution = |batch, in_channels, out_channels, height, width| Geometry {
+        batch,
+        in_channels,
+        height,
+        width,
+        out_channels,
+        window: Window::same(3, 1),
+    };
+    // More factors than are worked through at once, more pixels, and groups of 16 images of which the last is short.
+    for geometry in [
+        convolution(3, 40, 13, 7, 7),
+        convolution(2, 2, 3, 60, 50),
+        convolution(75, 3, 5, 8, 8),
+    ] {
+        compare_with_definition(&geometry, 1);
     }
 }
 
