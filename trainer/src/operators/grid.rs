@@ -214,7 +214,7 @@ impl Grid {
                     let from = &pixels[(row * stride + row_phase) * width..][..width];
                     let to = &mut planes[plane + self.position(image, row)..][..len];
                     if stride == 1 {
-                        to.copy_from_slice(from);
+                        copy(from, to);
                     } else {
                         let from = from.iter().skip(column_phase).step_by(stride);
                         to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
@@ -232,7 +232,7 @@ impl Grid {
             let plane = channel * self.plane + self.lead;
             for (row, from) in pixels.chunks_exact(width).enumerate() {
                 let start = plane + self.position(image, row);
-                planes[start..start + width].copy_from_slice(from);
+                copy(from, &mut planes[start..start + width]);
             }
         }
     }
@@ -244,7 +244,7 @@ impl Grid {
             let (image, channel) = (index / channels, index % channels);
             for (line, to) in pixels.chunks_exact_mut(width).enumerate() {
                 let start = channel * row + self.position(image, line);
-                to.copy_from_slice(&positions[start..start + width]);
+                copy(&positions[start..start + width], to);
             }
         }
     }
@@ -269,7 +269,7 @@ impl Grid {
                 let from = &positions[start..start + len];
                 let to = &mut pixels[(line * stride + row_phase) * width..][..width];
                 if stride == 1 {
-                    to.copy_from_slice(from);
+                    copy(from, to);
                 } else {
                     let to = to.iter_mut().skip(column_phase).step_by(stride);
                     to.zip(from).for_each(|(to, from)| *to = *from);
@@ -281,6 +281,26 @@ impl Grid {
     fn position(&self, image: usize, row: usize) -> usize {
         (image * self.rows.pitch + row) * self.columns.pitch
     }
+}
+
+/// Copies a row. Short rows of the usual lengths are copied without a call, which would cost more than the copy.
+#[inline]
+fn copy(from: &[f32], to: &mut [f32]) {
+    match to.len() {
+        4 => copy_exactly::<4>(from, to),
+        8 => copy_exactly::<8>(from, to),
+        16 => copy_exactly::<16>(from, to),
+        32 => copy_exactly::<32>(from, to),
+        _ => to.copy_from_slice(from),
+    }
+}
+
+#[inline]
+fn copy_exactly<const N: usize>(from: &[f32], to: &mut [f32]) {
+    let (Some(from), Some(to)) = (from.first_chunk::<N>(), to.first_chunk_mut::<N>()) else {
+        unreachable!("rows of the same grid have one length")
+    };
+    *to = *from;
 }
 
 #[cfg(test)]

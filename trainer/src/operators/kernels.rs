@@ -307,8 +307,10 @@ impl Pair<'_> {
 #[expect(unsafe_code, reason = "vector instructions work on pointers")]
 mod avx512 {
     use std::arch::x86_64::{
-        __m512, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_reduce_add_ps,
-        _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+        __m128, __m256, __m512, _mm_add_ps, _mm_storeu_ps, _mm256_add_ps, _mm256_castpd_ps,
+        _mm256_castps256_ps128, _mm256_extractf128_ps, _mm256_hadd_ps, _mm512_add_ps,
+        _mm512_castps_pd, _mm512_castps512_ps256, _mm512_extractf64x4_pd, _mm512_fmadd_ps,
+        _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
     };
 
     const LANES: usize = super::LANES;
@@ -364,7 +366,7 @@ mod avx512 {
         }
     }
 
-    /// The dot products of L rows with R rows.
+    /// The dot products of L rows with R rows; L · R must be a multiple of 4.
     ///
     /// # Safety
     /// Every row has `len` numbers, a multiple of 16.
@@ -374,20 +376,48 @@ mod avx512 {
         right: [*const f32; R],
         len: usize,
     ) -> [[f32; R]; L] {
+        // Closures would not be compiled for these instructions where they are called from elsewhere: plain loops.
         let mut sums: [[__m512; R]; L] = [[_mm512_setzero_ps(); R]; L];
         for start in (0..len).step_by(LANES) {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let left = left.map(|row| _mm512_loadu_ps(row.add(start)));
-                for (r, row) in right.into_iter().enumerate() {
-                    let right = _mm512_loadu_ps(row.add(start));
-                    for (sums, left) in sums.iter_mut().zip(left) {
-                        sums[r] = _mm512_fmadd_ps(left, right, sums[r]);
-                    }
+            let mut rows = [_mm512_setzero_ps(); L];
+            for l in 0..L {
+                // SAFETY: the caller's promise.
+                rows[l] = unsafe { _mm512_loadu_ps(left[l].add(start)) };
+            }
+            for r in 0..R {
+                // SAFETY: the caller's promise.
+                let right = unsafe { _mm512_loadu_ps(right[r].add(start)) };
+                for l in 0..L {
+                    sums[l][r] = _mm512_fmadd_ps(rows[l], right, sums[l][r]);
                 }
             }
         }
-        sums.map(|sums| sums.map(|sum| _mm512_reduce_add_ps(sum)))
+        let mut products = [[0.0; R]; L];
+        let (sums, products_) = (sums.as_flattened(), products.as_flattened_mut());
+        for (sums, products) in sums.chunks_exact(4).zip(products_.chunks_exact_mut(4)) {
+            let sums = add_lanes(sums[0], sums[1], sums[2], sums[3]);
+            // SAFETY: there is room for four numbers.
+            unsafe { _mm_storeu_ps(products.as_mut_ptr(), sums) };
+        }
+        products
+    }
+
+    /// The sums of the lanes of four vectors.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn add_lanes(a: __m512, b: __m512, c: __m512, d: __m512) -> __m128 {
+        let ab = _mm256_hadd_ps(halves(a), halves(b));
+        let cd = _mm256_hadd_ps(halves(c), halves(d));
+        let abcd = _mm256_hadd_ps(ab, cd);
+        _mm_add_ps(_mm256_castps256_ps128(abcd), _mm256_extractf128_ps(abcd, 1))
+    }
+
+    /// The sum of a vector's halves.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn halves(vector: __m512) -> __m256 {
+        let upper = _mm512_extractf64x4_pd(_mm512_castps_pd(vector), 1);
+        _mm256_add_ps(_mm512_castps512_ps256(vector), _mm256_castpd_ps(upper))
     }
 }
 
@@ -395,8 +425,9 @@ mod avx512 {
 #[expect(unsafe_code, reason = "vector instructions work on pointers")]
 mod avx2 {
     use std::arch::x86_64::{
-        __m256, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_setzero_ps,
-        _mm256_storeu_ps,
+        __m256, _mm_add_ps, _mm_storeu_ps, _mm256_add_ps, _mm256_castps256_ps128,
+        _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_hadd_ps, _mm256_loadu_ps, _mm256_set1_ps,
+        _mm256_setzero_ps, _mm256_storeu_ps,
     };
 
     const LANES: usize = 8;
@@ -452,7 +483,7 @@ mod avx2 {
         }
     }
 
-    /// The dot products of L rows with R rows.
+    /// The dot products of L rows with R rows; L · R must be a multiple of 4.
     ///
     /// # Safety
     /// Every row has `len` numbers, a multiple of 8.
@@ -464,25 +495,30 @@ mod avx2 {
     ) -> [[f32; R]; L] {
         let mut sums: [[__m256; R]; L] = [[_mm256_setzero_ps(); R]; L];
         for start in (0..len).step_by(LANES) {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let left = left.map(|row| _mm256_loadu_ps(row.add(start)));
-                for (r, row) in right.into_iter().enumerate() {
-                    let right = _mm256_loadu_ps(row.add(start));
-                    for (sums, left) in sums.iter_mut().zip(left) {
-                        sums[r] = _mm256_fmadd_ps(left, right, sums[r]);
-                    }
+            let mut rows = [_mm256_setzero_ps(); L];
+            for l in 0..L {
+                // SAFETY: the caller's promise.
+                rows[l] = unsafe { _mm256_loadu_ps(left[l].add(start)) };
+            }
+            for r in 0..R {
+                // SAFETY: the caller's promise.
+                let right = unsafe { _mm256_loadu_ps(right[r].add(start)) };
+                for l in 0..L {
+                    sums[l][r] = _mm256_fmadd_ps(rows[l], right, sums[l][r]);
                 }
             }
         }
-        sums.map(|sums| {
-            sums.map(|sum| {
-                let mut lanes = [0.0f32; LANES];
-                // SAFETY: the array has the vector's size.
-                unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), sum) };
-                lanes.iter().sum()
-            })
-        })
+        let mut products = [[0.0; R]; L];
+        let (sums, products_) = (sums.as_flattened(), products.as_flattened_mut());
+        for (sums, products) in sums.chunks_exact(4).zip(products_.chunks_exact_mut(4)) {
+            let ab = _mm256_hadd_ps(sums[0], sums[1]);
+            let cd = _mm256_hadd_ps(sums[2], sums[3]);
+            let abcd = _mm256_hadd_ps(ab, cd);
+            let sums = _mm_add_ps(_mm256_castps256_ps128(abcd), _mm256_extractf128_ps(abcd, 1));
+            // SAFETY: there is room for four numbers.
+            unsafe { _mm_storeu_ps(products.as_mut_ptr(), sums) };
+        }
+        products
     }
 }
 
