@@ -173,8 +173,6 @@ impl Follower {
                 None => return Ok(Some(job)),
             }
         }
-        // In the order of the request, whatever was read first.
-        self.read.sort_by_key(JobResult::job);
         Ok(None)
     }
 

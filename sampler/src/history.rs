@@ -74,6 +74,8 @@ pub struct History {
     named: BTreeSet<JobId>,
     /// The results that models see, best first, by rung.
     rungs: Vec<Vec<Ranked>>,
+    /// The results that models see, in the order in which requests named them.
+    arrivals: Vec<Ranked>,
     /// Asked for, and no result of it is named yet.
     outstanding: BTreeSet<ConfigurationId>,
 }
@@ -86,6 +88,7 @@ impl History {
             vectors: BTreeMap::new(),
             named: BTreeSet::new(),
             rungs: Vec::new(),
+            arrivals: Vec::new(),
             outstanding: BTreeSet::new(),
         }
     }
@@ -120,11 +123,18 @@ impl History {
         let ranked = Ranked { standing, job };
         let place = self.rungs[rung].partition_point(|other| *other < ranked);
         self.rungs[rung].insert(place, ranked);
+        self.arrivals.push(ranked);
     }
 
     /// Ids of all results named so far, ascending.
     pub fn named(&self) -> &BTreeSet<JobId> {
         &self.named
+    }
+
+    /// The results that models see, in the order in which requests named them: the one thing here that depends on it,
+    /// for models that are fitted now and then.
+    pub fn arrivals(&self) -> &[Ranked] {
+        &self.arrivals
     }
 
     /// The results of a rung, best first.

@@ -12,6 +12,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use shared::exit::Code;
 
+pub mod bench;
 pub mod follow;
 pub mod history;
 pub mod kde;
@@ -21,6 +22,7 @@ pub mod preview;
 pub mod proposer;
 pub mod replay;
 pub mod run;
+pub mod surrogate;
 
 /// Answer requests for configurations from what is known so far
 #[derive(Debug, Parser)]
@@ -38,6 +40,8 @@ enum Command {
     Propose(preview::Args),
     /// Compute every proposal of a search directory again, and compare
     Replay(replay::Args),
+    /// Run methods on functions and tables with known optima, and compare
+    Bench(bench::Args),
 }
 
 /// Runs the program.
@@ -46,6 +50,7 @@ pub fn run(args: Args) -> Result<Code> {
         Command::Run(args) => run::run(&args),
         Command::Propose(args) => preview::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Bench(args) => bench::run(&args),
     }
 }
 

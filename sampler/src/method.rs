@@ -13,6 +13,7 @@ use crate::history::History;
 
 pub mod bohb;
 pub mod prior;
+pub mod tandem;
 
 /// The question: which configuration next?
 #[derive(Debug, Clone)]
@@ -55,6 +56,7 @@ pub trait Method: Send {
 pub fn of_search(search: &Search) -> Box<dyn Method> {
     match search.method {
         MethodName::Bohb => Box::new(bohb::Bohb::new(&search.space, search.bohb, search.seed)),
+        MethodName::Tandem => Box::new(tandem::Tandem::new(search)),
         MethodName::Hyperband | MethodName::Random => Box::new(prior::Prior),
     }
 }

@@ -37,8 +37,10 @@ impl Proposer {
         self.method.as_ref()
     }
 
-    /// Takes in the results that a request names as new.
+    /// Takes in the results that a request names as new, in any order.
     pub fn learn(&mut self, results: &[JobResult]) {
+        let mut results: Vec<&JobResult> = results.iter().collect();
+        results.sort_by_key(|result| result.job());
         for result in results {
             let job = result.job();
             let mut standing = Standing::of(&result.outcome);

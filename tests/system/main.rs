@@ -1,1 +1,7 @@
-//! System tests.
+//! Several programs on one directory: what holds while they run, are killed, race and come back.
+
+mod chaos;
+mod determinism;
+mod race;
+mod steps;
+mod stopping;

@@ -98,6 +98,24 @@ impl Bohb {
         }
     }
 
+    /// ln l(x)/g(x) of points under the model that a question would be answered with, as `propose` compares candidates;
+    /// `None` where no rung has a model, NaN where the densities cannot be compared.
+    pub fn log_acquisition(
+        &self,
+        history: &History,
+        ask: &Ask<'_>,
+        points: &[Vec<f64>],
+    ) -> Option<Vec<f64>> {
+        let model = self.fit(history, ask)?;
+        let mut terms = Vec::new();
+        let value = |point: &Vec<f64>| match model.score(point, &mut terms) {
+            Score::Known(score) => score,
+            Score::Unknown => f64::NAN,
+            Score::TakeAtOnce => f64::MAX,
+        };
+        Some(points.iter().map(value).collect())
+    }
+
     /// Sizes of the good and the bad set of `num_results` results; `None` if they carry no model.
     fn split(&self, num_results: usize) -> Option<(usize, usize)> {
         let d = self.kernels.len();
@@ -404,4 +422,192 @@ fn only_levels(kernels: &[Kernel], rows: &[Vec<f64>]) -> Vec<Option<f64>> {
         Kernel::Unordered { .. } | Kernel::Continuous | Kernel::Ordered { .. } => None,
     };
     kernels.iter().enumerate().map(only).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::ConfigurationId;
+
+    use super::*;
+    use crate::history::Standing;
+
+    fn space(json: &str) -> SearchSpace {
+        let json = format!(r#"{{"hyperparameters":[{json}]}}"#);
+        SearchSpace::new(&serde_json::from_str(&json).unwrap()).unwrap()
+    }
+
+    fn bohb(space: &SearchSpace, faithful: bool) -> Bohb {
+        let settings = BohbSettings {
+            faithful,
+            ..BohbSettings::default()
+        };
+        Bohb::new(space, settings, Seed::new(1))
+    }
+
+    fn ask() -> Ask<'static> {
+        Ask {
+            configuration: ConfigurationId(1000),
+            rung: 0,
+            pending: &[],
+            seed: Seed::new(2),
+        }
+    }
+
+    const TWO: &str = r#"{"name":"x","type":"float","lower":0,"upper":1},
+        {"name":"k","type":"categorical","choices":["a","b"]}"#;
+
+    /// Results whose loss is their number, so the first are the good ones.
+    fn history(space: &SearchSpace, rung: u8, rows: &[[f64; 2]]) -> History {
+        let mut history = History::new(space);
+        for (number, row) in (0_u32..).zip(rows) {
+            let standing = Standing::Loss(f64::from(number));
+            history.learn(
+                ConfigurationId(number).job(rung),
+                Some(standing),
+                row.to_vec(),
+            );
+        }
+        history
+    }
+
+    #[test]
+    fn sets_have_hpbandsters_sizes() {
+        let space = space(TWO);
+        let method = bohb(&space, false);
+        // d = 2: at least 3 rows each, so 6 results; then 15 and 85 %.
+        assert_eq!(method.split(5), None);
+        assert_eq!(method.split(6), Some((3, 3)));
+        assert_eq!(method.split(20), Some((3, 17)));
+        assert_eq!(method.split(27), Some((4, 22)));
+        assert_eq!(method.split(101), Some((15, 85)));
+        let settings = BohbSettings {
+            min_points_in_model: Some(10),
+            ..BohbSettings::default()
+        };
+        let method = Bohb::new(&space, settings, Seed::new(1));
+        assert_eq!(method.split(12), None);
+        assert_eq!(method.split(13), Some((10, 3)));
+        assert_eq!(method.split(40), Some((10, 30)));
+    }
+
+    #[test]
+    fn the_largest_rung_that_has_a_model_is_used() {
+        let space = space(TWO);
+        let method = bohb(&space, false);
+        let mut history = history(&space, 0, &[[0.5, 0.0]; 20]);
+        assert_eq!(method.best_rung(&history), Some((0, 3, 17)));
+        for number in 0..6 {
+            let job = ConfigurationId(number).job(2);
+            history.learn(job, Some(Standing::Failed), vec![0.5, 0.0]);
+            let expected = if number < 5 { (0, 3, 17) } else { (2, 3, 3) };
+            assert_eq!(method.best_rung(&history), Some(expected));
+        }
+    }
+
+    #[test]
+    fn faithful_divides_by_zero_where_hpbandster_does() {
+        let space = space(TWO);
+        let point = [vec![0.5, 1.0]];
+        // The good rows hold one level: another one looks infinitely good.
+        let rows = [
+            [0.4, 0.0],
+            [0.5, 0.0],
+            [0.6, 0.0],
+            [0.4, 1.0],
+            [0.5, 0.0],
+            [0.6, 1.0],
+        ];
+        let one_good = history(&space, 0, &rows);
+        let value = |faithful: bool, history: &History| {
+            bohb(&space, faithful)
+                .log_acquisition(history, &ask(), &point)
+                .unwrap()[0]
+        };
+        assert!(value(true, &one_good) >= f64::MAX);
+        assert!(value(false, &one_good) < -5.0);
+        // The bad rows hold one level: another one is taken at once.
+        let rows = [
+            [0.4, 0.0],
+            [0.5, 1.0],
+            [0.6, 0.0],
+            [0.4, 0.0],
+            [0.5, 0.0],
+            [0.6, 0.0],
+        ];
+        let one_bad = history(&space, 0, &rows);
+        let model = bohb(&space, true).fit(&one_bad, &ask()).unwrap();
+        assert!(matches!(
+            model.score(&point[0], &mut Vec::new()),
+            Score::TakeAtOnce
+        ));
+        assert!(value(false, &one_bad) > 5.0 && value(false, &one_bad) < 10.0);
+    }
+
+    #[test]
+    fn configurations_under_way_count_as_bad_unless_faithful() {
+        let space = space(TWO);
+        let rows: Vec<[f64; 2]> = (0..20)
+            .map(|i| [f64::from(i) / 20.0, f64::from(i % 2)])
+            .collect();
+        let plain = history(&space, 0, &rows);
+        let mut busy = plain.clone();
+        for number in 100..105 {
+            busy.ask(ConfigurationId(number));
+            busy.know(ConfigurationId(number), vec![0.1, 0.0]);
+        }
+        let point = [vec![0.1, 0.0]];
+        let value = |faithful: bool, history: &History| {
+            bohb(&space, faithful)
+                .log_acquisition(history, &ask(), &point)
+                .unwrap()[0]
+        };
+        assert!(value(false, &busy) < value(false, &plain) - 0.5);
+        assert!((value(true, &busy) - value(true, &plain)).abs() < f64::MIN_POSITIVE);
+    }
+
+    #[test]
+    fn inactive_values_come_from_other_rows_in_dimension_0_too() {
+        let kernels = [
+            Kernel::Continuous,
+            Kernel::Unordered { levels: 2 },
+            Kernel::Continuous,
+        ];
+        let nan = f64::NAN;
+        let mut rows = vec![
+            vec![nan, 1.0, nan],
+            vec![0.25, 0.0, nan],
+            vec![nan, nan, nan],
+        ];
+        impute(&mut rows, &kernels, &mut Seed::new(4).rng());
+        assert_eq!(rows[1][..2], [0.25, 0.0]);
+        for row in &rows {
+            assert!((row[0] - 0.25).abs() < f64::MIN_POSITIVE, "{rows:?}");
+            assert!(row[1].fract().abs() < f64::MIN_POSITIVE && row[1] <= 1.0);
+            // No row has a value here: each gets one from the prior.
+            assert!((0.0..1.0).contains(&row[2]));
+        }
+        assert!((rows[0][2] - rows[1][2]).abs() > 1e-9);
+    }
+
+    #[test]
+    fn ordered_draws_prefer_near_levels_and_stay_within() {
+        let mut rng = Seed::new(5).rng();
+        let mut counts = [0_u32; 4];
+        for _ in 0..10_000 {
+            match draw_ordered(1.0, 0.5, 4, &mut rng) {
+                x if x < 0.5 => counts[0] += 1,
+                x if x < 1.5 => counts[1] += 1,
+                x if x < 2.5 => counts[2] += 1,
+                _ => counts[3] += 1,
+            }
+        }
+        // Weights 1/8, 1/2, 1/8, 1/16 of 13/16.
+        for (count, share) in counts.iter().zip([2.0, 8.0, 2.0, 1.0]) {
+            let expected: f64 = 10_000.0 * share / 13.0;
+            assert!(
+                (f64::from(*count) - expected).abs() < 4.0 * expected.sqrt(),
+                "{counts:?}"
+            );
+        }
+    }
 }
