@@ -110,11 +110,9 @@ impl Description {
             .unwrap_or(0);
         let mut text = String::new();
         let mut line = |name: &str, output: &str, parameters: &str, work: &str| {
-            writeln!(
-                text,
-                "{name:name_width$}  {output:>14}  {parameters:>14}  {work:>16}"
-            )
-            .expect("a string takes everything");
+            let line = format!("{name:name_width$}  {output:>14}  {parameters:>14}  {work:>16}");
+            text.push_str(line.trim_end());
+            text.push('\n');
         };
         line("layer", "output", "parameters", "multiply-adds");
         for layer in layers {

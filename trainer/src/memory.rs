@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use crate::batch::to_u64;
-use crate::network::{Layer, LayerKind, Plan};
+use crate::network::{Layer, Plan};
 
 /// Bytes of a single-precision number.
 const NUMBER: u64 = 4;
 /// Tensors of the largest layer's size that are alive at once beside those that are kept: values and gradients on both
 /// sides of an operation, and sums of gradients.
-const TRANSIENT: u64 = 5;
+const TRANSIENT: u64 = 4;
 /// What a program of this kind occupies without any network.
-const BASE: u64 = 30 << 20;
+const BASE: u64 = 10 << 20;
 
 /// The memory that a training needs at its peak, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl Footprint {
             weights: parameters,
             optimizer: parameters,
             gradients: 4 * parameters,
-            activations: training.max(evaluation) * NUMBER + columns(plan) * NUMBER,
+            activations: training.max(evaluation) * NUMBER,
         }
     }
 
@@ -58,19 +58,6 @@ impl Footprint {
     pub fn total(&self) -> u64 {
         self.weights + self.optimizer + self.gradients + self.activations + BASE
     }
-}
-
-/// Numbers in the largest matrix that a convolution on the CPU unrolls an image into.
-fn columns(plan: &Plan) -> u64 {
-    let largest = |layer: &Layer| match layer.kind {
-        LayerKind::Convolution => {
-            let pixels = to_u64(layer.output.height * layer.output.width);
-            // multiply_adds / (out_channels · pixels) are the rows; at least 1024 columns are unrolled at once.
-            layer.multiply_adds / to_u64(layer.output.channels) / pixels * pixels.max(1024)
-        }
-        LayerKind::Norm | LayerKind::Activation | LayerKind::Join | LayerKind::Head => 0,
-    };
-    plan.layers.iter().map(largest).max().unwrap_or(0)
 }
 
 /// Bytes as MiB.
