@@ -2,7 +2,7 @@
 //!
 //! The bytes are a safetensors file: eight bytes of length, a JSON header naming every tensor with type, shape and
 //! place, then the numbers, little-endian. PyTorch, numpy and others read it as it is. The tensors are `network.…`
-//! (weights and running statistics) and `velocity.…` (the optimizer's); the header's metadata hold `format`, `version`
+//! (weights and running statistics), `velocity.…`, `squares.…` and `average.…` (the optimizer's); the header's metadata hold `format`, `version`
 //! and, as JSON in a string, `training`: whose training it is and how far it has come. burn's own records would do as
 //! well for resuming, but they are tied to burn's version and to nothing else's reader.
 //!

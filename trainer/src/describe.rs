@@ -38,7 +38,7 @@ pub fn describe(
 ) -> Result<Description, Invalid> {
     let (network, training) = hyperparameters::read(configuration, image, classes)?;
     let plan = Plan::new(&network);
-    let footprint = Footprint::new(&plan, training.batch_size, evaluation_batch);
+    let footprint = Footprint::new(&plan, &training, training.batch_size, evaluation_batch);
     Ok(Description {
         plan,
         batch_size: training.batch_size,

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::batch::to_u64;
+use crate::hyperparameters::{Rule, TrainingConfig};
 use crate::network::{Layer, Plan};
 
 /// Bytes of a single-precision number.
@@ -18,7 +19,7 @@ const BASE: u64 = 10 << 20;
 pub struct Footprint {
     /// Weights.
     pub weights: u64,
-    /// The optimizer's velocities.
+    /// What the optimizer remembers: velocities, squares, averages.
     pub optimizer: u64,
     /// Gradients while training; while a checkpoint is made, its copies of the two above, which are never alive at the
     /// same time and are larger.
@@ -30,8 +31,15 @@ pub struct Footprint {
 impl Footprint {
     /// Adds up what a network needs for training with batches of `batch` images and for evaluation with batches of
     /// `evaluation_batch`.
-    pub fn new(plan: &Plan, batch: usize, evaluation_batch: usize) -> Self {
+    pub fn new(
+        plan: &Plan,
+        config: &TrainingConfig,
+        batch: usize,
+        evaluation_batch: usize,
+    ) -> Self {
         let parameters = plan.parameters() * NUMBER;
+        let remembered =
+            1 + u64::from(config.rule == Rule::AdamW) + u64::from(config.weight_average > 0.0);
         let kept: u64 = plan
             .layers
             .iter()
@@ -48,8 +56,9 @@ impl Footprint {
         let evaluation = TRANSIENT * largest * to_u64(evaluation_batch);
         Self {
             weights: parameters,
-            optimizer: parameters,
-            gradients: 4 * parameters,
+            optimizer: remembered * parameters,
+            // Arrays and then bytes of weights and of what the optimizer remembers.
+            gradients: 2 * (1 + remembered) * parameters,
             activations: training.max(evaluation) * NUMBER,
         }
     }

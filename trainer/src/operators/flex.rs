@@ -13,7 +13,9 @@ use burn_std::Bytes;
 
 use super::normalization::{Affine, Moments};
 use super::simd::Instructions;
-use super::{Normalized, Operators, SgdStep, Window, convolution, mixing, normalization, update};
+use super::{
+    AdamStep, Normalized, Operators, SgdStep, Window, convolution, mixing, normalization, update,
+};
 use super::{unwrap, wrap};
 
 /// A tensor of four axes whose values lie in memory one after another.
@@ -191,6 +193,37 @@ impl Operators for Flex {
             step,
         );
         (wrap(parameter), wrap(velocity))
+    }
+
+    fn adamw<const D: usize>(
+        parameter: Tensor<Self, D>,
+        gradient: Tensor<Self, D>,
+        moments: Option<(Tensor<Self, D>, Tensor<Self, D>)>,
+        step: AdamStep,
+    ) -> (Tensor<Self, D>, Tensor<Self, D>, Tensor<Self, D>) {
+        let mut parameter: FlexTensor = unwrap(parameter).to_contiguous();
+        let gradient = unwrap(gradient).to_contiguous();
+        let zeros = || FlexTensor::zeros(gradient.layout().shape().clone(), DType::F32);
+        let (mut velocity, mut squares) = match moments {
+            Some((velocity, squares)) => (
+                unwrap(velocity).to_contiguous(),
+                unwrap(squares).to_contiguous(),
+            ),
+            None => (zeros(), zeros()),
+        };
+        update::adamw(
+            parameter.storage_mut(),
+            gradient.storage(),
+            velocity.storage_mut(),
+            squares.storage_mut(),
+            step,
+        );
+        (wrap(parameter), wrap(velocity), wrap(squares))
+    }
+
+    fn square_sum<const D: usize>(tensor: Tensor<Self, D>) -> f64 {
+        let tensor = unwrap(tensor).to_contiguous();
+        update::square_sum(tensor.storage())
     }
 }
 

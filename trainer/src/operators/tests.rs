@@ -8,8 +8,8 @@ use rand_chacha::ChaCha8Rng;
 
 use super::convolution::{self, Geometry};
 use super::simd::Instructions;
+use super::{AdamStep, stock_adamw, stock_mix, stock_sgd};
 use super::{Operators as _, SgdStep, Window, reference, stock_batch_norm, stock_convolution};
-use super::{stock_mix, stock_sgd};
 
 type Cpu = Autodiff<Flex>;
 
@@ -370,4 +370,38 @@ fn sgd_takes_the_steps_of_nesterov_momentum_worked_by_hand() {
         assert_eq!(values(velocity), [1.968_75]);
         assert_eq!(values(parameter), [-0.226_562_5]);
     }
+}
+
+#[test]
+fn adamw_takes_the_steps_worked_by_hand() {
+    // β₁ 0.5, β₂ 0.75, rate 0.1, decay 0.5; gradients 1 and −2.
+    let step = |number: i32| AdamStep {
+        rate: 0.1 / (1.0 - 0.5f32.powi(number)),
+        momentum: 0.5,
+        squares: 0.75,
+        correction: (1.0 - 0.75f32.powi(number)).sqrt(),
+        shrinkage: 0.95,
+    };
+    let tensor = |value: f32| Tensor::<Flex, 1>::from_floats([value], &FlexDevice);
+    for adamw in [Flex::adamw::<1>, stock_adamw::<Flex, 1>] {
+        // m = 0.5, v = 0.25; both corrected 1: the parameter is 0.95·2 − 0.1.
+        let (parameter, m, v) = adamw(tensor(2.0), tensor(1.0), None, step(1));
+        assert_close("first", &values(parameter.clone()), &[1.8], 1e-6);
+        // m = −0.75, corrected −1; v = 0.1875 + 1 = 1.1875, corrected 1.1875 / 0.4375.
+        let (parameter, m, v) = adamw(parameter, tensor(-2.0), Some((m, v)), step(2));
+        assert_close(
+            "moments",
+            &[values(m), values(v)].concat(),
+            &[-0.75, 1.1875],
+            1e-6,
+        );
+        let expected = 0.95 * 1.8 + 0.1 / (1.1875f64 / 0.4375).sqrt();
+        assert_close("second", &values(parameter), &[expected], 1e-6);
+    }
+}
+
+#[test]
+fn squares_are_summed_over_all_values() {
+    let tensor = Tensor::<Flex, 1>::from_floats([1.0, -2.0, 3.0].repeat(7).as_slice(), &FlexDevice);
+    assert!((Flex::square_sum(tensor) - 98.0).abs() < 1e-9);
 }

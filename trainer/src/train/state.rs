@@ -5,7 +5,8 @@ use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use shared::{BudgetUnit, CurvePoint};
 
-use super::{Sgd, Training};
+use super::optimizer::Slot;
+use super::{Optimizer, Training};
 use crate::checkpoint::{self, Array, Arrays};
 use crate::network::Network;
 use crate::operators::TrainingBackend;
@@ -90,7 +91,7 @@ pub(super) enum ResumeError {
 #[derive(Debug)]
 pub(super) struct State<B: TrainingBackend> {
     pub(super) network: Network<B>,
-    pub(super) optimizer: Sgd<B>,
+    pub(super) optimizer: Optimizer<B>,
     pub(super) progress: Progress,
 }
 
@@ -100,7 +101,7 @@ impl<B: TrainingBackend> State<B> {
         let mut rng = training.seed.child("weights", "").rng();
         Self {
             network: Network::new(training.network, &mut rng, device),
-            optimizer: Sgd::new(training.config),
+            optimizer: Optimizer::new(training.config),
             progress: Progress::new(),
         }
     }
@@ -128,14 +129,14 @@ impl<B: TrainingBackend> State<B> {
             arrays,
             device,
             path: Vec::new(),
-            velocities: Vec::new(),
+            slots: Vec::new(),
             error: None,
         };
         state.network = state.network.map(&mut restore);
         if let Some(error) = restore.error {
             return Err(error.into());
         }
-        state.optimizer.velocities = restore.velocities;
+        state.optimizer.slots = restore.slots;
         state.progress = header.progress;
         Ok(state)
     }
@@ -145,7 +146,7 @@ impl<B: TrainingBackend> State<B> {
         let mut collect = Collect {
             arrays: Arrays::default(),
             path: Vec::new(),
-            velocities: self.optimizer.velocities.iter(),
+            slots: self.optimizer.slots.iter(),
         };
         self.network.visit(&mut collect);
         let header = Header {
@@ -165,11 +166,14 @@ fn values<B: burn::tensor::backend::Backend, const D: usize>(tensor: Tensor<B, D
         .expect("just converted")
 }
 
-/// Gathers a network's tensors, and the velocities of those that learn, by name.
+/// What the optimizer remembers of a tensor, as it is called in checkpoints.
+const KINDS: [&str; 3] = ["velocity", "squares", "average"];
+
+/// Gathers a network's tensors, and what the optimizer remembers of each, by name.
 struct Collect<'a, B: TrainingBackend> {
     arrays: Arrays,
     path: Vec<String>,
-    velocities: std::slice::Iter<'a, Option<Tensor<B::Inner, 1>>>,
+    slots: std::slice::Iter<'a, Slot<B>>,
 }
 
 impl<B: TrainingBackend> ModuleVisitor<B> for Collect<'_, B> {
@@ -185,15 +189,21 @@ impl<B: TrainingBackend> ModuleVisitor<B> for Collect<'_, B> {
         let name = self.path.join(".");
         let tensor = parameter.val();
         let shape = tensor.dims().to_vec();
-        // Running statistics do not learn and have no velocity; before the first step nothing has.
-        if tensor.is_require_grad()
-            && let Some(Some(velocity)) = self.velocities.next()
+        if let Some(Slot {
+            velocity,
+            squares,
+            average,
+        }) = self.slots.next()
         {
-            let array = Array {
-                shape: shape.clone(),
-                values: values(velocity.clone()),
-            };
-            self.arrays.0.insert(format!("velocity.{name}"), array);
+            for (kind, tensor) in KINDS.into_iter().zip([velocity, squares, average]) {
+                if let Some(tensor) = tensor {
+                    let array = Array {
+                        shape: shape.clone(),
+                        values: values(tensor.clone()),
+                    };
+                    self.arrays.0.insert(format!("{kind}.{name}"), array);
+                }
+            }
         }
         let array = Array {
             shape,
@@ -209,7 +219,7 @@ struct Restore<'a, B: TrainingBackend> {
     arrays: Arrays,
     device: &'a B::Device,
     path: Vec<String>,
-    velocities: Vec<Option<Tensor<B::Inner, 1>>>,
+    slots: Vec<Slot<B>>,
     error: Option<checkpoint::Error>,
 }
 
@@ -237,14 +247,20 @@ impl<B: TrainingBackend> ModuleMapper<B> for Restore<'_, B> {
                 tensor
             }
         };
-        if learns {
-            let velocity = self.arrays.take(&format!("velocity.{name}"), &dims).ok(); // none before the first step
-            let len = dims.iter().product::<usize>();
-            self.velocities.push(
-                velocity
-                    .map(|values| Tensor::from_data(TensorData::new(values, [len]), self.device)),
-            );
-        }
+        let len = dims.iter().product::<usize>();
+        // What was not remembered when the checkpoint was made is not there.
+        let [velocity, squares, average] = KINDS.map(|kind| {
+            let values = self.arrays.take(&format!("{kind}.{name}"), &dims).ok()?;
+            Some(Tensor::from_data(
+                TensorData::new(values, [len]),
+                self.device,
+            ))
+        });
+        self.slots.push(Slot {
+            velocity,
+            squares,
+            average,
+        });
         Param::from_mapped_value(id, tensor, mapper)
     }
 }
