@@ -194,6 +194,7 @@ fn kind(kind: LayerKind) -> &'static str {
         LayerKind::Norm => "norm",
         LayerKind::Activation => "activation",
         LayerKind::Join => "join",
+        LayerKind::Gate => "gate",
         LayerKind::Head => "head",
     }
 }

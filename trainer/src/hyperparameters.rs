@@ -8,6 +8,8 @@
 //! | `widen_factor_i` | channels of group i, as multiple of those before it (rounded half to even) | 1, then 2 |
 //! | `res_branches_i` | branches of every block of group i | 1 |
 //! | `kernel_size` | side of the convolutions' kernels, odd | 3 |
+//! | `activation` | `relu`, `silu` or `gelu` | `relu` |
+//! | `squeeze_excitation` | whether branches end with a gate that weighs their channels | false |
 //! | `death_rate` | ShakeDrop's, for blocks with one branch | 0 |
 //! | `learning_rate` | at the start of every cycle | 0.1 |
 //! | `batch_size` | images per step (all of them where there are fewer) | 64 |
@@ -28,7 +30,7 @@ use std::collections::BTreeSet;
 use shared::error::Invalid;
 use shared::{Configuration, Value};
 
-use crate::network::{GroupConfig, ImageShape, NetworkConfig};
+use crate::network::{Activation, GroupConfig, ImageShape, NetworkConfig};
 
 /// How parameters follow their gradients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -131,6 +133,20 @@ fn network(
             branches,
         });
     }
+    let activation = reader.choice(
+        "activation",
+        Activation::default(),
+        &[
+            ("relu", Activation::Relu),
+            ("silu", Activation::Silu),
+            ("gelu", Activation::Gelu),
+        ],
+    )?;
+    let squeeze_excitation = reader.choice(
+        "squeeze_excitation",
+        false,
+        &[("true", true), ("false", false)],
+    )?;
     let death_rate = reader.real("death_rate", 0.0, "0 to 1", |rate| {
         (0.0..=1.0).contains(&rate)
     })?;
@@ -140,6 +156,8 @@ fn network(
         initial_filters,
         kernel,
         groups,
+        activation,
+        squeeze_excitation,
         death_rate,
     })
 }
@@ -379,6 +397,8 @@ mod tests {
             ),
             (r#"{"res_branches_2": -1}"#, "res_branches_2"),
             (r#"{"optimizer": "adam"}"#, "optimizer"),
+            (r#"{"activation": "tanh"}"#, "activation"),
+            (r#"{"squeeze_excitation": 1}"#, "squeeze_excitation"),
             (r#"{"label_smoothing": 1}"#, "label_smoothing"),
             (r#"{"warm_up": 1.1}"#, "warm_up"),
             (r#"{"gradient_clipping": -1}"#, "gradient_clipping"),
