@@ -20,6 +20,7 @@ mod gate;
 mod layers;
 mod plan;
 mod skip;
+pub mod weights;
 
 use burn::module::Module;
 use burn::tensor::Tensor;

@@ -130,22 +130,22 @@ pub(super) fn single(value: f64) -> f32 {
 #[derive(Module, Debug)]
 pub(super) struct Norm<B: Backend> {
     /// `[channels]`
-    gamma: Param<Tensor<B, 1>>,
+    weight: Param<Tensor<B, 1>>,
     /// `[channels]`
-    beta: Param<Tensor<B, 1>>,
+    bias: Param<Tensor<B, 1>>,
     /// `[channels]`
     running_mean: RunningState<Tensor<B, 1>>,
     /// `[channels]`
-    running_variance: RunningState<Tensor<B, 1>>,
+    running_var: RunningState<Tensor<B, 1>>,
 }
 
 impl<B: Operators> Norm<B> {
     pub(super) fn new(channels: usize, device: &B::Device) -> Self {
         Self {
-            gamma: Param::from_tensor(Tensor::ones([channels], device)),
-            beta: Param::from_tensor(Tensor::zeros([channels], device)),
+            weight: Param::from_tensor(Tensor::ones([channels], device)),
+            bias: Param::from_tensor(Tensor::zeros([channels], device)),
             running_mean: RunningState::new(Tensor::zeros([channels], device)),
-            running_variance: RunningState::new(Tensor::ones([channels], device)),
+            running_var: RunningState::new(Tensor::ones([channels], device)),
         }
     }
 
@@ -158,8 +158,8 @@ impl<B: Operators> Norm<B> {
     ) -> Tensor<B, 4> {
         let [batch, channels, height, width] = x.dims();
         if !is_training {
-            let slope = self.gamma.val() / (self.running_variance.value() + EPSILON).sqrt();
-            let offset = self.beta.val() - self.running_mean.value() * slope.clone();
+            let slope = self.weight.val() / (self.running_var.value() + EPSILON).sqrt();
+            let offset = self.bias.val() - self.running_mean.value() * slope.clone();
             let x = x * slope.reshape([1, channels, 1, 1]) + offset.reshape([1, channels, 1, 1]);
             return match activation {
                 None => x,
@@ -168,7 +168,7 @@ impl<B: Operators> Norm<B> {
         }
         // This one has a kernel that does both.
         let is_relu = activation == Some(Activation::Relu);
-        let normalized = B::batch_norm(x, self.gamma.val(), self.beta.val(), EPSILON, is_relu);
+        let normalized = B::batch_norm(x, self.weight.val(), self.bias.val(), EPSILON, is_relu);
         let count = (batch * height * width) as f64;
         // Running variances are unbiased, as PyTorch's; of a single value there is no unbiased one.
         let unbiased = if count > 1.0 {
@@ -177,11 +177,7 @@ impl<B: Operators> Norm<B> {
             1.0
         };
         take_up(&self.running_mean, normalized.mean, MOMENTUM);
-        take_up(
-            &self.running_variance,
-            normalized.variance * unbiased,
-            MOMENTUM,
-        );
+        take_up(&self.running_var, normalized.variance * unbiased, MOMENTUM);
         match activation {
             Some(activation) if !is_relu => activation.forward(normalized.output),
             _ => normalized.output,
