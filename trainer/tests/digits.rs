@@ -1,5 +1,7 @@
 //! Real trainings on the handwritten digits that come with the program.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use data::{Dataset, Splits};
 use shared::objective::TrainingSettings;
 use shared::{Budget, BudgetUnit, Configuration, Value};

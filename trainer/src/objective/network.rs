@@ -60,7 +60,8 @@ impl NetworkTrainer<'_> {
             config: &config,
             settings: &self.settings,
             budget: task.budget,
-            schedule: Schedule::new(task.budget.amount, task.rung, &earlier),
+            schedule: Schedule::new(task.budget.amount, task.rung, &earlier)
+                .with_warm_up(config.warm_up),
             seed: Seed::new(task.seed),
             identity: self.identity(&task.configuration, task.seed),
             is_compiled: self.device != Device::Cpu,
@@ -114,7 +115,7 @@ impl NetworkTrainer<'_> {
         let evaluation_batch =
             usize::try_from(self.settings.evaluation_batch).map_or(evaluated, |b| b.min(evaluated));
         let batch = config.batch_size.min(self.data.training.len());
-        Footprint::new(&Plan::new(network), batch, evaluation_batch)
+        Footprint::new(&Plan::new(network), config, batch, evaluation_batch)
     }
 
     /// The outcome of a training that panicked: where the device ran out of memory after all, and where it did not.
