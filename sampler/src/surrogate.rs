@@ -4,14 +4,19 @@
 //! y(x, r) = c + b_r + f(x) + Σ_{q = r}^{R-1} e_q(x) + noise_r
 //! f ~ GP(0, s² k)      the loss at the top rung R            b_r ~ N(0, 1)     how a rung's losses lie as a whole
 //! e_q ~ GP(0, w_q² k)  how rung q differs from rung q + 1    noise_r ~ N(0, σ_r²)
-//! k(x, x') = (1 + √5 ρ + 5/3 ρ²) exp(-√5 ρ),   ρ² = Σ_j (Δ_j / ℓ_j)²            Matérn 5/2
+//! k(x, x') = m(ρ) + a/d Σ_j φ_j(x)·φ_j(x')           interactions, and main effects
+//! m(ρ) = (1 + √5 ρ + 5/3 ρ²) exp(-√5 ρ),   ρ² = Σ_j (Δ_j / ℓ_j)²            Matérn 5/2
 //! ```
 //! Δ_j: difference of two coordinates in `[0, 1]` for numbers and ordinals, 0 or 1 for categories; 1 where only one of
 //! two configurations has the dimension, 0 where neither has. A rung that ranks configurations as the top rung does
 //! gets a small w and speaks for it; one that does not gets a large w and is hardly heard: the correlation of budgets
 //! is part of the model. b_r takes up that only promoted, better configurations reach the higher rungs.
 //!
-//! Lengths ℓ, scales s, w, σ are the most probable ones under log-normal priors; that of ℓ grows with √d (Hvarfner et
+//! φ_j holds the effects of one dimension alone, each with mean 0 and variance 1 over the prior: a straight line and
+//! half a parabola for numbers and ordinals, one free value a level for categories, nothing where inactive. Many
+//! objectives are largely sums of such effects, and those are learnt from few results in many dimensions.
+//!
+//! Lengths ℓ, scales s, a, w, σ are the most probable ones under log-normal priors; that of ℓ grows with √d (Hvarfner et
 //! al. 2024), so that the same model serves 1 and 200 dimensions.
 //!
 //! Range of validity: at least one observation. Equal observations: the noise keeps the matrix positive definite. The
@@ -21,6 +26,10 @@ use crate::kde::Kernel;
 
 /// √5.
 const SQRT_5: f64 = 2.236_067_977_499_79;
+/// √12: a straight line of variance 1 over [0, 1].
+const LINE: f64 = 3.464_101_615_137_754_4;
+/// √180 / √2: a parabola of variance 1/2 over [0, 1].
+const PARABOLA: f64 = 9.486_832_980_505_138;
 /// Variance of the common offset c and of each rung's offset b_r.
 const OFFSET_VARIANCE: f64 = 1.0;
 /// No noise variance is below this; the values are of the order of 1.
@@ -68,6 +77,37 @@ impl Features {
         scaled.collect()
     }
 
+    /// φ of a point, all dimensions one after the other.
+    fn effects(&self, point: &[f64]) -> Vec<f64> {
+        let mut effects = Vec::with_capacity(2 * point.len());
+        for (x, kernel) in point.iter().zip(&self.kernels) {
+            match *kernel {
+                Kernel::Unordered { levels: 0 | 1 } | Kernel::Ordered { levels: 0 | 1 } => {}
+                Kernel::Continuous | Kernel::Ordered { .. } => {
+                    let u = x - 0.5;
+                    let (line, parabola) = if u.is_nan() {
+                        (0.0, 0.0)
+                    } else {
+                        (LINE * u, PARABOLA * (u * u - 1.0 / 12.0))
+                    };
+                    effects.extend([line, parabola]);
+                }
+                Kernel::Unordered { levels } => {
+                    let c = levels as f64;
+                    let norm = (c / (c - 1.0)).sqrt();
+                    effects.extend((0..levels).map(|level| {
+                        if x.is_nan() {
+                            0.0
+                        } else {
+                            norm * (f64::from(u8::from((x - level as f64).abs() < 0.5)) - 1.0 / c)
+                        }
+                    }));
+                }
+            }
+        }
+        effects
+    }
+
     /// Δ_j².
     fn squared_difference(&self, j: usize, a: f64, b: f64) -> f64 {
         match (a.is_nan(), b.is_nan()) {
@@ -88,6 +128,8 @@ pub struct Scales {
     ln_lengths: Vec<f64>,
     /// ln s².
     ln_signal: f64,
+    /// ln a.
+    ln_effects: f64,
     /// ln w_q², by rung below the top.
     ln_deviations: Vec<f64>,
     /// ln σ_r², by rung.
@@ -96,7 +138,8 @@ pub struct Scales {
 
 /// A log-normal prior: mean and variance of the logarithm.
 type Prior = (f64, f64);
-const SIGNAL_PRIOR: Prior = (0.0, 1.0);
+const SIGNAL_PRIOR: Prior = (-0.7, 1.0);
+const EFFECTS_PRIOR: Prior = (0.0, 1.0);
 /// w² around 0.05, within a factor of about 20 either way.
 const DEVIATION_PRIOR: Prior = (-3.0, 2.25);
 /// σ² around 0.02.
@@ -114,6 +157,7 @@ impl Scales {
         Self {
             ln_lengths: vec![length_prior(num_dimensions).0; num_dimensions],
             ln_signal: SIGNAL_PRIOR.0,
+            ln_effects: EFFECTS_PRIOR.0,
             ln_deviations: vec![DEVIATION_PRIOR.0; num_rungs.saturating_sub(1)],
             ln_noises: vec![NOISE_PRIOR.0; num_rungs],
         }
@@ -146,6 +190,7 @@ impl Scales {
     fn to_vec(&self) -> Vec<f64> {
         let mut all = self.ln_lengths.clone();
         all.push(self.ln_signal);
+        all.push(self.ln_effects);
         all.extend(&self.ln_deviations);
         all.extend(&self.ln_noises);
         all
@@ -156,14 +201,16 @@ impl Scales {
         let q = self.ln_deviations.len();
         self.ln_lengths.copy_from_slice(&all[..d]);
         self.ln_signal = all[d];
-        self.ln_deviations.copy_from_slice(&all[d + 1..=d + q]);
-        self.ln_noises.copy_from_slice(&all[d + q + 1..]);
+        self.ln_effects = all[d + 1];
+        self.ln_deviations.copy_from_slice(&all[d + 2..d + 2 + q]);
+        self.ln_noises.copy_from_slice(&all[d + 2 + q..]);
     }
 
     fn priors(&self) -> Vec<Prior> {
         let d = self.ln_lengths.len();
         let mut all = vec![length_prior(d); d];
         all.push(SIGNAL_PRIOR);
+        all.push(EFFECTS_PRIOR);
         all.extend(vec![DEVIATION_PRIOR; self.ln_deviations.len()]);
         all.extend(vec![NOISE_PRIOR; self.ln_noises.len()]);
         all
@@ -225,6 +272,8 @@ struct Differences {
     n: usize,
     /// `[d][pairs]`, pairs (i, j) with j < i in order.
     squared: Vec<Vec<f64>>,
+    /// Main effects' products: pairs (i, k) with k ≤ i in order, divided by d.
+    effects: Vec<f64>,
 }
 
 impl Differences {
@@ -239,7 +288,20 @@ impl Differences {
                     .collect()
             })
             .collect();
-        Self { n, squared }
+        let all: Vec<Vec<f64>> = observations
+            .iter()
+            .map(|o| features.effects(&o.point))
+            .collect();
+        let share = 1.0 / features.num_dimensions().max(1) as f64;
+        let effects = (0..n)
+            .flat_map(|i| (0..=i).map(move |k| (i, k)))
+            .map(|(i, k)| share * dot(&all[i], &all[k]))
+            .collect();
+        Self {
+            n,
+            squared,
+            effects,
+        }
     }
 
     /// Log posterior density of the scales up to a constant, and its gradient.
@@ -265,10 +327,15 @@ impl Differences {
         let mut correlation = vec![0.0; num_pairs];
         let mut slope = vec![0.0; num_pairs];
         let mut matrix = vec![0.0; n * n];
+        let effects_scale = libm::exp(scales.ln_effects);
+        let own: Vec<f64> = (0..n)
+            .map(|i| 1.0 + effects_scale * self.effects[i * (i + 1) / 2 + i])
+            .collect();
         let mut pair = 0;
         for i in 0..n {
             for k in 0..i {
                 let (value, derivative) = matern(rho2[pair]);
+                let value = value + effects_scale * self.effects[pair + i];
                 correlation[pair] = value;
                 slope[pair] = derivative;
                 let same = if rung(i) == rung(k) {
@@ -281,7 +348,7 @@ impl Differences {
                 pair += 1;
             }
             matrix[i * n + i] =
-                covariances[rung(i)] + 2.0 * OFFSET_VARIANCE + scales.noise(rung(i));
+                own[i] * covariances[rung(i)] + 2.0 * OFFSET_VARIANCE + scales.noise(rung(i));
         }
         let factor = Cholesky::new(matrix, n)?;
         let values: Vec<f64> = observations.iter().map(|o| o.value).collect();
@@ -290,8 +357,10 @@ impl Differences {
         // d(value)/dK = ½ (α αᵀ - K⁻¹), off the diagonal counted twice.
         let inverse = factor.inverse();
         let mut by_length = vec![0.0; num_pairs];
-        let mut gradient = vec![0.0; d + 1 + scales.ln_deviations.len() + num_rungs];
+        let after = d + 2 + scales.ln_deviations.len();
+        let mut gradient = vec![0.0; after + num_rungs];
         let mut by_covariance = vec![0.0; num_rungs];
+        let mut by_effects = 0.0;
         let mut pair = 0;
         for i in 0..n {
             for k in 0..i {
@@ -299,19 +368,21 @@ impl Differences {
                 let upper = rung(i).max(rung(k));
                 by_length[pair] = weight * covariances[upper] * slope[pair];
                 by_covariance[upper] += weight * correlation[pair];
+                by_effects += weight * covariances[upper] * self.effects[pair + i];
                 pair += 1;
             }
             let weight = 0.5 * (alpha[i] * alpha[i] - inverse[i * n + i]);
-            by_covariance[rung(i)] += weight;
-            gradient[d + 1 + scales.ln_deviations.len() + rung(i)] +=
-                weight * libm::exp(scales.ln_noises[rung(i)]);
+            by_covariance[rung(i)] += weight * own[i];
+            by_effects += weight * covariances[rung(i)] * self.effects[i * (i + 1) / 2 + i];
+            gradient[after + rung(i)] += weight * libm::exp(scales.ln_noises[rung(i)]);
         }
         for (j, squared) in self.squared.iter().enumerate() {
             gradient[j] = dot(&by_length, squared) * weights[j];
         }
         gradient[d] = by_covariance.iter().sum::<f64>() * libm::exp(scales.ln_signal);
+        gradient[d + 1] = by_effects * effects_scale;
         for (q, w) in scales.ln_deviations.iter().enumerate() {
-            gradient[d + 1 + q] = by_covariance[..=q].iter().sum::<f64>() * libm::exp(*w);
+            gradient[d + 2 + q] = by_covariance[..=q].iter().sum::<f64>() * libm::exp(*w);
         }
         for ((slope, theta), (mean, variance)) in gradient
             .iter_mut()
@@ -340,12 +411,32 @@ fn matern(rho2: f64) -> (f64, f64) {
 pub struct Surrogate {
     features: Features,
     n: usize,
-    /// `[d][n]`: coordinates by dimension, numbers divided by their length.
+    /// `[d][n]`: coordinates by dimension.
     columns: Vec<Vec<f64>>,
+    /// `[effects][n]`: main effects by feature.
+    effects: Vec<Vec<f64>>,
     inverse_lengths: Vec<f64>,
     signal: f64,
+    /// s² a / d.
+    effects_scale: f64,
     factor: Cholesky,
     alpha: Vec<f64>,
+    /// Posterior covariance with f at the reference is the sum of these times the prior covariances.
+    reference: Vec<f64>,
+    reference_variance: f64,
+    /// Mean of f at the reference.
+    pub reference_mean: f64,
+}
+
+/// What the model says of f at a point.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Prediction {
+    /// Mean of f.
+    pub mean: f64,
+    /// Variance of f.
+    pub variance: f64,
+    /// Variance of f at the point less f at the reference.
+    pub difference_variance: f64,
 }
 
 impl Surrogate {
@@ -371,40 +462,53 @@ impl Surrogate {
             .chain(under_way.iter().map(|(_, rung)| *rung))
             .collect();
         let n = points.len();
-        let lengths = scales.lengths();
-        let inverse_lengths: Vec<f64> = lengths.iter().map(|l| 1.0 / l).collect();
-        let columns: Vec<Vec<f64>> = (0..lengths.len())
-            .map(|j| points.iter().map(|p| p[j]).collect())
-            .collect();
+        let inverse_lengths: Vec<f64> = scales.lengths().iter().map(|l| 1.0 / l).collect();
+        let d = inverse_lengths.len();
+        let by_point: Vec<Vec<f64>> = points.iter().map(|p| features.effects(p)).collect();
+        let signal = libm::exp(scales.ln_signal);
         let mut model = Self {
             features: features.clone(),
             n,
-            columns,
+            columns: (0..d)
+                .map(|j| points.iter().map(|p| p[j]).collect())
+                .collect(),
+            effects: (0..by_point[0].len())
+                .map(|f| by_point.iter().map(|effects| effects[f]).collect())
+                .collect(),
             inverse_lengths,
-            signal: libm::exp(scales.ln_signal),
+            signal,
+            effects_scale: signal * libm::exp(scales.ln_effects) / d.max(1) as f64,
             factor: Cholesky {
                 lower: Vec::new(),
                 n: 0,
             },
             alpha: Vec::new(),
+            reference: Vec::new(),
+            reference_variance: 0.0,
+            reference_mean: 0.0,
         };
         let num_rungs = scales.ln_noises.len();
-        let covariances: Vec<f64> = (0..num_rungs).map(|r| scales.covariance(r, r)).collect();
+        // Relative to that of the top rung.
+        let covariances: Vec<f64> = (0..num_rungs)
+            .map(|r| scales.covariance(r, r) / signal)
+            .collect();
         let mut matrix = vec![0.0; n * n];
-        let mut row = Vec::new();
+        let mut work = Work::default();
         for i in 0..n {
-            model.correlations(points[i], i, &mut row);
+            model.covariances(points[i], i + 1, &mut work);
             for k in 0..i {
                 let same = if rungs[i] == rungs[k] {
                     OFFSET_VARIANCE
                 } else {
                     0.0
                 };
-                matrix[i * n + k] =
-                    row[k] * covariances[rungs[i].max(rungs[k])] + OFFSET_VARIANCE + same;
+                matrix[i * n + k] = work.covariance[k] * covariances[rungs[i].max(rungs[k])]
+                    + OFFSET_VARIANCE
+                    + same;
             }
-            matrix[i * n + i] =
-                covariances[rungs[i]] + 2.0 * OFFSET_VARIANCE + scales.noise(rungs[i]);
+            matrix[i * n + i] = work.covariance[i] * covariances[rungs[i]]
+                + 2.0 * OFFSET_VARIANCE
+                + scales.noise(rungs[i]);
         }
         let m = observations.len();
         model.factor = Cholesky::new(matrix, n)?;
@@ -414,11 +518,58 @@ impl Surrogate {
         model.factor.forward(&mut values[..m]);
         model.factor.backward(&mut values);
         model.alpha = values;
+        model.refer_to_best(&points[..m]);
         Some(model)
     }
 
-    /// Correlations of a point with the first `count` training points.
-    fn correlations(&self, point: &[f64], count: usize, into: &mut Vec<f64>) {
+    /// The reference is the observed point with the smallest mean.
+    fn refer_to_best(&mut self, points: &[&[f64]]) {
+        let mut work = Work::default();
+        let means: Vec<f64> = points.iter().map(|p| self.mean(p, &mut work)).collect();
+        let best = (0..means.len())
+            .min_by(|a, b| means[*a].total_cmp(&means[*b]))
+            .expect("there is an observation");
+        self.reference_mean = means[best];
+        self.covariances(points[best], self.n, &mut work);
+        let mut weights = work.covariance.clone();
+        self.factor.forward(&mut weights);
+        self.factor.backward(&mut weights);
+        for weight in &mut weights {
+            *weight = -*weight;
+        }
+        weights[best] += 1.0;
+        self.reference_variance = dot(&weights, &work.covariance);
+        self.reference = weights;
+    }
+
+    /// Prior covariances of f at a point with f at the first `count` training points, and the slope of the interaction
+    /// part by ½ρ².
+    fn covariances(&self, point: &[f64], count: usize, work: &mut Work) {
+        let Work {
+            covariance,
+            slope,
+            effects,
+            ..
+        } = work;
+        self.squared_distances(point, count, covariance);
+        *effects = self.features.effects(point);
+        slope.clear();
+        slope.resize(count, 0.0);
+        for (column, x) in self.effects.iter().zip(effects.iter()) {
+            let weight = x * self.effects_scale;
+            for (sum, other) in slope.iter_mut().zip(column) {
+                *sum += weight * other;
+            }
+        }
+        for (x, s) in covariance.iter_mut().zip(slope) {
+            let (value, derivative) = matern(*x);
+            *x = value * self.signal + *s;
+            *s = derivative * self.signal;
+        }
+    }
+
+    /// ρ² of a point and the first `count` training points.
+    fn squared_distances(&self, point: &[f64], count: usize, into: &mut Vec<f64>) {
         into.clear();
         into.resize(count, 0.0);
         for (j, (column, x)) in self.columns.iter().zip(point).enumerate() {
@@ -439,28 +590,106 @@ impl Surrogate {
                 }
             }
         }
-        for x in into {
-            *x = matern(*x).0;
+    }
+
+    /// Prior variance of f at the point whose effects are in `work`.
+    fn prior_variance(&self, work: &Work) -> f64 {
+        self.signal + self.effects_scale * dot(&work.effects, &work.effects)
+    }
+
+    /// What the model says of a point.
+    pub fn predict(&self, point: &[f64], work: &mut Work) -> Prediction {
+        self.covariances(point, self.n, work);
+        let mean = dot(&work.covariance, &self.alpha);
+        let shared = dot(&work.covariance, &self.reference);
+        self.factor.forward(&mut work.covariance);
+        let variance = self.prior_variance(work) - dot(&work.covariance, &work.covariance);
+        self.prediction(mean, variance, shared)
+    }
+
+    fn prediction(&self, mean: f64, variance: f64, shared: f64) -> Prediction {
+        let smallest = 1e-10 * self.signal;
+        Prediction {
+            mean,
+            variance: variance.max(smallest),
+            difference_variance: (variance + self.reference_variance - 2.0 * shared).max(smallest),
         }
     }
 
-    /// Mean and variance of f at a point.
-    pub fn predict(&self, point: &[f64], buffer: &mut Vec<f64>) -> (f64, f64) {
-        self.correlations(point, self.n, buffer);
-        for x in buffer.iter_mut() {
-            *x *= self.signal;
+    /// As [`predict`](Self::predict), with the derivatives of the mean and the difference's variance by the coordinates
+    /// in `work`: 0 for categories and inactive dimensions.
+    pub fn predict_with_slopes(&self, point: &[f64], work: &mut Work) -> Prediction {
+        self.covariances(point, self.n, work);
+        let mean = dot(&work.covariance, &self.alpha);
+        let shared = dot(&work.covariance, &self.reference);
+        self.factor.forward(&mut work.covariance);
+        let variance = self.prior_variance(work) - dot(&work.covariance, &work.covariance);
+        self.factor.backward(&mut work.covariance);
+        // ∂ variance = ∂ k(x, x) - 2 vᵀ ∂ k,   v = K⁻¹ k; and -2 reference for the covariance.
+        let by_difference: Vec<f64> = work
+            .covariance
+            .iter()
+            .zip(&self.reference)
+            .map(|(v, r)| -2.0 * (v + r))
+            .collect();
+        let d = self.columns.len();
+        work.mean_slopes.clear();
+        work.mean_slopes.resize(d, 0.0);
+        work.variance_slopes.clear();
+        work.variance_slopes.resize(d, 0.0);
+        let mut feature = 0;
+        for (j, (column, x)) in self.columns.iter().zip(point).enumerate() {
+            match self.features.kernels[j] {
+                Kernel::Unordered { levels: 0 | 1 } | Kernel::Ordered { levels: 0 | 1 } => {}
+                Kernel::Unordered { levels } => feature += levels,
+                Kernel::Continuous | Kernel::Ordered { .. } => {
+                    feature += 2;
+                    if x.is_nan() {
+                        continue;
+                    }
+                    let (mut by_mean, mut by_variance) = (0.0, 0.0);
+                    for (i, other) in column.iter().enumerate() {
+                        let step = x - other;
+                        if !step.is_nan() {
+                            by_mean -= self.alpha[i] * work.slope[i] * step;
+                            by_variance -= by_difference[i] * work.slope[i] * step;
+                        }
+                    }
+                    let weight = self.inverse_lengths[j] * self.inverse_lengths[j];
+                    by_mean *= weight;
+                    by_variance *= weight;
+                    let slopes = [LINE, 2.0 * PARABOLA * (x - 0.5)];
+                    for (f, slope) in [feature - 2, feature - 1].into_iter().zip(slopes) {
+                        let weight = self.effects_scale * slope;
+                        by_mean += weight * dot(&self.alpha, &self.effects[f]);
+                        by_variance += weight
+                            * (dot(&by_difference, &self.effects[f]) + 2.0 * work.effects[f]);
+                    }
+                    work.mean_slopes[j] = by_mean;
+                    work.variance_slopes[j] = by_variance;
+                }
+            }
         }
-        let mean = dot(buffer, &self.alpha);
-        self.factor.forward(buffer);
-        let variance = self.signal - dot(buffer, buffer);
-        (mean, variance.max(1e-12 * self.signal))
+        self.prediction(mean, variance, shared)
     }
 
     /// Mean of f at a point.
-    pub fn mean(&self, point: &[f64], buffer: &mut Vec<f64>) -> f64 {
-        self.correlations(point, self.n, buffer);
-        self.signal * dot(buffer, &self.alpha)
+    pub fn mean(&self, point: &[f64], work: &mut Work) -> f64 {
+        self.covariances(point, self.n, work);
+        dot(&work.covariance, &self.alpha)
     }
+}
+
+/// Buffers of [`Surrogate::predict_with_slopes`], and the slopes it finds.
+#[derive(Debug, Default)]
+pub struct Work {
+    covariance: Vec<f64>,
+    slope: Vec<f64>,
+    effects: Vec<f64>,
+    /// ∂ mean / ∂ x_j.
+    pub mean_slopes: Vec<f64>,
+    /// ∂ difference variance / ∂ x_j.
+    pub variance_slopes: Vec<f64>,
 }
 
 /// The lower triangular L of L Lᵀ = K.
@@ -570,4 +799,162 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
         sum += a * b;
     }
     sum
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::RngExt as _;
+    use shared::Seed;
+
+    use super::*;
+
+    fn kernels() -> Vec<Kernel> {
+        vec![
+            Kernel::Continuous,
+            Kernel::Unordered { levels: 3 },
+            Kernel::Ordered { levels: 4 },
+            Kernel::Continuous,
+        ]
+    }
+
+    fn observations(n: usize, seed: u64) -> Vec<Observation> {
+        let features = Features::new(&kernels());
+        let mut rng = Seed::new(seed).rng();
+        (0..n)
+            .map(|i| {
+                let level = f64::from(rng.random_range(0..3_u8));
+                let fourth = if i % 4 == 0 { f64::NAN } else { rng.random() };
+                let x = [
+                    rng.random(),
+                    level,
+                    f64::from(rng.random_range(0..4_u8)),
+                    fourth,
+                ];
+                Observation {
+                    point: features.of_vector(&x),
+                    rung: i % 3,
+                    value: libm::sin(4.0 * x[0]) + 0.5 * x[1] - 1.0 + 0.1 * (i % 3) as f64,
+                }
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_gradient_of_the_posterior_is_its_difference_quotient() {
+        let features = Features::new(&kernels());
+        let observations = observations(17, 1);
+        let differences = Differences::new(&features, &observations);
+        let mut scales = Scales::prior(4, 3);
+        let mut theta = scales.to_vec();
+        for (i, t) in theta.iter_mut().enumerate() {
+            *t += 0.3 * libm::sin(i as f64);
+        }
+        scales.set(&theta);
+        let (_, gradient) = differences.posterior(&scales, &observations).unwrap();
+        assert_eq!(gradient.len(), 4 + 2 + 2 + 3);
+        for i in 0..theta.len() {
+            let h = 1e-5;
+            let mut at = |x: f64| {
+                let mut moved = theta.clone();
+                moved[i] += x;
+                scales.set(&moved);
+                differences.posterior(&scales, &observations).unwrap().0
+            };
+            let quotient = (at(h) - at(-h)) / (2.0 * h);
+            // Truncation h² and rounding ε/h.
+            assert!(
+                (quotient - gradient[i]).abs() < 1e-7 * (1.0 + quotient.abs()),
+                "{i}: {quotient} {gradient:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn slopes_of_predictions_are_their_difference_quotients() {
+        let features = Features::new(&kernels());
+        let observations = observations(23, 2);
+        let model = Surrogate::new(&features, &Scales::prior(4, 3), &observations, &[]).unwrap();
+        let point = vec![0.4, 1.0, 1.0 / 3.0, 0.7];
+        let mut work = Work::default();
+        let found = model.predict_with_slopes(&point, &mut work);
+        let plain = model.predict(&point, &mut Work::default());
+        assert!((found.mean - plain.mean).abs() < 1e-12);
+        assert!((found.difference_variance - plain.difference_variance).abs() < 1e-12);
+        for j in [0, 2, 3] {
+            let h = 1e-5;
+            let at = |x: f64| {
+                let mut moved = point.clone();
+                moved[j] += x;
+                model.predict(&moved, &mut Work::default())
+            };
+            let (above, below) = (at(h), at(-h));
+            let by_mean = (above.mean - below.mean) / (2.0 * h);
+            let by_variance = (above.difference_variance - below.difference_variance) / (2.0 * h);
+            assert!((by_mean - work.mean_slopes[j]).abs() < 1e-8, "{j}");
+            assert!((by_variance - work.variance_slopes[j]).abs() < 1e-8, "{j}");
+        }
+        assert!(work.mean_slopes[1].abs() < f64::MIN_POSITIVE);
+    }
+
+    #[test]
+    fn what_is_under_way_takes_away_variance_and_leaves_the_mean() {
+        let features = Features::new(&kernels());
+        let observations = observations(15, 3);
+        let scales = Scales::prior(4, 3);
+        let point = vec![0.9, 2.0, 0.0, 0.1];
+        let at = |under_way: &[(Vec<f64>, usize)]| {
+            let model = Surrogate::new(&features, &scales, &observations, under_way).unwrap();
+            model.predict(&point, &mut Work::default())
+        };
+        let (free, busy) = (
+            at(&[]),
+            at(&[(point.clone(), 2), (vec![0.1, 0.0, 1.0, 0.2], 0)]),
+        );
+        assert!((free.mean - busy.mean).abs() < 1e-9, "{free:?} {busy:?}");
+        assert!(busy.variance < 0.3 * free.variance, "{free:?} {busy:?}");
+    }
+
+    #[test]
+    fn the_reference_is_the_best_observed_and_does_not_differ_from_itself() {
+        let features = Features::new(&kernels());
+        let observations = observations(15, 3);
+        let model = Surrogate::new(&features, &Scales::prior(4, 3), &observations, &[]).unwrap();
+        let mut work = Work::default();
+        let at: Vec<Prediction> = observations
+            .iter()
+            .map(|o| model.predict(&o.point, &mut work))
+            .collect();
+        let best = at.iter().min_by(|a, b| a.mean.total_cmp(&b.mean)).unwrap();
+        assert!((best.mean - model.reference_mean).abs() < 1e-12);
+        assert!(best.difference_variance < 1e-9);
+        let others = at.iter().filter(|p| p.mean > best.mean + 1e-9);
+        assert!(
+            others.clone().count() == 14
+                && others.into_iter().all(|p| p.difference_variance > 1e-3)
+        );
+    }
+
+    #[test]
+    fn the_inverse_inverts() {
+        let n = 13;
+        let mut rng = Seed::new(9).rng();
+        let b: Vec<f64> = (0..n * n).map(|_| rng.random::<f64>() - 0.5).collect();
+        let mut a = vec![0.0; n * n];
+        for i in 0..n {
+            for k in 0..n {
+                a[i * n + k] = dot(&b[i * n..(i + 1) * n], &b[k * n..(k + 1) * n]);
+            }
+            a[i * n + i] += 0.1;
+        }
+        let inverse = Cholesky::new(a.clone(), n).unwrap().inverse();
+        let at = |i: usize, k: usize| inverse[i.max(k) * n + i.min(k)];
+        for i in 0..n {
+            for k in 0..n {
+                let product: f64 = (0..n).map(|m| a[i * n + m] * at(m, k)).sum();
+                let expected = f64::from(u8::from(i == k));
+                assert!((product - expected).abs() < 1e-10, "{i} {k} {product}");
+            }
+        }
+        assert!(Cholesky::new(vec![1.0, 0.0, 2.0, 1.0], 2).is_none());
+    }
 }

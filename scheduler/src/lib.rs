@@ -10,11 +10,14 @@
 pub mod asha;
 pub mod bracket;
 pub mod init;
+pub mod job_state;
 pub mod local;
 pub mod plan;
 mod progress;
 pub mod run;
 pub mod scan;
+pub mod script;
+pub mod slurm;
 pub mod state;
 pub mod status;
 
@@ -102,6 +105,11 @@ enum Command {
     /// Starts the sampler and the trainers that were built with this program, shows the progress, and ends with the
     /// analyzer's tables. Ends with code 75 after Ctrl-C; the same command then goes on.
     Local(local::LocalArgs),
+    /// Run a search on a SLURM cluster
+    ///
+    /// Submits an array of trainers and one coordinator job (scheduler and sampler), as far as they are not queued or
+    /// running: repeating the command doubles nothing. Scripts, logs and what was submitted are in DIRECTORY/slurm.
+    Slurm(slurm::SlurmArgs),
 }
 
 /// Runs the program.
@@ -131,6 +139,7 @@ pub fn run(args: Args) -> Result<Code> {
             Ok(Code::Done)
         }
         Command::Local(args) => local::run(&args),
+        Command::Slurm(args) => slurm::run(&args),
     }
 }
 
@@ -138,6 +147,7 @@ pub fn run(args: Args) -> Result<Code> {
 fn would_do(root: &Path) -> Result<String> {
     let (mut scanner, mut state) = Scanner::load(Directory::observe(root)?)?;
     scanner.scan(&mut state, Instant::now())?;
+    state.num_trainers = status::num_heard(&scanner);
     let directory = scanner.directory();
     let view = directory.jobs()?;
     let mut text = String::new();

@@ -36,28 +36,32 @@ struct Bars {
 }
 
 impl Progress {
-    /// Bars if stderr is a terminal. The log then goes to a file, and only its warnings to the screen.
+    /// Bars if stderr is a terminal. The log goes to a file, and only its warnings to stderr.
     pub(crate) fn new(directory: &Directory) -> Result<Self> {
         let bars = if std::io::stderr().is_terminal() {
-            let bars = Bars::new(directory)?;
-            let path = log_path(directory, "scheduler");
-            let log = files::OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(path)?;
-            let all = bars.all.clone();
-            redirect_logs(move |line| {
-                let text = String::from_utf8_lossy(line);
-                let is_urgent = text.contains("WARN") || text.contains("ERROR");
-                if is_urgent || (&log).write_all(line).is_err() {
-                    // Without a terminal there is nobody to tell.
-                    let _unseen = all.println(text.trim_end());
-                }
-            });
-            Some(bars)
+            Some(Bars::new(directory)?)
         } else {
             None
         };
+        let log = files::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log_path(directory, "scheduler"))?;
+        let all = bars.as_ref().map(|bars| bars.all.clone());
+        redirect_logs(move |line| {
+            let line = without_colours(&String::from_utf8_lossy(line));
+            let is_urgent = line.contains(" WARN ") || line.contains("ERROR ");
+            if !is_urgent && (&log).write_all(line.as_bytes()).is_ok() {
+                return;
+            }
+            match &all {
+                Some(all) => {
+                    // Without a terminal there is nobody to tell.
+                    let _unseen = all.println(line.trim_end());
+                }
+                None => report(line.trim_end()),
+            }
+        });
         Ok(Self {
             bars,
             shown: None,
@@ -86,6 +90,8 @@ impl Progress {
             for bar in bars.rungs.iter().chain([&bars.summary]) {
                 bar.abandon();
             }
+            // What comes next starts on a line of its own.
+            report("");
         }
     }
 
@@ -154,6 +160,17 @@ impl Bars {
     }
 }
 
+/// A log line as it stands in a file.
+fn without_colours(line: &str) -> String {
+    let mut text = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some((before, after)) = rest.split_once("\x1b[") {
+        text += before;
+        rest = after.split_once('m').map_or("", |(_colour, after)| after);
+    }
+    text + rest
+}
+
 /// The state in one line.
 fn summary(status: &Status) -> String {
     let best = match &status.incumbent {
@@ -170,4 +187,18 @@ fn summary(status: &Status) -> String {
         None => "time left unknown".into(),
     };
     format!("{best}; {live} trainers; {left}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_left_out_of_files() {
+        assert_eq!(
+            without_colours("\x1b[2mnow\x1b[0m \x1b[33m WARN\x1b[0m x\n"),
+            "now  WARN x\n"
+        );
+        assert_eq!(without_colours("plain m\n"), "plain m\n");
+    }
 }

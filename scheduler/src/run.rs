@@ -19,7 +19,7 @@ use tracing::{info, warn};
 
 use crate::plan::{Action, plan};
 use crate::scan::Scanner;
-use crate::state::State;
+use crate::state::{Known, State};
 
 /// The longest pause between two scans, unless the user says otherwise.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -190,7 +190,7 @@ impl Scheduler {
                 }
                 return Ok(match directory.read_request(id)? {
                     Some(theirs) => {
-                        self.state.see_request(&theirs);
+                        self.state.see_request(id, &theirs.finished);
                         Taken::Overtaken
                     }
                     None => Taken::NotYet,
@@ -269,7 +269,7 @@ impl Scheduler {
     }
 
     fn give_up(
-        &self,
+        &mut self,
         directory: &Directory,
         attempt: AttemptId,
         claim: Option<&Claim>,
@@ -301,8 +301,11 @@ impl Scheduler {
             program: concat!("scheduler ", env!("CARGO_PKG_VERSION")).to_owned(),
         };
         if directory.publish_result(&result)? == Published::AlreadyThere {
-            // The trainer has come back at the last moment; the next scan reads what it found.
-            return Ok(Taken::NotYet);
+            // The trainer has come back at the last moment: what it found counts.
+            if let Some(theirs) = directory.read_result(job)? {
+                self.state.see_result(Known::from(&theirs));
+            }
+            return Ok(Taken::Overtaken);
         }
         warn!(
             "gave up job={job}: {futile} attempts in a row without progress, the last one {}",

@@ -6,11 +6,13 @@
 //! remember for up to a minute that it is not there. So a scan costs the same however long the search is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use shared::clock::Silence;
 use shared::error::{Error, Result};
 use shared::format::Record as _;
+use shared::fs::Published;
 use shared::record::{AttemptEnd, Heartbeat, Request, TrainerState};
 use shared::search::SearchFile;
 use shared::store::JobsView;
@@ -24,6 +26,9 @@ use crate::state::{Known, Over, State};
 /// Scans in a row in which a job must be nowhere before it is offered again.
 const ABSENT_SCANS: u32 = 3;
 
+/// Threads that read at the start.
+const READERS: usize = 16;
+
 /// What one scan must remember for the next.
 #[derive(Debug)]
 pub struct Scanner {
@@ -32,8 +37,6 @@ pub struct Scanner {
     twice_before: BTreeSet<AttemptId>,
     absent: BTreeMap<JobId, Absence>,
     trainers: BTreeMap<OwnerId, Trainer>,
-    /// When all heartbeats were read last.
-    beats_read: Option<Instant>,
     /// Signs of life of claims: the heartbeat's counter where it names the claim.
     claims: BTreeMap<Claim, Silence<Option<u64>>>,
     /// Tickets with high numbers that are worth another try nevertheless.
@@ -52,6 +55,8 @@ pub struct Trainer {
     /// The newest heartbeat.
     pub heartbeat: Heartbeat,
     silence: Silence<u64>,
+    /// When the heartbeat was read last.
+    read: Instant,
     /// Its process has ended, as somebody who can know has said.
     is_dead: bool,
 }
@@ -60,6 +65,7 @@ impl Trainer {
     fn new(heartbeat: Heartbeat, now: Instant) -> Self {
         Self {
             silence: Silence::new(heartbeat.beat, now),
+            read: now,
             heartbeat,
             is_dead: false,
         }
@@ -67,7 +73,17 @@ impl Trainer {
 
     fn see(&mut self, heartbeat: Heartbeat, now: Instant) {
         self.silence.see(heartbeat.beat, now);
+        self.read = now;
         self.heartbeat = heartbeat;
+    }
+
+    /// Whether its heartbeat should be read again.
+    fn is_due(&self, interval: Duration, lease: Duration, now: Instant) -> bool {
+        // One that has left never comes back: a new process has a new name. One that has been silent for long may,
+        // but there are many of those at the end of a long search.
+        let is_old = self.silent(now) > 2 * lease;
+        let interval = if is_old { lease } else { interval };
+        !self.is_gone() && now.saturating_duration_since(self.read) >= interval
     }
 
     /// Whether it left in good order.
@@ -100,7 +116,6 @@ impl Scanner {
             twice_before: BTreeSet::new(),
             absent: BTreeMap::new(),
             trainers: BTreeMap::new(),
-            beats_read: None,
             claims: BTreeMap::new(),
             worthy: BTreeSet::new(),
         };
@@ -174,13 +189,32 @@ impl Scanner {
     }
 
     fn load_requests(&self, state: &mut State) -> Result<()> {
-        let mut last = None;
-        for shard in self.directory.shards(layout::REQUESTS)? {
-            let ids: Vec<ConfigurationId> = self.directory.list_shard(layout::REQUESTS, shard)?;
-            last = last.max(ids.last().copied());
+        let shards = self.directory.shards(layout::REQUESTS)?;
+        let mut named = BTreeMap::new();
+        for requests in in_parallel(&shards, |shard| self.requests_of(shard))? {
+            named.extend(requests);
         }
-        let Some(last) = last else { return Ok(()) };
-        self.read_requests(state, last)
+        let Some(last) = named.last_key_value().map(|(id, _)| *id) else {
+            return Ok(());
+        };
+        while state.num_requested <= last.0 && state.num_requested < state.table().total() {
+            let id = ConfigurationId(state.num_requested);
+            match named.remove(&id).flatten() {
+                Some(finished) => state.see_request(id, &finished),
+                None => self.read_requests(state, id)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The requests of a shard, each with the results it names; none for a corrupt one.
+    fn requests_of(&self, shard: u32) -> Result<Vec<(ConfigurationId, Option<Vec<JobId>>)>> {
+        let ids: Vec<ConfigurationId> = self.directory.list_shard(layout::REQUESTS, shard)?;
+        let read = |id| {
+            let request = self.directory.read_request(id)?;
+            Ok((id, request.map(|request| request.finished)))
+        };
+        ids.into_iter().map(read).collect()
     }
 
     /// Reads the requests up to one that is known to be there.
@@ -191,7 +225,7 @@ impl Scanner {
                 Some(request) => request,
                 None => self.replace_request(state, id)?,
             };
-            state.see_request(&request);
+            state.see_request(id, &request.finished);
         }
         Ok(())
     }
@@ -207,21 +241,29 @@ impl Scanner {
             pending: Vec::new(),
         };
         warn!("request {id} is missing and is written again");
-        if !self.directory.is_observer() {
-            self.directory.request(&request)?;
+        if self.directory.is_observer() || self.directory.request(&request)? == Published::New {
+            return Ok(request);
         }
-        Ok(request)
+        // Another scheduler was faster.
+        Ok(self.directory.read_request(id)?.unwrap_or(request))
     }
 
     fn load_results(&self, state: &mut State) -> Result<()> {
-        for shard in self.directory.shards(layout::RESULTS)? {
-            for job in self.directory.list_shard::<JobId>(layout::RESULTS, shard)? {
-                if let Some(result) = self.directory.read_result(job)? {
-                    state.see_result(Known::from(&result));
-                }
+        let shards = self.directory.shards(layout::RESULTS)?;
+        for results in in_parallel(&shards, |shard| self.results_of(shard))? {
+            for known in results {
+                state.see_result(known);
             }
         }
         Ok(())
+    }
+
+    fn results_of(&self, shard: u32) -> Result<Vec<Known>> {
+        let jobs: Vec<JobId> = self.directory.list_shard(layout::RESULTS, shard)?;
+        let read = |job| Ok(self.directory.read_result(job)?.as_ref().map(Known::from));
+        jobs.into_iter()
+            .filter_map(|job| read(job).transpose())
+            .collect()
     }
 
     /// The numbers of attempts that have ended, so that a job whose ticket was lost gets a new number.
@@ -398,16 +440,9 @@ impl Scanner {
         let lease = self.directory.lease();
         // Twice a heartbeat: a change is then noticed in good time before the shortest lease, two heartbeats.
         let interval = Duration::from_secs_f64(self.directory.search().trainers.heartbeat_s / 2.0);
-        let is_due = self
-            .beats_read
-            .is_none_or(|read| now.saturating_duration_since(read) >= interval);
-        if is_due {
-            self.beats_read = Some(now);
-        }
         for owner in self.directory.owners()? {
-            let is_known = self.trainers.get(&owner);
-            // One that has left never comes back: a new process has a new name.
-            if is_known.is_some_and(|trainer| trainer.is_gone() || !is_due) {
+            let known = self.trainers.get(&owner);
+            if known.is_some_and(|trainer| !trainer.is_due(interval, lease, now)) {
                 continue;
             }
             let Some(heartbeat) = self.directory.read_heartbeat(&owner)? else {
@@ -541,6 +576,34 @@ impl Scanner {
         }
         Ok(())
     }
+}
+
+/// Reads shards with several threads, because a disk and a file server answer many questions as fast as one; the
+/// answers are in the order of the shards.
+fn in_parallel<T: Send>(shards: &[u32], read: impl Fn(u32) -> Result<T> + Sync) -> Result<Vec<T>> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut answers = Vec::new();
+        while let Some(shard) = shards.get(next.fetch_add(1, Ordering::Relaxed)) {
+            answers.push((*shard, read(*shard)));
+        }
+        answers
+    };
+    let mut all = std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..READERS.min(shards.len()))
+            .map(|_| scope.spawn(work))
+            .collect();
+        let mut all = Vec::new();
+        for reader in readers {
+            match reader.join() {
+                Ok(answers) => all.extend(answers),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        all
+    });
+    all.sort_by_key(|(shard, _)| *shard);
+    all.into_iter().map(|(_, answer)| answer).collect()
 }
 
 fn best_spent(ends: &[AttemptEnd]) -> f64 {

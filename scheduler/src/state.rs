@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shared::error::Invalid;
-use shared::record::Request;
 use shared::search::{Promotion, Scheduling};
 use shared::store::Signs;
 use shared::{AttemptId, Claim, Configuration, ConfigurationId, Fate, JobId, JobResult, Search};
@@ -199,21 +198,17 @@ impl State {
         }
     }
 
-    /// A request is known, ours or another scheduler's.
+    /// A request and the results it names are known, ours or another scheduler's.
     ///
     /// # Panics
     /// If it is not the next one: there are no gaps.
-    pub fn see_request(&mut self, request: &Request) {
-        assert_eq!(
-            request.configuration.0, self.num_requested,
-            "requests come without gaps"
-        );
+    pub fn see_request(&mut self, id: ConfigurationId, finished: &[JobId]) {
+        assert_eq!(id.0, self.num_requested, "requests come without gaps");
         self.num_requested += 1;
-        for job in &request.finished {
+        for job in finished {
             self.recorded.insert(*job);
             self.unrecorded.remove(job);
         }
-        let id = request.configuration;
         let first = id.job(self.table.place(id).rung);
         if !self.results.contains(&first) && !self.pending.contains_key(&first) {
             self.awaited.insert(id);
@@ -298,7 +293,9 @@ impl State {
     /// The effect of an action that was taken.
     pub fn apply(&mut self, action: &Action) {
         match action {
-            Action::Request(request) => self.see_request(request),
+            Action::Request(request) => {
+                self.see_request(request.configuration, &request.finished);
+            }
             Action::Offer { job, attempt } => self.see_attempt(job.attempt(*attempt)),
             Action::TakeBack { claim, .. } => {
                 self.over.remove(&claim.attempt);

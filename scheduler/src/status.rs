@@ -17,7 +17,11 @@ use shared::{Directory, clock};
 
 use crate::plan::{Action, plan};
 use crate::scan::Scanner;
+use crate::slurm::{self, Queued};
 use crate::state::State;
+
+/// Seconds between two questions to SLURM.
+const SLURM_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How the status is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -45,6 +49,8 @@ pub struct Status {
     pub rungs: Vec<RungStatus>,
     /// Every trainer that has not left.
     pub trainers: Vec<TrainerStatus>,
+    /// SLURM's queue, where trainers were submitted by `scheduler slurm`.
+    pub slurm: Vec<Queued>,
     /// Trainers that left in good order.
     pub trainers_gone: usize,
     /// The best configuration at the highest budget that has one.
@@ -119,14 +125,25 @@ pub fn run(root: &Path, watch: bool, format: Format) -> Result<Code> {
     let (mut scanner, mut state) = Scanner::load(Directory::observe(root)?)?;
     if !watch {
         scanner.scan(&mut state, Instant::now())?;
-        print(&look(&scanner, &state, None)?.text(format)?)?;
+        state.num_trainers = num_heard(&scanner);
+        let mut status = look(&scanner, &state, None)?;
+        status.slurm = slurm::queue_if_any(scanner.directory());
+        print(&status.text(format)?)?;
         return Ok(Code::Done);
     }
     let warning = Warning::listen()?;
     let start = Instant::now();
+    let mut slurm = Vec::new();
+    let mut asked: Option<Instant> = None;
     loop {
+        // The whole cluster shares the controller that answers this.
+        if asked.is_none_or(|asked| asked.elapsed() > SLURM_INTERVAL) {
+            slurm = slurm::queue_if_any(scanner.directory());
+            asked = Some(Instant::now());
+        }
         scanner.scan(&mut state, Instant::now())?;
-        let status = look(&scanner, &state, Some(start))?;
+        let mut status = look(&scanner, &state, Some(start))?;
+        status.slurm.clone_from(&slurm);
         let clear = match format {
             // Home, and clear what is below: no flicker.
             Format::Table => "\x1b[H\x1b[J",
@@ -144,6 +161,13 @@ pub fn run(root: &Path, watch: bool, format: Format) -> Result<Code> {
             std::thread::sleep(Duration::from_millis(100));
         }
     }
+}
+
+/// Trainers that live as far as one look can tell: by their time stamps. A scheduler that watches them knows better.
+pub fn num_heard(scanner: &Scanner) -> u32 {
+    let trainers = trainers(scanner, None);
+    let heard = trainers.iter().filter(|trainer| !trainer.is_silent);
+    u32::try_from(heard.count()).unwrap_or(u32::MAX) // fewer by far
 }
 
 /// Describes what a scanner has seen; `watched_since` is when this program's clock began to time the trainers.
@@ -166,6 +190,7 @@ pub fn look(scanner: &Scanner, state: &State, watched_since: Option<Instant>) ->
         awaited: state.awaited.len(),
         remaining_s: remaining_s(&rungs, num_live),
         waiting_for: waiting_for(directory, state, &view, num_live),
+        slurm: Vec::new(),
         trainers_gone: scanner.trainers().values().filter(|t| t.is_gone()).count(),
         incumbent: incumbent(state),
         rungs,
@@ -359,6 +384,33 @@ impl Status {
                 rung.mean_s.map_or_else(|| "-".into(), duration),
             )?;
         }
+        self.trainer_lines(&mut text)?;
+        if !self.slurm.is_empty() {
+            writeln!(text, "\nSLURM's queue:")?;
+        }
+        for queued in &self.slurm {
+            writeln!(text, "  {}", slurm::describe(queued))?;
+        }
+        match &self.incumbent {
+            Some(best) => writeln!(
+                text,
+                "\nincumbent: {} with loss {:.5} at rung {}",
+                best.configuration, best.loss, best.rung
+            )?,
+            None => writeln!(text, "\nincumbent: none yet")?,
+        }
+        writeln!(text, "waiting for:")?;
+        for sentence in &self.waiting_for {
+            writeln!(text, "  {sentence}")?;
+        }
+        if self.phase == "running" {
+            let remaining = self.remaining_s.map_or_else(|| "unknown".into(), duration);
+            writeln!(text, "estimated time left: {remaining}")?;
+        }
+        Ok(text)
+    }
+
+    fn trainer_lines(&self, text: &mut String) -> Result<()> {
         let silent = self.trainers.iter().filter(|t| t.is_silent).count();
         writeln!(
             text,
@@ -384,23 +436,7 @@ impl Status {
                     .map_or_else(String::new, |job| format!("  SLURM job {job}")),
             )?;
         }
-        match &self.incumbent {
-            Some(best) => writeln!(
-                text,
-                "\nincumbent: {} with loss {:.5} at rung {}",
-                best.configuration, best.loss, best.rung
-            )?,
-            None => writeln!(text, "\nincumbent: none yet")?,
-        }
-        writeln!(text, "waiting for:")?;
-        for sentence in &self.waiting_for {
-            writeln!(text, "  {sentence}")?;
-        }
-        if self.phase == "running" {
-            let remaining = self.remaining_s.map_or_else(|| "unknown".into(), duration);
-            writeln!(text, "estimated time left: {remaining}")?;
-        }
-        Ok(text)
+        Ok(())
     }
 }
 

@@ -1,4 +1,9 @@
 //! The program as people and scripts see it: help, exit codes, complaints, and a whole search on this machine.
+#![expect(
+    clippy::unwrap_used,
+    clippy::format_push_string,
+    reason = "all of this file is tests and what they share"
+)]
 
 #[cfg(test)]
 mod fake;
@@ -281,6 +286,14 @@ fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// A script that can be run.
+fn executable(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let path = folder.join(name);
+    fs::replace(&path, format!("#!/bin/bash\n{text}\n").as_bytes()).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
 /// A folder with the scheduler and other programs beside it: scripts.
 struct Programs {
     folder: tempfile::TempDir,
@@ -314,9 +327,7 @@ impl Programs {
     }
 
     fn script(&self, name: &str, text: &str) {
-        let path = self.folder.path().join(name);
-        fs::publish_new(&path, format!("#!/bin/sh\n{text}\n").as_bytes()).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        executable(self.folder.path(), name, text);
     }
 
     fn directory(&self) -> PathBuf {
@@ -440,4 +451,174 @@ fn local_stops_its_children_on_a_signal_and_ends_with_75() {
     rustix::process::kill_process(process, rustix::process::Signal::INT).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(75));
     assert_eq!(lines("saved"), 2);
+}
+
+/// Commands of SLURM: `sbatch` numbers jobs and remembers their names, `squeue` shows those.
+fn fake_slurm(folder: &Path) {
+    let queue = folder.join("queue").display().to_string();
+    let scripts = [
+        ("scontrol", "echo 'MaxArraySize            = 4'".to_owned()),
+        (
+            "sbatch",
+            format!(
+                "for last; do :; done\nname=$(sed -n 's/^#SBATCH --job-name=//p' \"$last\")\n\
+                 tasks=$(sed -n 's/^#SBATCH --array=0-//p' \"$last\")\n\
+                 i=0; while [ $i -le ${{tasks:-0}} ]; do echo \"$name|PENDING|Priority\" >> '{queue}'; i=$((i+1)); done\n\
+                 echo \"$*\" >> '{queue}.arguments'\necho \"$(wc -l < '{queue}.arguments');cluster\""
+            ),
+        ),
+        ("squeue", format!("cat '{queue}' 2>/dev/null; exit 0")),
+    ];
+    for (name, text) in scripts {
+        executable(folder, name, &text);
+    }
+}
+
+#[test]
+fn slurm_gets_what_is_missing_and_never_twice_the_array() {
+    let folder = tempfile::tempdir().unwrap();
+    let bin = tempfile::tempdir().unwrap();
+    let directory = create(&folder.path().join("dir"), json!({}));
+    fake_slurm(bin.path());
+    let path = format!("{}:/usr/bin:/bin", bin.path().display());
+    let submit = |arguments: &[&str]| {
+        let output = scheduler()
+            .env("PATH", &path)
+            .arg("slurm")
+            .arg(directory.layout().root())
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        text(&output.stdout)
+    };
+    let mut said = String::new();
+    for arguments in [
+        &["--trainers", "9", "--", "--account=me"][..],
+        &["--trainers", "9"],
+        &["--trainers", "11"],
+    ] {
+        said += &format!("{}:\n{}", arguments.join(" "), submit(arguments));
+    }
+    // A node fails, and its task is not queued again.
+    let queue = bin.path().join("queue");
+    let queued = std::fs::read_to_string(&queue).unwrap();
+    let failed = queued.replacen("trainers|PENDING|Priority", "trainers|NODE_FAIL|None", 1);
+    fs::replace(&queue, failed.as_bytes()).unwrap();
+    said += &format!("a task lost:\n{}", submit(&["--trainers", "11"]));
+    insta::assert_snapshot!(said);
+    let arguments = std::fs::read_to_string(bin.path().join("queue.arguments")).unwrap();
+    assert!(
+        arguments.starts_with("--parsable --account=me "),
+        "{arguments}"
+    );
+    let records = fs::list(&directory.layout().path("slurm")).unwrap();
+    assert_eq!(
+        records[..2],
+        ["0001-coordinator.json", "0001-coordinator.sh"]
+    );
+    let status = scheduler()
+        .env("PATH", &path)
+        .arg("status")
+        .arg(directory.layout().root())
+        .output()
+        .unwrap();
+    assert!(
+        text(&status.stdout).contains("trainers PENDING (Priority)"),
+        "{status:?}"
+    );
+}
+
+#[test]
+fn without_slurm_its_command_says_so_but_still_shows_the_scripts() {
+    let folder = tempfile::tempdir().unwrap();
+    create(folder.path(), json!({}));
+    let root = folder.path().to_str().unwrap();
+    // This machine may have SLURM's commands in a usual place.
+    let slurm = ["slurm", root, "--trainers", "2"];
+    let output = scheduler()
+        .args(slurm)
+        .env("PATH", folder.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains("cannot run `squeue`"),
+        "{output:?}"
+    );
+    let output = run(&["slurm", root, "--trainers", "2", "--dry-run"]);
+    assert!(output.status.success());
+    assert!(text(&output.stdout).contains("--array=0-1"), "{output:?}");
+    assert_eq!(fs::list(&folder.path().join("slurm")).unwrap(), [""; 0]);
+}
+
+#[test]
+fn scripts_hand_signals_on_and_queue_themselves_again_after_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let bin = tempfile::tempdir().unwrap();
+    create(folder.path(), json!({}));
+    let script = |name: &str, text: &str| executable(bin.path(), name, text);
+    std::fs::copy(
+        env!("CARGO_BIN_EXE_scheduler"),
+        bin.path().join("scheduler"),
+    )
+    .unwrap();
+    let output = Command::new(bin.path().join("scheduler"))
+        .arg("slurm")
+        .arg(folder.path())
+        .args(["--trainers", "1", "--dry-run"])
+        .output()
+        .unwrap();
+    let scripts = text(&output.stdout);
+    let coordinator = script(
+        "coordinator.sh",
+        scripts.split("# ---- trainers").next().unwrap(),
+    );
+    let program = "trap 'exit 75' USR1; trap 'exit 75' TERM; touch \"$2/up-${0##*/}\"; while :; do sleep 0.01; done";
+    script("scheduler", program);
+    script("sampler", program);
+    script(
+        "scontrol",
+        &format!(
+            "echo \"$*\" >> '{}'",
+            folder.path().join("requeued").display()
+        ),
+    );
+    let path = format!("{}:/usr/bin:/bin", bin.path().display());
+    for (signal, requeued) in [
+        (rustix::process::Signal::TERM, false),
+        (rustix::process::Signal::USR1, true),
+    ] {
+        for name in ["up-scheduler", "up-sampler"] {
+            fs::remove(&folder.path().join(name)).unwrap();
+        }
+        let mut child = Command::new("bash")
+            .arg(&coordinator)
+            .env("PATH", &path)
+            .env("SLURM_JOB_ID", "17")
+            .spawn()
+            .unwrap();
+        wait_until("both programs", || {
+            ["up-scheduler", "up-sampler"]
+                .iter()
+                .all(|name| folder.path().join(name).exists())
+        });
+        let process = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        rustix::process::kill_process(process, signal).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(75));
+        let asked = std::fs::read_to_string(folder.path().join("requeued")).unwrap_or_default();
+        assert_eq!(asked, if requeued { "requeue 17\n" } else { "" });
+    }
+    // The scheduler is of no use without the sampler.
+    script("sampler", "exit 3");
+    let status = Command::new("bash")
+        .arg(&coordinator)
+        .env("PATH", &path)
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(75));
+    assert_eq!(
+        std::fs::read_to_string(folder.path().join("requeued")).unwrap(),
+        "requeue 17\n"
+    );
 }

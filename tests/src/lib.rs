@@ -12,7 +12,7 @@ use shared::record::JobResult;
 use shared::{ConfigurationId, Directory, JobId, Outcome, fs, layout};
 
 /// How long anything may take before a test fails.
-pub const DEADLINE: Duration = Duration::from_secs(240);
+pub const DEADLINE: Duration = Duration::from_mins(4);
 
 /// A search directory in a temporary folder, and the programs running on it.
 pub struct TestSearch {
@@ -56,6 +56,9 @@ pub fn repository(path: &str) -> PathBuf {
 }
 
 /// A search of the counting-ones benchmark with short heartbeats, to be changed by the test.
+///
+/// # Panics
+/// If the repository lacks its space.
 pub fn counting_ones(method: &str, brackets: u32) -> serde_json::Value {
     let space: serde_json::Value = serde_json::from_slice(
         &std::fs::read(repository("data/spaces/counting-ones-8.json")).expect("a space file"),
@@ -267,9 +270,21 @@ impl TestSearch {
     pub fn logs(&self) -> String {
         let mut logs: Vec<&PathBuf> = self.running.iter().map(|running| &running.log).collect();
         logs.dedup();
-        logs.iter()
-            .map(|log| format!("--- {}\n{}\n", log.display(), tail(log)))
-            .collect()
+        let logs: Vec<String> = logs
+            .iter()
+            .map(|log| {
+                format!(
+                    "--- {}
+{}",
+                    log.display(),
+                    tail(log)
+                )
+            })
+            .collect();
+        logs.join(
+            "
+",
+        )
     }
 
     /// Runs the search to its end with one scheduler, one sampler and some trainers.

@@ -10,7 +10,7 @@ use crate::history::{History, Ranked, Standing};
 use crate::kde::Kernel;
 use crate::method::{Ask, Method, Suggestion, prior};
 use crate::normal;
-use crate::surrogate::{Features, Observation, Scales, Surrogate};
+use crate::surrogate::{Features, Observation, Scales, Surrogate, Work};
 
 /// Results needed before the model is asked.
 const FEWEST_RESULTS: usize = 4;
@@ -214,7 +214,7 @@ impl Climb<'_> {
         observations: &[Observation],
         rng: &mut ChaCha12Rng,
     ) -> (Vec<f64>, f64, u64) {
-        let mut buffer = Vec::new();
+        let mut buffer = Work::default();
         // Distinct configurations by posterior mean.
         let mut ids: Vec<_> = history
             .arrivals()
@@ -237,10 +237,9 @@ impl Climb<'_> {
         let best_mean = incumbents[0].0;
         incumbents.truncate(5);
         let mut count = 0;
-        let mut value = |vector: &[f64], buffer: &mut Vec<f64>| {
-            count += 1;
-            let (mean, variance) = self.model.predict(&self.features.of_vector(vector), buffer);
-            ln_expected_improvement(best_mean, mean, variance.sqrt())
+        let value = |vector: &[f64], buffer: &mut Work| {
+            let found = self.model.predict(&self.features.of_vector(vector), buffer);
+            ln_expected_improvement(best_mean, found.mean, found.difference_variance.sqrt())
         };
         let mut candidates: Vec<(f64, Vec<f64>)> = Vec::new();
         for _ in 0..100 {
@@ -269,21 +268,113 @@ impl Climb<'_> {
             }
         }
         candidates.sort_by(|a, b| b.0.total_cmp(&a.0));
-        candidates.truncate(3);
+        candidates.truncate(4);
+        let mut work = Work::default();
         for candidate in &mut candidates {
-            for scale in [0.2, 0.1, 0.05, 0.02, 0.01, 0.005] {
-                for _ in 0..10 {
-                    let vector = self.canonical(self.mutate(&candidate.1, scale, rng));
-                    let improved = value(&vector, &mut buffer);
-                    if improved > candidate.0 {
-                        *candidate = (improved, vector);
+            count += self.climb(candidate, best_mean, &mut work);
+        }
+        candidates.sort_by(|a, b| b.0.total_cmp(&a.0));
+        count += 250;
+        let (value, vector) = candidates.swap_remove(0);
+        (vector, value, count)
+    }
+
+    /// Climbs from a candidate: numbers along the slope, then each category to its best level.
+    fn climb(&self, candidate: &mut (f64, Vec<f64>), best_mean: f64, work: &mut Work) -> u64 {
+        let mut count = 0;
+        let d = self.kernels.len();
+        let scale_of = |j: usize| match self.kernels[j] {
+            Kernel::Ordered { levels } => levels.saturating_sub(1).max(1) as f64,
+            Kernel::Continuous | Kernel::Unordered { .. } => 1.0,
+        };
+        for _sweep in 0..2 {
+            let before = candidate.0;
+            let mut point = self.features.of_vector(&candidate.1);
+            let mut steps = vec![0.05; d];
+            let mut last = vec![0.0; d];
+            for _ in 0..25 {
+                let found = self.model.predict_with_slopes(&point, work);
+                let (mean, variance) = (found.mean, found.difference_variance);
+                count += 1;
+                let deviation = variance.sqrt();
+                let z = (best_mean - mean) / deviation;
+                // ∂ ln EI = -Φ/(σ h) ∂μ + φ/(2 σ² h) ∂σ²,   h = z Φ + φ
+                let ln_h =
+                    ln_expected_improvement(best_mean, mean, deviation) - libm::log(deviation);
+                let by_mean = -libm::exp(ln_distribution(z) - ln_h) / deviation;
+                let by_variance =
+                    0.5 * libm::exp(-0.5 * z * z - normal::LN_SQRT_TWO_PI - ln_h) / variance;
+                let mut has_moved = false;
+                for j in 0..d {
+                    let slope =
+                        by_mean * work.mean_slopes[j] + by_variance * work.variance_slopes[j];
+                    let turn = slope * last[j];
+                    if turn > 0.0 {
+                        steps[j] = f64::min(steps[j] * 1.3, 0.3);
+                    } else if turn < 0.0 {
+                        steps[j] *= 0.4;
+                    }
+                    last[j] = slope;
+                    if slope != 0.0 && steps[j] > 1e-4 {
+                        let moved = (point[j] + steps[j].copysign(slope)).clamp(0.0, 1.0);
+                        has_moved |= moved != point[j];
+                        point[j] = moved;
+                    }
+                }
+                if !has_moved {
+                    break;
+                }
+            }
+            let vector = self.canonical(
+                point
+                    .iter()
+                    .enumerate()
+                    .map(|(j, x)| {
+                        let x = x * scale_of(j);
+                        if let Kernel::Ordered { .. } = self.kernels[j] {
+                            x.round()
+                        } else {
+                            x
+                        }
+                    })
+                    .collect(),
+            );
+            let found = self.model.predict(&self.features.of_vector(&vector), work);
+            let value =
+                ln_expected_improvement(best_mean, found.mean, found.difference_variance.sqrt());
+            if value > candidate.0 {
+                *candidate = (value, vector);
+            }
+            count += 1;
+            for j in 0..d {
+                let levels = match self.kernels[j] {
+                    Kernel::Unordered { levels } if levels > 1 => levels,
+                    _ => continue,
+                };
+                for level in 0..levels {
+                    let mut vector = candidate.1.clone();
+                    if vector[j].is_nan() || (vector[j] - level as f64).abs() < 0.5 {
+                        continue;
+                    }
+                    vector[j] = level as f64;
+                    let vector = self.canonical(vector);
+                    let found = self.model.predict(&self.features.of_vector(&vector), work);
+                    let value = ln_expected_improvement(
+                        best_mean,
+                        found.mean,
+                        found.difference_variance.sqrt(),
+                    );
+                    count += 1;
+                    if value > candidate.0 {
+                        *candidate = (value, vector);
                     }
                 }
             }
+            if candidate.0 - before < 1e-3 {
+                break;
+            }
         }
-        candidates.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let (value, vector) = candidates.swap_remove(0);
-        (vector, value, count)
+        count
     }
 
     /// The vector of a point.
@@ -350,6 +441,15 @@ impl Climb<'_> {
             }
         }
         vector
+    }
+}
+
+/// ln Φ(z).
+fn ln_distribution(z: f64) -> f64 {
+    if z > -6.0 {
+        libm::log(normal::distribution(z))
+    } else {
+        -0.5 * z * z - normal::LN_SQRT_TWO_PI - libm::log(-z) + libm::log1p(-1.0 / (z * z))
     }
 }
 
