@@ -51,7 +51,7 @@ fn truncated_and_foreign_files_are_set_aside_and_the_search_is_the_same() -> Res
 
     let aside = fs::list(&layout.path(layout::ASIDE))?;
     for name in [
-        "jobs__open__c000000-r0-a1.json",
+        "jobs__claimed__c000000-r0-a1.",
         "jobs__open__notes.txt",
         "jobs__claimed__c000000-r0.json",
     ] {
