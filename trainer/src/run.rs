@@ -84,9 +84,8 @@ pub fn run(root: &Path, settings: &Settings) -> Result<Code> {
             return Ok(Code::Again);
         }
         Leave::Failures => {
-            let message = format!(
-                "{MAX_FAILURES} failures of this machine or directory in a row; see above"
-            );
+            let message =
+                format!("{MAX_FAILURES} failures of this machine or directory in a row; see above");
             return Err(Failure::new(Code::Directory, message).into());
         }
     }
