@@ -3,5 +3,6 @@
 mod chaos;
 mod determinism;
 mod race;
+mod slurm;
 mod steps;
 mod stopping;
