@@ -179,6 +179,7 @@ impl Scheduler {
         match action {
             Action::Request(request) => {
                 let id = request.configuration;
+                make_shards(&directory, id)?;
                 if directory.request(request)? == Published::New {
                     info!(
                         "requested configuration={id} bracket={} rung={} news={}",
@@ -385,6 +386,22 @@ fn is_transient(error: &Error) -> bool {
         ),
         _ => false,
     }
+}
+
+/// Makes the folders of the shard that begins with `id`, before anybody can look for them: a network filesystem would
+/// go on believing for a while that they are not there.
+fn make_shards(directory: &Directory, id: ConfigurationId) -> Result<(), Error> {
+    if id.0.is_multiple_of(ConfigurationId::SHARD) {
+        for kind in [
+            layout::RESULTS,
+            layout::ATTEMPTS,
+            layout::CHECKPOINTS,
+            layout::CONFIGURATIONS,
+        ] {
+            fs::make_folder(&directory.layout().shard(kind, id.shard()))?;
+        }
+    }
+    Ok(())
 }
 
 fn waiter(directory: &Directory, shard: u32, longest: Duration) -> Result<Waiter> {

@@ -2,6 +2,8 @@
 //!
 //! A test says what it waits for, with a deadline; when that is over it gets the last state and the programs' logs.
 
+pub mod cluster;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -89,7 +91,18 @@ impl TestSearch {
     /// # Errors
     /// `init` fails; its words are in the message.
     pub fn new(search: &serde_json::Value) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
+        Self::in_folder(tempfile::tempdir()?, search)
+    }
+
+    /// As [`new`](Self::new), in a temporary folder inside `parent`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn within(parent: &Path, search: &serde_json::Value) -> Result<Self> {
+        Self::in_folder(tempfile::tempdir_in(parent)?, search)
+    }
+
+    fn in_folder(folder: tempfile::TempDir, search: &serde_json::Value) -> Result<Self> {
         let file = folder.path().join("search.json");
         fs::replace(&file, &serde_json::to_vec_pretty(search)?)?;
         let this = Self {

@@ -5,5 +5,6 @@ mod by_hand;
 mod chaos;
 mod determinism;
 mod race;
+mod slurm;
 mod steps;
 mod stopping;
