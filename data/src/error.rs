@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::{fmt, io};
 
 use shared::dataset::DatasetName;
+use shared::exit::{Code, Failure};
 
 /// What went wrong, and with which file.
 #[derive(Debug, thiserror::Error)]
@@ -191,6 +192,17 @@ pub(crate) fn origin(dataset: DatasetName) -> &'static str {
     }
 }
 
+/// A data set that cannot be used is a bad input: of the search, not of a configuration.
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let message = error.to_string();
+        match error {
+            Error::Read { source, .. } => Self::because(Code::BadInput, message, source),
+            _ => Self::new(Code::BadInput, message),
+        }
+    }
+}
+
 /// How much content was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
@@ -230,5 +242,34 @@ impl fmt::Display for Listing<'_> {
             0 => Ok(()),
             more => write!(f, "\n  and {more} more"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    #[test]
+    fn a_failure_says_what_the_error_says_and_keeps_its_cause() {
+        let source = io::Error::from(io::ErrorKind::PermissionDenied);
+        let failure = Failure::from(Error::Read {
+            path: "images".into(),
+            source,
+        });
+        assert_eq!(
+            (failure.code, failure.to_string().as_str()),
+            (Code::BadInput, "cannot read `images`")
+        );
+        assert_eq!(failure.source().unwrap().to_string(), "permission denied");
+        let failure = Failure::from(Error::EmptyClass {
+            path: "train/a".into(),
+        });
+        assert_eq!(
+            failure.to_string(),
+            "no .png, .jpg or .jpeg images in `train/a`"
+        );
+        assert!(failure.source().is_none());
     }
 }

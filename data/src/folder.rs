@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use image::imageops::FilterType;
-use image::{ColorType, ImageReader};
+use image::{ColorType, ImageError, ImageFormat, ImageReader};
 use rayon::prelude::*;
 use shared::dataset::DatasetName;
 use walkdir::WalkDir;
@@ -19,6 +19,7 @@ use walkdir::WalkDir;
 use crate::cache::{self, Key};
 use crate::dataset::{Dataset, Images, Shape};
 use crate::error::{self, BadImage, Error};
+use crate::jpeg;
 
 const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
 
@@ -288,10 +289,16 @@ fn decode_all(root: &Path, files: Files, resize: Option<NonZeroU32>) -> Result<D
 
 /// Decodes one image; what its content is decides how, not its name.
 fn decode(path: &Path, resize: Option<NonZeroU32>) -> Result<Decoded, String> {
+    // The decoder's messages end with a line break.
+    let reason = |error: ImageError| error.to_string().trim_end().to_owned();
     let bytes = fs::read(path).map_err(|error| error.to_string())?;
-    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
-    let reader = reader.map_err(|error| error.to_string())?;
-    let mut image = reader.decode().map_err(|error| error.to_string())?;
+    let format = image::guess_format(&bytes).map_err(reason)?;
+    if format == ImageFormat::Jpeg && !jpeg::is_whole(&bytes) {
+        return Err("it is cut off before the end of the image".to_owned());
+    }
+    let mut image = ImageReader::with_format(Cursor::new(bytes), format)
+        .decode()
+        .map_err(reason)?;
     if let Some(side) = resize.map(NonZeroU32::get)
         && (image.height(), image.width()) != (side, side)
     {
@@ -354,7 +361,7 @@ mod tests {
     use std::fs::File;
     use std::path::PathBuf;
 
-    use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
+    use image::{DynamicImage, GrayImage, Luma, Rgb, RgbImage, Rgba, RgbaImage};
     use tempfile::TempDir;
 
     use super::*;
@@ -545,13 +552,30 @@ mod tests {
     }
 
     #[test]
-    fn a_truncated_image_is_named() {
+    fn an_image_cut_off_anywhere_is_named() {
         let folder = Folder::good();
-        let path = folder.root().join("train/cat/1.png");
-        let bytes = fs::read(&path).unwrap();
-        write(&path, &bytes[..bytes.len() / 2]);
-        let text = folder.read().unwrap_err().to_string();
-        assert!(text.contains(&path.display().to_string()), "{text}");
+        // Large enough that the decoder could make up the rest.
+        let large = RgbImage::from_fn(64, 64, |x, y| {
+            Rgb([x * y, 7 * x, y].map(|value| value.to_le_bytes()[0]))
+        });
+        for name in ["train/cat/cut.png", "train/cat/cut.jpg"] {
+            folder.put(name, &large.clone().into());
+            let path = folder.root().join(name);
+            let whole = fs::read(&path).unwrap();
+            for eighths in 1..8 {
+                write(&path, &whole[..whole.len() * eighths / 8]);
+                let text = folder.read().unwrap_err().to_string();
+                assert!(
+                    text.contains(&format!("\n  `{}`: ", path.display())),
+                    "{text}"
+                );
+                assert!(
+                    !text.contains("that of the others"),
+                    "{eighths} eighths: {text}"
+                );
+            }
+            fs::remove_dir_all(folder.root().join("train/cat")).unwrap();
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@
 //! | `digits` | the digits built into the program |
 //! | `idx` | MNIST and Fashion-MNIST, and the part of MNIST built into the program |
 //! | `cifar` | CIFAR-10 and CIFAR-100, binary version |
-//! | `folder`, `cache` | folders of images |
+//! | `folder`, `jpeg`, `cache` | folders of images |
 //! | `split` | nothing: divides what the others read |
 
 mod cache;
@@ -29,6 +29,7 @@ mod exact;
 mod fixture;
 mod folder;
 mod idx;
+mod jpeg;
 mod split;
 
 pub mod benchmark;

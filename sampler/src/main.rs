@@ -1,2 +1,7 @@
 //! The program `sampler`; everything is in the library of the same name.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    shared::cli::run(sampler::run)
+}

@@ -1,2 +1,5 @@
 //! The program `scheduler`; everything is in the library of the same name.
-fn main() {}
+use std::process::ExitCode;
+fn main() -> ExitCode {
+    shared::cli::run(scheduler::run)
+}

@@ -84,6 +84,8 @@ pub enum MethodName {
     Hyperband,
     /// Draws from the prior, each evaluated at the largest budget only.
     Random,
+    /// A Gaussian process over configurations and rungs, with Hyperband's brackets.
+    Tandem,
 }
 
 impl MethodName {
@@ -93,6 +95,7 @@ impl MethodName {
             Self::Bohb => "bohb",
             Self::Hyperband => "hyperband",
             Self::Random => "random",
+            Self::Tandem => "tandem",
         }
     }
 }
@@ -337,7 +340,7 @@ impl Search {
         let sizes = self.ladder.bracket_sizes(bracket, self.bracket_sizes);
         match self.method {
             MethodName::Random => vec![sizes[0]],
-            MethodName::Bohb | MethodName::Hyperband => sizes,
+            MethodName::Bohb | MethodName::Hyperband | MethodName::Tandem => sizes,
         }
     }
 }

@@ -30,6 +30,7 @@ pub struct Directory {
     layout: Layout,
     search: Search,
     is_network: bool,
+    is_observer: bool,
 }
 
 /// Where the jobs are, as far as one look at the two folders tells.
@@ -87,6 +88,7 @@ impl Directory {
             layout,
             search,
             is_network,
+            is_observer: false,
         })
     }
 
@@ -112,6 +114,16 @@ impl Directory {
             layout,
             search,
             is_network,
+            is_observer: false,
+        })
+    }
+
+    /// Opens an existing search directory only to look at it: corrupt and foreign files are reported and left where
+    /// they are.
+    pub fn observe(root: &Path) -> Result<Self> {
+        Ok(Self {
+            is_observer: true,
+            ..Self::open(root)?
         })
     }
 
@@ -128,6 +140,11 @@ impl Directory {
     /// Whether the directory is on a filesystem that other machines share.
     pub fn is_network(&self) -> bool {
         self.is_network
+    }
+
+    /// Whether it was opened only to be looked at.
+    pub fn is_observer(&self) -> bool {
+        self.is_observer
     }
 
     /// Silence after which a trainer's job is taken back.
@@ -361,9 +378,14 @@ impl Directory {
         fs::replace_record(&self.layout.heartbeat(&heartbeat.owner), heartbeat)
     }
 
+    /// Every trainer that ever was, ascending.
+    pub fn owners(&self) -> Result<Vec<OwnerId>> {
+        self.list_ids(&self.layout.path(layout::TRAINERS))
+    }
+
     /// The newest heartbeat of every trainer that ever was, by owner.
     pub fn heartbeats(&self) -> Result<BTreeMap<OwnerId, Heartbeat>> {
-        let owners: Vec<OwnerId> = self.list_ids(&self.layout.path(layout::TRAINERS))?;
+        let owners = self.owners()?;
         let mut heartbeats = BTreeMap::new();
         for owner in owners {
             if let Some(heartbeat) = self.read_heartbeat(&owner)? {
@@ -449,6 +471,10 @@ impl Directory {
 
     /// Moves a corrupt or foreign file to `aside/`, with a line in the log. Nothing is ever deleted.
     pub fn set_aside(&self, path: &Path, why: &dyn std::fmt::Display) -> Result<()> {
+        if self.is_observer {
+            warn!("cannot use `{}`: {why}", path.display());
+            return Ok(());
+        }
         let relative = path.strip_prefix(self.layout.root()).unwrap_or(path);
         let name = relative.to_string_lossy().replace('/', "__");
         let to = self

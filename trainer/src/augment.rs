@@ -5,7 +5,7 @@
 //! which the caller makes from the seed and the step, so a resumed training needs no state but its step.
 //!
 //! # Source
-//! He et al. 2016 (crop and mirror), DeVries & Taylor 2017 (cutout), Zhang et al. 2018 (mixup).
+//! He et al. 2016 (crop and mirror), `DeVries` & Taylor 2017 (cutout), Zhang et al. 2018 (mixup).
 
 use rand::RngExt as _;
 use rand::seq::SliceRandom as _;
@@ -118,6 +118,8 @@ impl View {
     ///
     /// # Shapes
     /// - `image`, `output`: `[channels, height, width]`
+    /// # Panics
+    /// If the normalisation is for another number of channels.
     pub fn render(
         &self,
         image: &[u8],
@@ -181,6 +183,9 @@ pub struct Normalization {
 
 impl Normalization {
     /// From each channel's mean and standard deviation, as shares of full brightness.
+    ///
+    /// # Panics
+    /// If there are more of one than of the other.
     pub fn new(mean: &[f64], deviation: &[f64]) -> Self {
         assert_eq!(
             mean.len(),
@@ -261,6 +266,7 @@ fn symmetric_beta(alpha: f64, rng: &mut ChaCha12Rng) -> Option<f32> {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "exact values are expected")]
 mod tests {
     use rand::SeedableRng as _;
 

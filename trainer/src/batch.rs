@@ -14,7 +14,7 @@ use crate::augment::{Augmentation, Mixup, Normalization, View};
 use crate::network::ImageShape;
 
 /// Batches that are made ahead of the one being trained on.
-const AHEAD: usize = 2;
+const AHEAD: usize = 4;
 
 /// Labelled images of one shape.
 #[derive(Debug, Clone, Copy)]
@@ -82,6 +82,9 @@ pub struct Batches<'a> {
 
 impl<'a> Batches<'a> {
     /// Batches of `batch` images, or of all images where there are fewer.
+    ///
+    /// # Panics
+    /// If there is no image at all, or `batch` is 0.
     pub fn new(
         data: &'a TrainingData<'a>,
         augmentation: Augmentation,

@@ -1,13 +1,211 @@
-//! trainer
+//! The trainer: claims a job, evaluates it to its budget, publishes the result.
+//!
+//! | module | what it is for |
+//! |--|--|
+//! | [`run`], [`control`], [`heart`], [`time_limit`] | the program around an objective: claims, warnings, heartbeats |
+//! | [`job`], [`describe`] | one job by hand; what a configuration is before it is trained |
+//! | [`runner`], [`objective`] | what a job evaluates: a network, a command, a benchmark function |
+//! | [`hyperparameters`], [`network`], [`memory`] | configuration → network, its size, its memory |
+//! | [`train`], [`schedule`], [`augment`], [`batch`], [`checkpoint`] | the training |
+//! | [`trained`] | a trained network: weights for PyTorch, scores |
+//! | [`operators`] | convolution and batch norm for the CPU |
+//! | [`device`] | CPU or GPU, chosen when the program runs |
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use shared::exit::{Code, Failure};
+
+use crate::device::DeviceChoice;
+use crate::network::ImageShape;
 
 pub mod augment;
 pub mod batch;
 pub mod checkpoint;
+pub mod control;
+pub mod describe;
 pub mod device;
+pub mod heart;
 pub mod hyperparameters;
+pub mod job;
 pub mod memory;
 pub mod network;
 pub mod objective;
 pub mod operators;
+pub mod run;
+pub mod runner;
 pub mod schedule;
+pub mod time_limit;
 pub mod train;
+pub mod trained;
+
+/// Train networks: claim jobs of a search, evaluate them to their budget, publish the results
+#[derive(Debug, Parser)]
+#[command(name = "trainer", version, help_expected = true)]
+pub struct Args {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the trainer can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Claim and evaluate jobs until the search is finished
+    ///
+    /// Leaves with exit code 0 when the search is finished or stopped, and with 75 after SIGUSR1, SIGUSR2, SIGTERM or
+    /// SIGINT, or when the SLURM job is about to end: the job in hand is then saved and given back.
+    Run {
+        /// Search directory, as made by `scheduler init`
+        dir: PathBuf,
+        /// How and where to compute
+        #[command(flatten)]
+        compute: Compute,
+        /// Leave as soon as no job is open
+        #[arg(long)]
+        once: bool,
+        /// Longest time between two looks at the directory, in seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = 30.0, value_parser = positive)]
+        poll_s: f64,
+    },
+    /// Evaluate one job file by hand: nothing is claimed, the outcome is printed as JSON
+    Job {
+        /// A job file, such as DIR/jobs/open/c000000-r0-a1.json
+        file: PathBuf,
+        /// Search directory that the file belongs to; default: the one that it lies in
+        #[arg(long, value_name = "DIR")]
+        directory: Option<PathBuf>,
+        /// How and where to compute
+        #[command(flatten)]
+        compute: Compute,
+    },
+    /// Show the network of a configuration layer by layer: shapes, parameters, multiply-adds, memory
+    ///
+    /// Nothing is trained. Says so where the training would not fit into this machine's free memory.
+    Describe {
+        /// Search space file, such as data/spaces/joint-resnet.json
+        space: PathBuf,
+        /// Configuration file: one JSON object, name to value
+        configuration: PathBuf,
+        /// Output format
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+        /// Shape of an image: channels, height, width in pixels
+        #[arg(long, value_name = "CxHxW", default_value = "3x32x32", value_parser = image_shape)]
+        image: ImageShape,
+        /// Number of classes
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
+        classes: u16,
+    },
+}
+
+/// How output is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Columns for people.
+    Table,
+    /// JSON for programs.
+    Json,
+}
+
+fn image_shape(text: &str) -> Result<ImageShape, String> {
+    let numbers: Vec<usize> = text
+        .split('x')
+        .filter_map(|part| part.parse().ok())
+        .collect(); // counted below
+    match numbers[..] {
+        [channels @ 1..=1024, height @ 1..=4096, width @ 1..=4096]
+            if text.matches('x').count() == 2 =>
+        {
+            Ok(ImageShape {
+                channels,
+                height,
+                width,
+            })
+        }
+        _ => Err("expected channels, height and width, such as 3x32x32".to_owned()),
+    }
+}
+
+/// How and where to compute.
+#[derive(Debug, clap::Args)]
+pub struct Compute {
+    /// Device to compute on; `auto` takes a GPU if there is one that works, else the CPU
+    #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
+    pub device: DeviceChoice,
+    /// Threads to compute with on the CPU; several trainers with one each do more than one with several
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: u16,
+}
+
+impl Compute {
+    fn start(&self) -> anyhow::Result<DeviceChoice> {
+        device::set_threads(usize::from(self.threads)).map_err(|error| {
+            Failure::because(Code::Unforeseen, "cannot start the threads", error)
+        })?;
+        Ok(self.device)
+    }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds <= 86_400.0 => Ok(seconds),
+        _ => Err("expected a number of seconds above 0 and up to 86400".to_owned()),
+    }
+}
+
+/// Runs the program.
+///
+/// # Errors
+/// With the exit code of [`shared::exit`].
+pub fn main(args: Args) -> anyhow::Result<Code> {
+    match args.command {
+        Command::Run {
+            dir,
+            compute,
+            once,
+            poll_s,
+        } => {
+            let settings = run::Settings {
+                device: compute.start()?,
+                is_once: once,
+                longest_poll: Duration::from_secs_f64(poll_s),
+            };
+            run::run(&dir, &settings)
+        }
+        Command::Job {
+            file,
+            directory,
+            compute,
+        } => {
+            let (code, text) = job::run(&file, directory.as_deref(), compute.start()?)?;
+            shared::cli::print(&text)?;
+            Ok(code)
+        }
+        Command::Describe {
+            space,
+            configuration,
+            format,
+            image,
+            classes,
+        } => {
+            let description = describe::read(&space, &configuration, image, usize::from(classes))?;
+            shared::cli::print(&match format {
+                Format::Table => description.table(),
+                Format::Json => format!("{:#}\n", description.json()),
+            })?;
+            Ok(Code::Done)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Args::command().debug_assert();
+    }
+}

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use shared::{Budget, Configuration, CurvePoint};
 
+pub mod benchmark;
+pub mod command;
 pub mod network;
 
 /// One evaluation to be done: which configuration, to which budget, from which checkpoint.

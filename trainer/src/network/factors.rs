@@ -99,6 +99,7 @@ fn convex(branches: usize, rng: &mut ChaCha12Rng) -> Vec<f32> {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "exact values are expected")]
 mod tests {
     use rand::SeedableRng as _;
 

@@ -1,7 +1,8 @@
+use burn::backend::flex::FlexDevice;
 use burn::backend::{Autodiff, Flex};
 use burn::module::{ModuleVisitor, Param};
-use burn::tensor::Tensor;
-use rand::SeedableRng as _;
+use burn::tensor::{Tensor, TensorData};
+use rand::{RngExt as _, SeedableRng as _};
 
 use super::*;
 
@@ -30,6 +31,8 @@ fn config(blocks: usize, filters: usize, widen: [usize; 3], branches: usize) -> 
         initial_filters: filters,
         kernel: 3,
         groups,
+        activation: Activation::Relu,
+        squeeze_excitation: false,
         death_rate: 0.5,
     }
 }
@@ -59,7 +62,7 @@ impl<B: Backend> ModuleVisitor<B> for Count {
 
 /// Parameters of the real module, and the shape it gives for two images.
 fn build(config: &NetworkConfig) -> (u64, [usize; 2]) {
-    let device = Default::default();
+    let device = FlexDevice;
     let mut rng = ChaCha12Rng::seed_from_u64(1);
     let network = Network::<Cpu>::new(config, &mut rng, &device);
     let mut count = Count(0);
@@ -127,6 +130,8 @@ fn a_module_has_the_parameters_of_its_plan() {
                 },
                 classes: 7,
                 kernel: 5,
+                activation: [Activation::Relu, Activation::Silu, Activation::Gelu][branches - 1],
+                squeeze_excitation: branches > 1,
                 ..config(2, 3, [1, 3, 1], branches)
             };
             assert_eq!(build(&config), (Plan::new(&config).parameters(), [2, 7]));
@@ -156,14 +161,21 @@ fn groups_halve_the_image_down_to_one_pixel_and_no_further() {
 
 /// A block, the sum of whose outputs (weighted by fixed numbers) is differentiated.
 fn loss_and_gradient(branches: usize, input: &[f32], factors: &[Factors]) -> (f64, Vec<f32>) {
-    let device = Default::default();
+    let device = FlexDevice;
     let group = GroupConfig {
         blocks: 1,
         channels: 4,
         branches,
     };
     let mut rng = ChaCha12Rng::seed_from_u64(3);
-    let block = Block::<Cpu>::new(3, &group, Window::same(3, 2), &mut rng, &device);
+    let block = Block::<Cpu>::new(
+        &config(1, 1, [1, 1, 1], 1),
+        3,
+        &group,
+        Window::same(3, 2),
+        &mut rng,
+        &device,
+    );
     let data = TensorData::new(input.to_vec(), [2, 3, 4, 4]);
     let x = Tensor::<Cpu, 4>::from_data(data, &device).require_grad();
     let output = block.forward(x.clone(), factors, true);
@@ -255,14 +267,14 @@ fn forward_weights_determine_the_value() {
     let loss = |forward| loss_and_gradient(1, &input, &factors(forward)).0;
     let (none, half, full) = (loss(0.0), loss(0.5), loss(1.0));
     assert!(
-        (half - (none + full) / 2.0).abs() < 1e-5,
+        (half - f64::midpoint(none, full)).abs() < 1e-5,
         "{none} {half} {full}"
     );
 }
 
 #[test]
 fn the_same_seed_builds_the_same_network() {
-    let device = Default::default();
+    let device = FlexDevice;
     let config = config(1, 4, [1, 2, 1], 2);
     let scores = |seed| {
         let mut rng = ChaCha12Rng::seed_from_u64(seed);
@@ -277,12 +289,12 @@ fn the_same_seed_builds_the_same_network() {
 
 #[test]
 fn running_statistics_are_those_of_the_batches() {
-    let device = Default::default();
+    let device = FlexDevice;
     let norm = Norm::<Cpu>::new(1, &device);
     let data = TensorData::new(vec![1.0f32, 2.0, 3.0, 6.0], [2, 1, 1, 2]);
-    norm.forward(Tensor::from_data(data.clone(), &device), true, false);
+    norm.forward(Tensor::from_data(data.clone(), &device), true, None);
     // Mean 3, unbiased variance 14/3; a tenth of each, and nine tenths of 0 and 1.
-    let output = norm.forward(Tensor::from_data(data, &device), false, false);
+    let output = norm.forward(Tensor::from_data(data, &device), false, None);
     let expected = |x: f64| (x - 0.3) / (0.9 + 14.0 / 30.0 + 1e-5f64).sqrt();
     let found: Vec<f32> = output.into_data().to_vec().unwrap();
     for (found, x) in found.into_iter().zip([1.0, 2.0, 3.0, 6.0]) {

@@ -89,7 +89,7 @@ pub(super) struct Normalization {
     pub(super) beta_gradient: Vec<f64>,
 }
 
-/// Batch normalisation of `[batch, channels, pixels]`, followed by a ReLU if `activate`.
+/// Batch normalisation of `[batch, channels, pixels]`, followed by a `ReLU` if `activate`.
 pub(super) fn batch_norm(
     dims: [usize; 3],
     input: &[f32],

@@ -1,0 +1,120 @@
+//! Regret curves: reading and writing them, and what they come to at a few points.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use crate::bench::problem::unpacked;
+use crate::bench::simulate::Row;
+
+/// Where curves are compared, in largest budgets.
+pub const POINTS: [f64; 5] = [8.0, 16.0, 32.0, 64.0, 128.0];
+
+/// A run at each of [`POINTS`].
+pub type AtPoints = [Option<f64>; POINTS.len()];
+
+/// The true regret of the incumbent at each of [`POINTS`]; `None` beyond the end of the run.
+///
+/// Incumbent: the smallest loss seen at the largest budget evaluated so far, as HpBandSter has it.
+pub fn at_points(rows: &[Row]) -> AtPoints {
+    let mut found = [None; POINTS.len()];
+    for (found, point) in found.iter_mut().zip(POINTS) {
+        let last = rows.last().map_or(0.0, |row| row.cum_restart);
+        // A run ends with the evaluation that would go beyond its total.
+        if last < 0.985 * point {
+            continue;
+        }
+        let mut incumbent: Option<&Row> = None;
+        for row in rows
+            .iter()
+            .take_while(|row| row.cum_restart <= point * 1.001 + 1e-9)
+        {
+            let is_better = incumbent.is_none_or(|best| {
+                row.budget > best.budget * 1.001
+                    || (row.budget > best.budget * 0.999 && row.loss < best.loss)
+            });
+            if is_better {
+                incumbent = Some(row);
+            }
+        }
+        *found = incumbent.map(|row| row.true_regret);
+    }
+    found
+}
+
+/// Mean and its standard error over runs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Mean {
+    /// The mean.
+    pub mean: f64,
+    /// Its standard error; 0 for one run.
+    pub error: f64,
+    /// How many runs there are.
+    pub num_runs: usize,
+}
+
+/// The mean of the runs that reach a point.
+pub fn mean(values: &[f64]) -> Option<Mean> {
+    if values.is_empty() {
+        return None;
+    }
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let squares: f64 = values.iter().map(|x| (x - mean) * (x - mean)).sum();
+    let error = if values.len() > 1 {
+        (squares / (n - 1.0) / n).sqrt()
+    } else {
+        0.0
+    };
+    Some(Mean {
+        mean,
+        error,
+        num_runs: values.len(),
+    })
+}
+
+/// The means at each point.
+pub fn summary(runs: &[AtPoints]) -> [Option<Mean>; POINTS.len()] {
+    std::array::from_fn(|i| mean(&runs.iter().filter_map(|run| run[i]).collect::<Vec<f64>>()))
+}
+
+/// Reads a curve, `.csv` or `.csv.gz`.
+pub fn read(path: &Path) -> Result<Vec<Row>> {
+    let text = unpacked(&shared::fs::read(path)?)?;
+    let rows: Result<Vec<Row>, _> = csv::Reader::from_reader(text.as_slice())
+        .deserialize()
+        .collect();
+    rows.with_context(|| format!("`{}` is not a regret curve", path.display()))
+}
+
+/// Writes a curve.
+pub fn write(path: &Path, rows: &[Row]) -> Result<()> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for row in rows {
+        writer.serialize(row)?;
+    }
+    Ok(shared::fs::replace(path, &writer.into_inner()?)?)
+}
+
+/// The runs of each tool on a benchmark in a folder of `BENCHMARK__TOOL__SEED.csv[.gz]`, by tool.
+///
+/// Other files are not looked at.
+pub fn read_folder(folder: &Path, benchmark: &str) -> Result<Vec<(String, Vec<AtPoints>)>> {
+    let mut tools: Vec<(String, Vec<AtPoints>)> = Vec::new();
+    for name in shared::fs::list(folder)? {
+        let stem = name.trim_end_matches(".gz").trim_end_matches(".csv");
+        let parts: Vec<&str> = stem.split("__").collect();
+        let [found, tool, _seed] = parts.as_slice() else {
+            continue;
+        };
+        if *found != benchmark {
+            continue;
+        }
+        let run = at_points(&read(&folder.join(&name))?);
+        match tools.iter_mut().find(|(known, _)| known == tool) {
+            Some((_, runs)) => runs.push(run),
+            None => tools.push(((*tool).to_owned(), vec![run])),
+        }
+    }
+    Ok(tools)
+}

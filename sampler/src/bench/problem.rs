@@ -1,0 +1,348 @@
+//! What a benchmark run minimises: a function with a known optimum, or a table of real trainings.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::str::FromStr as _;
+
+use anyhow::{Context as _, Result, bail};
+use data::benchmark::{Benchmark, Function};
+use rand::RngExt as _;
+use shared::space::{HyperparameterFile, Kind, KindName, SpaceFile};
+use shared::{Configuration, SearchSpace, Seed, Value};
+
+/// A problem to be solved, with the budgets it is posed at.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    /// Its name, as part of file names.
+    pub name: String,
+    /// What may vary.
+    pub space: SpaceFile,
+    /// Smallest budget wanted.
+    pub min_budget: u64,
+    /// Largest budget.
+    pub max_budget: u64,
+    source: Source,
+}
+
+#[derive(Debug, Clone)]
+enum Source {
+    Function(Benchmark),
+    Table(Table),
+}
+
+impl Problem {
+    /// A benchmark function by name: `branin`, `counting-ones-N`, `mf-hartmann3-good`, …
+    ///
+    /// The levels of the Hartmann functions are `good` (bias 0.5, noise 0.1: what the rivals were measured on),
+    /// `moderate` (3, 3), `bad` (3.5, 4) and `terrible` (4, 5); without a level it is `good`.
+    pub fn function(name: &str, bias: Option<f64>, noise: Option<f64>) -> Result<Self> {
+        let unknown = || {
+            format!(
+                "unknown benchmark `{name}`; known are branin, counting-ones-N, and mf-hartmann3 and mf-hartmann6 \
+                 with -good, -moderate, -bad or -terrible"
+            )
+        };
+        let mut space = SpaceFile {
+            hyperparameters: Vec::new(),
+        };
+        let mut benchmark;
+        let (min_budget, max_budget);
+        if let Some(count) = name.strip_prefix("counting-ones-") {
+            let count: usize = count.parse().with_context(unknown)?;
+            if count == 0 || count > 10_000 {
+                bail!(unknown());
+            }
+            benchmark = Benchmark::new(Function::CountingOnes);
+            for i in 0..count {
+                let mut category = hyperparameter(format!("cat_{i}"), KindName::Categorical);
+                category.choices = Some(vec![Value::Integer(0), Value::Integer(1)]);
+                space.hyperparameters.push(category);
+            }
+            space
+                .hyperparameters
+                .extend((0..count).map(|i| float(format!("cont_{i}"), 0.0, 1.0)));
+            (min_budget, max_budget) = (9, 729);
+        } else if name == "branin" {
+            benchmark = Benchmark::new(Function::Branin);
+            space.hyperparameters = vec![
+                float("x1".into(), -5.0, 10.0),
+                float("x2".into(), 0.0, 15.0),
+            ];
+            (min_budget, max_budget) = (3, 100);
+        } else {
+            let Some((function, level)) = name.split_at_checked("mf-hartmannN".len()) else {
+                bail!(unknown());
+            };
+            let function = Function::from_str(function).with_context(unknown)?;
+            benchmark = Benchmark::new(function);
+            (benchmark.bias, benchmark.noise) = match level {
+                "" | "-good" => (0.5, 0.1),
+                "-moderate" => (3.0, 3.0),
+                "-bad" => (3.5, 4.0),
+                "-terrible" => (4.0, 5.0),
+                _ => bail!(unknown()),
+            };
+            let count = if function == Function::MfHartmann3 {
+                3
+            } else {
+                6
+            };
+            space.hyperparameters = (0..count)
+                .map(|i| float(format!("x_{i}"), 0.0, 1.0))
+                .collect();
+            // 100/27 to 100: four rungs.
+            (min_budget, max_budget) = (3, 100);
+        }
+        benchmark.bias = bias.unwrap_or(benchmark.bias);
+        benchmark.noise = noise.unwrap_or(benchmark.noise);
+        Ok(Self {
+            name: name.to_owned(),
+            space,
+            min_budget,
+            max_budget,
+            source: Source::Function(benchmark),
+        })
+    }
+
+    /// A table: one column for each hyperparameter, then one or more whose names start with `loss`.
+    ///
+    /// With `curve`, the name of a column of learning rates, budgets below the largest see a synthetic learning curve.
+    pub fn table(path: &Path, space: &Path, curve: Option<&str>) -> Result<Self> {
+        let space: SpaceFile = shared::fs::read_record(space)?;
+        let name = path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let table = Table::read(path, &space, curve)
+            .with_context(|| format!("cannot use the table `{}`", path.display()))?;
+        Ok(Self {
+            name: name.trim_end_matches(".csv").to_owned(),
+            space,
+            min_budget: 3,
+            max_budget: 100,
+            source: Source::Table(table),
+        })
+    }
+
+    /// What a job of this configuration and budget sees.
+    pub fn evaluate(&self, values: &Configuration, budget: f64, seed: Seed) -> Result<f64> {
+        let max_budget = self.max_budget as f64;
+        match &self.source {
+            Source::Function(benchmark) => {
+                let loss = benchmark.evaluate(values, budget, max_budget, seed)?;
+                Ok(match benchmark.function {
+                    // Per dimension, as its regret is.
+                    Function::CountingOnes => loss / values.0.len() as f64,
+                    _ => loss,
+                })
+            }
+            Source::Table(table) => table.evaluate(values, budget / max_budget, seed),
+        }
+    }
+
+    /// How far the noiseless loss at the largest budget is above the optimum.
+    pub fn regret(&self, values: &Configuration) -> Result<f64> {
+        match &self.source {
+            Source::Function(benchmark) => Ok(benchmark.regret(values)?),
+            Source::Table(table) => table.regret(values),
+        }
+    }
+}
+
+fn hyperparameter(name: String, kind: KindName) -> HyperparameterFile {
+    HyperparameterFile {
+        name,
+        kind,
+        lower: None,
+        upper: None,
+        log: None,
+        sequence: None,
+        choices: None,
+        value: None,
+        active_when: None,
+    }
+}
+
+fn float(name: String, lower: f64, upper: f64) -> HyperparameterFile {
+    HyperparameterFile {
+        lower: Some(Value::Float(lower)),
+        upper: Some(Value::Float(upper)),
+        ..hyperparameter(name, KindName::Float)
+    }
+}
+
+/// Real losses of every configuration of a grid.
+///
+/// ```text
+/// regret = (mean loss - best) / (median - best)        best, median: of all rows' mean losses
+/// curve:  loss(b) = final + max(0, median - final) exp(-k b)      b: share of the largest budget, below 1
+///         k = 4 (rate / 0.01)^0.35, within 1.5..12
+/// ```
+#[derive(Debug, Clone)]
+struct Table {
+    space: SearchSpace,
+    /// The levels of each dimension that stand in the table, as coordinates, ascending.
+    levels: Vec<Vec<f64>>,
+    /// Replicates of the loss, and the learning rate, by the levels' numbers.
+    rows: BTreeMap<Vec<usize>, (Vec<f64>, f64)>,
+    best: f64,
+    median: f64,
+    has_curve: bool,
+}
+
+impl Table {
+    fn read(path: &Path, space: &SpaceFile, curve: Option<&str>) -> Result<Self> {
+        let space = SearchSpace::new(space)?;
+        let text = unpacked(&shared::fs::read(path)?)?;
+        let mut reader = csv::Reader::from_reader(text.as_slice());
+        let header = reader.headers()?.clone();
+        let column = |name: &str| {
+            let found = header.iter().position(|column| column == name);
+            found.with_context(|| format!("it has no column `{name}`"))
+        };
+        let columns: Vec<usize> = space
+            .dimensions()
+            .map(|h| column(&h.name))
+            .collect::<Result<_>>()?;
+        let losses: Vec<usize> = (0..header.len())
+            .filter(|i| header[*i].starts_with("loss"))
+            .collect();
+        if losses.is_empty() {
+            bail!("it has no column whose name starts with `loss`");
+        }
+        let rate = curve.map(column).transpose()?;
+        let mut raw: Vec<(Vec<f64>, Vec<f64>, f64)> = Vec::new();
+        for record in reader.records() {
+            let record = record?;
+            let number = |i: usize| {
+                let field = &record[i];
+                field
+                    .parse::<f64>()
+                    .with_context(|| format!("`{field}` is not a number"))
+            };
+            let mut coordinates = Vec::new();
+            for (hyperparameter, column) in space.dimensions().zip(&columns) {
+                let field = &record[*column];
+                let value = coordinate(&hyperparameter.kind, field)
+                    .with_context(|| format!("`{field}` is no `{}`", hyperparameter.name))?;
+                coordinates.push(value);
+            }
+            let losses = losses.iter().map(|i| number(*i)).collect::<Result<_>>()?;
+            raw.push((
+                coordinates,
+                losses,
+                rate.map(number).transpose()?.unwrap_or(0.0),
+            ));
+        }
+        Self::new(space, raw, rate.is_some())
+    }
+
+    /// # Shapes
+    /// `raw`: coordinates `[d]`, losses, learning rate.
+    fn new(
+        space: SearchSpace,
+        raw: Vec<(Vec<f64>, Vec<f64>, f64)>,
+        has_curve: bool,
+    ) -> Result<Self> {
+        let levels: Vec<Vec<f64>> = (0..space.num_dimensions())
+            .map(|j| {
+                let mut levels: Vec<f64> = raw.iter().map(|row| row.0[j]).collect();
+                levels.sort_unstable_by(f64::total_cmp);
+                levels.dedup_by(|a, b| (*a - *b).abs() < 1e-9);
+                levels
+            })
+            .collect();
+        let mut means: Vec<f64> = raw.iter().map(|row| mean(&row.1)).collect();
+        means.sort_unstable_by(f64::total_cmp);
+        let (best, median) = match means.as_slice() {
+            [] => bail!("it has no rows"),
+            // As Python's numpy.median: the mean of the two in the middle, where there are two.
+            means => (
+                means[0],
+                f64::midpoint(means[(means.len() - 1) / 2], means[means.len() / 2]),
+            ),
+        };
+        let key = |x: &[f64]| x.iter().zip(&levels).map(|(x, l)| nearest(l, *x)).collect();
+        let rows = raw
+            .into_iter()
+            .map(|(x, losses, rate)| (key(&x), (losses, rate)))
+            .collect();
+        Ok(Self {
+            space,
+            levels,
+            rows,
+            best,
+            median,
+            has_curve,
+        })
+    }
+
+    fn row(&self, values: &Configuration) -> Result<&(Vec<f64>, f64)> {
+        let vector = self.space.encode(values);
+        let key: Vec<usize> = vector
+            .iter()
+            .zip(&self.levels)
+            .map(|(x, levels)| nearest(levels, *x))
+            .collect();
+        self.rows
+            .get(&key)
+            .context("the table has no row for a configuration of its space")
+    }
+
+    fn evaluate(&self, values: &Configuration, share: f64, seed: Seed) -> Result<f64> {
+        let (losses, rate) = self.row(values)?;
+        let id = format!("{values:?} {share}");
+        let drawn = seed
+            .child("replicate", id)
+            .rng()
+            .random_range(0..losses.len());
+        let last = losses[drawn];
+        if !self.has_curve || share >= 1.0 {
+            return Ok(last);
+        }
+        let k = (4.0 * libm::pow(rate / 0.01, 0.35)).clamp(1.5, 12.0);
+        Ok(last + (self.median - last).max(0.0) * libm::exp(-k * share))
+    }
+
+    fn regret(&self, values: &Configuration) -> Result<f64> {
+        Ok((mean(&self.row(values)?.0) - self.best) / (self.median - self.best))
+    }
+}
+
+/// The bytes of a file, unpacked if they are gzip's.
+pub(super) fn unpacked(bytes: &[u8]) -> Result<Vec<u8>> {
+    use std::io::Read as _;
+    let mut unpacked = Vec::new();
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        flate2::read::GzDecoder::new(bytes).read_to_end(&mut unpacked)?;
+    } else {
+        unpacked.extend(bytes);
+    }
+    Ok(unpacked)
+}
+
+/// The coordinate that a table's field stands for.
+fn coordinate(kind: &Kind, field: &str) -> Option<f64> {
+    let text = Value::Text(field.to_owned());
+    let number = field.parse::<f64>().ok().map(Value::Float); // not a number: a word
+    let truth = field.parse::<bool>().ok().map(Value::Boolean);
+    [Some(text), number, truth]
+        .into_iter()
+        .flatten()
+        .find_map(|value| kind.encode(&value))
+}
+
+/// The number of the level nearest to a coordinate, the lower of two equally near.
+fn nearest(levels: &[f64], x: f64) -> usize {
+    let above = levels.partition_point(|level| *level < x);
+    match (above.checked_sub(1).map(|i| levels[i]), levels.get(above)) {
+        (Some(lower), Some(upper)) if *upper - x < x - lower => above,
+        (Some(_), _) => above - 1,
+        (None, _) => 0,
+    }
+}
+
+fn mean(x: &[f64]) -> f64 {
+    x.iter().sum::<f64>() / x.len() as f64
+}

@@ -1,0 +1,272 @@
+//! A search without files: Hyperband's brackets over a problem, with any number of simulated workers.
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use shared::budget::{BracketSizes, BudgetSettings};
+use shared::objective::ObjectiveFile;
+use shared::search::{BohbSettings, Limit, MethodName, Promotion, Scheduling, TrainerSettings};
+use shared::{BudgetUnit, Configuration, ConfigurationId, JobId, Search, SearchFile, Seed};
+
+use crate::bench::problem::Problem;
+use crate::history::{History, Ranked, Standing};
+use crate::method::{self, Ask, Method};
+use crate::normal;
+
+/// Standard deviation of the logarithm of durations.
+const DURATION_SPREAD: f64 = 0.3;
+
+/// One evaluation, in the order of their starts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// Its number.
+    pub eval: u64,
+    /// What was spent on it.
+    pub budget: f64,
+    /// What it saw.
+    pub loss: f64,
+    /// The noiseless regret of its configuration.
+    pub true_regret: f64,
+    /// Spent so far, in largest budgets; each rung starts from scratch.
+    pub cum_restart: f64,
+    /// Spent so far, in largest budgets; each rung continues the one below.
+    pub cum_cont: f64,
+}
+
+/// The search that a run makes.
+pub fn search(problem: &Problem, method: MethodName, faithful: bool, seed: u64) -> Result<Search> {
+    let budget = BudgetSettings {
+        unit: BudgetUnit::Steps,
+        min: problem.min_budget,
+        max: problem.max_budget,
+        eta: 3,
+    };
+    let file = SearchFile {
+        name: problem.name.clone(),
+        space: Some(problem.space.clone()),
+        space_file: None,
+        objective: ObjectiveFile {
+            command: Some(vec!["none".into()]),
+            ..ObjectiveFile::default()
+        },
+        budget,
+        limit: Limit::Brackets(u32::MAX),
+        method,
+        bohb: BohbSettings {
+            faithful,
+            ..BohbSettings::default()
+        },
+        scheduling: Scheduling::default(),
+        bracket_sizes: BracketSizes::default(),
+        promotion: Promotion::default(),
+        seed,
+        start_with: Vec::new(),
+        trainers: TrainerSettings::default(),
+    };
+    Ok(Search::new(&file)?)
+}
+
+/// A job that is evaluated somewhere.
+struct Running {
+    ends_at: f64,
+    bracket: usize,
+    job: JobId,
+    loss: f64,
+}
+
+/// A bracket under way.
+struct Bracket {
+    sizes: Vec<u32>,
+    first_rung: u8,
+    /// Which of its rungs is being filled.
+    stage: usize,
+    /// Configurations still to be evaluated on that rung, last first; on the first rung they are not yet asked for.
+    queue: Vec<ConfigurationId>,
+    num_started: u32,
+    results: Vec<Ranked>,
+}
+
+impl Bracket {
+    fn new(search: &Search, number: u32) -> Self {
+        let sizes = search.bracket_sizes(number);
+        let num_rungs = u8::try_from(sizes.len()).unwrap_or(u8::MAX); // a ladder has at most 54
+        Self {
+            first_rung: search.ladder.num_rungs().saturating_sub(num_rungs),
+            sizes,
+            stage: 0,
+            queue: Vec::new(),
+            num_started: 0,
+            results: Vec::new(),
+        }
+    }
+
+    fn size(&self) -> usize {
+        usize::try_from(self.sizes[self.stage]).unwrap_or(usize::MAX) // a usize holds a u32
+    }
+
+    fn rung(&self) -> u8 {
+        self.first_rung + u8::try_from(self.stage).unwrap_or(u8::MAX) // a ladder has at most 54 rungs
+    }
+
+    /// When the rung is complete, the best go on: in the order of their ids, as HpBandSter does.
+    fn promote(&mut self) {
+        if self.results.len() < self.size() || self.stage + 1 >= self.sizes.len() {
+            return;
+        }
+        self.results.sort_unstable();
+        self.stage += 1;
+        let mut best: Vec<ConfigurationId> = self.results[..self.size()]
+            .iter()
+            .map(|r| r.job.configuration)
+            .collect();
+        best.sort_unstable();
+        best.reverse();
+        self.queue = best;
+        self.num_started = 0;
+        self.results.clear();
+    }
+}
+
+/// Runs a search until `total` largest budgets are spent, on one simulated worker or many. The durations of many are
+/// the budget with log-normal spread.
+pub fn run(problem: &Problem, search: &Search, total: f64, num_workers: usize) -> Result<Vec<Row>> {
+    let mut simulation = Simulation {
+        problem,
+        search,
+        noise: search.seed.child("noise", &problem.name),
+        has_spread: num_workers > 1,
+        history: History::new(&search.space),
+        method: method::of_search(search),
+        brackets: Vec::new(),
+        running: Vec::new(),
+        configurations: Vec::new(),
+        spent_on: Vec::new(),
+        rows: Vec::new(),
+        now: 0.0,
+    };
+    loop {
+        while simulation.running.len() < num_workers && simulation.spent() < total {
+            simulation.start()?;
+        }
+        if !simulation.end() {
+            return Ok(simulation.rows);
+        }
+    }
+}
+
+struct Simulation<'a> {
+    problem: &'a Problem,
+    search: &'a Search,
+    noise: Seed,
+    has_spread: bool,
+    history: History,
+    method: Box<dyn Method>,
+    brackets: Vec<Bracket>,
+    running: Vec<Running>,
+    configurations: Vec<Configuration>,
+    /// The largest budget spent on each configuration.
+    spent_on: Vec<f64>,
+    rows: Vec<Row>,
+    now: f64,
+}
+
+impl Simulation<'_> {
+    /// Largest budgets spent so far.
+    fn spent(&self) -> f64 {
+        self.rows.last().map_or(0.0, |row| row.cum_restart)
+    }
+
+    /// Starts the next job.
+    fn start(&mut self) -> Result<()> {
+        let (bracket, job) = self.next_job();
+        let index = usize::try_from(job.configuration.0)?;
+        let budget = self.search.ladder.budget(job.rung).amount;
+        let max_budget = self.search.ladder.budget(self.search.ladder.top()).amount;
+        let values = &self.configurations[index];
+        let loss = self.problem.evaluate(values, budget, self.noise)?;
+        let before = self.rows.last().map_or(0.0, |row| row.cum_cont);
+        self.rows.push(Row {
+            eval: self.rows.len() as u64,
+            budget,
+            loss,
+            true_regret: self.problem.regret(values)?,
+            cum_restart: self.spent() + budget / max_budget,
+            cum_cont: before + (budget - self.spent_on[index]).max(0.0) / max_budget,
+        });
+        self.spent_on[index] = self.spent_on[index].max(budget);
+        let factor = if self.has_spread {
+            let mut rng = self.noise.child("duration", job).rng();
+            libm::exp(DURATION_SPREAD * normal::draw(&mut rng))
+        } else {
+            1.0
+        };
+        self.running.push(Running {
+            ends_at: self.now + budget * factor,
+            bracket,
+            job,
+            loss,
+        });
+        Ok(())
+    }
+
+    /// Ends the job that is done first; whether there was one.
+    fn end(&mut self) -> bool {
+        let first = (0..self.running.len()).min_by(|a, b| {
+            self.running[*a]
+                .ends_at
+                .total_cmp(&self.running[*b].ends_at)
+        });
+        let Some(first) = first else { return false };
+        let done = self.running.swap_remove(first);
+        self.now = done.ends_at;
+        let standing = Standing::Loss(done.loss);
+        let vector = self.history.vector(done.job.configuration).to_vec();
+        self.history.learn(done.job, Some(standing), vector);
+        let bracket = &mut self.brackets[done.bracket];
+        bracket.results.push(Ranked {
+            standing,
+            job: done.job,
+        });
+        bracket.promote();
+        true
+    }
+
+    /// The next job: of the oldest bracket that has one, else of a new bracket.
+    fn next_job(&mut self) -> (usize, JobId) {
+        let mut index = 0;
+        loop {
+            if index == self.brackets.len() {
+                let number = u32::try_from(index).unwrap_or(u32::MAX); // no run gets there
+                self.brackets.push(Bracket::new(self.search, number));
+            }
+            let bracket = &mut self.brackets[index];
+            let rung = bracket.rung();
+            if bracket.stage == 0 && bracket.num_started < bracket.sizes[0] {
+                bracket.num_started += 1;
+                return (index, self.propose(rung).job(rung));
+            }
+            if let Some(id) = bracket.queue.pop() {
+                return (index, id.job(rung));
+            }
+            index += 1;
+        }
+    }
+
+    fn propose(&mut self, rung: u8) -> ConfigurationId {
+        let number = u32::try_from(self.configurations.len()).unwrap_or(u32::MAX); // no run gets there
+        let id = ConfigurationId(number);
+        let pending: Vec<JobId> = self.running.iter().map(|running| running.job).collect();
+        let ask = Ask {
+            configuration: id,
+            rung,
+            pending: &pending,
+            seed: self.search.seed.child("proposal", id),
+        };
+        let vector = self.method.propose(&self.history, &ask).vector;
+        let values = self.search.space.decode(&vector);
+        self.history.ask(id);
+        self.history.know(id, self.search.space.encode(&values));
+        self.configurations.push(values);
+        self.spent_on.push(0.0);
+        id
+    }
+}

@@ -1,0 +1,188 @@
+//! Following a search directory request by request: the edge between files and the pure [`Proposer`].
+
+use std::collections::BTreeSet;
+
+use shared::record::{JobResult, Proposal, Request};
+use shared::{ConfigurationId, Directory, JobId, Result, layout};
+
+use crate::proposer::Proposer;
+
+/// A place in the row of requests, with everything known up to there.
+#[derive(Debug)]
+pub struct Follower {
+    directory: Directory,
+    proposer: Proposer,
+    next: ConfigurationId,
+    /// Proposals seen in the directory, from the shard of `next` on.
+    answered: BTreeSet<ConfigurationId>,
+    /// Results of the next request that were read already, while others were awaited.
+    read: Vec<JobResult>,
+}
+
+/// What is to be done at the next request.
+#[derive(Debug)]
+pub enum Next {
+    /// There is no such request (yet).
+    NoRequest,
+    /// It names a result that cannot be seen (yet).
+    NoResult(JobId),
+    /// A configuration under way has no values to be seen (yet).
+    NoProposal(ConfigurationId),
+    /// It has an answer in the directory.
+    Answered(Request),
+    /// It can be answered.
+    Open(Request),
+}
+
+impl Follower {
+    /// Before the first request.
+    pub fn new(directory: &Directory) -> Self {
+        Self {
+            directory: directory.clone(),
+            proposer: Proposer::new(directory.search()),
+            next: ConfigurationId(0),
+            answered: BTreeSet::new(),
+            read: Vec::new(),
+        }
+    }
+
+    /// The id whose turn it is.
+    pub fn next(&self) -> ConfigurationId {
+        self.next
+    }
+
+    /// The core.
+    pub fn proposer(&self) -> &Proposer {
+        &self.proposer
+    }
+
+    /// The core, to be asked beyond what the directory holds.
+    pub fn into_proposer(self) -> Proposer {
+        self.proposer
+    }
+
+    /// Looks at the next request. Nothing is lost if the answer is not yet possible: look again.
+    pub fn look(&mut self) -> Result<Next> {
+        let Some(request) = self.request()? else {
+            return Ok(Next::NoRequest);
+        };
+        if let Some(missing) = self.read_results(&request)? {
+            return Ok(Next::NoResult(missing));
+        }
+        self.proposer.learn(&std::mem::take(&mut self.read));
+        if self.is_answered(request.configuration)? {
+            return Ok(Next::Answered(request));
+        }
+        match self.know_those_under_way(request.configuration)? {
+            Some(unknown) => Ok(Next::NoProposal(unknown)),
+            None => Ok(Next::Open(request)),
+        }
+    }
+
+    /// Computes the answer to an open request, or again the answer to an answered one.
+    pub fn propose(&mut self, request: &Request) -> Proposal {
+        self.proposer.propose(request)
+    }
+
+    /// Reads the values of all configurations under way; the first one that has none is returned.
+    pub fn know_those_under_way(
+        &mut self,
+        before: ConfigurationId,
+    ) -> Result<Option<ConfigurationId>> {
+        for id in self.proposer.history().unknown(before) {
+            match self.read_proposal(id)? {
+                Some(proposal) => self.proposer.know(id, &proposal.values),
+                None => return Ok(Some(id)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Goes on to the next request; `values` are this one's, if they are at hand.
+    pub fn advance(&mut self, values: Option<&Proposal>) {
+        self.proposer.ask(self.next);
+        if let Some(proposal) = values {
+            self.proposer.know(self.next, &proposal.values);
+        }
+        self.answered.remove(&self.next);
+        self.next = ConfigurationId(self.next.0 + 1);
+    }
+
+    /// Configurations asked for, without result, whose proposal is no longer in the directory: set aside as corrupt,
+    /// or removed by hand. They have to be proposed again, from the start.
+    pub fn vanished(&self) -> Result<Vec<ConfigurationId>> {
+        let outstanding = self.proposer.history().outstanding();
+        let shards: BTreeSet<u32> = outstanding.iter().map(|id| id.shard()).collect();
+        let mut there: BTreeSet<ConfigurationId> = BTreeSet::new();
+        for shard in shards {
+            there.extend(
+                self.directory
+                    .list_shard::<ConfigurationId>(layout::CONFIGURATIONS, shard)?,
+            );
+        }
+        Ok(outstanding
+            .iter()
+            .filter(|id| !there.contains(id))
+            .copied()
+            .collect())
+    }
+
+    /// A proposal in the directory. The folder is listed if it cannot be opened: on a network filesystem a name that
+    /// was missing a moment ago is believed to be missing until then.
+    pub fn read_proposal(&self, id: ConfigurationId) -> Result<Option<Proposal>> {
+        if let Some(proposal) = self.directory.read_proposal(id)? {
+            return Ok(Some(proposal));
+        }
+        self.directory
+            .list_shard::<ConfigurationId>(layout::CONFIGURATIONS, id.shard())?;
+        self.directory.read_proposal(id)
+    }
+
+    fn request(&self) -> Result<Option<Request>> {
+        if let Some(request) = self.directory.read_request(self.next)? {
+            return Ok(Some(request));
+        }
+        let listed: Vec<ConfigurationId> = self
+            .directory
+            .list_shard(layout::REQUESTS, self.next.shard())?;
+        if listed.binary_search(&self.next).is_err() {
+            return Ok(None);
+        }
+        self.directory.read_request(self.next)
+    }
+
+    /// Reads what is not read yet of the results that a request names; the first one missing is returned.
+    fn read_results(&mut self, request: &Request) -> Result<Option<JobId>> {
+        let named = self.proposer.history().named();
+        let have: BTreeSet<JobId> = self.read.iter().map(JobResult::job).collect();
+        let wanted: Vec<JobId> = request
+            .finished
+            .iter()
+            .filter(|job| !named.contains(job) && !have.contains(job))
+            .copied()
+            .collect();
+        for job in wanted {
+            let mut result = self.directory.read_result(job)?;
+            if result.is_none() {
+                self.directory
+                    .list_shard::<JobId>(layout::RESULTS, job.configuration.shard())?;
+                result = self.directory.read_result(job)?;
+            }
+            match result {
+                Some(result) => self.read.push(result),
+                None => return Ok(Some(job)),
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_answered(&mut self, id: ConfigurationId) -> Result<bool> {
+        if !self.answered.contains(&id) {
+            let listed = self
+                .directory
+                .list_shard(layout::CONFIGURATIONS, id.shard())?;
+            self.answered = listed.into_iter().filter(|other| *other >= id).collect();
+        }
+        Ok(self.answered.contains(&id))
+    }
+}

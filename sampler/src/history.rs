@@ -1,0 +1,242 @@
+//! What a proposal may know: configurations, results and jobs under way, ordered for models.
+//!
+//! Built up request by request, each adding only what is new. Its order depends on which results are known, never on
+//! when they arrived: equal losses are ordered by job id, so that replays and second samplers agree.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+
+use shared::{ConfigurationId, JobId, Outcome, SearchSpace};
+
+/// How good a result is. Ordered: every loss comes before every failure.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Standing {
+    /// Evaluated; finite.
+    Loss(f64),
+    /// Diverged, out of memory, or crashed: worse than every loss, by an amount that nobody invents.
+    Failed,
+}
+
+impl Standing {
+    /// The standing of an outcome; `None` for one that says nothing about the configuration.
+    pub fn of(outcome: &Outcome) -> Option<Self> {
+        match outcome.loss() {
+            // -0.0 is 0.0: they are equal losses.
+            Some(loss) => Some(Self::Loss(loss + 0.0)),
+            None => outcome.is_failure().then_some(Self::Failed),
+        }
+    }
+
+    /// The loss, if there is one.
+    pub fn loss(self) -> Option<f64> {
+        match self {
+            Self::Loss(loss) => Some(loss),
+            Self::Failed => None,
+        }
+    }
+}
+
+impl Eq for Standing {}
+
+impl PartialOrd for Standing {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Standing {
+    fn cmp(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Self::Loss(a), Self::Loss(b)) => a.total_cmp(b),
+            (Self::Loss(_), Self::Failed) => Ordering::Less,
+            (Self::Failed, Self::Loss(_)) => Ordering::Greater,
+            (Self::Failed, Self::Failed) => Ordering::Equal,
+        }
+    }
+}
+
+/// A result as models see it. Ordered by standing, then by job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ranked {
+    /// How good it is.
+    pub standing: Standing,
+    /// Of which job.
+    pub job: JobId,
+}
+
+/// All that is known when a configuration is proposed.
+#[derive(Debug, Clone)]
+pub struct History {
+    space: SearchSpace,
+    /// The encoded configuration of every id whose values are known, by id.
+    vectors: BTreeMap<ConfigurationId, Vec<f64>>,
+    /// Every result named so far, lost ones too.
+    named: BTreeSet<JobId>,
+    /// The results that models see, best first, by rung.
+    rungs: Vec<Vec<Ranked>>,
+    /// The results that models see, in the order in which requests named them.
+    arrivals: Vec<Ranked>,
+    /// Asked for, and no result of it is named yet.
+    outstanding: BTreeSet<ConfigurationId>,
+}
+
+impl History {
+    /// Nothing is known yet.
+    pub fn new(space: &SearchSpace) -> Self {
+        Self {
+            space: space.clone(),
+            vectors: BTreeMap::new(),
+            named: BTreeSet::new(),
+            rungs: Vec::new(),
+            arrivals: Vec::new(),
+            outstanding: BTreeSet::new(),
+        }
+    }
+
+    /// The search space.
+    pub fn space(&self) -> &SearchSpace {
+        &self.space
+    }
+
+    /// A configuration was asked for; until a result of it is named it is under way.
+    pub fn ask(&mut self, id: ConfigurationId) {
+        self.outstanding.insert(id);
+    }
+
+    /// The values of a configuration became known, as a vector of the space.
+    pub fn know(&mut self, id: ConfigurationId, vector: Vec<f64>) {
+        self.vectors.insert(id, vector);
+    }
+
+    /// A result is named. A second naming of the same one changes nothing.
+    pub fn learn(&mut self, job: JobId, standing: Option<Standing>, vector: Vec<f64>) {
+        if !self.named.insert(job) {
+            return;
+        }
+        self.outstanding.remove(&job.configuration);
+        let Some(standing) = standing else { return };
+        self.vectors.insert(job.configuration, vector);
+        let rung = usize::from(job.rung);
+        if self.rungs.len() <= rung {
+            self.rungs.resize(rung + 1, Vec::new());
+        }
+        let ranked = Ranked { standing, job };
+        let place = self.rungs[rung].partition_point(|other| *other < ranked);
+        self.rungs[rung].insert(place, ranked);
+        self.arrivals.push(ranked);
+    }
+
+    /// Ids of all results named so far, ascending.
+    pub fn named(&self) -> &BTreeSet<JobId> {
+        &self.named
+    }
+
+    /// The results that models see, in the order in which requests named them: the one thing here that depends on it,
+    /// for models that are fitted now and then.
+    pub fn arrivals(&self) -> &[Ranked] {
+        &self.arrivals
+    }
+
+    /// The results of a rung, best first.
+    pub fn rung(&self, rung: u8) -> &[Ranked] {
+        self.rungs.get(usize::from(rung)).map_or(&[], Vec::as_slice)
+    }
+
+    /// How many rungs there are, up to the highest with a result.
+    pub fn num_rungs(&self) -> u8 {
+        u8::try_from(self.rungs.len()).unwrap_or(u8::MAX) // a rung is a u8
+    }
+
+    /// The vector of a configuration; inactive dimensions are NaN.
+    ///
+    /// # Panics
+    /// If it is not known: those of results always are, those under way after [`know`](Self::know).
+    pub fn vector(&self, id: ConfigurationId) -> &[f64] {
+        self.vectors
+            .get(&id)
+            .unwrap_or_else(|| panic!("the values of {id} are not known"))
+    }
+
+    /// Configurations under way below `before` whose values are not known yet.
+    pub fn unknown(&self, before: ConfigurationId) -> Vec<ConfigurationId> {
+        let under_way = self.outstanding.range(..before);
+        under_way
+            .filter(|id| !self.vectors.contains_key(id))
+            .copied()
+            .collect()
+    }
+
+    /// Configurations under way when `before` is asked for, ascending: those without any result, and those of the
+    /// `pending` jobs.
+    pub fn under_way(&self, before: ConfigurationId, pending: &[JobId]) -> Vec<ConfigurationId> {
+        let mut ids: BTreeSet<ConfigurationId> =
+            self.outstanding.range(..before).copied().collect();
+        let jobs = pending.iter().filter(|job| !self.named.contains(job));
+        // A job of a configuration that nobody asked for here says nothing that could be used.
+        ids.extend(jobs.map(|job| job.configuration).filter(|id| *id < before));
+        ids.retain(|id| self.vectors.contains_key(id));
+        ids.into_iter().collect()
+    }
+
+    /// Configurations asked for without any result so far, ascending.
+    pub fn outstanding(&self) -> &BTreeSet<ConfigurationId> {
+        &self.outstanding
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn space() -> SearchSpace {
+        let json = r#"{"hyperparameters":[{"name":"x","type":"float","lower":0,"upper":1}]}"#;
+        SearchSpace::new(&serde_json::from_str(json).unwrap()).unwrap()
+    }
+
+    fn id(number: u32) -> ConfigurationId {
+        ConfigurationId(number)
+    }
+
+    #[test]
+    fn failures_come_after_every_loss_and_lost_jobs_not_at_all() {
+        let mut history = History::new(&space());
+        let standings = [
+            Some(Standing::Failed),
+            Some(Standing::Loss(f64::MAX)),
+            None,
+            Some(Standing::Loss(-1.0)),
+            Some(Standing::Loss(f64::MAX)),
+        ];
+        for (number, standing) in (0..).zip(standings) {
+            history.ask(id(number));
+            history.learn(id(number).job(1), standing, vec![0.5]);
+        }
+        let order: Vec<u32> = history
+            .rung(1)
+            .iter()
+            .map(|r| r.job.configuration.0)
+            .collect();
+        assert_eq!(order, [3, 1, 4, 0]);
+        assert_eq!(history.named().len(), 5);
+        assert!(history.rung(0).is_empty() && history.rung(7).is_empty());
+        assert!(history.outstanding().is_empty());
+    }
+
+    #[test]
+    fn what_is_under_way_is_known_from_requests_and_pending_jobs() {
+        let mut history = History::new(&space());
+        for number in 0..4 {
+            history.ask(id(number));
+        }
+        for number in [0, 1, 3] {
+            history.know(id(number), vec![0.1]);
+        }
+        history.learn(id(0).job(0), Some(Standing::Loss(1.0)), vec![0.1]);
+        history.learn(id(1).job(0), Some(Standing::Loss(1.0)), vec![0.1]);
+        assert_eq!(history.unknown(id(3)), [id(2)]);
+        history.know(id(2), vec![0.2]);
+        // c000000 was promoted; c000001's job is named already.
+        let pending = [id(0).job(1), id(1).job(0), id(2).job(0), id(9).job(0)];
+        assert_eq!(history.under_way(id(3), &pending), [id(0), id(2)]);
+    }
+}

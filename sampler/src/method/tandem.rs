@@ -1,0 +1,290 @@
+//! Method `tandem`: expected improvement at the largest budget, under one model of the results of all budgets.
+//!
+//! The model is the Gaussian process of [`crate::surrogate`], over scores of losses ([`scores`]). A proposal is
+//!
+//! ```text
+//! 10 %       a draw from the prior, so that no error of the model lasts
+//! 22.5 %     the best of 16 draws from the prior, so that no region is forgotten
+//! 67.5 %     the best point found by climbing from many draws, mutations and crossings of the best ([`climb`])
+//! ```
+//! where "best" means the largest expected improvement of f at the largest budget over the configuration that is
+//! believed to be the best one: E max(f(x*) - f(x), 0), both uncertain and correlated. A point next to x* shares its
+//! uncertainty and has little to gain, however little is known of both; that keeps the method from asking the same
+//! question again and again. Jobs under way count with their expected results.
+//!
+//! Lengths and scales are fitted when the number of results passes 4, 6, 8, … (about every 15 %), on the results that
+//! were named first: what is fitted depends on the files alone, and one process that answered everything agrees with
+//! another that starts now. In between, a proposal costs one factorisation of at most 200 observations.
+//!
+//! Range of validity: any space; fewer than four results, or failures only: draws from the prior. Equal losses: the
+//! model is flat and climbing spreads out. Scores, and with them proposals, do not change when every loss is shifted or
+//! multiplied (but for rounding); other monotone transformations change them.
+//!
+//! # Source
+//! Expected improvement: Jones, Schonlau and Welch 1998. Its logarithm: Ament et al. 2023. Budgets as steps of one
+//! process: Kennedy and O'Hagan 2000. Comparison with an uncertain incumbent: Frazier, Powell and Dayanik 2009.
+
+use rand::RngExt as _;
+use serde_json::{Map, Value as Json, json};
+use shared::record::ModelUse;
+use shared::{Search, SearchSpace};
+
+use crate::history::{History, Ranked, Standing};
+use crate::kde::Kernel;
+use crate::method::{Ask, Method, Suggestion, prior};
+use crate::surrogate::{Features, Observation, Scales, Surrogate};
+
+mod climb;
+mod scores;
+
+/// Results needed before the model is asked.
+const FEWEST_RESULTS: usize = 4;
+/// Observations that the model is conditioned on at most: the factorisation's cost grows with the third power.
+const MOST_OBSERVATIONS: usize = 200;
+/// Configurations under way that are counted at most, the newest ones.
+const MOST_UNDER_WAY: usize = 64;
+/// Share of the proposals drawn from the prior.
+const RANDOM_FRACTION: f64 = 0.1;
+/// Share of the others that are the best of [`NUM_EXPLORING`] draws from the prior.
+const EXPLORING_FRACTION: f64 = 0.25;
+/// Draws that such a proposal is the best of.
+const NUM_EXPLORING: usize = 16;
+/// Steps of a fit of the scales.
+const FIT_STEPS: usize = 40;
+
+/// The method and what it fitted last.
+#[derive(Debug)]
+pub struct Tandem {
+    space: SearchSpace,
+    kernels: Vec<Kernel>,
+    features: Features,
+    num_rungs: usize,
+    /// The scales, and the number of results they were fitted on.
+    fitted: Option<(usize, Scales)>,
+}
+
+impl Tandem {
+    /// The method for a search.
+    pub fn new(search: &Search) -> Self {
+        let kernels = Kernel::of_space(&search.space);
+        Self {
+            space: search.space.clone(),
+            features: Features::new(&kernels),
+            kernels,
+            num_rungs: usize::from(search.ladder.num_rungs()),
+            fitted: None,
+        }
+    }
+
+    /// Scales fitted on the first results named, as many as the last threshold passed.
+    fn scales(&mut self, history: &History) -> Scales {
+        let count = last_threshold(history.arrivals().len());
+        match &self.fitted {
+            Some((fitted, scales)) if *fitted == count => scales.clone(),
+            Some(_) | None => {
+                let mut by_rung: Vec<Vec<Ranked>> = vec![Vec::new(); self.num_rungs];
+                for ranked in &history.arrivals()[..count] {
+                    by_rung[self.rung(ranked.job.rung)].push(*ranked);
+                }
+                for rung in &mut by_rung {
+                    rung.sort_unstable();
+                }
+                let by_rung: Vec<&[Ranked]> = by_rung.iter().map(Vec::as_slice).collect();
+                let observations = self.observations(history, &by_rung);
+                let scales = Scales::fit(&self.features, &observations, self.num_rungs, FIT_STEPS);
+                self.fitted = Some((count, scales.clone()));
+                scales
+            }
+        }
+    }
+
+    fn rung(&self, rung: u8) -> usize {
+        usize::from(rung).min(self.num_rungs - 1)
+    }
+
+    /// # Shapes
+    /// `by_rung`: the results of each rung, best first.
+    fn observations(&self, history: &History, by_rung: &[&[Ranked]]) -> Vec<Observation> {
+        let chosen = choose(by_rung, MOST_OBSERVATIONS);
+        let scores = scores::scores(&chosen);
+        let observation = |(ranked, value): (&Ranked, f64)| Observation {
+            point: self
+                .features
+                .of_vector(history.vector(ranked.job.configuration)),
+            rung: self.rung(ranked.job.rung),
+            value,
+        };
+        chosen.iter().zip(scores).map(observation).collect()
+    }
+
+    /// What is under way, the newest first: jobs at their rungs, configurations without a job at the rung asked for.
+    fn under_way(&self, history: &History, ask: &Ask<'_>) -> Vec<(Vec<f64>, usize)> {
+        let ids = history.under_way(ask.configuration, ask.pending);
+        let newest = ids.iter().rev().take(MOST_UNDER_WAY);
+        newest
+            .map(|id| {
+                let job = ask.pending.iter().find(|job| job.configuration == *id);
+                let rung = job.map_or(ask.rung, |job| job.rung);
+                (
+                    self.features.of_vector(history.vector(*id)),
+                    self.rung(rung),
+                )
+            })
+            .collect()
+    }
+}
+
+impl Method for Tandem {
+    fn propose(&mut self, history: &History, ask: &Ask<'_>) -> Suggestion {
+        let mut rng = ask.seed.rng();
+        let results = history.arrivals();
+        if results.len() < FEWEST_RESULTS || self.kernels.is_empty() {
+            let reason = format!("a model needs {FEWEST_RESULTS} results at least");
+            return prior::draw(history, &mut rng, reason);
+        }
+        if results
+            .iter()
+            .all(|ranked| ranked.standing == Standing::Failed)
+        {
+            return prior::draw(history, &mut rng, "every configuration so far has failed");
+        }
+        if rng.random::<f64>() < RANDOM_FRACTION {
+            let reason = format!("a share of {RANDOM_FRACTION} is drawn from the prior");
+            return prior::draw(history, &mut rng, reason);
+        }
+        let scales = self.scales(history);
+        let by_rung: Vec<&[Ranked]> = (0..ask_rungs(history, self.num_rungs))
+            .map(|rung| history.rung(rung))
+            .collect();
+        let observations = self.observations(history, &by_rung);
+        let under_way = self.under_way(history, ask);
+        let model = Surrogate::new(&self.features, &scales, &observations, &under_way);
+        let Some(model) = model else {
+            return prior::draw(history, &mut rng, "the model's covariances are singular");
+        };
+        let mut climb = climb::Climb::new(&self.space, &self.kernels, &self.features, &model);
+        let is_exploring = rng.random::<f64>() < EXPLORING_FRACTION;
+        let best = if is_exploring {
+            climb.best_of_prior(NUM_EXPLORING, &mut rng)
+        } else {
+            climb.best(&observations, &mut rng)
+        };
+        let act = if is_exploring {
+            "draws from the prior"
+        } else {
+            "candidates"
+        };
+        Suggestion {
+            vector: best.vector,
+            source: "model",
+            reason: format!(
+                "the largest expected improvement among {} {act}, by {} results of all rungs",
+                climb.num_candidates(),
+                observations.len()
+            ),
+            model: Some(ModelUse {
+                rung: history.num_rungs() - 1,
+                num_good: observations.len() as u64,
+                num_bad: 0,
+                num_candidates: climb.num_candidates(),
+                log_acquisition: best.ln_improvement,
+            }),
+        }
+    }
+
+    fn fitted(&self) -> Map<String, Json> {
+        let Some((count, scales)) = &self.fitted else {
+            return Map::new();
+        };
+        let names = self.space.dimensions().map(|h| h.name.clone());
+        let lengths: Map<String, Json> = names
+            .zip(scales.lengths())
+            .map(|(name, length)| (name, json!(length)))
+            .collect();
+        let mut fitted = Map::new();
+        fitted.insert("num_results".into(), json!(count));
+        fitted.insert("lengths".into(), lengths.into());
+        fitted.insert(
+            "correlation_with_top_rung".into(),
+            json!(scales.correlations()),
+        );
+        fitted
+    }
+}
+
+/// How many rungs the history has results of, as far as the ladder goes.
+fn ask_rungs(history: &History, num_rungs: usize) -> u8 {
+    history
+        .num_rungs()
+        .min(u8::try_from(num_rungs).unwrap_or(u8::MAX)) // a ladder has at most 54
+}
+
+/// The largest number of 4, 6, 8, …, each a seventh (at least 2) more than the one before, that is at most `count`.
+fn last_threshold(count: usize) -> usize {
+    let mut threshold = FEWEST_RESULTS;
+    loop {
+        let next = threshold + (threshold / 7).max(2);
+        if next > count {
+            return threshold;
+        }
+        threshold = next;
+    }
+}
+
+/// At most `count` results, in the order of their jobs: equal shares for the rungs, and what the upper ones do not need
+/// for the lower ones. Two thirds of a rung's share are its best, the rest an even sample of the others.
+fn choose(by_rung: &[&[Ranked]], count: usize) -> Vec<Ranked> {
+    let mut chosen = Vec::new();
+    let mut left = count;
+    for (rungs_below, rung) in by_rung.iter().enumerate().rev() {
+        let share = (left / (rungs_below + 1)).min(rung.len());
+        let num_others = if share < rung.len() { share / 3 } else { 0 };
+        let (best, others) = rung.split_at(share - num_others);
+        chosen.extend(best);
+        chosen.extend((0..num_others).map(|i| others[i * others.len() / num_others]));
+        left -= share;
+    }
+    chosen.sort_unstable_by_key(|ranked| ranked.job);
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::ConfigurationId;
+
+    use super::*;
+
+    #[test]
+    fn scales_are_fitted_again_every_seventh() {
+        let thresholds: Vec<usize> = (4..=30).map(last_threshold).collect();
+        assert_eq!(thresholds[..5], [4, 4, 6, 6, 8]);
+        assert_eq!(last_threshold(1000), last_threshold(1001));
+        let mut all: Vec<usize> = (4..100_000).map(last_threshold).collect();
+        all.dedup();
+        assert!(all.len() < 80, "{}", all.len());
+    }
+
+    #[test]
+    fn the_model_sees_the_best_of_every_rung_and_some_of_the_rest() {
+        let rung = |rung: u8, count: u32| -> Vec<Ranked> {
+            (0..count)
+                .map(|number| Ranked {
+                    standing: Standing::Loss(f64::from(number)),
+                    job: ConfigurationId(number).job(rung),
+                })
+                .collect()
+        };
+        let (lower, middle, upper) = (rung(0, 1000), rung(1, 300), rung(2, 5));
+        let chosen = choose(&[&lower, &middle, &upper], 100);
+        assert_eq!(chosen.len(), 100);
+        let of = |wanted: u8| -> Vec<u32> {
+            let on_rung = chosen.iter().filter(|r| r.job.rung == wanted);
+            on_rung.map(|r| r.job.configuration.0).collect()
+        };
+        assert_eq!(of(2), [0, 1, 2, 3, 4]);
+        assert_eq!(of(1).len(), 47);
+        assert_eq!(of(1)[..32], (0..32).collect::<Vec<u32>>());
+        assert!(of(0).len() == 48 && of(0)[47] > 900);
+        assert_eq!(choose(&[&lower[..7], &[], &upper], 100).len(), 12);
+    }
+}

@@ -1,0 +1,176 @@
+//! `sampler propose`: what would be proposed next, printed and not written.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use serde::Serialize;
+use shared::exit::{Code, Failure};
+use shared::record::{Proposal, Request};
+use shared::{ConfigurationId, Directory, JobId, Search, cli, layout};
+
+use crate::follow::{Follower, Next};
+use crate::replay::Format;
+
+/// Arguments of `sampler propose`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The search directory
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+    /// How many proposals, each counting those before it as under way
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    count: u32,
+    /// How to print: `table` for people, `json` for programs
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    format: Format,
+}
+
+/// What was read, and what would be proposed on it.
+#[derive(Debug, Serialize)]
+pub struct Preview {
+    /// The file of the search.
+    pub search: PathBuf,
+    /// Requests read.
+    pub num_requests: u64,
+    /// Those of them that have no answer yet.
+    pub unanswered: Vec<ConfigurationId>,
+    /// Results read; all there are.
+    pub num_results: u64,
+    /// Jobs open or in a trainer's hands.
+    pub pending: Vec<JobId>,
+    /// The proposals.
+    pub proposals: Vec<Proposal>,
+}
+
+/// Runs the subcommand.
+pub fn run(args: &Args) -> Result<Code> {
+    let directory = Directory::open(&args.directory)?;
+    let preview = preview(&directory, args.count)?;
+    match args.format {
+        Format::Table => cli::print(&table(&preview))?,
+        Format::Json => cli::print(&format!("{}\n", serde_json::to_string_pretty(&preview)?))?,
+    }
+    Ok(Code::Done)
+}
+
+/// Answers open requests as they stand, and then requests as a scheduler would make them now: naming every result there
+/// is, for the first rung of the bracket.
+pub fn preview(directory: &Directory, count: u32) -> Result<Preview> {
+    let mut proposals = Vec::new();
+    let mut unanswered = Vec::new();
+    let mut follower = Follower::new(directory);
+    let mut bracket = 0;
+    let count = usize::try_from(count)?;
+    while proposals.len() < count {
+        match follower.look()? {
+            Next::NoRequest => break,
+            Next::NoResult(job) => {
+                let id = follower.next();
+                bail!(Failure::new(
+                    Code::BadInput,
+                    format!("request {id} names result {job}, which is not in the directory"),
+                ));
+            }
+            Next::NoProposal(id) => bail!(Failure::new(
+                Code::BadInput,
+                format!("proposal {id} is not in the directory, but a later one is"),
+            )),
+            Next::Answered(request) => {
+                bracket = request.bracket;
+                follower.advance(None);
+            }
+            Next::Open(request) => {
+                bracket = request.bracket;
+                let proposal = follower.propose(&request);
+                unanswered.push(request.configuration);
+                follower.advance(Some(&proposal));
+                proposals.push(proposal);
+            }
+        }
+    }
+    let mut id = follower.next();
+    let num_requests = u64::from(id.0);
+    let pending: BTreeSet<JobId> = directory.jobs()?.jobs();
+    if proposals.len() < count {
+        follower.know_those_under_way(id)?;
+        let results = directory.all_results()?;
+        let mut proposer = follower.into_proposer();
+        let named = proposer.history().named().clone();
+        let new: Vec<_> = results
+            .into_iter()
+            .filter(|r| !named.contains(&r.job()))
+            .collect();
+        let mut request = Request {
+            configuration: id,
+            bracket,
+            rung: first_rung(directory.search(), bracket),
+            finished: new.iter().map(shared::JobResult::job).collect(),
+            pending: pending.iter().copied().collect(),
+        };
+        proposer.learn(&new);
+        while proposals.len() < count {
+            request.configuration = id;
+            let proposal = proposer.propose(&request);
+            proposer.ask(id);
+            proposer.know(id, &proposal.values);
+            proposals.push(proposal);
+            request.finished.clear();
+            id = ConfigurationId(id.0 + 1);
+        }
+    }
+    Ok(Preview {
+        search: directory.layout().path(layout::SEARCH),
+        num_requests,
+        unanswered,
+        num_results: proposals.last().map_or(0, |p| p.origin.num_results),
+        pending: pending.into_iter().collect(),
+        proposals,
+    })
+}
+
+/// The rung in which a bracket's configurations start.
+fn first_rung(search: &Search, bracket: u32) -> u8 {
+    let num_rungs = u8::try_from(search.bracket_sizes(bracket).len()).unwrap_or(u8::MAX); // a ladder has at most 54
+    search.ladder.num_rungs().saturating_sub(num_rungs)
+}
+
+fn table(preview: &Preview) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _infallible = writeln!(
+        text,
+        "read `{}`, {} requests ({} open), {} results, {} pending jobs",
+        preview.search.display(),
+        preview.num_requests,
+        preview.unanswered.len(),
+        preview.num_results,
+        preview.pending.len()
+    );
+    for proposal in &preview.proposals {
+        let origin = &proposal.origin;
+        let _infallible = writeln!(
+            text,
+            "\n{} {}: {}",
+            proposal.configuration, origin.source, origin.reason
+        );
+        if let Some(model) = &origin.model {
+            let _infallible = writeln!(
+                text,
+                "  model of rung {}: {} good and {} bad results, ln l/g = {:.4}",
+                model.rung, model.num_good, model.num_bad, model.log_acquisition
+            );
+        }
+        let width = proposal
+            .values
+            .iter()
+            .map(|(name, _)| name.len())
+            .max()
+            .unwrap_or(0);
+        for (name, value) in proposal.values.iter() {
+            let _infallible = writeln!(text, "  {name:width$}  {value}");
+        }
+    }
+    text
+}

@@ -1,0 +1,183 @@
+//! The pure core: search, requests and results in, proposals out. No file is read or written here.
+
+use sha2::{Digest as _, Sha256};
+use shared::record::{JobResult, Origin, Proposal, Request};
+use shared::{Configuration, ConfigurationId, JobId, Search};
+use tracing::warn;
+
+use crate::history::{History, Standing};
+use crate::method::{self, Ask, Method, Suggestion};
+
+/// Answers the requests of a search one after the other.
+pub struct Proposer {
+    search: Search,
+    history: History,
+    method: Box<dyn Method>,
+    digests: Digests,
+}
+
+impl Proposer {
+    /// Before the first request.
+    pub fn new(search: &Search) -> Self {
+        Self {
+            history: History::new(&search.space),
+            method: method::of_search(search),
+            search: search.clone(),
+            digests: Digests::default(),
+        }
+    }
+
+    /// What is known so far.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// The method, for what it fitted last.
+    pub fn method(&self) -> &dyn Method {
+        self.method.as_ref()
+    }
+
+    /// Takes in the results that a request names as new, in any order.
+    pub fn learn(&mut self, results: &[JobResult]) {
+        let mut results: Vec<&JobResult> = results.iter().collect();
+        results.sort_by_key(|result| result.job());
+        for result in results {
+            let job = result.job();
+            let mut standing = Standing::of(&result.outcome);
+            // A result of another space can only have been put there by hand.
+            if let Err(invalid) = self.search.space.check_configuration(&result.configuration) {
+                warn!("the result of {job} is ignored: its configuration is invalid {invalid}");
+                standing = None;
+            }
+            let vector = self.search.space.encode(&result.configuration);
+            self.history.learn(job, standing, vector);
+            self.digests.add(job);
+        }
+    }
+
+    /// A configuration was asked for; it counts as under way from the next request on.
+    pub fn ask(&mut self, id: ConfigurationId) {
+        self.history.ask(id);
+    }
+
+    /// The values of a configuration that was asked for are these.
+    pub fn know(&mut self, id: ConfigurationId, values: &Configuration) {
+        self.history.know(id, self.search.space.encode(values));
+    }
+
+    /// Answers a request whose results have been learnt, with all configurations under way known.
+    pub fn propose(&mut self, request: &Request) -> Proposal {
+        let id = request.configuration;
+        let given = usize::try_from(id.0)
+            .ok()
+            .and_then(|i| self.search.start_with.get(i)); // a usize holds a u32
+        let (values, suggestion) = if let Some(values) = given {
+            let count = self.search.start_with.len();
+            let suggestion = Suggestion {
+                vector: Vec::new(),
+                source: "given",
+                reason: format!("number {} of {count} given in `start_with`", id.0 + 1),
+                model: None,
+            };
+            (values.clone(), suggestion)
+        } else {
+            let ask = Ask {
+                configuration: id,
+                rung: request.rung,
+                pending: &request.pending,
+                seed: self.search.seed.child("proposal", id),
+            };
+            let suggestion = self.method.propose(&self.history, &ask);
+            (self.search.space.decode(&suggestion.vector), suggestion)
+        };
+        Proposal {
+            configuration: id,
+            values,
+            origin: Origin {
+                method: self.search.method.as_str().to_owned(),
+                source: suggestion.source.to_owned(),
+                reason: suggestion.reason,
+                num_results: self.history.named().len() as u64,
+                results_digest: self.digests.digest(),
+                model: suggestion.model,
+            },
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Proposer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Proposer")
+            .field("history", &self.history)
+            .finish_non_exhaustive()
+    }
+}
+
+/// SHA-256 over ids in ascending order, each with a newline behind it, kept up to date as ids come.
+///
+/// New ids are nearly always among the last, so the state after every [`Digests::STRIDE`] ids is kept and an insertion
+/// repeats only what is behind it.
+#[derive(Debug, Clone, Default)]
+struct Digests {
+    ids: Vec<JobId>,
+    /// States after 0, `STRIDE`, 2·`STRIDE`, … ids, as many as are valid.
+    states: Vec<Sha256>,
+}
+
+impl Digests {
+    const STRIDE: usize = 256;
+
+    fn add(&mut self, id: JobId) {
+        if let Err(place) = self.ids.binary_search(&id) {
+            self.ids.insert(place, id);
+            self.states.truncate(place / Self::STRIDE + 1);
+        }
+    }
+
+    fn digest(&mut self) -> String {
+        if self.states.is_empty() {
+            self.states.push(Sha256::new());
+        }
+        let mut start = (self.states.len() - 1) * Self::STRIDE;
+        let mut state = self.states[self.states.len() - 1].clone();
+        for chunk in self.ids[start..].chunks(Self::STRIDE) {
+            for id in chunk {
+                state.update(format!("{id}\n"));
+            }
+            start += chunk.len();
+            if start.is_multiple_of(Self::STRIDE) {
+                self.states.push(state.clone());
+            }
+        }
+        state
+            .finalize()
+            .iter()
+            .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_are_those_of_the_whole_list_whatever_the_order_of_arrival() {
+        let mut digests = Digests::default();
+        let mut ids: Vec<JobId> = Vec::new();
+        for step in 0..1500_u32 {
+            // 7919 is prime: a permutation of 0..1500.
+            let id = ConfigurationId(step * 7919 % 1500).job(0);
+            digests.add(id);
+            digests.add(id);
+            ids.push(id);
+            if step % 97 == 0 || step == 1499 {
+                ids.sort_unstable();
+                let text: String = ids
+                    .iter()
+                    .fold(String::new(), |text, id| text + &format!("{id}\n"));
+                assert_eq!(digests.digest(), shared::search::digest(text.as_bytes()));
+            }
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! The program from outside: help, exit codes, and a search answered, previewed and replayed.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use shared::record::{Finished, JobResult, Proposal, Request};
+use shared::{ConfigurationId, Directory, JobId, Outcome, SearchFile};
+
+fn sampler(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sampler"));
+    command.args(arguments).env_clear().stdin(Stdio::null());
+    command
+}
+
+fn output(arguments: &[&str]) -> Output {
+    sampler(arguments).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn search_file(json: &str) -> SearchFile {
+    let text = r#"{"name":"test","space":{"hyperparameters":[
+            {"name":"rate","type":"float","lower":0.001,"upper":1,"log":true},
+            {"name":"kind","type":"categorical","choices":["a","b"]},
+            {"name":"depth","type":"integer","lower":1,"upper":9,"active_when":{"hyperparameter":"kind","in":["b"]}}]},
+        "objective":{"command":["true"]},"budget":{"unit":"epochs","min":1,"max":9},"limit":{"brackets":3},"seed":5}"#;
+    let mut file: serde_json::Value = serde_json::from_str(text).unwrap();
+    let more: serde_json::Value = serde_json::from_str(json).unwrap();
+    for (key, value) in more.as_object().unwrap() {
+        file[key] = value.clone();
+    }
+    serde_json::from_value(file).unwrap()
+}
+
+fn directory(root: &Path, more: &str) -> Directory {
+    Directory::create(root, &search_file(more), Path::new("search.json")).unwrap()
+}
+
+fn request(id: u32, finished: Vec<JobId>, pending: Vec<JobId>) -> Request {
+    Request {
+        configuration: ConfigurationId(id),
+        bracket: 0,
+        rung: 0,
+        finished,
+        pending,
+    }
+}
+
+/// Publishes a result of a proposed configuration: better with a smaller rate, worse than everything for some.
+fn evaluate(directory: &Directory, id: u32) -> JobId {
+    let proposal = directory
+        .read_proposal(ConfigurationId(id))
+        .unwrap()
+        .unwrap();
+    let job = ConfigurationId(id).job(0);
+    let outcome = if id % 7 == 6 {
+        Outcome::Crashed {
+            message: "no".into(),
+        }
+    } else {
+        Outcome::Evaluated {
+            loss: proposal.values.float("rate").unwrap(),
+        }
+    };
+    let result = JobResult {
+        attempt: job.attempt(1),
+        owner: "tester".parse().unwrap(),
+        bracket: 0,
+        budget: directory.search().ladder.budget(0),
+        configuration: proposal.values,
+        outcome,
+        measures: BTreeMap::new(),
+        curve: Vec::new(),
+        notes: BTreeMap::new(),
+        started_at: String::new(),
+        finished_at: String::new(),
+        elapsed_s: 0.0,
+        program: "test".into(),
+    };
+    directory.publish_result(&result).unwrap();
+    job
+}
+
+/// Sixteen configurations, two at a time, each pair knowing the results of the pairs before.
+fn answered_search(root: &Path, more: &str) -> Directory {
+    let directory = directory(root, more);
+    let path = root.to_str().unwrap();
+    let mut finished = Vec::new();
+    for id in (0..16).step_by(2) {
+        directory
+            .request(&request(id, std::mem::take(&mut finished), Vec::new()))
+            .unwrap();
+        let pending = vec![ConfigurationId(id).job(0)];
+        directory
+            .request(&request(id + 1, Vec::new(), pending))
+            .unwrap();
+        stdout(&output(&["run", path, "--once"]));
+        finished = vec![evaluate(&directory, id), evaluate(&directory, id + 1)];
+    }
+    directory
+}
+
+fn proposals(directory: &Directory) -> Vec<Proposal> {
+    let ids = (0..).map(ConfigurationId);
+    ids.map_while(|id| directory.read_proposal(id).unwrap())
+        .collect()
+}
+
+#[test]
+fn help_says_what_each_argument_means() {
+    for (name, arguments) in [
+        ("help", &["--help"][..]),
+        ("help_run", &["run", "--help"]),
+        ("help_propose", &["propose", "--help"]),
+        ("help_replay", &["replay", "--help"]),
+        ("help_bench", &["bench", "--help"]),
+    ] {
+        insta::assert_snapshot!(name, stdout(&output(arguments)));
+    }
+}
+
+#[test]
+fn exit_codes_are_those_documented() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    assert_eq!(output(&["run"]).status.code(), Some(2));
+    assert_eq!(
+        output(&["propose", path, "--count", "0"]).status.code(),
+        Some(2)
+    );
+    assert_eq!(
+        output(&["run", path, "--poll-s", "-1"]).status.code(),
+        Some(2)
+    );
+    for program in ["run", "propose", "replay"] {
+        let refused = output(&[program, path]);
+        assert_eq!(refused.status.code(), Some(3), "{program}");
+        let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(text.contains("is not a search directory"), "{text}");
+    }
+}
+
+#[test]
+fn a_search_is_answered_with_a_model_and_replays_bit_for_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = answered_search(folder.path(), r#"{"start_with":[{"rate":0.5,"kind":"a"}]}"#);
+    let proposals = proposals(&directory);
+    assert_eq!(proposals.len(), 16);
+    assert_eq!(proposals[0].origin.source, "given");
+    assert_eq!(proposals[0].values.float("rate"), Some(0.5));
+    assert_eq!(proposals[1].origin.source, "prior");
+    let with_model: Vec<&Proposal> = proposals
+        .iter()
+        .filter(|p| p.origin.source == "model")
+        .collect();
+    assert!(!with_model.is_empty(), "{proposals:#?}");
+    for proposal in with_model {
+        let model = proposal.origin.model.as_ref().unwrap();
+        assert_eq!((model.rung, model.num_candidates), (0, 64));
+        assert!(proposal.origin.num_results >= 8 && proposal.origin.num_results % 2 == 0);
+    }
+    let path = folder.path().to_str().unwrap();
+    assert_eq!(
+        stdout(&output(&["replay", path])),
+        "16 of 16 proposals are equal bit for bit; 0 requests have no proposal\n"
+    );
+    // The model is written down for people.
+    let models = shared::fs::list(&folder.path().join("models")).unwrap();
+    assert!(!models.is_empty());
+}
+
+#[test]
+fn replay_names_what_is_not_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = answered_search(folder.path(), "{}");
+    let id = ConfigurationId(13);
+    let mut proposal = directory.read_proposal(id).unwrap().unwrap();
+    proposal.origin.num_results += 1;
+    shared::fs::replace_record(&directory.layout().configuration(id), &proposal).unwrap();
+    let path = folder.path().to_str().unwrap();
+    let replayed = output(&["replay", path, "--format", "json"]);
+    assert_eq!(replayed.status.code(), Some(1));
+    let report: serde_json::Value = serde_json::from_slice(&replayed.stdout).unwrap();
+    assert_eq!(report["num_equal"], 15);
+    assert_eq!(report["differences"][0]["configuration"], "c000013");
+    assert_eq!(report["differences"][0]["field"], "origin.num_results");
+    shared::fs::remove(&directory.layout().result(ConfigurationId(5).job(0))).unwrap();
+    let replayed = output(&["replay", path]);
+    assert_eq!(replayed.status.code(), Some(1));
+    let text = String::from_utf8(replayed.stdout).unwrap();
+    assert!(text.contains("c000005-r0, which is not there"), "{text}");
+}
+
+#[test]
+fn proposing_by_hand_writes_nothing_and_is_what_a_run_would_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = answered_search(folder.path(), "{}");
+    let path = folder.path().to_str().unwrap();
+    // The scheduler's next request would name the last two results.
+    let last = vec![ConfigurationId(14).job(0), ConfigurationId(15).job(0)];
+    let before = tree(folder.path());
+    let shown = output(&["propose", path, "--count", "2", "--format", "json"]);
+    let shown: serde_json::Value = serde_json::from_str(&stdout(&shown)).unwrap();
+    assert_eq!(tree(folder.path()), before);
+    assert_eq!(shown["num_results"], 16);
+    directory.request(&request(16, last, Vec::new())).unwrap();
+    directory
+        .request(&request(17, Vec::new(), Vec::new()))
+        .unwrap();
+    stdout(&output(&["run", path, "--once"]));
+    for (index, id) in [(0, 16), (1, 17)] {
+        let written = directory
+            .read_proposal(ConfigurationId(id))
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            shown["proposals"][index],
+            serde_json::to_value(written).unwrap()
+        );
+    }
+    let table = stdout(&output(&["propose", path]));
+    assert!(
+        table.starts_with("read `") && table.contains("rate "),
+        "{table}"
+    );
+}
+
+#[test]
+fn a_named_result_is_waited_for_and_a_vanished_proposal_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = directory(folder.path(), "{}");
+    let path = folder.path().to_str().unwrap();
+    directory
+        .request(&request(0, Vec::new(), Vec::new()))
+        .unwrap();
+    directory
+        .request(&request(1, vec![ConfigurationId(0).job(0)], Vec::new()))
+        .unwrap();
+    let mut program = sampler(&["run", path, "--poll-s", "0.05"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let answered = |id| {
+        wait_for(&format!("configuration {id}"), || {
+            directory.read_proposal(ConfigurationId(id)).unwrap()
+        })
+    };
+    let first = answered(0);
+    assert_eq!(directory.read_proposal(ConfigurationId(1)).unwrap(), None);
+    evaluate(&directory, 0);
+    let second = answered(1);
+    assert_eq!(second.origin.num_results, 1);
+    // As if found corrupt by the scheduler.
+    directory
+        .set_aside(
+            &directory.layout().configuration(ConfigurationId(1)),
+            &"test",
+        )
+        .unwrap();
+    assert_eq!(answered(1), second);
+    assert_eq!(answered(0), first);
+    directory
+        .finish_search(&Finished {
+            configurations: 2,
+            jobs: 1,
+        })
+        .unwrap();
+    let status = wait_for("the end", || program.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn it_leaves_on_a_signal_to_be_run_again_and_on_a_stop_for_good() {
+    for (signal, code) in [("-TERM", 75), ("-USR1", 75)] {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = directory(folder.path(), "{}");
+        directory
+            .request(&request(0, Vec::new(), Vec::new()))
+            .unwrap();
+        let path = folder.path().to_str().unwrap();
+        let mut program = sampler(&["run", path])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        wait_for("the first answer", || {
+            directory.read_proposal(ConfigurationId(0)).unwrap()
+        });
+        let id = program.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([signal, &id])
+                .status()
+                .unwrap()
+                .success()
+        );
+        let status = wait_for("the end", || program.try_wait().unwrap());
+        assert_eq!(status.code(), Some(code), "{signal}");
+        directory.stop("test").unwrap();
+        let started = Instant::now();
+        assert_eq!(output(&["run", path]).status.code(), Some(0));
+        assert!(started.elapsed() < Duration::from_secs(5));
+    }
+}
+
+fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what} did not come within 30 s");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn tree(root: &Path) -> Vec<String> {
+    let mut paths = Vec::new();
+    let mut folders = vec![root.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path.clone());
+            }
+            paths.push(format!("{}", path.display()));
+        }
+    }
+    paths.sort_unstable();
+    paths
+}

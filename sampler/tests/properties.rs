@@ -1,0 +1,344 @@
+//! What holds for every proposal of every method, whatever the space and the results.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use sampler::proposer::Proposer;
+use shared::record::{Fate, JobResult, Proposal, Request};
+use shared::{Configuration, ConfigurationId, JobId, Outcome, Search, SearchFile};
+
+const METHODS: [&str; 4] = ["bohb", "tandem", "hyperband", "random"];
+
+fn search(space: &str, method: &str, more: &str) -> Search {
+    let json = format!(
+        r#"{{"name":"test","space":{{"hyperparameters":[{space}]}},"objective":{{"command":["true"]}},
+            "budget":{{"unit":"epochs","min":1,"max":9}},"limit":{{"brackets":3}},"seed":5,"method":"{method}"{more}}}"#
+    );
+    let file: SearchFile = serde_json::from_str(&json).unwrap();
+    Search::new(&file).unwrap()
+}
+
+const MIXED: &str = r#"{"name":"rate","type":"float","lower":0.001,"upper":1,"log":true},
+    {"name":"kind","type":"categorical","choices":["a","b","c"]},
+    {"name":"one","type":"categorical","choices":["only"]},
+    {"name":"version","type":"constant","value":3},
+    {"name":"depth","type":"integer","lower":1,"upper":9,"active_when":{"hyperparameter":"kind","in":["b","c"]}},
+    {"name":"size","type":"ordinal","sequence":[8,16,32],"active_when":{"hyperparameter":"depth","in":[1,2,3,4,5]}},
+    {"name":"share","type":"float","lower":0,"upper":1,"active_when":{"hyperparameter":"size","in":[16]}}"#;
+
+fn result(search: &Search, job: JobId, values: &Configuration, outcome: Outcome) -> JobResult {
+    JobResult {
+        attempt: job.attempt(1),
+        owner: "tester".parse().unwrap(),
+        bracket: 0,
+        budget: search.ladder.budget(job.rung),
+        configuration: values.clone(),
+        outcome,
+        measures: BTreeMap::new(),
+        curve: Vec::new(),
+        notes: BTreeMap::new(),
+        started_at: String::new(),
+        finished_at: String::new(),
+        elapsed_s: 0.0,
+        program: "test".into(),
+    }
+}
+
+fn evaluated(loss: f64) -> Outcome {
+    Outcome::Evaluated { loss }
+}
+
+fn crashed() -> Outcome {
+    Outcome::Crashed {
+        message: "no".into(),
+    }
+}
+
+/// Proposes `count` configurations, `delay` of them always under way; each is evaluated on rung 0, every third one on
+/// rung 1 too.
+fn drive(
+    search: &Search,
+    count: u32,
+    delay: u32,
+    mut evaluate: impl FnMut(JobId, &Configuration) -> Outcome,
+) -> Vec<Proposal> {
+    let mut proposer = Proposer::new(search);
+    let mut proposals: Vec<Proposal> = Vec::new();
+    for number in 0..count {
+        let mut results = Vec::new();
+        if let Some(done) = number.checked_sub(delay + 1) {
+            let id = ConfigurationId(done);
+            let values = proposals[done as usize].values.clone();
+            for rung in 0..=u8::from(done % 3 == 0) {
+                let outcome = evaluate(id.job(rung), &values);
+                results.push(result(search, id.job(rung), &values, outcome));
+            }
+        }
+        let id = ConfigurationId(number);
+        let request = Request {
+            configuration: id,
+            bracket: 0,
+            rung: 0,
+            finished: results.iter().map(JobResult::job).collect(),
+            pending: (number.saturating_sub(delay)..number)
+                .map(|n| ConfigurationId(n).job(0))
+                .collect(),
+        };
+        proposer.learn(&results);
+        let proposal = proposer.propose(&request);
+        proposer.ask(id);
+        proposer.know(id, &proposal.values);
+        proposals.push(proposal);
+    }
+    proposals
+}
+
+fn assert_valid(search: &Search, proposals: &[Proposal]) {
+    for proposal in proposals {
+        assert_eq!(
+            search.space.check_configuration(&proposal.values).as_ref(),
+            Ok(&proposal.values)
+        );
+    }
+}
+
+fn values(proposals: &[Proposal]) -> Vec<&Configuration> {
+    proposals.iter().map(|p| &p.values).collect()
+}
+
+fn num_from_model(proposals: &[Proposal]) -> usize {
+    proposals
+        .iter()
+        .filter(|p| p.origin.source == "model")
+        .count()
+}
+
+fn number(values: &Configuration) -> f64 {
+    values.float("rate").unwrap() + f64::from(u8::from(values.text("kind") == Some("a")))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn proposals_lie_in_the_space_and_keep_its_conditions(
+        seed in 0u64..1000, delay in 0u32..9, faithful: bool,
+        losses in prop::collection::vec(prop_oneof![Just(None), (-1e3..1e3_f64).prop_map(Some), Just(Some(0.0))], 60)
+    ) {
+        for method in METHODS {
+            let more = format!(r#","bohb":{{"faithful":{faithful}}}"#);
+            let mut search = search(MIXED, method, &more);
+            search.seed = shared::Seed::new(seed);
+            let proposals = drive(&search, 60, delay, |job, _| {
+                losses[job.configuration.0 as usize].map_or_else(crashed, evaluated)
+            });
+            assert_valid(&search, &proposals);
+            let has_model = method == "bohb" || method == "tandem" && losses.iter().any(Option::is_some);
+            prop_assert_eq!(num_from_model(&proposals) > 0, has_model);
+        }
+    }
+
+    #[test]
+    fn monotone_transformations_of_the_loss_change_nothing(seed in 0u64..1000, scale in 0.01..100.0_f64) {
+        for faithful in [false, true] {
+            let mut search = search(MIXED, "bohb", &format!(r#","bohb":{{"faithful":{faithful}}}"#));
+            search.seed = shared::Seed::new(seed);
+            let plain = drive(&search, 50, 2, |_, values| evaluated(number(values)));
+            let other = drive(&search, 50, 2, |_, values| evaluated(scale * number(values).powi(3) - 7.0));
+            prop_assert_eq!(plain, other);
+        }
+    }
+
+    #[test]
+    fn the_order_in_which_equal_results_arrive_changes_nothing(seed: u64) {
+        for method in ["bohb", "tandem"] {
+        let search = search(MIXED, method, "");
+        let start = drive(&search, 40, 0, |_, _| evaluated(0.0));
+        let mut results: Vec<JobResult> = start
+            .iter()
+            .map(|p| result(&search, p.configuration.job(0), &p.values, evaluated(f64::from(p.configuration.0 % 4))))
+            .collect();
+        let request = Request {
+            configuration: ConfigurationId(40),
+            bracket: 0,
+            rung: 0,
+            finished: Vec::new(),
+            pending: Vec::new(),
+        };
+        let answer = |results: &[JobResult]| {
+            let mut proposer = Proposer::new(&search);
+            proposer.learn(results);
+            proposer.propose(&request)
+        };
+        let sorted = answer(&results);
+        shuffle(&mut results, seed);
+        prop_assert_eq!(sorted, answer(&results));
+        }
+    }
+}
+
+fn shuffle(results: &mut [JobResult], seed: u64) {
+    use rand::RngExt as _;
+    let mut rng = shared::Seed::new(seed).rng();
+    for i in (1..results.len()).rev() {
+        results.swap(i, rng.random_range(0..=i));
+    }
+}
+
+#[test]
+fn all_crashed_and_all_equal_results_still_give_valid_proposals() {
+    let tandem = search(MIXED, "tandem", "");
+    for outcome in [crashed(), evaluated(0.0), evaluated(-0.0)] {
+        let proposals = drive(&tandem, 60, 3, |_, _| outcome.clone());
+        assert_valid(&tandem, &proposals);
+        let expected = outcome.loss().map_or(0, |_| 40);
+        assert!(num_from_model(&proposals) >= expected);
+    }
+    for faithful in [false, true] {
+        let search = search(
+            MIXED,
+            "bohb",
+            &format!(r#","bohb":{{"faithful":{faithful}}}"#),
+        );
+        for outcome in [crashed(), evaluated(0.0), evaluated(-0.0)] {
+            let proposals = drive(&search, 60, 3, |_, _| outcome.clone());
+            assert_valid(&search, &proposals);
+            assert!(num_from_model(&proposals) > 10);
+        }
+    }
+}
+
+#[test]
+fn one_and_two_hundred_dimensions_get_a_model() {
+    let dimensions: Vec<String> = (0..200)
+        .map(|i| match i % 3 {
+            0 => format!(r#"{{"name":"h{i}","type":"float","lower":0,"upper":1}}"#),
+            1 => format!(r#"{{"name":"h{i}","type":"integer","lower":1,"upper":5}}"#),
+            _ => format!(r#"{{"name":"h{i}","type":"categorical","choices":[1,2]}}"#),
+        })
+        .collect();
+    for (method, most) in [("bohb", 420), ("tandem", 40)] {
+        let one = search(
+            r#"{"name":"x","type":"float","lower":0,"upper":1}"#,
+            method,
+            "",
+        );
+        let proposals = drive(&one, 40, 0, |_, v| {
+            evaluated((v.float("x").unwrap() - 0.3).abs())
+        });
+        assert_valid(&one, &proposals);
+        let near = proposals[20..].iter().filter(|p| {
+            p.origin.source == "model" && (p.values.float("x").unwrap() - 0.3).abs() < 0.2
+        });
+        assert!(near.count() >= 8, "{method}: {:?}", values(&proposals));
+
+        let many = search(&dimensions.join(","), method, "");
+        let proposals = drive(&many, most, 0, |_, v| evaluated(v.float("h0").unwrap()));
+        assert_valid(&many, &proposals);
+        let models: Vec<f64> = proposals
+            .iter()
+            .filter_map(|p| p.origin.model.as_ref().map(|m| m.log_acquisition))
+            .collect();
+        assert!(
+            models.len() > 5 && models.iter().all(|x| x.is_finite() && x.abs() < 1e6),
+            "{method}: {models:?}"
+        );
+    }
+}
+
+#[test]
+fn a_space_without_dimensions_is_answered_with_its_constants() {
+    let search = search(
+        r#"{"name":"version","type":"constant","value":3}"#,
+        "bohb",
+        "",
+    );
+    let proposals = drive(&search, 20, 1, |_, _| evaluated(1.0));
+    assert_valid(&search, &proposals);
+    assert_eq!(num_from_model(&proposals), 0);
+}
+
+#[test]
+fn crashed_configurations_steer_away_and_lost_jobs_do_not() {
+    let space = r#"{"name":"x","type":"float","lower":0,"upper":1}"#;
+    let bohb = search(space, "bohb", r#","bohb":{"random_fraction":0}"#);
+    let tandem = search(space, "tandem", "");
+    let low = |proposals: &[Proposal]| {
+        let late = &proposals[40..];
+        let low = late
+            .iter()
+            .filter(|p| p.values.float("x").unwrap() < 0.5)
+            .count();
+        low as f64 / late.len() as f64
+    };
+    // Everything below 0.5 crashes, everything above is as good as the next.
+    for search in [&bohb, &tandem] {
+        let crashing = drive(search, 100, 0, |_, v| {
+            if v.float("x").unwrap() < 0.5 {
+                crashed()
+            } else {
+                evaluated(1.0)
+            }
+        });
+        assert!(low(&crashing) < 0.2, "{}", low(&crashing));
+    }
+    let losing = drive(&bohb, 100, 0, |_, v| {
+        if v.float("x").unwrap() < 0.5 {
+            Outcome::Lost {
+                attempts: 3,
+                fate: Fate::NodeLost,
+            }
+        } else {
+            evaluated(1.0 - v.float("x").unwrap())
+        }
+    });
+    // Lost jobs are no results at all: only those above 0.5 are in the model.
+    let models: Vec<_> = losing
+        .iter()
+        .filter_map(|p| p.origin.model.as_ref())
+        .collect();
+    assert!(!models.is_empty());
+    assert!(models.iter().all(|m| m.num_good + m.num_bad < 100));
+}
+
+#[test]
+fn a_proposal_depends_on_the_results_known_and_not_on_how_they_were_learnt() {
+    // One process answers all requests; another one only the last, having learnt everything at once.
+    for method in ["bohb", "tandem"] {
+        let search = search(MIXED, method, "");
+        let proposals = drive(&search, 60, 0, |_, values| evaluated(number(values)));
+        let last = &proposals[59];
+        let mut proposer = Proposer::new(&search);
+        let mut results = Vec::new();
+        for p in &proposals[..59] {
+            proposer.ask(p.configuration);
+            for rung in 0..=u8::from(p.configuration.0 % 3 == 0) {
+                let job = p.configuration.job(rung);
+                results.push(result(
+                    &search,
+                    job,
+                    &p.values,
+                    evaluated(number(&p.values)),
+                ));
+            }
+        }
+        if method == "bohb" {
+            results.reverse();
+            proposer.learn(&results);
+        } else {
+            // What is fitted depends on which results were named first.
+            for result in &results {
+                proposer.learn(std::slice::from_ref(result));
+            }
+        }
+        let request = Request {
+            configuration: last.configuration,
+            bracket: 0,
+            rung: 0,
+            finished: Vec::new(),
+            pending: Vec::new(),
+        };
+        assert_eq!(proposer.propose(&request), *last);
+    }
+}

@@ -1,0 +1,198 @@
+//! Promotion without barriers: asynchronous successive halving.
+//!
+//! Whenever a trainer is free, the uppermost rung that has a configuration among the best 1/eta of its results so far,
+//! not yet promoted, promotes the best such one; else a new configuration is tried. All results of a rung are compared
+//! together, whichever bracket a configuration started in. Failures count as results, worse than every loss; lost jobs
+//! do not count.
+//!
+//! Source: Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", algorithm 2.
+
+use std::collections::BTreeSet;
+
+use shared::{ConfigurationId, JobId};
+
+use crate::bracket::{Ranked, Verdict};
+
+/// What is known of each rung.
+#[derive(Debug, Clone)]
+pub struct Asha {
+    eta: usize,
+    top: u8,
+    rungs: Vec<Rung>,
+}
+
+/// One rung. Every change costs the logarithm of its size, so that plans cost the same at the end of a long search.
+#[derive(Debug, Clone, Default)]
+struct Rung {
+    /// Results, failures among them.
+    num_results: usize,
+    /// The best `num_results / eta` evaluated configurations, or all if there are fewer.
+    top: BTreeSet<Ranked>,
+    /// The other evaluated ones.
+    rest: BTreeSet<Ranked>,
+    /// Those of `top` that are not promoted.
+    candidates: BTreeSet<Ranked>,
+    /// Configurations that have a job at the next rung.
+    promoted: BTreeSet<ConfigurationId>,
+}
+
+impl Asha {
+    /// No results yet.
+    pub fn new(num_rungs: u8, eta: u64) -> Self {
+        Self {
+            eta: usize::try_from(eta).unwrap_or(usize::MAX), // larger than any number of results
+            top: num_rungs - 1,
+            rungs: vec![Rung::default(); usize::from(num_rungs)],
+        }
+    }
+
+    /// Takes note of a result; returns the configurations that will get no job any more.
+    ///
+    /// The same results and offers in any order lead to the same state.
+    pub fn record(&mut self, job: JobId, verdict: Verdict) -> Vec<ConfigurationId> {
+        self.offered(job);
+        let is_top = job.rung == self.top;
+        let rung = &mut self.rungs[usize::from(job.rung)];
+        let is_retired = match verdict {
+            Verdict::Evaluated(loss) => {
+                rung.num_results += 1;
+                let ranked = Ranked {
+                    loss,
+                    configuration: job.configuration,
+                };
+                rung.top.insert(ranked);
+                if !rung.promoted.contains(&job.configuration) {
+                    rung.candidates.insert(ranked);
+                }
+                is_top
+            }
+            Verdict::Failed => {
+                rung.num_results += 1;
+                true
+            }
+            Verdict::Lost => true,
+        };
+        rung.balance(self.eta);
+        is_retired
+            .then_some(job.configuration)
+            .into_iter()
+            .collect()
+    }
+
+    /// Takes note that a job exists: its configuration is promoted from the rung below.
+    pub fn offered(&mut self, job: JobId) {
+        let Some(below) = usize::from(job.rung).checked_sub(1) else {
+            return;
+        };
+        let rung = &mut self.rungs[below];
+        if rung.promoted.insert(job.configuration) {
+            rung.candidates
+                .retain(|ranked| ranked.configuration != job.configuration);
+        }
+    }
+
+    /// What may be promoted now, in the order in which it should be.
+    pub fn promotions(&self) -> impl Iterator<Item = JobId> + '_ {
+        (0..self.top).rev().flat_map(|rung| {
+            let candidates = self.rungs[usize::from(rung)].candidates.iter();
+            candidates.map(move |ranked| ranked.configuration.job(rung + 1))
+        })
+    }
+}
+
+impl Rung {
+    /// Makes `top` hold as many as it should.
+    fn balance(&mut self, eta: usize) {
+        let size = self.num_results / eta;
+        // Always moves one down, so that the newest is compared with those outside.
+        while let Some(worst) = self.top.pop_last() {
+            self.candidates.remove(&worst);
+            self.rest.insert(worst);
+            if self.top.len() <= size {
+                break;
+            }
+        }
+        while self.top.len() < size
+            && let Some(best) = self.rest.pop_first()
+        {
+            self.top.insert(best);
+            if !self.promoted.contains(&best.configuration) {
+                self.candidates.insert(best);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn job(id: u32, rung: u8) -> JobId {
+        ConfigurationId(id).job(rung)
+    }
+
+    fn promotions(asha: &Asha) -> Vec<String> {
+        asha.promotions().map(|job| job.to_string()).collect()
+    }
+
+    #[test]
+    fn the_best_third_so_far_may_go_up_without_waiting() {
+        let mut asha = Asha::new(3, 3);
+        asha.record(job(0, 0), Verdict::Evaluated(0.5));
+        asha.record(job(1, 0), Verdict::Evaluated(0.4));
+        assert_eq!(promotions(&asha), [""; 0]);
+        asha.record(job(2, 0), Verdict::Failed);
+        assert_eq!(promotions(&asha), ["c000001-r1"]);
+        // A better one comes before it is promoted, and takes its place.
+        asha.record(job(3, 0), Verdict::Evaluated(0.3));
+        assert_eq!(promotions(&asha), ["c000003-r1"]);
+        asha.offered(job(3, 1));
+        assert_eq!(promotions(&asha), [""; 0]);
+        asha.record(job(4, 0), Verdict::Lost);
+        asha.record(job(5, 0), Verdict::Evaluated(0.9));
+        assert_eq!(promotions(&asha), [""; 0]);
+        asha.record(job(6, 0), Verdict::Evaluated(0.9));
+        assert_eq!(promotions(&asha), ["c000001-r1"]);
+    }
+
+    #[test]
+    fn upper_rungs_are_promoted_first() {
+        let mut asha = Asha::new(3, 2);
+        for id in 0..4 {
+            asha.record(job(id, 0), Verdict::Evaluated(f64::from(id)));
+        }
+        asha.record(job(0, 1), Verdict::Evaluated(1.0));
+        asha.record(job(7, 1), Verdict::Evaluated(0.5));
+        assert_eq!(promotions(&asha), ["c000007-r2", "c000001-r1"]);
+    }
+
+    proptest! {
+        #[test]
+        fn candidates_are_those_a_full_sort_finds(
+            results in proptest::collection::vec((0u8..9, 0u8..8), 1..60),
+            promoted in proptest::collection::btree_set(0u32..60, 0..10),
+            eta in 2usize..5,
+        ) {
+            let mut asha = Asha::new(2, eta as u64);
+            let mut evaluated = Vec::new();
+            let mut num_results = 0;
+            for (id, (loss, kind)) in (0u32..).zip(&results) {
+                if promoted.contains(&id) && id % 2 == 0 { asha.offered(job(id, 1)); }
+                let verdict = match kind { 0 => Verdict::Failed, 1 => Verdict::Lost, _ => Verdict::Evaluated(f64::from(*loss)) };
+                asha.record(job(id, 0), verdict);
+                if promoted.contains(&id) { asha.offered(job(id, 1)); }
+                if verdict != Verdict::Lost { num_results += 1; }
+                if let Verdict::Evaluated(loss) = verdict {
+                    evaluated.push(Ranked { loss, configuration: ConfigurationId(id) });
+                }
+                evaluated.sort();
+                let expected: Vec<JobId> = evaluated.iter().take(num_results / eta)
+                    .filter(|ranked| !(promoted.contains(&ranked.configuration.0) && ranked.configuration.0 <= id))
+                    .map(|ranked| ranked.configuration.job(1)).collect();
+                prop_assert_eq!(asha.promotions().collect::<Vec<_>>(), expected);
+            }
+        }
+    }
+}

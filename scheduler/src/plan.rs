@@ -1,0 +1,483 @@
+//! What to do next: a pure function of what is known.
+//!
+//! Two schedulers that know the same plan the same, so running two by accident is harmless. When a plan is applied,
+//! planning again gives what that made possible, and soon nothing; stopping between any two actions is harmless.
+
+use std::fmt;
+
+use shared::record::{Finished, Request};
+use shared::search::TrainerSettings;
+use shared::{AttemptId, Claim, ConfigurationId, Fate, JobId};
+
+use crate::state::State;
+
+/// One change of the search directory.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Ask the sampler for a configuration.
+    Request(Request),
+    /// Offer a job to the trainers.
+    Offer {
+        /// Which.
+        job: JobId,
+        /// The number of the attempt, 1 unless a ticket was lost.
+        attempt: u32,
+    },
+    /// End the attempt of a trainer that is gone, and offer the next one.
+    TakeBack {
+        /// Whose.
+        claim: Claim,
+        /// Budget that its newest checkpoint has spent, as far as known.
+        spent: f64,
+    },
+    /// End a job that attempt after attempt does not get on with: its outcome is `lost`.
+    GiveUp {
+        /// The last attempt.
+        attempt: AttemptId,
+        /// Its claim, if it is claimed.
+        claim: Option<Claim>,
+        /// How many attempts there were in a row without progress.
+        futile: u32,
+        /// How the last one ended.
+        fate: Fate,
+    },
+    /// Remove a claim of a job that has its result.
+    DropClaim(Claim),
+    /// Remove a ticket of a job that has its result.
+    DropTicket(AttemptId),
+    /// Remove checkpoints that nobody needs.
+    DropCheckpoints {
+        /// Whose.
+        configuration: ConfigurationId,
+        /// Those of lower rungs than this; `None` for all.
+        below: Option<u8>,
+    },
+    /// Say that nothing is left to do.
+    Finish(Finished),
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Request(request) => write!(
+                f,
+                "request configuration {} for bracket {}, rung {}, with {} new results",
+                request.configuration,
+                request.bracket,
+                request.rung,
+                request.finished.len()
+            ),
+            Self::Offer { job, attempt } => write!(f, "offer {}", job.attempt(*attempt)),
+            Self::TakeBack { claim, .. } => write!(f, "take back {claim}"),
+            Self::GiveUp {
+                attempt, futile, ..
+            } => write!(
+                f,
+                "give up {attempt} after {futile} attempts without progress"
+            ),
+            Self::DropClaim(claim) => write!(f, "remove the claim {claim}, which has its result"),
+            Self::DropTicket(attempt) => {
+                write!(f, "remove the ticket {attempt}, which nobody needs")
+            }
+            Self::DropCheckpoints {
+                configuration,
+                below: None,
+            } => write!(f, "remove the checkpoints of {configuration}"),
+            Self::DropCheckpoints {
+                configuration,
+                below: Some(rung),
+            } => write!(
+                f,
+                "remove the checkpoints of {configuration} below rung {rung}"
+            ),
+            Self::Finish(finished) => write!(
+                f,
+                "finish with {} configurations and {} jobs",
+                finished.configurations, finished.jobs
+            ),
+        }
+    }
+}
+
+/// Plans all that can be done now, in the order in which it should be done.
+pub fn plan(state: &State, settings: &TrainerSettings) -> Vec<Action> {
+    if state.signs.is_stopped || state.signs.is_finished {
+        return Vec::new();
+    }
+    let mut actions = tidy(state, settings);
+    if !state.over.is_empty() {
+        // What is given up makes room for other jobs: plan those when it is done.
+        return actions;
+    }
+    let mut offered: Vec<JobId> = Vec::new();
+    for (job, pending) in &state.pending {
+        if pending.is_missing {
+            actions.push(Action::Offer {
+                job: *job,
+                attempt: pending.attempt + 1,
+            });
+        }
+    }
+    for id in state.proposed.keys() {
+        offered.push(id.job(state.table().place(*id).rung));
+    }
+    let wanted = (state.num_trainers.max(1) + settings.ahead) as usize;
+    let mut free = wanted.saturating_sub(state.num_outstanding());
+    // Promotions first: they belong to earlier brackets, or to higher rungs.
+    let before = offered.len();
+    offered.extend(state.promotions().take(free));
+    free -= offered.len() - before;
+    actions.extend(offered.iter().map(|job| Action::Offer {
+        job: *job,
+        attempt: state.next_attempt(*job),
+    }));
+    actions.extend(requests(state, &offered, free).map(Action::Request));
+    if is_over(state) {
+        actions.push(Action::Finish(Finished {
+            configurations: u64::from(state.num_requested),
+            jobs: state.results.len() as u64,
+        }));
+    }
+    actions
+}
+
+/// What is done with jobs that trainers leave behind.
+fn tidy(state: &State, settings: &TrainerSettings) -> Vec<Action> {
+    let mut actions = Vec::new();
+    actions.extend(state.spent_claims.iter().cloned().map(Action::DropClaim));
+    actions.extend(state.spent_tickets.iter().copied().map(Action::DropTicket));
+    for (attempt, over) in &state.over {
+        match &over.claim {
+            Some(claim) if over.futile < settings.max_attempts => actions.push(Action::TakeBack {
+                claim: claim.clone(),
+                spent: over.spent,
+            }),
+            claim => actions.push(Action::GiveUp {
+                attempt: *attempt,
+                claim: claim.clone(),
+                futile: over.futile,
+                fate: over.fate,
+            }),
+        }
+    }
+    for (configuration, below) in &state.spent_checkpoints {
+        actions.push(Action::DropCheckpoints {
+            configuration: *configuration,
+            below: *below,
+        });
+    }
+    actions
+}
+
+/// The next `number` requests; the first of them carries the results that are news.
+fn requests<'a>(
+    state: &'a State,
+    offered: &'a [JobId],
+    number: usize,
+) -> impl Iterator<Item = Request> + 'a {
+    let from = state.num_requested;
+    let to = state
+        .table()
+        .total()
+        .min(from.saturating_add(u32::try_from(number).unwrap_or(u32::MAX))); // capped by the total
+    (from..to).map(ConfigurationId).map(move |configuration| {
+        let place = state.table().place(configuration);
+        let finished = if configuration.0 == from {
+            state.unrecorded.iter().copied().collect()
+        } else {
+            Vec::new()
+        };
+        let mut pending: Vec<JobId> = state.pending.keys().chain(offered).copied().collect();
+        pending.sort_unstable();
+        Request {
+            configuration,
+            bracket: place.bracket,
+            rung: place.rung,
+            finished,
+            pending,
+        }
+    })
+}
+
+fn is_over(state: &State) -> bool {
+    state.num_requested == state.table().total()
+        && state.num_outstanding() == 0
+        && state.promotions().next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+    use shared::search::{Limit, Scheduling};
+    use shared::{Configuration, Search};
+
+    use super::*;
+    use crate::bracket::Verdict;
+    use crate::state::{Known, Over};
+    use crate::test_search::{search, search_with};
+
+    /// A search without files: plans are applied, and chance decides what ends next, and how.
+    struct Simulation {
+        search: Search,
+        state: State,
+        offered: Vec<(JobId, u32)>,
+        requests: Vec<Request>,
+        verdicts: BTreeMap<JobId, Verdict>,
+        finished: Option<Finished>,
+        most_outstanding: usize,
+    }
+
+    impl Simulation {
+        fn new(search: Search) -> Self {
+            Self {
+                state: State::new(&search).unwrap(),
+                search,
+                offered: Vec::new(),
+                requests: Vec::new(),
+                verdicts: BTreeMap::new(),
+                finished: None,
+                most_outstanding: 0,
+            }
+        }
+
+        /// Plans and acts until there is nothing to do.
+        fn act(&mut self) {
+            for _ in 0..10 {
+                let actions = plan(&self.state, &self.search.trainers);
+                assert_eq!(
+                    actions,
+                    plan(&self.state, &self.search.trainers),
+                    "plans are deterministic"
+                );
+                if actions.is_empty() {
+                    self.most_outstanding = self.most_outstanding.max(self.state.num_outstanding());
+                    return;
+                }
+                for action in actions {
+                    self.state.apply(&action);
+                    match action {
+                        Action::Request(request) => self.requests.push(request),
+                        Action::Offer { job, attempt } => self.offered.push((job, attempt)),
+                        Action::Finish(finished) => self.finished = Some(finished),
+                        Action::GiveUp { attempt, .. } => {
+                            self.verdicts.insert(attempt.job, Verdict::Lost);
+                        }
+                        Action::TakeBack { .. }
+                        | Action::DropClaim(_)
+                        | Action::DropTicket(_)
+                        | Action::DropCheckpoints { .. } => {}
+                    }
+                }
+            }
+            panic!(
+                "plans never end: {:?}",
+                plan(&self.state, &self.search.trainers)
+            );
+        }
+
+        fn finish(&mut self, job: JobId, verdict: Verdict) {
+            self.verdicts.insert(job, verdict);
+            self.state.see_result(Known {
+                job,
+                verdict,
+                elapsed_s: 1.0,
+            });
+        }
+
+        /// One event that others cause; false if there can be none.
+        fn step(&mut self, choice: usize, kind: u8, loss: u8) -> bool {
+            let awaited: Vec<ConfigurationId> = self.state.awaited.iter().copied().collect();
+            let pending: Vec<JobId> = self.state.pending.keys().copied().collect();
+            let number = awaited.len() + pending.len();
+            if number == 0 {
+                return false;
+            }
+            let choice = choice % number;
+            if let Some(id) = awaited.get(choice) {
+                self.state.see_proposal(*id, Configuration::default());
+                return true;
+            }
+            let job = pending[choice - awaited.len()];
+            let attempt = job.attempt(self.state.pending[&job].attempt);
+            match kind {
+                0 => self.finish(job, Verdict::Failed),
+                1 => self.finish(job, Verdict::Lost),
+                2 => self.state.miss(job),
+                3 | 4 => {
+                    let over = Over {
+                        claim: Some(format!("{attempt}.h").parse().unwrap()),
+                        spent: 0.0,
+                        futile: u32::from(kind - 3) * 9 + 1,
+                        fate: Fate::NodeLost,
+                    };
+                    self.state.over.insert(attempt, over);
+                }
+                _ => self.finish(job, Verdict::Evaluated(f64::from(loss))),
+            }
+            true
+        }
+
+        fn run(&mut self, events: &[(usize, u8, u8)]) {
+            self.act();
+            for round in 0..100_000 {
+                let (choice, kind, loss) = events[round % events.len()];
+                // The same few events over and over would take some jobs back for ever.
+                let kind = if round > 50 * events.len() { 9 } else { kind };
+                if !self.step(choice.wrapping_add(round), kind, loss) {
+                    return;
+                }
+                self.act();
+            }
+            panic!("the search does not end");
+        }
+
+        fn evaluated(&self, rung: u8) -> Vec<(JobId, f64)> {
+            let of_rung = self.verdicts.iter().filter(|(job, _)| job.rung == rung);
+            of_rung
+                .filter_map(|(job, verdict)| match verdict {
+                    Verdict::Evaluated(loss) => Some((*job, *loss)),
+                    Verdict::Failed | Verdict::Lost => None,
+                })
+                .collect()
+        }
+    }
+
+    fn events() -> impl Strategy<Value = Vec<(usize, u8, u8)>> {
+        // Kinds: see `Simulation::step`; most jobs end well.
+        proptest::collection::vec((any::<usize>(), 0u8..30, 0u8..20), 1..200)
+    }
+
+    /// What holds for every search that has ended.
+    fn check(simulation: &Simulation) {
+        let finished = simulation.finished.as_ref().expect("it is finished");
+        assert_eq!(finished.jobs, simulation.verdicts.len() as u64);
+        assert_eq!(finished.configurations, simulation.requests.len() as u64);
+        let mut attempts = BTreeSet::new();
+        for offer in &simulation.offered {
+            assert!(attempts.insert(*offer), "{offer:?} is offered twice");
+        }
+        let jobs: BTreeSet<JobId> = simulation.offered.iter().map(|(job, _)| *job).collect();
+        assert_eq!(jobs, simulation.verdicts.keys().copied().collect());
+        // Every result is named once at most, after it was offered and never while it is pending.
+        let mut named = BTreeSet::new();
+        for (index, request) in simulation.requests.iter().enumerate() {
+            assert_eq!(request.configuration.0 as usize, index);
+            for job in &request.finished {
+                assert!(named.insert(*job), "{job} is named twice");
+            }
+            assert!(request.pending.is_sorted());
+            assert!(request.pending.iter().all(|job| !named.contains(job)));
+        }
+        let wanted = simulation.state.num_trainers.max(1) + simulation.search.trainers.ahead;
+        assert!(simulation.most_outstanding <= wanted as usize);
+    }
+
+    #[test]
+    fn one_trainer_sees_one_job_at_a_time_and_every_result_is_known_to_the_next_proposal() {
+        let mut simulation = Simulation::new(search(1, 9, 3));
+        simulation.run(&[(0, 9, 3), (1, 9, 1), (2, 9, 2)]);
+        check(&simulation);
+        for request in &simulation.requests {
+            assert_eq!(request.pending, []);
+        }
+        let known: usize = simulation.requests.iter().map(|r| r.finished.len()).sum();
+        // All results but those after the last request.
+        assert!(known > simulation.verdicts.len() - 5, "{known}");
+    }
+
+    #[test]
+    fn nothing_is_planned_for_a_stopped_search() {
+        let mut state = State::new(&search(1, 9, 3)).unwrap();
+        state.signs.is_stopped = true;
+        assert_eq!(plan(&state, &search(1, 9, 3).trainers), []);
+    }
+
+    #[test]
+    fn promotions_come_before_new_configurations() {
+        let mut simulation = Simulation::new(search(1, 9, 3));
+        simulation.state.num_trainers = 2;
+        simulation.act();
+        while simulation.offered.len() < 10 {
+            assert!(simulation.step(0, 9, 1));
+            simulation.act();
+        }
+        let order: Vec<String> = simulation
+            .offered
+            .iter()
+            .map(|(job, _)| job.to_string())
+            .collect();
+        // While the last job of the rung runs, the next bracket begins; then the promotions.
+        assert_eq!(&order[8..10], ["c000008-r0", "c000009-r1"]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn every_bracket_ends_with_the_sizes_it_must_have(
+            events in events(), trainers in 1u32..20, ahead in 0u32..3, brackets in 1u32..8,
+        ) {
+            let mut simulation = Simulation::new(search_with(1, 9, 3, |file| {
+                file.limit = Limit::Brackets(brackets);
+                file.trainers.ahead = ahead;
+            }));
+            simulation.state.num_trainers = trainers;
+            simulation.run(&events);
+            check(&simulation);
+            let table = simulation.state.table();
+            let mut first = 0;
+            for bracket in 0..brackets {
+                let sizes = table.sizes(bracket).to_vec();
+                let mut members: Vec<ConfigurationId> =
+                    (first..first + sizes[0]).map(ConfigurationId).collect();
+                first += sizes[0];
+                for (stage, _) in sizes.iter().enumerate() {
+                    let rung = table.first_rung(bracket) + u8::try_from(stage).unwrap();
+                    // The jobs of this bracket and rung are exactly the members'.
+                    let jobs: Vec<ConfigurationId> = simulation.verdicts.keys()
+                        .filter(|job| job.rung == rung && table.place(job.configuration).bracket == bracket)
+                        .map(|job| job.configuration).collect();
+                    prop_assert_eq!(&jobs, &members);
+                    let mut ranked: Vec<(JobId, f64)> = simulation.evaluated(rung).into_iter()
+                        .filter(|(job, _)| members.contains(&job.configuration)).collect();
+                    ranked.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
+                    let size = sizes.get(stage + 1).map_or(0, |size| *size as usize);
+                    members = ranked.iter().take(size).map(|(job, _)| job.configuration).collect();
+                    members.sort_unstable();
+                }
+            }
+        }
+
+        #[test]
+        fn without_barrier_each_rung_promotes_at_most_its_best_part_and_nothing_is_left(
+            events in events(), trainers in 1u32..20, configurations in 1u32..60,
+        ) {
+            let mut simulation = Simulation::new(search_with(1, 27, 3, |file| {
+                file.limit = Limit::Configurations(configurations);
+                file.scheduling = Scheduling::Asynchronous;
+            }));
+            simulation.state.num_trainers = trainers;
+            simulation.run(&events);
+            check(&simulation);
+            prop_assert_eq!(simulation.requests.len(), configurations as usize);
+            for rung in 0..3u8 {
+                let mut ranked = simulation.evaluated(rung);
+                ranked.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
+                let count = simulation.verdicts.iter()
+                    .filter(|(job, verdict)| job.rung == rung && **verdict != Verdict::Lost).count();
+                // Whoever is in the best third at the end was promoted, whatever was promoted before.
+                for (job, _) in ranked.iter().take(count / 3) {
+                    prop_assert!(simulation.verdicts.contains_key(&job.configuration.job(rung + 1)));
+                }
+                // Nobody was promoted who had no loss here.
+                for job in simulation.verdicts.keys().filter(|job| job.rung == rung + 1) {
+                    let is_new = simulation.state.table().place(job.configuration).rung == rung + 1;
+                    let below = simulation.verdicts.get(&job.configuration.job(rung));
+                    prop_assert!(is_new || matches!(below, Some(Verdict::Evaluated(_))));
+                }
+            }
+        }
+    }
+}

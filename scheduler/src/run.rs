@@ -1,0 +1,418 @@
+//! The loop: scan, plan, act, wait.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use shared::exit::Code;
+use shared::fs::{self, Moved, Published};
+use shared::record::Job;
+use shared::search::Promotion;
+use shared::signal::Warning;
+use shared::store::Sweeper;
+use shared::wait::Waiter;
+use shared::{
+    AttemptId, Claim, ConfigurationId, Directory, Error, Fate, JobId, JobResult, Outcome, OwnerId,
+    clock, layout, store,
+};
+use tracing::{info, warn};
+
+use crate::plan::{Action, plan};
+use crate::scan::Scanner;
+use crate::state::{Known, State};
+
+/// The longest pause between two scans, unless the user says otherwise.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How often leftovers of crashes are looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_mins(10);
+/// Turns in a row that may fail, for example on a full disk, before the scheduler gives up.
+const MOST_FAILURES: u32 = 20;
+
+/// A scheduler at work on one directory.
+#[derive(Debug)]
+pub struct Scheduler {
+    scanner: Scanner,
+    state: State,
+    owner: OwnerId,
+    longest_pause: Duration,
+    waiter: Waiter,
+    /// The shard of proposals that the waiter watches.
+    watched: u32,
+    failures: u32,
+    sweeper: Sweeper,
+    swept: Instant,
+    started: Instant,
+}
+
+/// What a turn of the loop came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Something was done.
+    Acted,
+    /// There was nothing to do: everything waits for the sampler or for trainers.
+    Idle,
+    /// Somebody asked the search to stop.
+    Stopped,
+    /// Nothing is left to do.
+    Finished,
+}
+
+/// Whether an action was taken.
+enum Taken {
+    Yes,
+    /// Another scheduler was faster; its act is known now, and the rest of the plan is out of date.
+    Overtaken,
+    /// It cannot be taken yet.
+    NotYet,
+}
+
+impl Scheduler {
+    /// Reads all that was written so far.
+    pub fn new(directory: Directory, longest_pause: Duration) -> Result<Self> {
+        let (scanner, state) = Scanner::load(directory)?;
+        // A lease must be noticed when it ends, even a short one.
+        let lease = scanner.directory().lease();
+        let longest_pause = longest_pause.min(lease / 4);
+        let watched = 0;
+        Ok(Self {
+            waiter: waiter(scanner.directory(), watched, longest_pause)?,
+            watched,
+            scanner,
+            state,
+            owner: store::new_owner(),
+            longest_pause,
+            failures: 0,
+            sweeper: Sweeper::default(),
+            swept: Instant::now(),
+            started: Instant::now(),
+        })
+    }
+
+    /// What is known of the search.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Since when it times the trainers.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// What is known of the trainers.
+    pub fn scanner(&self) -> &Scanner {
+        &self.scanner
+    }
+
+    /// Does all that can be done now.
+    pub fn turn(&mut self) -> Result<Turn> {
+        match self.try_turn() {
+            Err(error) if is_transient(&error) && self.failures < MOST_FAILURES => {
+                self.failures += 1;
+                warn!(
+                    "{}; will try again ({} of {MOST_FAILURES})",
+                    store::chain(&error),
+                    self.failures
+                );
+                Ok(Turn::Idle)
+            }
+            other => {
+                self.failures = 0;
+                Ok(other?)
+            }
+        }
+    }
+
+    /// Sleeps until something may have changed, or `interrupted`.
+    pub fn wait(&mut self, turn: Turn, interrupted: &mut dyn FnMut() -> bool) -> Result<()> {
+        if turn == Turn::Acted || self.scanner.is_searching() {
+            self.waiter.progress();
+        }
+        let shard = self.state.num_requested.saturating_sub(1) / ConfigurationId::SHARD;
+        if shard != self.watched {
+            self.watched = shard;
+            self.waiter = waiter(self.scanner.directory(), shard, self.longest_pause)?;
+        }
+        self.waiter.wait(interrupted);
+        Ok(())
+    }
+
+    /// Takes note that a process of this machine has ended: its claims are taken back without waiting for the lease.
+    pub fn report_dead(&mut self, process: u32) -> Result<()> {
+        Ok(self.scanner.report_dead(process, Instant::now())?)
+    }
+
+    fn try_turn(&mut self) -> Result<Turn, Error> {
+        self.scanner.scan(&mut self.state, Instant::now())?;
+        self.sweep()?;
+        let mut turn = Turn::Idle;
+        loop {
+            if self.state.signs.is_finished {
+                return Ok(Turn::Finished);
+            }
+            if self.state.signs.is_stopped {
+                return Ok(Turn::Stopped);
+            }
+            let settings = self.scanner.directory().search().trainers;
+            let mut is_changed = false;
+            for action in plan(&self.state, &settings) {
+                match self.act(&action)? {
+                    Taken::Yes => {
+                        self.state.apply(&action);
+                        is_changed = true;
+                    }
+                    Taken::Overtaken => {
+                        is_changed = true;
+                        break;
+                    }
+                    Taken::NotYet => {}
+                }
+            }
+            if !is_changed {
+                return Ok(turn);
+            }
+            turn = Turn::Acted;
+        }
+    }
+
+    fn act(&mut self, action: &Action) -> Result<Taken, Error> {
+        let directory = self.scanner.directory().clone();
+        match action {
+            Action::Request(request) => {
+                let id = request.configuration;
+                make_shards(&directory, id)?;
+                if directory.request(request)? == Published::New {
+                    info!(
+                        "requested configuration={id} bracket={} rung={} news={}",
+                        request.bracket,
+                        request.rung,
+                        request.finished.len()
+                    );
+                    return Ok(Taken::Yes);
+                }
+                return Ok(match directory.read_request(id)? {
+                    Some(theirs) => {
+                        self.state.see_request(id, &theirs.finished);
+                        Taken::Overtaken
+                    }
+                    None => Taken::NotYet,
+                });
+            }
+            Action::Offer { job, attempt } => return self.offer(&directory, *job, *attempt),
+            Action::TakeBack { claim, spent } => {
+                let message = "no sign of life for longer than the lease";
+                let end = store::attempt_end(claim, Fate::NodeLost, *spent, message);
+                if directory.end_attempt(&end)? == Moved::Done {
+                    info!("took back claim={claim}");
+                }
+            }
+            Action::GiveUp {
+                attempt,
+                claim,
+                futile,
+                fate,
+            } => return self.give_up(&directory, *attempt, claim.as_ref(), *futile, *fate),
+            Action::DropClaim(claim) => {
+                directory.drop_claim(claim)?;
+                info!("dropped claim={claim}, which has its result");
+            }
+            Action::DropTicket(attempt) => {
+                directory.drop_ticket(*attempt)?;
+                info!("dropped ticket={attempt}, which nobody needs");
+            }
+            Action::DropCheckpoints {
+                configuration,
+                below,
+            } => directory.drop_checkpoints(*configuration, *below)?,
+            Action::Finish(finished) => {
+                directory.finish_search(finished)?;
+                info!(
+                    "finished: configurations={} jobs={}",
+                    finished.configurations, finished.jobs
+                );
+            }
+        }
+        Ok(Taken::Yes)
+    }
+
+    fn offer(&mut self, directory: &Directory, job: JobId, attempt: u32) -> Result<Taken, Error> {
+        let id = job.configuration;
+        let known = self.state.proposed.get(&id).cloned();
+        let read = || {
+            directory
+                .read_proposal(id)
+                .map(|proposal| proposal.map(|p| p.values))
+        };
+        let Some(values) = known.map_or_else(read, |values| Ok(Some(values)))? else {
+            warn!("cannot offer {job}: its configuration is gone; waiting for the sampler");
+            return Ok(Taken::NotYet);
+        };
+        let search = directory.search();
+        let place = self.state.table().place(id);
+        let continues = match search.promotion {
+            Promotion::Continue if job.rung > place.rung => Some(id.job(job.rung - 1)),
+            Promotion::Continue | Promotion::Scratch => None,
+        };
+        let record = Job {
+            job,
+            bracket: place.bracket,
+            budget: search.ladder.budget(job.rung),
+            configuration: values,
+            continues,
+            search: search.digest.clone(),
+        };
+        if directory.offer(&record, attempt)? == Published::New {
+            info!(
+                "offered job={job} attempt={attempt} budget={}",
+                record.budget
+            );
+        }
+        Ok(Taken::Yes)
+    }
+
+    fn give_up(
+        &mut self,
+        directory: &Directory,
+        attempt: AttemptId,
+        claim: Option<&Claim>,
+        futile: u32,
+        fate: Fate,
+    ) -> Result<Taken, Error> {
+        let job = attempt.job;
+        let Some(proposal) = directory.read_proposal(job.configuration)? else {
+            warn!("cannot give up {job}: its configuration is gone; waiting for the sampler");
+            return Ok(Taken::NotYet);
+        };
+        let now = clock::now();
+        let result = JobResult {
+            attempt,
+            owner: self.owner.clone(),
+            bracket: self.state.table().place(job.configuration).bracket,
+            budget: directory.search().ladder.budget(job.rung),
+            configuration: proposal.values,
+            outcome: Outcome::Lost {
+                attempts: futile,
+                fate,
+            },
+            measures: [].into(),
+            curve: Vec::new(),
+            notes: [].into(),
+            started_at: now.clone(),
+            finished_at: now,
+            elapsed_s: 0.0,
+            program: concat!("scheduler ", env!("CARGO_PKG_VERSION")).to_owned(),
+        };
+        if directory.publish_result(&result)? == Published::AlreadyThere {
+            // The trainer has come back at the last moment: what it found counts.
+            if let Some(theirs) = directory.read_result(job)? {
+                self.state.see_result(Known::from(&theirs));
+            }
+            return Ok(Taken::Overtaken);
+        }
+        warn!(
+            "gave up job={job}: {futile} attempts in a row without progress, the last one {}",
+            fate.as_str()
+        );
+        match claim {
+            Some(claim) => directory.drop_claim(claim)?,
+            None => directory.drop_ticket(attempt)?,
+        }
+        Ok(Taken::Yes)
+    }
+
+    /// Removes drafts that crashes have left.
+    fn sweep(&mut self) -> Result<(), Error> {
+        let now = Instant::now();
+        if now.saturating_duration_since(self.swept) < SWEEP_INTERVAL {
+            return Ok(());
+        }
+        self.swept = now;
+        let directory = self.scanner.directory();
+        let paths = directory.layout();
+        let mut folders: Vec<PathBuf> = vec![paths.root().to_path_buf()];
+        folders.extend(layout::FOLDERS.iter().map(|name| paths.path(name)));
+        for kind in [
+            layout::REQUESTS,
+            layout::CONFIGURATIONS,
+            layout::RESULTS,
+            layout::ATTEMPTS,
+        ] {
+            let shards = directory.shards(kind)?;
+            folders.extend(shards.into_iter().map(|shard| paths.shard(kind, shard)));
+        }
+        self.sweeper.sweep(&folders, now)
+    }
+}
+
+/// Runs the scheduler until the search is finished or stopped, or a signal comes.
+pub fn run(root: &std::path::Path, once: bool, longest_pause: Duration) -> Result<Code> {
+    let warning = Warning::listen().context("cannot listen for signals")?;
+    let mut scheduler = Scheduler::new(Directory::open(root)?, longest_pause)?;
+    info!(
+        "scheduling the search `{}` in `{}`",
+        scheduler.scanner.directory().search().name,
+        root.display()
+    );
+    loop {
+        if let Some(signal) = warning.received() {
+            info!("{signal}: leaving; all that is known is in the directory");
+            return Ok(Code::Again);
+        }
+        let turn = scheduler.turn()?;
+        match turn {
+            Turn::Finished => {
+                info!("the search is finished");
+                return Ok(Code::Done);
+            }
+            Turn::Stopped => {
+                info!("the search is stopped: leaving (`scheduler stop --undo` takes that back)");
+                return Ok(Code::Done);
+            }
+            Turn::Idle if once => return Ok(Code::Done),
+            Turn::Acted if once => {}
+            Turn::Idle | Turn::Acted => {
+                scheduler.wait(turn, &mut || warning.received().is_some())?;
+            }
+        }
+    }
+}
+
+/// Whether trying again later may help: it does not for permissions.
+fn is_transient(error: &Error) -> bool {
+    use std::io::ErrorKind;
+    match error {
+        Error::Io { source, .. } => !matches!(
+            source.kind(),
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem | ErrorKind::NotADirectory
+        ),
+        _ => false,
+    }
+}
+
+/// Makes the folders of the shard that begins with `id`, before anybody can look for them: a network filesystem would
+/// go on believing for a while that they are not there.
+fn make_shards(directory: &Directory, id: ConfigurationId) -> Result<(), Error> {
+    if id.0.is_multiple_of(ConfigurationId::SHARD) {
+        for kind in [
+            layout::RESULTS,
+            layout::ATTEMPTS,
+            layout::CHECKPOINTS,
+            layout::CONFIGURATIONS,
+        ] {
+            fs::make_folder(&directory.layout().shard(kind, id.shard()))?;
+        }
+    }
+    Ok(())
+}
+
+fn waiter(directory: &Directory, shard: u32, longest: Duration) -> Result<Waiter> {
+    let paths = directory.layout();
+    let proposals = paths.shard(layout::CONFIGURATIONS, shard);
+    // A folder that does not exist cannot be watched.
+    fs::make_folder(&proposals)?;
+    let folders = [
+        paths.root().to_path_buf(),
+        paths.path(layout::CLAIMED),
+        proposals,
+    ];
+    Ok(Waiter::new(&folders, longest))
+}

@@ -1,0 +1,653 @@
+//! From files to [`State`]: everything that was ever written, once at the start, and after that only what can have
+//! changed.
+//!
+//! A scan lists the open and claimed jobs and the trainers, and reads by name the proposals that were asked for and
+//! the results of jobs that have left both folders. No result's name is looked up before: a network filesystem would
+//! remember for up to a minute that it is not there. So a scan costs the same however long the search is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use shared::clock::Silence;
+use shared::error::{Error, Result};
+use shared::format::Record as _;
+use shared::fs::Published;
+use shared::record::{AttemptEnd, Heartbeat, Request, TrainerState};
+use shared::search::SearchFile;
+use shared::store::JobsView;
+use shared::{
+    AttemptId, Claim, ConfigurationId, Directory, Fate, JobId, JobResult, OwnerId, fs, layout,
+};
+use tracing::{info, warn};
+
+use crate::state::{Known, Over, State};
+
+/// Scans in a row in which a job must be nowhere before it is offered again.
+const ABSENT_SCANS: u32 = 3;
+
+/// Threads that read at the start.
+const READERS: usize = 16;
+
+/// What one scan must remember for the next.
+#[derive(Debug)]
+pub struct Scanner {
+    directory: Directory,
+    claimed_before: BTreeSet<Claim>,
+    twice_before: BTreeSet<AttemptId>,
+    absent: BTreeMap<JobId, Absence>,
+    trainers: BTreeMap<OwnerId, Trainer>,
+    /// Signs of life of claims: the heartbeat's counter where it names the claim.
+    claims: BTreeMap<Claim, Silence<Option<u64>>>,
+    /// Tickets with high numbers that are worth another try nevertheless.
+    worthy: BTreeSet<AttemptId>,
+}
+
+#[derive(Debug)]
+struct Absence {
+    scans: u32,
+    since: Instant,
+}
+
+/// A trainer as its heartbeats show it.
+#[derive(Debug, Clone)]
+pub struct Trainer {
+    /// The newest heartbeat.
+    pub heartbeat: Heartbeat,
+    silence: Silence<u64>,
+    /// When the heartbeat was read last.
+    read: Instant,
+    /// Its process has ended, as somebody who can know has said.
+    is_dead: bool,
+}
+
+impl Trainer {
+    fn new(heartbeat: Heartbeat, now: Instant) -> Self {
+        Self {
+            silence: Silence::new(heartbeat.beat, now),
+            read: now,
+            heartbeat,
+            is_dead: false,
+        }
+    }
+
+    fn see(&mut self, heartbeat: Heartbeat, now: Instant) {
+        self.silence.see(heartbeat.beat, now);
+        self.read = now;
+        self.heartbeat = heartbeat;
+    }
+
+    /// Whether its heartbeat should be read again.
+    fn is_due(&self, interval: Duration, lease: Duration, now: Instant) -> bool {
+        // One that has left never comes back: a new process has a new name. One that has been silent for long may,
+        // but there are many of those at the end of a long search.
+        let is_old = self.silent(now) > 2 * lease;
+        let interval = if is_old { lease } else { interval };
+        !self.is_gone() && now.saturating_duration_since(self.read) >= interval
+    }
+
+    /// Whether it left in good order.
+    pub fn is_gone(&self) -> bool {
+        self.heartbeat.state == TrainerState::Gone
+    }
+
+    /// How long its heartbeat has not changed.
+    pub fn silent(&self, now: Instant) -> Duration {
+        self.silence.lasted(now)
+    }
+
+    /// Whether it counts as living. One that was just seen for the first time does.
+    pub fn lives(&self, lease: Duration, now: Instant) -> bool {
+        !self.is_gone() && !self.is_dead && self.silent(now) < lease
+    }
+}
+
+impl Scanner {
+    /// Reads all that was written so far.
+    pub fn load(directory: Directory) -> Result<(Self, State)> {
+        let mut state = State::new(directory.search()).map_err(|source| Error::Value {
+            path: directory.layout().path(layout::SEARCH),
+            format: SearchFile::FORMAT,
+            source,
+        })?;
+        let scanner = Self {
+            directory,
+            claimed_before: BTreeSet::new(),
+            twice_before: BTreeSet::new(),
+            absent: BTreeMap::new(),
+            trainers: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            worthy: BTreeSet::new(),
+        };
+        // Jobs first: one that ends while the rest is read has its result there already, or is looked for later.
+        let view = scanner.directory.jobs()?;
+        scanner.load_requests(&mut state)?;
+        scanner.load_results(&mut state)?;
+        for job in view.jobs() {
+            if state.expects(job) && !state.results.contains(&job) {
+                let attempts = view
+                    .open
+                    .iter()
+                    .chain(view.claimed.iter().map(|c| &c.attempt));
+                for attempt in attempts.filter(|attempt| attempt.job == job) {
+                    state.see_attempt(*attempt);
+                }
+            }
+        }
+        scanner.load_attempts(&mut state)?;
+        scanner.load_checkpoints(&mut state)?;
+        Ok((scanner, state))
+    }
+
+    /// The directory.
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// Trainers whose heartbeats were read, by owner.
+    pub fn trainers(&self) -> &BTreeMap<OwnerId, Trainer> {
+        &self.trainers
+    }
+
+    /// Brings the state up to date.
+    pub fn scan(&mut self, state: &mut State, now: Instant) -> Result<()> {
+        state.signs = self.directory.signs()?;
+        let view = self.directory.jobs()?;
+        self.see_jobs(state, &view)?;
+        self.see_departed(state, &view, now)?;
+        self.see_proposals(state)?;
+        self.see_trainers(state, now)?;
+        self.see_claims(state, &view, now)?;
+        self.see_hopeless_tickets(state, &view)?;
+        self.claimed_before = view.claimed;
+        Ok(())
+    }
+
+    /// Whether some job has left both folders and its result is not there: look again soon.
+    pub fn is_searching(&self) -> bool {
+        !self.absent.is_empty()
+    }
+
+    /// Takes note that a process of this machine has ended, so that its claims need not wait for the lease.
+    pub fn report_dead(&mut self, process: u32, now: Instant) -> Result<()> {
+        let host = shared::store::host_name();
+        for owner in self.directory.owners()? {
+            if self.trainers.contains_key(&owner) {
+                continue;
+            }
+            if let Some(heartbeat) = self.directory.read_heartbeat(&owner)? {
+                self.trainers.insert(owner, Trainer::new(heartbeat, now));
+            }
+        }
+        for trainer in self.trainers.values_mut() {
+            let beat = &trainer.heartbeat;
+            if beat.pid == process && beat.host == host {
+                trainer.is_dead = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn load_requests(&self, state: &mut State) -> Result<()> {
+        let shards = self.directory.shards(layout::REQUESTS)?;
+        let mut named = BTreeMap::new();
+        for requests in in_parallel(&shards, |shard| self.requests_of(shard))? {
+            named.extend(requests);
+        }
+        let Some(last) = named.last_key_value().map(|(id, _)| *id) else {
+            return Ok(());
+        };
+        while state.num_requested <= last.0 && state.num_requested < state.table().total() {
+            let id = ConfigurationId(state.num_requested);
+            match named.remove(&id).flatten() {
+                Some(finished) => state.see_request(id, &finished),
+                None => self.read_requests(state, id)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The requests of a shard, each with the results it names; none for a corrupt one.
+    fn requests_of(&self, shard: u32) -> Result<Vec<(ConfigurationId, Option<Vec<JobId>>)>> {
+        let ids: Vec<ConfigurationId> = self.directory.list_shard(layout::REQUESTS, shard)?;
+        let read = |id| {
+            let request = self.directory.read_request(id)?;
+            Ok((id, request.map(|request| request.finished)))
+        };
+        ids.into_iter().map(read).collect()
+    }
+
+    /// Reads the requests up to one that is known to be there.
+    fn read_requests(&self, state: &mut State, last: ConfigurationId) -> Result<()> {
+        while state.num_requested <= last.0 && state.num_requested < state.table().total() {
+            let id = ConfigurationId(state.num_requested);
+            let request = match self.directory.read_request(id)? {
+                Some(request) => request,
+                None => self.replace_request(state, id)?,
+            };
+            state.see_request(id, &request.finished);
+        }
+        Ok(())
+    }
+
+    /// Writes a request again that was corrupt. The results it named are named by the next one.
+    fn replace_request(&self, state: &State, id: ConfigurationId) -> Result<Request> {
+        let place = state.table().place(id);
+        let request = Request {
+            configuration: id,
+            bracket: place.bracket,
+            rung: place.rung,
+            finished: Vec::new(),
+            pending: Vec::new(),
+        };
+        warn!("request {id} is missing and is written again");
+        if self.directory.is_observer() || self.directory.request(&request)? == Published::New {
+            return Ok(request);
+        }
+        // Another scheduler was faster.
+        Ok(self.directory.read_request(id)?.unwrap_or(request))
+    }
+
+    fn load_results(&self, state: &mut State) -> Result<()> {
+        let shards = self.directory.shards(layout::RESULTS)?;
+        for results in in_parallel(&shards, |shard| self.results_of(shard))? {
+            for known in results {
+                state.see_result(known);
+            }
+        }
+        Ok(())
+    }
+
+    fn results_of(&self, shard: u32) -> Result<Vec<Known>> {
+        let jobs: Vec<JobId> = self.directory.list_shard(layout::RESULTS, shard)?;
+        let read = |job| Ok(self.directory.read_result(job)?.as_ref().map(Known::from));
+        jobs.into_iter()
+            .filter_map(|job| read(job).transpose())
+            .collect()
+    }
+
+    /// The numbers of attempts that have ended, so that a job whose ticket was lost gets a new number.
+    fn load_attempts(&self, state: &mut State) -> Result<()> {
+        for shard in self.directory.shards(layout::ATTEMPTS)? {
+            for claim in self
+                .directory
+                .list_shard::<Claim>(layout::ATTEMPTS, shard)?
+            {
+                state.see_ended(claim.attempt);
+            }
+        }
+        Ok(())
+    }
+
+    /// Checkpoints that became useless while no scheduler ran.
+    fn load_checkpoints(&self, state: &mut State) -> Result<()> {
+        let mut kept = BTreeSet::new();
+        for shard in self.directory.shards(layout::CHECKPOINTS)? {
+            let folder = self.directory.layout().shard(layout::CHECKPOINTS, shard);
+            kept.extend(
+                fs::list(&folder)?
+                    .iter()
+                    .filter_map(|name| name.parse::<ConfigurationId>().ok()), // foreign names are no ids
+            );
+        }
+        // What is not there needs no removal.
+        state.spent_checkpoints.retain(|id, _| kept.contains(id));
+        Ok(())
+    }
+
+    fn see_jobs(&mut self, state: &mut State, view: &JobsView) -> Result<()> {
+        state.spent_claims.clear();
+        state.spent_tickets.clear();
+        let newest = view.jobs().last().map(|job| job.configuration);
+        if let Some(newest) = newest.filter(|id| id.0 >= state.num_requested) {
+            // Another scheduler is further; or it is no job of this search.
+            self.load_requests_up_to(state, newest)?;
+        }
+        let claimed: BTreeSet<AttemptId> = view.claimed.iter().map(|c| c.attempt).collect();
+        let mut twice = BTreeSet::new();
+        for attempt in &view.open {
+            if !state.expects(attempt.job) {
+                let path = self.directory.layout().open(*attempt);
+                self.directory
+                    .set_aside(&path, &"it is no job of this search")?;
+            } else if state.results.contains(&attempt.job) {
+                state.spent_tickets.insert(*attempt);
+            } else {
+                state.see_attempt(*attempt);
+                if claimed.contains(attempt) {
+                    twice.insert(*attempt);
+                }
+            }
+        }
+        for claim in &view.claimed {
+            if state.results.contains(&claim.attempt.job) {
+                state.spent_claims.insert(claim.clone());
+            } else if state.expects(claim.attempt.job) {
+                state.see_attempt(claim.attempt);
+            }
+        }
+        // Open and claimed in two looks: two schedulers offered it, and only one ticket was taken. In one look it may
+        // have been claimed between the two listings.
+        let doubled = twice.intersection(&self.twice_before).copied();
+        state.spent_tickets.extend(doubled);
+        self.twice_before = twice;
+        Ok(())
+    }
+
+    fn load_requests_up_to(&self, state: &mut State, newest: ConfigurationId) -> Result<()> {
+        let ids: Vec<ConfigurationId> = self
+            .directory
+            .list_shard(layout::REQUESTS, newest.shard())?;
+        match ids.iter().rev().find(|id| **id <= newest) {
+            Some(last) => self.read_requests(state, *last),
+            None => Ok(()),
+        }
+    }
+
+    /// Looks for results of jobs that have left both folders, and of jobs that have lost a claim.
+    fn see_departed(&mut self, state: &mut State, view: &JobsView, now: Instant) -> Result<()> {
+        let here = view.jobs();
+        let departed: Vec<JobId> = state
+            .pending
+            .keys()
+            .filter(|job| !here.contains(job))
+            .copied()
+            .collect();
+        let is_open = |job: JobId| {
+            view.open
+                .range(job.attempt(0)..=job.attempt(u32::MAX))
+                .next()
+                .is_some()
+        };
+        let disclaimed: BTreeSet<JobId> = self
+            .claimed_before
+            .difference(&view.claimed)
+            .map(|claim| claim.attempt.job)
+            .filter(|job| here.contains(job) && !is_open(*job) && state.pending.contains_key(job))
+            .collect();
+        for job in disclaimed {
+            if let Some(result) = self.find_result(job)? {
+                state.see_result(Known::from(&result));
+            }
+        }
+        self.absent
+            .retain(|job, _| departed.binary_search(job).is_ok());
+        for job in departed {
+            let found = match self.directory.read_result(job)? {
+                None if self.directory.is_network() => self.find_result(job)?,
+                other => other,
+            };
+            if let Some(result) = found {
+                self.absent.remove(&job);
+                state.see_result(Known::from(&result));
+                continue;
+            }
+            let absence = self.absent.entry(job).or_insert(Absence {
+                scans: 0,
+                since: now,
+            });
+            absence.scans += 1;
+            let lasted = now.saturating_duration_since(absence.since);
+            if absence.scans >= ABSENT_SCANS && lasted >= self.patience() {
+                warn!("{job} has no ticket, claim or result and is offered again");
+                self.absent.remove(&job);
+                state.miss(job);
+            }
+        }
+        Ok(())
+    }
+
+    /// How long a file that was renamed may be seen nowhere.
+    fn patience(&self) -> Duration {
+        // Attributes of a network filesystem are cached for up to 60 s.
+        Duration::from_secs(if self.directory.is_network() { 65 } else { 2 })
+    }
+
+    /// A job's result, without asking for a name that may not be there yet.
+    fn find_result(&self, job: JobId) -> Result<Option<JobResult>> {
+        if self.directory.is_network() {
+            let shard = job.configuration.shard();
+            let jobs: Vec<JobId> = self.directory.list_shard(layout::RESULTS, shard)?;
+            if jobs.binary_search(&job).is_err() {
+                return Ok(None);
+            }
+        }
+        self.directory.read_result(job)
+    }
+
+    fn see_proposals(&self, state: &mut State) -> Result<()> {
+        let mut awaited: Vec<ConfigurationId> = state.awaited.iter().copied().collect();
+        if self.directory.is_network() {
+            let shards: BTreeSet<u32> = awaited.iter().map(|id| id.shard()).collect();
+            let mut there: BTreeSet<ConfigurationId> = BTreeSet::new();
+            for shard in shards {
+                there.extend(
+                    self.directory
+                        .list_shard::<ConfigurationId>(layout::CONFIGURATIONS, shard)?,
+                );
+            }
+            awaited.retain(|id| there.contains(id));
+        }
+        for id in awaited {
+            if let Some(proposal) = self.directory.read_proposal(id)? {
+                state.see_proposal(id, proposal.values);
+            }
+        }
+        Ok(())
+    }
+
+    fn see_trainers(&mut self, state: &mut State, now: Instant) -> Result<()> {
+        let lease = self.directory.lease();
+        // Twice a heartbeat: a change is then noticed in good time before the shortest lease, two heartbeats.
+        let interval = Duration::from_secs_f64(self.directory.search().trainers.heartbeat_s / 2.0);
+        for owner in self.directory.owners()? {
+            let known = self.trainers.get(&owner);
+            if known.is_some_and(|trainer| !trainer.is_due(interval, lease, now)) {
+                continue;
+            }
+            let Some(heartbeat) = self.directory.read_heartbeat(&owner)? else {
+                continue;
+            };
+            match self.trainers.get_mut(&owner) {
+                Some(trainer) => trainer.see(heartbeat, now),
+                None => {
+                    self.trainers.insert(owner, Trainer::new(heartbeat, now));
+                }
+            }
+        }
+        let living = self
+            .trainers
+            .values()
+            .filter(|trainer| trainer.lives(lease, now));
+        state.num_trainers = u32::try_from(living.count()).unwrap_or(u32::MAX); // fewer by far
+        Ok(())
+    }
+
+    /// Finds claims whose owners show no sign of working on them for longer than the lease.
+    fn see_claims(&mut self, state: &mut State, view: &JobsView, now: Instant) -> Result<()> {
+        state.over.clear();
+        let lease = self.directory.lease();
+        let mut before = std::mem::take(&mut self.claims);
+        for claim in &view.claimed {
+            let job = claim.attempt.job;
+            if !state.expects(job) || state.results.contains(&job) {
+                continue;
+            }
+            let trainer = self.trainers.get(&claim.owner);
+            let sign = trainer.and_then(|trainer| match &trainer.heartbeat.state {
+                TrainerState::Working { claim: working, .. } if working == claim => {
+                    Some(trainer.heartbeat.beat)
+                }
+                TrainerState::Working { .. } | TrainerState::Waiting | TrainerState::Gone => None,
+            });
+            let mut silence = before
+                .remove(claim)
+                .unwrap_or_else(|| Silence::new(sign, now));
+            // Other words of the owner are no sign that it works on this.
+            if sign.is_some() {
+                silence.see(sign, now);
+            }
+            let is_over = silence.lasted(now) >= lease || trainer.is_some_and(|t| t.is_dead);
+            self.claims.insert(claim.clone(), silence);
+            if is_over {
+                self.judge(state, claim)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides what a silent owner's claim has come to.
+    fn judge(&self, state: &mut State, claim: &Claim) -> Result<()> {
+        let job = claim.attempt.job;
+        // It may have died between publishing the result and dropping the claim.
+        if let Some(result) = self.find_result(job)? {
+            state.see_result(Known::from(&result));
+            state.spent_claims.insert(claim.clone());
+            return Ok(());
+        }
+        let ends = self.directory.attempt_ends(job)?;
+        let best = best_spent(&ends);
+        let saved = self.directory.checkpoints(job.configuration)?;
+        let has_saved = saved.contains(claim);
+        let heard =
+            self.trainers
+                .get(&claim.owner)
+                .and_then(|trainer| match &trainer.heartbeat.state {
+                    TrainerState::Working {
+                        claim: working,
+                        spent,
+                    } if working == claim => Some(*spent),
+                    TrainerState::Working { .. } | TrainerState::Waiting | TrainerState::Gone => {
+                        None
+                    }
+                });
+        let over = Over {
+            claim: Some(claim.clone()),
+            // Without a checkpoint of its own the next attempt starts where this one did.
+            spent: if has_saved {
+                heard.unwrap_or(best).max(best)
+            } else {
+                best
+            },
+            futile: if has_saved {
+                0
+            } else {
+                num_futile(&ends, &saved) + 1
+            },
+            fate: Fate::NodeLost,
+        };
+        info!(
+            "the owner of {claim} shows no sign of life; spent={} without_progress={}",
+            over.spent, over.futile
+        );
+        state.over.insert(claim.attempt, over);
+        Ok(())
+    }
+
+    /// Finds jobs that trainers give back again and again without getting on.
+    fn see_hopeless_tickets(&mut self, state: &mut State, view: &JobsView) -> Result<()> {
+        let max_attempts = self.directory.search().trainers.max_attempts;
+        self.worthy.retain(|attempt| view.open.contains(attempt));
+        for attempt in &view.open {
+            let is_high = attempt.attempt > max_attempts;
+            if !is_high
+                || !state.pending.contains_key(&attempt.job)
+                || self.worthy.contains(attempt)
+            {
+                continue;
+            }
+            let ends = self.directory.attempt_ends(attempt.job)?;
+            let saved = self.directory.checkpoints(attempt.job.configuration)?;
+            let futile = num_futile(&ends, &saved);
+            match ends.last() {
+                Some(end) if futile >= max_attempts => {
+                    let over = Over {
+                        claim: None,
+                        spent: end.spent,
+                        futile,
+                        fate: end.fate,
+                    };
+                    state.over.insert(*attempt, over);
+                }
+                _ => {
+                    self.worthy.insert(*attempt);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads shards with several threads, because a disk and a file server answer many questions as fast as one; the
+/// answers are in the order of the shards.
+fn in_parallel<T: Send>(shards: &[u32], read: impl Fn(u32) -> Result<T> + Sync) -> Result<Vec<T>> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut answers = Vec::new();
+        while let Some(shard) = shards.get(next.fetch_add(1, Ordering::Relaxed)) {
+            answers.push((*shard, read(*shard)));
+        }
+        answers
+    };
+    let mut all = std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..READERS.min(shards.len()))
+            .map(|_| scope.spawn(work))
+            .collect();
+        let mut all = Vec::new();
+        for reader in readers {
+            match reader.join() {
+                Ok(answers) => all.extend(answers),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        all
+    });
+    all.sort_by_key(|(shard, _)| *shard);
+    all.into_iter().map(|(_, answer)| answer).collect()
+}
+
+fn best_spent(ends: &[AttemptEnd]) -> f64 {
+    ends.iter().map(|end| end.spent).fold(0.0, f64::max)
+}
+
+/// How many attempts in a row, up to the last, brought the job no further. Stopping the search is nobody's failure.
+///
+/// A trainer that gave the job back says what its checkpoint has spent. Of a trainer that vanished only the checkpoint
+/// itself can tell, so one of its own (`saved`) is progress.
+fn num_futile(ends: &[AttemptEnd], saved: &[Claim]) -> u32 {
+    let mut best = 0.0;
+    let mut futile = 0;
+    for end in ends {
+        let has_saved = end.fate == Fate::NodeLost && saved.contains(&end.claim);
+        if has_saved || end.spent > best {
+            best = end.spent.max(best);
+            futile = 0;
+        } else if end.fate != Fate::Stopped {
+            futile += 1;
+        }
+    }
+    futile
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_and_stops_do_not_count_as_futile() {
+        let end = |attempt: u32, spent: f64, fate: Fate| AttemptEnd {
+            claim: format!("c000000-r0-a{attempt}.h").parse().unwrap(),
+            fate,
+            spent,
+            message: String::new(),
+            at: String::new(),
+        };
+        let mut ends = vec![end(1, 0.0, Fate::NodeLost), end(2, 0.0, Fate::Preempted)];
+        assert_eq!(num_futile(&ends, &[]), 2);
+        ends.push(end(3, 5.0, Fate::NodeLost));
+        assert_eq!((num_futile(&ends, &[]), best_spent(&ends)), (0, 5.0));
+        ends.push(end(4, 5.0, Fate::Stopped));
+        ends.push(end(5, 5.0, Fate::TimeLimit));
+        assert_eq!((num_futile(&ends, &[]), best_spent(&ends)), (1, 5.0));
+    }
+}

@@ -1,0 +1,69 @@
+//! Searches for the tests of this crate.
+
+use shared::budget::{BudgetSettings, BudgetUnit};
+use shared::objective::ObjectiveFile;
+use shared::search::{BohbSettings, Limit, MethodName, Promotion, Scheduling, TrainerSettings};
+use shared::space::{HyperparameterFile, KindName, SpaceFile};
+use shared::value::Value;
+use shared::{Search, SearchFile};
+
+/// One hyperparameter, budgets from `min` to `max`, one cycle of brackets.
+pub(crate) fn search_file(min: u64, max: u64, eta: u64) -> SearchFile {
+    let x = HyperparameterFile {
+        name: "x".into(),
+        kind: KindName::Float,
+        lower: Some(Value::Float(0.0)),
+        upper: Some(Value::Float(1.0)),
+        log: None,
+        sequence: None,
+        choices: None,
+        value: None,
+        active_when: None,
+    };
+    let mut file = SearchFile {
+        name: "test".into(),
+        space: Some(SpaceFile {
+            hyperparameters: vec![x],
+        }),
+        space_file: None,
+        objective: ObjectiveFile {
+            benchmark: Some("branin".into()),
+            ..ObjectiveFile::default()
+        },
+        budget: BudgetSettings {
+            unit: BudgetUnit::Steps,
+            min,
+            max,
+            eta,
+        },
+        limit: Limit::Brackets(1),
+        method: MethodName::Hyperband,
+        bohb: BohbSettings::default(),
+        scheduling: Scheduling::Synchronous,
+        bracket_sizes: shared::budget::BracketSizes::Floor,
+        promotion: Promotion::Scratch,
+        seed: 1,
+        start_with: Vec::new(),
+        trainers: TrainerSettings::default(),
+    };
+    let num_rungs = Search::new(&file).unwrap().ladder.num_rungs();
+    file.limit = Limit::Brackets(u32::from(num_rungs));
+    file
+}
+
+/// [`search_file`] with changes, checked.
+pub(crate) fn search_with(
+    min: u64,
+    max: u64,
+    eta: u64,
+    change: impl FnOnce(&mut SearchFile),
+) -> Search {
+    let mut file = search_file(min, max, eta);
+    change(&mut file);
+    Search::new(&file).unwrap()
+}
+
+/// [`search_file`], checked.
+pub(crate) fn search(min: u64, max: u64, eta: u64) -> Search {
+    search_with(min, max, eta, |_| {})
+}

@@ -1,0 +1,272 @@
+//! What a configuration is, layer by layer, before anything is trained: for `trainer describe`.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use shared::format::Record as _;
+use shared::objective::TrainingSettings;
+use shared::space::SpaceFile;
+use shared::{Configuration, Error, Invalid, SearchSpace, fs};
+
+use crate::hyperparameters;
+use crate::memory::{Footprint, mib};
+use crate::network::{ImageShape, Layer, LayerKind, Plan};
+
+/// What can be said of a configuration without training it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Description {
+    plan: Plan,
+    batch_size: usize,
+    footprint: Footprint,
+    available: Option<u64>,
+}
+
+/// Describes a configuration for images of a shape and a number of classes.
+///
+/// `evaluation_batch` is the number of images evaluated at once, `available` the device's free memory in bytes, as far
+/// as known.
+///
+/// # Errors
+/// The hyperparameter that is unknown or out of range.
+pub fn describe(
+    configuration: &Configuration,
+    image: ImageShape,
+    classes: usize,
+    evaluation_batch: usize,
+    available: Option<u64>,
+) -> Result<Description, Invalid> {
+    let (network, training) = hyperparameters::read(configuration, image, classes)?;
+    let plan = Plan::new(&network);
+    let footprint = Footprint::new(&plan, &training, training.batch_size, evaluation_batch);
+    Ok(Description {
+        plan,
+        batch_size: training.batch_size,
+        footprint,
+        available,
+    })
+}
+
+/// Reads a space and a configuration file and describes the configuration.
+///
+/// # Errors
+/// A file that cannot be read, or a hyperparameter that is unknown, missing or out of range.
+pub fn read(
+    space: &Path,
+    configuration: &Path,
+    image: ImageShape,
+    classes: usize,
+) -> shared::Result<Description> {
+    let file: SpaceFile = fs::read_record(space)?;
+    let wrong = |path: &Path, format| {
+        let path = path.to_path_buf();
+        move |source: Invalid| Error::Value {
+            path,
+            format,
+            source,
+        }
+    };
+    let checked = SearchSpace::new(&file).map_err(wrong(space, SpaceFile::FORMAT))?;
+    let bytes = fs::read(configuration)?;
+    let raw: Configuration = serde_json::from_slice(&bytes).map_err(|source| Error::Syntax {
+        path: configuration.to_path_buf(),
+        source,
+    })?;
+    let evaluation_batch = TrainingSettings::default().evaluation_batch;
+    let evaluation_batch = usize::try_from(evaluation_batch).unwrap_or(usize::MAX); // 16-bit machines
+    let values = checked
+        .check_configuration(&raw)
+        .map_err(wrong(configuration, "configuration"))?;
+    describe(
+        &values,
+        image,
+        classes,
+        evaluation_batch,
+        crate::memory::available(),
+    )
+    .map_err(wrong(configuration, "configuration"))
+}
+
+impl Description {
+    /// Whether the training fits into the memory there is; true where that is not known.
+    pub fn fits(&self) -> bool {
+        self.available
+            .is_none_or(|available| self.footprint.total() <= available)
+    }
+
+    /// A table for people; ends with a line break.
+    pub fn table(&self) -> String {
+        let Footprint {
+            weights,
+            optimizer,
+            gradients,
+            activations,
+        } = self.footprint;
+        let layers = &self.plan.layers;
+        let name_width = layers
+            .iter()
+            .map(|layer| layer.name.len())
+            .max()
+            .unwrap_or(0);
+        let mut text = String::new();
+        let mut line = |name: &str, output: &str, parameters: &str, work: &str| {
+            let line = format!("{name:name_width$}  {output:>14}  {parameters:>14}  {work:>16}");
+            text.push_str(line.trim_end());
+            text.push('\n');
+        };
+        line("layer", "output", "parameters", "multiply-adds");
+        for layer in layers {
+            let ImageShape {
+                channels,
+                height,
+                width,
+            } = layer.output;
+            let output = format!("{channels}×{height}×{width}");
+            line(
+                &layer.name,
+                &output,
+                &number(layer.parameters),
+                &number(layer.multiply_adds),
+            );
+        }
+        let total = |layers: u64| number(layers);
+        line(
+            "total",
+            "",
+            &total(self.plan.parameters()),
+            &total(self.plan.multiply_adds()),
+        );
+        write!(
+            text,
+            "\nmemory with batches of {}: {:.1} MiB (weights {:.1}, optimizer {:.1}, gradients and checkpoints {:.1}, \
+             activations {:.1}, program {:.1})\n",
+            self.batch_size,
+            mib(self.footprint.total()),
+            mib(weights),
+            mib(optimizer),
+            mib(gradients),
+            mib(activations),
+            mib(self.footprint.total() - weights - optimizer - gradients - activations),
+        )
+        .expect("a string takes everything");
+        if let (false, Some(available)) = (self.fits(), self.available) {
+            writeln!(
+                text,
+                "warning: only {:.1} MiB are available",
+                mib(available)
+            )
+            .expect("a string takes everything");
+        }
+        text
+    }
+
+    /// The same for programs. Work is for one image's forward pass, memory in MiB.
+    pub fn json(&self) -> Value {
+        let layer = |layer: &Layer| {
+            let ImageShape {
+                channels,
+                height,
+                width,
+            } = layer.output;
+            json!({
+                "name": layer.name,
+                "kind": kind(layer.kind),
+                "output": [channels, height, width],
+                "parameters": layer.parameters,
+                "multiply_adds": layer.multiply_adds,
+            })
+        };
+        json!({
+            "parameters": self.plan.parameters(),
+            "multiply_adds": self.plan.multiply_adds(),
+            "batch_size": self.batch_size,
+            "memory_mib": mib(self.footprint.total()),
+            "available_mib": self.available.map(mib),
+            "fits": self.fits(),
+            "layers": self.plan.layers.iter().map(layer).collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn kind(kind: LayerKind) -> &'static str {
+    match kind {
+        LayerKind::Convolution => "convolution",
+        LayerKind::Norm => "norm",
+        LayerKind::Activation => "activation",
+        LayerKind::Join => "join",
+        LayerKind::Gate => "gate",
+        LayerKind::Head => "head",
+    }
+}
+
+/// A number with a space between thousands; nothing for 0.
+fn number(number: u64) -> String {
+    if number == 0 {
+        return String::new();
+    }
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn description(available: Option<u64>) -> Description {
+        let json = r#"{"nr_residual_blocks_1": 1, "nr_residual_blocks_2": 1, "initial_filters": 4,
+            "groups": 2, "res_branches_2": 2, "batch_size": 32}"#;
+        let configuration = serde_json::from_str(json).unwrap();
+        let image = ImageShape {
+            channels: 1,
+            height: 8,
+            width: 8,
+        };
+        describe(&configuration, image, 10, 256, available).unwrap()
+    }
+
+    #[test]
+    fn the_table_lists_every_layer() {
+        insta::assert_snapshot!(description(None).table());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_said() {
+        let tight = description(Some(1 << 20));
+        assert!(!tight.fits());
+        assert!(
+            tight
+                .table()
+                .ends_with("warning: only 1.0 MiB are available\n")
+        );
+        assert_eq!(tight.json()["fits"], false);
+        assert!(description(Some(1 << 40)).fits());
+    }
+
+    #[test]
+    fn the_json_has_totals_that_are_the_sums_of_the_layers() {
+        let json = description(None).json();
+        for field in ["parameters", "multiply_adds"] {
+            let layers = json["layers"].as_array().unwrap();
+            let sum: u64 = layers
+                .iter()
+                .map(|layer| layer[field].as_u64().unwrap())
+                .sum();
+            assert_eq!(json[field], sum);
+        }
+    }
+
+    #[test]
+    fn thousands_are_set_apart() {
+        assert_eq!(number(0), "");
+        assert_eq!(number(999), "999");
+        assert_eq!(number(1_000), "1 000");
+        assert_eq!(number(25_198_304_266), "25 198 304 266");
+    }
+}

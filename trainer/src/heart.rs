@@ -1,0 +1,180 @@
+//! The heartbeat: a thread that shows that this trainer lives, and looks whether its job is still wanted.
+//!
+//! It never decides anything: it writes `trainers/OWNER.json`, and raises flags that the training looks at.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use shared::record::{Heartbeat, TrainerState};
+use shared::store::Directory;
+use shared::{Claim, OwnerId, clock};
+use tracing::warn;
+
+/// What the heartbeat thread and the training tell each other.
+#[derive(Debug)]
+pub struct Pulse {
+    state: Mutex<TrainerState>,
+    is_stopped: AtomicBool,
+    is_claim_lost: AtomicBool,
+}
+
+impl Pulse {
+    fn new() -> Self {
+        Self {
+            state: Mutex::new(TrainerState::Waiting),
+            is_stopped: AtomicBool::new(false),
+            is_claim_lost: AtomicBool::new(false),
+        }
+    }
+
+    /// What the next heartbeat will say.
+    pub fn set_state(&self, state: TrainerState) {
+        *self.lock() = state;
+    }
+
+    /// A job begins: its claim is believed to be held until the next look.
+    pub fn start(&self, claim: &Claim) {
+        let mut state = self.lock();
+        self.is_claim_lost.store(false, Ordering::Relaxed);
+        *state = TrainerState::Working {
+            claim: claim.clone(),
+            spent: 0.0,
+        };
+    }
+
+    /// How far the job is.
+    pub fn set_spent(&self, now: f64) {
+        if let TrainerState::Working { spent, .. } = &mut *self.lock() {
+            *spent = now;
+        }
+    }
+
+    /// Whether the search was asked to stop, as of the last heartbeat.
+    pub fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Relaxed)
+    }
+
+    /// Whether the job in hand was taken away, as of the last heartbeat.
+    pub fn is_claim_lost(&self) -> bool {
+        self.is_claim_lost.load(Ordering::Relaxed)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, TrainerState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The beating thread; dropping it says farewell.
+pub struct Heart {
+    pulse: Arc<Pulse>,
+    // Dropping the sender ends the thread.
+    end: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Heart {
+    /// Beats once, so that the scheduler knows this trainer before it claims anything, and from then on by itself.
+    ///
+    /// # Errors
+    /// The first heartbeat cannot be written.
+    ///
+    /// # Panics
+    /// If this machine has no thread left.
+    pub fn start(directory: &Directory, owner: &OwnerId, device: &str) -> shared::Result<Self> {
+        let pulse = Arc::new(Pulse::new());
+        let mut heartbeat = Heartbeat {
+            owner: owner.clone(),
+            beat: 0,
+            state: TrainerState::Waiting,
+            host: shared::store::host_name(),
+            pid: std::process::id(),
+            device: device.to_owned(),
+            slurm_job: shared::store::slurm_job(),
+            at: clock::now(),
+            program: concat!("trainer ", env!("CARGO_PKG_VERSION")).to_owned(),
+        };
+        directory.beat(&heartbeat)?;
+        let (end, ended) = channel::<()>();
+        let thread = {
+            let (pulse, directory) = (Arc::clone(&pulse), directory.clone());
+            let interval = Duration::from_secs_f64(directory.search().trainers.heartbeat_s);
+            std::thread::Builder::new()
+                .name("heartbeat".to_owned())
+                .spawn(move || {
+                    while ended.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
+                        look(&directory, &pulse);
+                        heartbeat.beat += 1;
+                        heartbeat.state = pulse.lock().clone();
+                        heartbeat.at = clock::now();
+                        if let Err(error) = directory.beat(&heartbeat) {
+                            // The next one may get through; until the lease is over nothing is lost.
+                            warn!(
+                                "cannot write the heartbeat: {}",
+                                shared::store::chain(&error)
+                            );
+                        }
+                    }
+                    heartbeat.beat += 1;
+                    heartbeat.state = TrainerState::Gone;
+                    heartbeat.at = clock::now();
+                    if let Err(error) = directory.beat(&heartbeat) {
+                        warn!(
+                            "cannot write the last heartbeat: {}",
+                            shared::store::chain(&error)
+                        );
+                    }
+                })
+        };
+        let thread = thread.expect("a thread can be had at the start of the program");
+        Ok(Self {
+            pulse,
+            end: Some(end),
+            thread: Some(thread),
+        })
+    }
+
+    /// What the thread and the training tell each other.
+    pub fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
+    }
+}
+
+impl Drop for Heart {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            warn!("the heartbeat thread had panicked");
+        }
+    }
+}
+
+impl std::fmt::Debug for Heart {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Heart")
+            .field("pulse", &self.pulse)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Asks the directory what the training should know. Errors mean "no news": the job goes on.
+fn look(directory: &Directory, pulse: &Pulse) {
+    if directory.signs().is_ok_and(|signs| signs.is_stopped) {
+        pulse.is_stopped.store(true, Ordering::Relaxed);
+    }
+    let claim = match &*pulse.lock() {
+        TrainerState::Working { claim, .. } => claim.clone(),
+        TrainerState::Waiting | TrainerState::Gone => return,
+    };
+    if directory.holds(&claim).is_ok_and(|holds| !holds) {
+        // Under the lock, and only if the job in hand is still the one that was looked at.
+        let state = pulse.lock();
+        if matches!(&*state, TrainerState::Working { claim: now, .. } if *now == claim) {
+            pulse.is_claim_lost.store(true, Ordering::Relaxed);
+        }
+    }
+}
