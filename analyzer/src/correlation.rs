@@ -12,7 +12,7 @@ use shared::{ConfigurationId, Seed};
 use crate::load::History;
 use crate::statistics::{self, PValue};
 use crate::table::{Cell, Table};
-use crate::wording::{self, count, fixed, p_value, significant};
+use crate::wording::{self, count, fixed, p_value, put, significant};
 
 /// Pairs are formed among at most this many budgets: those with the most losses.
 pub const MOST_BUDGETS: usize = 24;
@@ -404,10 +404,10 @@ pub fn summary(history: &History) -> String {
             .iter()
             .filter(|(word, _)| **word != "evaluated")
             .map(|(word, number)| format!("{number} {}", word.replace('_', " ")));
-        text.push_str(&format!(
-            "; no loss: {}",
-            parts.collect::<Vec<_>>().join(", ")
-        ));
+        put(
+            &mut text,
+            format_args!("; no loss: {}", parts.collect::<Vec<_>>().join(", ")),
+        );
     }
     text
 }

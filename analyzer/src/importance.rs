@@ -1,12 +1,12 @@
 //! Which hyperparameters matter: the functional analysis of variance of a random forest that was fitted to the losses
 //! at one budget; marginal curves; and importance around one configuration.
 //!
-//! A function on the unit cube is a sum of its mean f₀, functions f_j of one hyperparameter, f_jk of two, and so on,
+//! A function on the unit cube is a sum of its mean `f₀`, functions `f_j` of one hyperparameter, `f_jk` of two, and so on,
 //! each with mean 0 along every one of its arguments; their variances sum to the function's. The share of a variance
-//! is the importance. With a_j(x) the mean of the function where hyperparameter j is x, f_j = a_j − f₀ and
-//! f_jk = a_jk − a_j − a_k + f₀.
+//! is the importance. With `a_j(x)` the mean of the function where hyperparameter j is x,
+//! `f_j = a_j − f₀` and `f_jk = a_jk − a_j − a_k + f₀`.
 //!
-//! The function here is the forest's prediction. The marginals a_j and a_jk are exact (from the leaves' boxes),
+//! The function here is the forest's prediction. The marginals `a_j` and `a_jk` are exact (from the leaves' boxes),
 //! taken at the middles of a grid; the forest's whole variance is had from a Latin hypercube. All hyperparameters are
 //! uniform on the encoding's scale, so a logarithmic one is uniform in its logarithm. An inactive hyperparameter
 //! counts as being in the middle of its range, or at its first level.
@@ -133,6 +133,9 @@ pub struct Marginal {
 }
 
 /// Computes importance at one budget; or says why there is none.
+///
+/// # Panics
+/// Never: a budget with enough losses has a best one.
 pub fn importance(
     history: &History,
     budget: usize,

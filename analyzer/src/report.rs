@@ -10,7 +10,7 @@ use shared::{Seed, fs};
 
 use crate::correlation::{self, Pair};
 use crate::importance::{self, Importance, Of};
-use crate::load::History;
+use crate::load::{Evaluation, History};
 use crate::plot::{Scene, Theme};
 
 mod agreement;
@@ -116,7 +116,7 @@ impl<'a> Facts<'a> {
 /// Whether the losses span so many orders of magnitude that their variance would be that of a few outliers.
 fn spans_magnitudes(history: &History) -> bool {
     const FACTOR: f64 = 1000.0;
-    let losses = || history.results.iter().filter_map(|result| result.loss());
+    let losses = || history.results.iter().filter_map(Evaluation::loss);
     let low = losses().fold(f64::INFINITY, f64::min);
     let high = losses().fold(f64::NEG_INFINITY, f64::max);
     low > 0.0 && high / low > FACTOR

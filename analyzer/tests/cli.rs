@@ -1,4 +1,6 @@
 //! The program as its users run it: help, exit codes, formats, bad input, and the report in a browser.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::format_push_string, reason = "short texts")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -46,7 +48,7 @@ impl Log {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (mut configs, mut results) = (String::new(), String::new());
-        for number in 0..27 {
+        for number in 0..27_u32 {
             let rate = 10_f64.powf(-f64::from(number) / 9.0);
             let kind = ["a", "b", "<i>c</i>"][number as usize % 3];
             let config = json!([[0, 0, number], {"rate": rate, "units": number % 7 + 1, "kind": kind},

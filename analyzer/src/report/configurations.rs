@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use shared::{Kind, SearchSpace};
+use shared::{Hyperparameter, Kind, SearchSpace};
 
 use super::{Facts, PANEL_HEIGHT, PANEL_WIDTH, Section, WIDE, page, sampled};
 use crate::load::{Evaluation, History, Source};
@@ -176,10 +176,85 @@ pub(super) fn parallel(facts: &Facts<'_>) -> Section {
     if dimensions.is_empty() {
         return section.say("Nothing varies in this search space.");
     }
+    let scene = coordinates(history, space, &dimensions, &placed);
+    section.figures.extend(scene);
     section
-        .figures
-        .push(coordinates(history, space, &dimensions, &placed));
-    section
+}
+
+/// Where things are in parallel coordinates: an axis for each hyperparameter drawn, and one for the loss.
+struct Coordinates<'a> {
+    /// The hyperparameters drawn, each with its place in the encoding.
+    axes: Vec<(usize, &'a Hyperparameter)>,
+    losses: Scale,
+}
+
+impl Coordinates<'_> {
+    const TOP: f64 = 120.0;
+    const BOTTOM: f64 = 360.0;
+    const LEFT: f64 = 50.0;
+    const RIGHT: f64 = WIDE - 120.0;
+
+    fn x(&self, axis: usize) -> f64 {
+        Self::LEFT + (Self::RIGHT - Self::LEFT) * axis as f64 / self.axes.len() as f64
+    }
+
+    fn y(place: f64) -> f64 {
+        Self::BOTTOM - place * (Self::BOTTOM - Self::TOP)
+    }
+
+    /// The line of a configuration, in pieces where a hyperparameter is inactive.
+    fn pieces(&self, encoded: &[f64], loss: f64) -> Vec<Vec<Point>> {
+        let mut pieces: Vec<Vec<Point>> = Vec::new();
+        let mut piece = Vec::new();
+        for (axis, (dimension, hyperparameter)) in self.axes.iter().enumerate() {
+            let place = match hyperparameter.kind.num_levels() {
+                Some(levels) => (encoded[*dimension] + 0.5) / levels as f64,
+                None => encoded[*dimension],
+            };
+            if place.is_nan() {
+                pieces.push(std::mem::take(&mut piece));
+            } else {
+                piece.push((self.x(axis), Self::y(place)));
+            }
+        }
+        piece.push((self.x(self.axes.len()), Self::y(self.losses.place(loss))));
+        pieces.push(piece);
+        pieces.retain(|piece| piece.len() > 1);
+        pieces
+    }
+
+    fn draw_axis(&self, scene: &mut Scene, axis: usize, name: &str) {
+        let x = self.x(axis);
+        let ends = [(x, Self::TOP), (x, Self::BOTTOM)];
+        scene.line(ends.to_vec(), Ink::Muted, 1.0);
+        let at = (x + 3.0, Self::TOP - 18.0);
+        let name = shortened(name, 24);
+        scene.turned_words(at, name, Ink::Text, Anchor::Start, -38.0);
+    }
+
+    fn draw_axes(&self, scene: &mut Scene, loss_name: &str) {
+        for (axis, (_, hyperparameter)) in self.axes.iter().enumerate() {
+            self.draw_axis(scene, axis, &hyperparameter.name);
+            let (low, high) = ends(&hyperparameter.kind);
+            let (low, high) = (shortened(&low, 12), shortened(&high, 9));
+            // Neighbours would run into each other on one line.
+            let is_crowded = self.x(1) - self.x(0) < 80.0;
+            let down = if is_crowded && axis % 2 == 1 {
+                28.0
+            } else {
+                14.0
+            };
+            let x = self.x(axis);
+            scene.words((x, Self::BOTTOM + down), low, Ink::Muted, Anchor::Middle);
+            scene.words((x, Self::TOP - 5.0), high, Ink::Muted, Anchor::Middle);
+        }
+        self.draw_axis(scene, self.axes.len(), loss_name);
+        let x = self.x(self.axes.len()) + 5.0;
+        for tick in self.losses.ticks(4) {
+            let y = Self::y(self.losses.place(tick)) + 4.0;
+            scene.words((x, y), significant(tick, 3), Ink::Muted, Anchor::Start);
+        }
+    }
 }
 
 fn coordinates(
@@ -187,45 +262,18 @@ fn coordinates(
     space: &SearchSpace,
     dimensions: &[usize],
     placed: &[(&Evaluation, f64)],
-) -> Scene {
-    let (top, bottom) = (120.0, 360.0);
-    let mut scene = Scene::new(
-        WIDE,
-        bottom + 40.0,
-        "Parallel coordinates of configurations",
-    );
-    let num_axes = dimensions.len() + 1;
-    let (left, right) = (50.0, WIDE - 120.0);
-    let x_of = |axis: usize| left + (right - left) * axis as f64 / (num_axes - 1) as f64;
-    let losses = placed.iter().filter_map(|(result, _)| result.loss());
-    let Some(scale) = Scale::fitting(losses) else {
-        return scene;
+) -> Option<Scene> {
+    let all: Vec<&Hyperparameter> = space.dimensions().collect();
+    let coordinates = Coordinates {
+        axes: dimensions.iter().map(|&d| (d, all[d])).collect(),
+        losses: Scale::fitting(placed.iter().filter_map(|(result, _)| result.loss()))?,
     };
-    let hyperparameters: Vec<_> = space.dimensions().collect();
+    let title = "Parallel coordinates of configurations";
+    let mut scene = Scene::new(WIDE, Coordinates::BOTTOM + 40.0, title);
     for (result, worse) in placed {
         let encoded = space.encode(&history.configurations[result.configuration].values);
-        let mut pieces: Vec<Vec<Point>> = vec![Vec::new()];
-        for (axis, &dimension) in dimensions.iter().enumerate() {
-            let place = match hyperparameters[dimension].kind.num_levels() {
-                Some(levels) => (encoded[dimension] + 0.5) / levels as f64,
-                None => encoded[dimension],
-            };
-            if place.is_nan() {
-                pieces.push(Vec::new());
-            } else if let Some(piece) = pieces.last_mut() {
-                piece.push((x_of(axis), bottom - place * (bottom - top)));
-            }
-        }
-        let loss = result.loss().unwrap_or(f64::INFINITY);
-        let end = (
-            x_of(num_axes - 1),
-            bottom - scale.place(loss) * (bottom - top),
-        );
-        if let Some(piece) = pieces.last_mut() {
-            piece.push(end);
-        }
         let is_good = *worse < 0.1;
-        for points in pieces.into_iter().filter(|piece| piece.len() > 1) {
+        for points in coordinates.pieces(&encoded, result.loss()?) {
             scene.marks.push(Mark::Line {
                 points,
                 ink: if is_good { Ink::Series(1) } else { Ink::Muted },
@@ -235,49 +283,9 @@ fn coordinates(
             });
         }
     }
-    for axis in 0..num_axes {
-        let x = x_of(axis);
-        scene.line(vec![(x, top), (x, bottom)], Ink::Muted, 1.0);
-        let (name, low, high) = match dimensions.get(axis) {
-            Some(&dimension) => {
-                let hyperparameter = hyperparameters[dimension];
-                let (low, high) = ends(&hyperparameter.kind);
-                (hyperparameter.name.clone(), low, high)
-            }
-            None => {
-                let ticks = scale.ticks(4);
-                for &tick in &ticks {
-                    let y = bottom - scale.place(tick) * (bottom - top);
-                    scene.words(
-                        (x + 5.0, y + 4.0),
-                        significant(tick, 3),
-                        Ink::Muted,
-                        Anchor::Start,
-                    );
-                }
-                let name = format!("loss at {}", history.budget_phrase(placed[0].0.budget));
-                (name, String::new(), String::new())
-            }
-        };
-        let name = shortened(&name, 24);
-        scene.turned_words((x + 3.0, top - 18.0), name, Ink::Text, Anchor::Start, -38.0);
-        // Neighbours would run into each other on one line.
-        let is_crowded = (right - left) / (num_axes as f64) < 80.0;
-        let y = bottom
-            + if is_crowded && axis % 2 == 1 {
-                28.0
-            } else {
-                14.0
-            };
-        scene.words((x, y), shortened(&low, 12), Ink::Muted, Anchor::Middle);
-        scene.words(
-            (x, top - 5.0),
-            shortened(&high, 9),
-            Ink::Muted,
-            Anchor::Middle,
-        );
-    }
-    scene
+    let budget = history.budget_phrase(placed.first()?.0.budget);
+    coordinates.draw_axes(&mut scene, &format!("loss at {budget}"));
+    Some(scene)
 }
 
 fn ends(kind: &Kind) -> (String, String) {
@@ -362,7 +370,7 @@ pub(super) fn origins(facts: &Facts<'_>) -> Section {
     let seed = facts.seed.child("origins", "");
     section
         .figures
-        .extend(origin_drawings(&at, losses, seed, &mut section.text));
+        .extend(origin_drawings(&at, &losses, seed, &mut section.text));
     section
 }
 
@@ -379,7 +387,7 @@ fn superiority(losses: &BTreeMap<Source, Vec<(f64, f64)>>) -> Option<f64> {
 
 fn origin_drawings(
     at: &str,
-    losses: BTreeMap<Source, Vec<(f64, f64)>>,
+    losses: &BTreeMap<Source, Vec<(f64, f64)>>,
     seed: shared::Seed,
     text: &mut Vec<String>,
 ) -> Vec<Scene> {
@@ -436,7 +444,7 @@ fn origin_drawings(
         .collect();
     let (dots, note) = sampled(dots, MOST_DOTS, "losses", seed);
     text.extend(note);
-    for (source, losses) in &losses {
+    for (source, losses) in losses {
         let mut sorted: Vec<f64> = losses.iter().map(|(_, loss)| *loss).collect();
         sorted.sort_by(f64::total_cmp);
         shares.line(share_line(&sorted, &share_frame), ink(*source), 2.0);

@@ -188,30 +188,7 @@ fn marginal(drawn: &Drawn<'_>, marginal: &Marginal, y: Scale) -> Scene {
         };
         numbers.push((x, *mean, *spread));
     }
-    let x = match (levels, kind) {
-        (Some(levels), _) => Scale::linear(-0.5, levels.len() as f64 - 0.5),
-        (
-            None,
-            Kind::Float {
-                lower,
-                upper,
-                log: true,
-            },
-        ) => Scale::log(*lower, *upper),
-        (
-            None,
-            Kind::Integer {
-                lower,
-                upper,
-                log: true,
-            },
-        ) => Scale::log(*lower as f64 - 0.5, *upper as f64 + 0.5),
-        (None, Kind::Float { lower, upper, .. }) => Scale::linear(*lower, *upper),
-        (None, Kind::Integer { lower, upper, .. }) => {
-            Scale::linear(*lower as f64 - 0.5, *upper as f64 + 0.5)
-        }
-        (None, _) => Scale::linear(0.0, 1.0),
-    };
+    let x = value_scale(kind);
     let frame = Frame { from, to, x, y };
     if let Some(levels) = levels {
         draw_levels(&mut scene, &frame, levels, &numbers, what);
@@ -237,6 +214,24 @@ fn marginal(drawn: &Drawn<'_>, marginal: &Marginal, y: Scale) -> Scene {
         .collect();
     scene.line(line, Ink::Series(0), 2.0);
     scene
+}
+
+/// The horizontal scale for a hyperparameter's values; levels by their index.
+fn value_scale(kind: &Kind) -> Scale {
+    match kind {
+        Kind::Categorical { choices: levels } | Kind::Ordinal { sequence: levels } => {
+            Scale::linear(-0.5, levels.len() as f64 - 0.5)
+        }
+        Kind::Float { lower, upper, log } if *log => Scale::log(*lower, *upper),
+        Kind::Float { lower, upper, .. } => Scale::linear(*lower, *upper),
+        Kind::Integer { lower, upper, log } if *log => {
+            Scale::log(*lower as f64 - 0.5, *upper as f64 + 0.5)
+        }
+        Kind::Integer { lower, upper, .. } => {
+            Scale::linear(*lower as f64 - 0.5, *upper as f64 + 0.5)
+        }
+        Kind::Constant { .. } => Scale::linear(0.0, 1.0),
+    }
 }
 
 /// The unrounded value at a place, so that curves over whole numbers have no steps.

@@ -1,9 +1,9 @@
 //! The report as one HTML file: styles inside, no scripts, and a policy that forbids every request.
 
 use crate::load::History;
-use crate::plot::{Ink, Theme, escaped, put};
+use crate::plot::{Ink, Theme, escaped};
 use crate::table::{Cell, Table};
-use crate::wording::{count, seconds, significant};
+use crate::wording::{count, put, seconds, significant};
 
 use super::Section;
 
@@ -200,6 +200,13 @@ fn facts(history: &History) -> String {
         fact("hyperparameters", space.num_dimensions().to_string());
     }
     html.push_str("</dl>\n");
+    html.push_str(&remarks(history));
+    html
+}
+
+/// What is to be said of the input.
+fn remarks(history: &History) -> String {
+    let mut html = String::new();
     if history.problems.num() > 0 {
         let heading = count(history.problems.num(), "remark");
         put(
