@@ -42,6 +42,8 @@ enum Command {
     Replay(replay::Args),
     /// Run methods on functions and tables with known optima, and compare
     Bench(Box<bench::Args>),
+    /// Measure how long one proposal takes with so many results known
+    Latency(bench::latency::Args),
 }
 
 /// Runs the program.
@@ -51,6 +53,7 @@ pub fn run(args: Args) -> Result<Code> {
         Command::Propose(args) => preview::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Latency(args) => bench::latency::run(&args),
     }
 }
 

@@ -26,6 +26,8 @@ const NUM_PRIOR: usize = 100;
 const NUM_MUTATIONS: usize = 8;
 const STEP_SIZES: [f64; 3] = [0.3, 0.1, 0.03];
 const NUM_CROSSINGS: usize = 30;
+/// Candidates that are looked at closely.
+const NUM_PROMISING: usize = 40;
 /// Candidates that are climbed from.
 const NUM_CLIMBS: usize = 4;
 const NUM_SWEEPS: usize = 2;
@@ -108,7 +110,8 @@ impl<'a> Climb<'a> {
             let pick = |(a, b): (&f64, &f64)| if rng.random() { *a } else { *b };
             vectors.push(a.iter().zip(b).map(pick).collect());
         }
-        let mut candidates: Vec<Candidate> = vectors
+        let mut candidates: Vec<Candidate> = self
+            .promising(vectors)
             .into_iter()
             .map(|vector| self.candidate(vector))
             .collect();
@@ -120,6 +123,23 @@ impl<'a> Climb<'a> {
         }
         candidates.sort_by(|a, b| b.ln_improvement.total_cmp(&a.ln_improvement));
         candidates.swap_remove(0)
+    }
+
+    /// The vectors that may improve most, by an upper bound that is cheap.
+    fn promising(&mut self, vectors: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
+        let mut bounded: Vec<(f64, Vec<f64>)> = vectors
+            .into_iter()
+            .map(|vector| {
+                let vector = self.canonical(vector);
+                let point = self.features.of_vector(&vector);
+                let rough = self.model.predict_roughly(&point, &mut self.work);
+                self.num_candidates += 1;
+                (self.ln_improvement(rough), vector)
+            })
+            .collect();
+        bounded.sort_by(|a, b| b.0.total_cmp(&a.0));
+        bounded.truncate(NUM_PROMISING);
+        bounded.into_iter().map(|(_, vector)| vector).collect()
     }
 
     /// The observed points with the smallest means, each once.
