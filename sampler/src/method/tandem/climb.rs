@@ -2,7 +2,8 @@
 //!
 //! Candidates: draws from the prior, mutations and crossings of the five points with the smallest mean. From the best
 //! four of them it climbs: numbers along the slope of ln EI, step sizes by its sign only (resilient propagation), then
-//! every category through all its levels, and once more. With difference δ = f(x*) - f(x), of mean m and deviation s:
+//! every category through all its levels, and once more. With difference δ = f(x*) - ξ - f(x), of mean m and deviation s
+//! (x*: the reference; ξ: the margin):
 //!
 //! ```text
 //! EI = s h(z),   h(z) = z Φ(z) + φ(z),   z = m / s          δ is normal
@@ -49,6 +50,8 @@ pub(super) struct Climb<'a> {
     features: &'a Features,
     model: &'a Surrogate,
     has_conditions: bool,
+    /// Improvements count from here.
+    margin: f64,
     work: Work,
     num_candidates: u64,
 }
@@ -59,6 +62,7 @@ impl<'a> Climb<'a> {
         kernels: &'a [Kernel],
         features: &'a Features,
         model: &'a Surrogate,
+        margin: f64,
     ) -> Self {
         Self {
             space,
@@ -69,6 +73,7 @@ impl<'a> Climb<'a> {
                 .hyperparameters()
                 .iter()
                 .any(|h| h.condition.is_some()),
+            margin,
             work: Work::default(),
             num_candidates: 0,
         }
@@ -172,7 +177,7 @@ impl<'a> Climb<'a> {
 
     fn ln_improvement(&self, found: Prediction) -> f64 {
         let deviation = found.difference_variance.sqrt();
-        let z = (self.model.reference_mean() - found.mean) / deviation;
+        let z = (self.model.reference_mean() - self.margin - found.mean) / deviation;
         ln_h(z) + libm::log(deviation)
     }
 
@@ -201,7 +206,7 @@ impl<'a> Climb<'a> {
             self.num_candidates += 1;
             let variance = found.difference_variance;
             let deviation = variance.sqrt();
-            let z = (self.model.reference_mean() - found.mean) / deviation;
+            let z = (self.model.reference_mean() - self.margin - found.mean) / deviation;
             // ∂ ln EI = -Φ(z)/(s h) ∂ mean + φ(z)/(2 s² h) ∂ s²
             let ln_h = ln_h(z);
             let by_mean = -libm::exp(ln_distribution(z) - ln_h) / deviation;
