@@ -7,6 +7,7 @@ use std::str::FromStr as _;
 use anyhow::{Context as _, Result, bail};
 use data::benchmark::{Benchmark, Function};
 use rand::RngExt as _;
+use shared::exit::{Code, Failure};
 use shared::space::{HyperparameterFile, Kind, KindName, SpaceFile};
 use shared::{Configuration, SearchSpace, Seed, Value};
 
@@ -127,8 +128,10 @@ impl Problem {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        let table = Table::read(path, &space, curve)
-            .with_context(|| format!("cannot use the table `{}`", path.display()))?;
+        let table = Table::read(path, &space, curve).map_err(|error| {
+            let message = format!("cannot use the table `{}`", path.display());
+            Failure::because(Code::BadInput, message, error)
+        })?;
         Ok(Self {
             name: name.trim_end_matches(".csv").to_owned(),
             space,
