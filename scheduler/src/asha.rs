@@ -17,6 +17,7 @@ use crate::bracket::{Ranked, Verdict};
 #[derive(Debug, Clone)]
 pub struct Asha {
     eta: usize,
+    top: u8,
     rungs: Vec<Rung>,
 }
 
@@ -40,6 +41,7 @@ impl Asha {
     pub fn new(num_rungs: u8, eta: u64) -> Self {
         Self {
             eta: usize::try_from(eta).unwrap_or(usize::MAX), // larger than any number of results
+            top: num_rungs - 1,
             rungs: vec![Rung::default(); usize::from(num_rungs)],
         }
     }
@@ -49,7 +51,7 @@ impl Asha {
     /// The same results and offers in any order lead to the same state.
     pub fn record(&mut self, job: JobId, verdict: Verdict) -> Vec<ConfigurationId> {
         self.offered(job);
-        let is_top = usize::from(job.rung) + 1 == self.rungs.len();
+        let is_top = job.rung == self.top;
         let rung = &mut self.rungs[usize::from(job.rung)];
         let is_retired = match verdict {
             Verdict::Evaluated(loss) => {
@@ -71,7 +73,10 @@ impl Asha {
             Verdict::Lost => true,
         };
         rung.balance(self.eta);
-        is_retired.then_some(job.configuration).into_iter().collect()
+        is_retired
+            .then_some(job.configuration)
+            .into_iter()
+            .collect()
     }
 
     /// Takes note that a job exists: its configuration is promoted from the rung below.
@@ -88,11 +93,9 @@ impl Asha {
 
     /// What may be promoted now, in the order in which it should be.
     pub fn promotions(&self) -> impl Iterator<Item = JobId> + '_ {
-        let below_top = self.rungs.len() - 1;
-        (0..below_top).rev().flat_map(|rung| {
-            let next = u8::try_from(rung + 1).expect("at most 54 rungs");
-            let candidates = self.rungs[rung].candidates.iter();
-            candidates.map(move |ranked| ranked.configuration.job(next))
+        (0..self.top).rev().flat_map(|rung| {
+            let candidates = self.rungs[usize::from(rung)].candidates.iter();
+            candidates.map(move |ranked| ranked.configuration.job(rung + 1))
         })
     }
 }

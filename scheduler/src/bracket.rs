@@ -139,7 +139,8 @@ impl Table {
 
     /// The rung a bracket starts at.
     pub fn first_rung(&self, bracket: u32) -> u8 {
-        let length = u8::try_from(self.sizes(bracket).len()).expect("at most one size a rung");
+        // There is at most one size a rung.
+        let length = u8::try_from(self.sizes(bracket).len()).unwrap_or(self.num_rungs);
         self.num_rungs - length
     }
 
@@ -158,22 +159,27 @@ impl Table {
     /// Jobs that each rung will have, lowest first, if no configuration fails. Without barrier: about.
     pub fn expected_jobs(&self) -> Vec<u64> {
         let mut jobs = vec![0; usize::from(self.num_rungs)];
-        if self.draw.is_none() {
-            let mut bracket = 0;
-            while self.first_of(bracket) < u128::from(self.total) {
-                let first = usize::from(self.first_rung(bracket));
-                for (rung, size) in self.sizes(bracket).iter().enumerate() {
-                    jobs[first + rung] += u64::from(*size);
-                }
-                bracket += 1;
+        let per_cycle: u64 = self.kinds.iter().map(|sizes| u64::from(sizes[0])).sum();
+        let total = u64::from(self.total);
+        let mut rest = total % per_cycle;
+        for (kind, sizes) in (0..).zip(&self.kinds) {
+            let first = usize::from(self.first_rung(kind));
+            let size = u64::from(sizes[0]);
+            if self.draw.is_some() {
+                jobs[first] += total * size / per_cycle;
+                continue;
             }
-            return jobs;
+            // A search ends with a whole bracket, so the rest is whole brackets too.
+            let brackets = total / per_cycle + u64::from(rest >= size);
+            rest = rest.saturating_sub(size);
+            for (rung, size) in sizes.iter().enumerate() {
+                jobs[first + rung] += brackets * u64::from(*size);
+            }
         }
-        for id in 0..self.total {
-            jobs[usize::from(self.place(ConfigurationId(id)).rung)] += 1;
-        }
-        for rung in 1..jobs.len() {
-            jobs[rung] += jobs[rung - 1] / self.eta;
+        if self.draw.is_some() {
+            for rung in 1..jobs.len() {
+                jobs[rung] += jobs[rung - 1] / self.eta;
+            }
         }
         jobs
     }
@@ -407,6 +413,14 @@ mod tests {
         assert_eq!([place(12), place(14)], [(2, 2), (2, 2)]);
         assert_eq!([place(15), place(24)], [(3, 0), (4, 1)]);
         assert_eq!(table.expected_jobs(), [9, 6, 5]);
+        let with = |brackets| {
+            let search = search_with(1, 9, 3, |file| file.limit = Limit::Brackets(brackets));
+            Table::new(&search).unwrap().expected_jobs()
+        };
+        assert_eq!(
+            [with(1), with(2), with(4)],
+            [[9, 3, 1], [9, 6, 2], [18, 9, 6]]
+        );
     }
 
     #[test]
@@ -435,7 +449,10 @@ mod tests {
     fn the_best_third_moves_up_when_the_last_result_is_in() {
         let mut brackets = brackets();
         for id in 0..8 {
-            assert_eq!(brackets.record(job(id, 0), Verdict::Evaluated(f64::from(id % 4))), []);
+            assert_eq!(
+                brackets.record(job(id, 0), Verdict::Evaluated(f64::from(id % 4))),
+                []
+            );
             assert_eq!(due(&brackets), [""; 0]);
         }
         // Losses 0 1 2 3 0 1 2 3 and 9: of the equal ones 1 and 5 the lower id goes up.

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 use shared::budget::short;
 use shared::error::{Error, Invalid};
+use shared::exit::{Code, Failure};
 use shared::format::Record as _;
 use shared::objective::Objective;
 use shared::search::{Limit, Scheduling, SearchFile};
@@ -15,8 +16,16 @@ use shared::{Directory, Search, fs};
 use crate::bracket::Table;
 
 /// Makes a search directory, or finds that it is this search's already.
-pub fn init(path: &Path, root: &Path) -> Result<Directory, Error> {
-    let file = read(path)?;
+pub fn init(path: &Path, root: &Path) -> Result<Directory> {
+    let file = read(path).map_err(|error| {
+        if error.is_not_found() {
+            // What the user names and is not there is a wrong input, not a broken disk.
+            let message = format!("there is no search file `{}`", path.display());
+            anyhow::Error::from(Failure::new(Code::BadInput, message))
+        } else {
+            error.into()
+        }
+    })?;
     let wrong = |source| Error::Value {
         path: path.to_path_buf(),
         format: SearchFile::FORMAT,
@@ -25,7 +34,7 @@ pub fn init(path: &Path, root: &Path) -> Result<Directory, Error> {
     let search = Search::new(&file).map_err(wrong)?;
     Table::new(&search).map_err(wrong)?;
     check_data(&search).map_err(wrong)?;
-    Directory::create(root, &file, path)
+    Ok(Directory::create(root, &file, path)?)
 }
 
 /// Reads a search file and puts its space in.
@@ -73,7 +82,8 @@ fn check_data(search: &Search) -> Result<(), Invalid> {
         }
         Some(path) if path.exists() => Ok(()),
         Some(path) => {
-            let expected = "an existing file or folder (relative paths start at the working directory)";
+            let expected =
+                "an existing file or folder (relative paths start at the working directory)";
             Err(Invalid::new(at, expected, format!("`{}`", path.display())))
         }
     }
@@ -104,11 +114,19 @@ pub fn describe(directory: &Directory) -> Result<String> {
     writeln!(text, "{:>4}  {:>16}  {:>8}", "rung", "budget", "jobs")?;
     for rung in 0..ladder.num_rungs() {
         let budget = ladder.budget(rung).to_string();
-        writeln!(text, "{rung:>4}  {budget:>16}  {:>8}", jobs[usize::from(rung)])?;
+        writeln!(
+            text,
+            "{rung:>4}  {budget:>16}  {:>8}",
+            jobs[usize::from(rung)]
+        )?;
     }
     writeln!(text, "\nbracket  first rung  sizes")?;
     for bracket in 0..u32::from(ladder.num_rungs()) {
-        let sizes: Vec<String> = table.sizes(bracket).iter().map(ToString::to_string).collect();
+        let sizes: Vec<String> = table
+            .sizes(bracket)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         let first = table.first_rung(bracket);
         writeln!(text, "{bracket:>7}  {first:>10}  {}", sizes.join(" "))?;
     }
@@ -117,6 +135,7 @@ pub fn describe(directory: &Directory) -> Result<String> {
         Scheduling::Asynchronous => "about ",
     };
     let limit = match search.limit {
+        Limit::Brackets(1) => "1 bracket".to_owned(),
         Limit::Brackets(number) => format!("{number} brackets"),
         Limit::Configurations(number) => format!("{number} configurations"),
     };

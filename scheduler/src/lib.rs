@@ -10,21 +10,32 @@
 pub mod asha;
 pub mod bracket;
 pub mod init;
+pub mod job_state;
+pub mod local;
 pub mod plan;
+mod progress;
 pub mod run;
 pub mod scan;
+pub mod script;
+pub mod slurm;
 pub mod state;
+pub mod status;
 
 #[cfg(test)]
 mod test_search;
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use shared::cli::print;
 use shared::exit::Code;
+use shared::fs::Published;
+use shared::{Directory, layout};
+
+use crate::scan::Scanner;
 
 /// Decide which configuration gets which budget, and offer jobs to trainers
 #[derive(Debug, Parser)]
@@ -59,6 +70,46 @@ enum Command {
         #[arg(long, default_value_t = 5.0, value_name = "S", value_parser = seconds)]
         poll_s: f64,
     },
+    /// Show what a scheduler would do now
+    ///
+    /// Writes nothing. Claims of silent trainers are not judged: that needs a scheduler that watches them.
+    Plan {
+        /// The search directory
+        directory: PathBuf,
+    },
+    /// Show what a search is waiting for
+    ///
+    /// Jobs by rung, trainers, the best configuration, what comes next, and when it may end. Writes nothing.
+    Status {
+        /// The search directory
+        directory: PathBuf,
+        /// Look again every two seconds until the search is finished
+        #[arg(long)]
+        watch: bool,
+        /// How it is written
+        #[arg(long, value_enum, default_value = "table")]
+        format: status::Format,
+    },
+    /// Ask all programs of a search to leave
+    ///
+    /// Trainers save a checkpoint and give their job back. Nothing is lost.
+    Stop {
+        /// The search directory
+        directory: PathBuf,
+        /// Take the wish back, so that the search can go on
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Run a whole search on this machine
+    ///
+    /// Starts the sampler and the trainers that were built with this program, shows the progress, and ends with the
+    /// analyzer's tables. Ends with code 75 after Ctrl-C; the same command then goes on.
+    Local(local::LocalArgs),
+    /// Run a search on a SLURM cluster
+    ///
+    /// Submits an array of trainers and one coordinator job (scheduler and sampler), as far as they are not queued or
+    /// running: repeating the command doubles nothing. Scripts, logs and what was submitted are in DIRECTORY/slurm.
+    Slurm(slurm::SlurmArgs),
 }
 
 /// Runs the program.
@@ -74,7 +125,80 @@ pub fn run(args: Args) -> Result<Code> {
             once,
             poll_s,
         } => run::run(&directory, once, Duration::from_secs_f64(poll_s)),
+        Command::Plan { directory } => {
+            print(&would_do(&directory)?)?;
+            Ok(Code::Done)
+        }
+        Command::Status {
+            directory,
+            watch,
+            format,
+        } => status::run(&directory, watch, format),
+        Command::Stop { directory, undo } => {
+            print(&stop(&directory, undo)?)?;
+            Ok(Code::Done)
+        }
+        Command::Local(args) => local::run(&args),
+        Command::Slurm(args) => slurm::run(&args),
     }
+}
+
+/// What a scheduler would do now, and what that was read from.
+fn would_do(root: &Path) -> Result<String> {
+    let (mut scanner, mut state) = Scanner::load(Directory::observe(root)?)?;
+    scanner.scan(&mut state, Instant::now())?;
+    state.num_trainers = status::num_heard(&scanner);
+    let directory = scanner.directory();
+    let view = directory.jobs()?;
+    let mut text = String::new();
+    writeln!(
+        text,
+        "read: {} {}, {} {}, {} open and {} claimed jobs, {} {}",
+        state.num_requested,
+        layout::REQUESTS,
+        state.results.len(),
+        layout::RESULTS,
+        view.open.len(),
+        view.claimed.len(),
+        scanner.trainers().len(),
+        layout::TRAINERS
+    )?;
+    match (state.signs.is_finished, state.signs.is_stopped) {
+        (true, _) => writeln!(text, "nothing: the search is finished")?,
+        (false, true) => writeln!(text, "nothing: the search is stopped")?,
+        (false, false) => {}
+    }
+    let actions = plan::plan(&state, &directory.search().trainers);
+    for action in &actions {
+        writeln!(text, "{action}")?;
+    }
+    if actions.is_empty() && state.signs == shared::store::Signs::default() {
+        writeln!(
+            text,
+            "nothing now: everything waits for the sampler or for trainers"
+        )?;
+    }
+    Ok(text)
+}
+
+fn stop(root: &Path, undo: bool) -> Result<String> {
+    let directory = Directory::open(root)?;
+    let shown = root.display();
+    if undo {
+        let was_stopped = directory.unstop()?;
+        return Ok(if was_stopped {
+            format!("`{shown}` may go on: start its programs again\n")
+        } else {
+            format!("`{shown}` was not stopped\n")
+        });
+    }
+    let reason = format!("asked for by `scheduler stop` at {}", shared::clock::now());
+    Ok(match directory.stop(&reason)? {
+        Published::New => {
+            format!("`{shown}` is to stop: its programs leave as soon as they see it\n")
+        }
+        Published::AlreadyThere => format!("`{shown}` was to stop already\n"),
+    })
 }
 
 /// A number of seconds that can be waited.

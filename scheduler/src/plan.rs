@@ -3,6 +3,8 @@
 //! Two schedulers that know the same plan the same, so running two by accident is harmless. When a plan is applied,
 //! planning again gives what that made possible, and soon nothing; stopping between any two actions is harmless.
 
+use std::fmt;
+
 use shared::record::{Finished, Request};
 use shared::search::TrainerSettings;
 use shared::{AttemptId, Claim, ConfigurationId, Fate, JobId};
@@ -52,6 +54,49 @@ pub enum Action {
     },
     /// Say that nothing is left to do.
     Finish(Finished),
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Request(request) => write!(
+                f,
+                "request configuration {} for bracket {}, rung {}, with {} new results",
+                request.configuration,
+                request.bracket,
+                request.rung,
+                request.finished.len()
+            ),
+            Self::Offer { job, attempt } => write!(f, "offer {}", job.attempt(*attempt)),
+            Self::TakeBack { claim, .. } => write!(f, "take back {claim}"),
+            Self::GiveUp {
+                attempt, futile, ..
+            } => write!(
+                f,
+                "give up {attempt} after {futile} attempts without progress"
+            ),
+            Self::DropClaim(claim) => write!(f, "remove the claim {claim}, which has its result"),
+            Self::DropTicket(attempt) => {
+                write!(f, "remove the ticket {attempt}, which nobody needs")
+            }
+            Self::DropCheckpoints {
+                configuration,
+                below: None,
+            } => write!(f, "remove the checkpoints of {configuration}"),
+            Self::DropCheckpoints {
+                configuration,
+                below: Some(rung),
+            } => write!(
+                f,
+                "remove the checkpoints of {configuration} below rung {rung}"
+            ),
+            Self::Finish(finished) => write!(
+                f,
+                "finish with {} configurations and {} jobs",
+                finished.configurations, finished.jobs
+            ),
+        }
+    }
 }
 
 /// Plans all that can be done now, in the order in which it should be done.
@@ -226,7 +271,10 @@ mod tests {
                     }
                 }
             }
-            panic!("plans never end: {:?}", plan(&self.state, &self.search.trainers));
+            panic!(
+                "plans never end: {:?}",
+                plan(&self.state, &self.search.trainers)
+            );
         }
 
         fn finish(&mut self, job: JobId, verdict: Verdict) {
@@ -355,7 +403,11 @@ mod tests {
             assert!(simulation.step(0, 9, 1));
             simulation.act();
         }
-        let order: Vec<String> = simulation.offered.iter().map(|(job, _)| job.to_string()).collect();
+        let order: Vec<String> = simulation
+            .offered
+            .iter()
+            .map(|(job, _)| job.to_string())
+            .collect();
         // While the last job of the rung runs, the next bracket begins; then the promotions.
         assert_eq!(&order[8..10], ["c000008-r0", "c000009-r1"]);
     }

@@ -19,12 +19,12 @@ use tracing::{info, warn};
 
 use crate::plan::{Action, plan};
 use crate::scan::Scanner;
-use crate::state::State;
+use crate::state::{Known, State};
 
 /// The longest pause between two scans, unless the user says otherwise.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How often leftovers of crashes are looked for.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
+const SWEEP_INTERVAL: Duration = Duration::from_mins(10);
 /// Turns in a row that may fail, for example on a full disk, before the scheduler gives up.
 const MOST_FAILURES: u32 = 20;
 
@@ -41,6 +41,7 @@ pub struct Scheduler {
     failures: u32,
     sweeper: Sweeper,
     swept: Instant,
+    started: Instant,
 }
 
 /// What a turn of the loop came to.
@@ -83,12 +84,18 @@ impl Scheduler {
             failures: 0,
             sweeper: Sweeper::default(),
             swept: Instant::now(),
+            started: Instant::now(),
         })
     }
 
     /// What is known of the search.
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// Since when it times the trainers.
+    pub fn started(&self) -> Instant {
+        self.started
     }
 
     /// What is known of the trainers.
@@ -172,6 +179,7 @@ impl Scheduler {
         match action {
             Action::Request(request) => {
                 let id = request.configuration;
+                make_shards(&directory, id)?;
                 if directory.request(request)? == Published::New {
                     info!(
                         "requested configuration={id} bracket={} rung={} news={}",
@@ -183,7 +191,7 @@ impl Scheduler {
                 }
                 return Ok(match directory.read_request(id)? {
                     Some(theirs) => {
-                        self.state.see_request(&theirs);
+                        self.state.see_request(id, &theirs.finished);
                         Taken::Overtaken
                     }
                     None => Taken::NotYet,
@@ -229,15 +237,14 @@ impl Scheduler {
     fn offer(&mut self, directory: &Directory, job: JobId, attempt: u32) -> Result<Taken, Error> {
         let id = job.configuration;
         let known = self.state.proposed.get(&id).cloned();
-        let values = match known {
-            Some(values) => values,
-            None => match directory.read_proposal(id)? {
-                Some(proposal) => proposal.values,
-                None => {
-                    warn!("cannot offer {job}: its configuration is gone; waiting for the sampler");
-                    return Ok(Taken::NotYet);
-                }
-            },
+        let read = || {
+            directory
+                .read_proposal(id)
+                .map(|proposal| proposal.map(|p| p.values))
+        };
+        let Some(values) = known.map_or_else(read, |values| Ok(Some(values)))? else {
+            warn!("cannot offer {job}: its configuration is gone; waiting for the sampler");
+            return Ok(Taken::NotYet);
         };
         let search = directory.search();
         let place = self.state.table().place(id);
@@ -254,13 +261,16 @@ impl Scheduler {
             search: search.digest.clone(),
         };
         if directory.offer(&record, attempt)? == Published::New {
-            info!("offered job={job} attempt={attempt} budget={}", record.budget);
+            info!(
+                "offered job={job} attempt={attempt} budget={}",
+                record.budget
+            );
         }
         Ok(Taken::Yes)
     }
 
     fn give_up(
-        &self,
+        &mut self,
         directory: &Directory,
         attempt: AttemptId,
         claim: Option<&Claim>,
@@ -292,8 +302,11 @@ impl Scheduler {
             program: concat!("scheduler ", env!("CARGO_PKG_VERSION")).to_owned(),
         };
         if directory.publish_result(&result)? == Published::AlreadyThere {
-            // The trainer has come back at the last moment; the next scan reads what it found.
-            return Ok(Taken::NotYet);
+            // The trainer has come back at the last moment: what it found counts.
+            if let Some(theirs) = directory.read_result(job)? {
+                self.state.see_result(Known::from(&theirs));
+            }
+            return Ok(Taken::Overtaken);
         }
         warn!(
             "gave up job={job}: {futile} attempts in a row without progress, the last one {}",
@@ -373,6 +386,22 @@ fn is_transient(error: &Error) -> bool {
         ),
         _ => false,
     }
+}
+
+/// Makes the folders of the shard that begins with `id`, before anybody can look for them: a network filesystem would
+/// go on believing for a while that they are not there.
+fn make_shards(directory: &Directory, id: ConfigurationId) -> Result<(), Error> {
+    if id.0.is_multiple_of(ConfigurationId::SHARD) {
+        for kind in [
+            layout::RESULTS,
+            layout::ATTEMPTS,
+            layout::CHECKPOINTS,
+            layout::CONFIGURATIONS,
+        ] {
+            fs::make_folder(&directory.layout().shard(kind, id.shard()))?;
+        }
+    }
+    Ok(())
 }
 
 fn waiter(directory: &Directory, shard: u32, longest: Duration) -> Result<Waiter> {

@@ -6,13 +6,15 @@
 //! remember for up to a minute that it is not there. So a scan costs the same however long the search is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use shared::clock::Silence;
 use shared::error::{Error, Result};
+use shared::format::Record as _;
+use shared::fs::Published;
 use shared::record::{AttemptEnd, Heartbeat, Request, TrainerState};
 use shared::search::SearchFile;
-use shared::format::Record as _;
 use shared::store::JobsView;
 use shared::{
     AttemptId, Claim, ConfigurationId, Directory, Fate, JobId, JobResult, OwnerId, fs, layout,
@@ -24,6 +26,9 @@ use crate::state::{Known, Over, State};
 /// Scans in a row in which a job must be nowhere before it is offered again.
 const ABSENT_SCANS: u32 = 3;
 
+/// Threads that read at the start.
+const READERS: usize = 16;
+
 /// What one scan must remember for the next.
 #[derive(Debug)]
 pub struct Scanner {
@@ -32,8 +37,6 @@ pub struct Scanner {
     twice_before: BTreeSet<AttemptId>,
     absent: BTreeMap<JobId, Absence>,
     trainers: BTreeMap<OwnerId, Trainer>,
-    /// When all heartbeats were read last.
-    beats_read: Option<Instant>,
     /// Signs of life of claims: the heartbeat's counter where it names the claim.
     claims: BTreeMap<Claim, Silence<Option<u64>>>,
     /// Tickets with high numbers that are worth another try nevertheless.
@@ -52,6 +55,8 @@ pub struct Trainer {
     /// The newest heartbeat.
     pub heartbeat: Heartbeat,
     silence: Silence<u64>,
+    /// When the heartbeat was read last.
+    read: Instant,
     /// Its process has ended, as somebody who can know has said.
     is_dead: bool,
 }
@@ -60,6 +65,7 @@ impl Trainer {
     fn new(heartbeat: Heartbeat, now: Instant) -> Self {
         Self {
             silence: Silence::new(heartbeat.beat, now),
+            read: now,
             heartbeat,
             is_dead: false,
         }
@@ -67,7 +73,17 @@ impl Trainer {
 
     fn see(&mut self, heartbeat: Heartbeat, now: Instant) {
         self.silence.see(heartbeat.beat, now);
+        self.read = now;
         self.heartbeat = heartbeat;
+    }
+
+    /// Whether its heartbeat should be read again.
+    fn is_due(&self, interval: Duration, lease: Duration, now: Instant) -> bool {
+        // One that has left never comes back: a new process has a new name. One that has been silent for long may,
+        // but there are many of those at the end of a long search.
+        let is_old = self.silent(now) > 2 * lease;
+        let interval = if is_old { lease } else { interval };
+        !self.is_gone() && now.saturating_duration_since(self.read) >= interval
     }
 
     /// Whether it left in good order.
@@ -100,7 +116,6 @@ impl Scanner {
             twice_before: BTreeSet::new(),
             absent: BTreeMap::new(),
             trainers: BTreeMap::new(),
-            beats_read: None,
             claims: BTreeMap::new(),
             worthy: BTreeSet::new(),
         };
@@ -110,7 +125,10 @@ impl Scanner {
         scanner.load_results(&mut state)?;
         for job in view.jobs() {
             if state.expects(job) && !state.results.contains(&job) {
-                let attempts = view.open.iter().chain(view.claimed.iter().map(|c| &c.attempt));
+                let attempts = view
+                    .open
+                    .iter()
+                    .chain(view.claimed.iter().map(|c| &c.attempt));
                 for attempt in attempts.filter(|attempt| attempt.job == job) {
                     state.see_attempt(*attempt);
                 }
@@ -171,13 +189,32 @@ impl Scanner {
     }
 
     fn load_requests(&self, state: &mut State) -> Result<()> {
-        let mut last = None;
-        for shard in self.directory.shards(layout::REQUESTS)? {
-            let ids: Vec<ConfigurationId> = self.directory.list_shard(layout::REQUESTS, shard)?;
-            last = last.max(ids.last().copied());
+        let shards = self.directory.shards(layout::REQUESTS)?;
+        let mut named = BTreeMap::new();
+        for requests in in_parallel(&shards, |shard| self.requests_of(shard))? {
+            named.extend(requests);
         }
-        let Some(last) = last else { return Ok(()) };
-        self.read_requests(state, last)
+        let Some(last) = named.last_key_value().map(|(id, _)| *id) else {
+            return Ok(());
+        };
+        while state.num_requested <= last.0 && state.num_requested < state.table().total() {
+            let id = ConfigurationId(state.num_requested);
+            match named.remove(&id).flatten() {
+                Some(finished) => state.see_request(id, &finished),
+                None => self.read_requests(state, id)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The requests of a shard, each with the results it names; none for a corrupt one.
+    fn requests_of(&self, shard: u32) -> Result<Vec<(ConfigurationId, Option<Vec<JobId>>)>> {
+        let ids: Vec<ConfigurationId> = self.directory.list_shard(layout::REQUESTS, shard)?;
+        let read = |id| {
+            let request = self.directory.read_request(id)?;
+            Ok((id, request.map(|request| request.finished)))
+        };
+        ids.into_iter().map(read).collect()
     }
 
     /// Reads the requests up to one that is known to be there.
@@ -188,7 +225,7 @@ impl Scanner {
                 Some(request) => request,
                 None => self.replace_request(state, id)?,
             };
-            state.see_request(&request);
+            state.see_request(id, &request.finished);
         }
         Ok(())
     }
@@ -204,27 +241,38 @@ impl Scanner {
             pending: Vec::new(),
         };
         warn!("request {id} is missing and is written again");
-        if !self.directory.is_observer() {
-            self.directory.request(&request)?;
+        if self.directory.is_observer() || self.directory.request(&request)? == Published::New {
+            return Ok(request);
         }
-        Ok(request)
+        // Another scheduler was faster.
+        Ok(self.directory.read_request(id)?.unwrap_or(request))
     }
 
     fn load_results(&self, state: &mut State) -> Result<()> {
-        for shard in self.directory.shards(layout::RESULTS)? {
-            for job in self.directory.list_shard::<JobId>(layout::RESULTS, shard)? {
-                if let Some(result) = self.directory.read_result(job)? {
-                    state.see_result(Known::from(&result));
-                }
+        let shards = self.directory.shards(layout::RESULTS)?;
+        for results in in_parallel(&shards, |shard| self.results_of(shard))? {
+            for known in results {
+                state.see_result(known);
             }
         }
         Ok(())
     }
 
+    fn results_of(&self, shard: u32) -> Result<Vec<Known>> {
+        let jobs: Vec<JobId> = self.directory.list_shard(layout::RESULTS, shard)?;
+        let read = |job| Ok(self.directory.read_result(job)?.as_ref().map(Known::from));
+        jobs.into_iter()
+            .filter_map(|job| read(job).transpose())
+            .collect()
+    }
+
     /// The numbers of attempts that have ended, so that a job whose ticket was lost gets a new number.
     fn load_attempts(&self, state: &mut State) -> Result<()> {
         for shard in self.directory.shards(layout::ATTEMPTS)? {
-            for claim in self.directory.list_shard::<Claim>(layout::ATTEMPTS, shard)? {
+            for claim in self
+                .directory
+                .list_shard::<Claim>(layout::ATTEMPTS, shard)?
+            {
                 state.see_ended(claim.attempt);
             }
         }
@@ -305,7 +353,12 @@ impl Scanner {
             .filter(|job| !here.contains(job))
             .copied()
             .collect();
-        let is_open = |job: JobId| view.open.range(job.attempt(0)..=job.attempt(u32::MAX)).next().is_some();
+        let is_open = |job: JobId| {
+            view.open
+                .range(job.attempt(0)..=job.attempt(u32::MAX))
+                .next()
+                .is_some()
+        };
         let disclaimed: BTreeSet<JobId> = self
             .claimed_before
             .difference(&view.claimed)
@@ -317,7 +370,8 @@ impl Scanner {
                 state.see_result(Known::from(&result));
             }
         }
-        self.absent.retain(|job, _| departed.binary_search(job).is_ok());
+        self.absent
+            .retain(|job, _| departed.binary_search(job).is_ok());
         for job in departed {
             let found = match self.directory.read_result(job)? {
                 None if self.directory.is_network() => self.find_result(job)?,
@@ -386,16 +440,9 @@ impl Scanner {
         let lease = self.directory.lease();
         // Twice a heartbeat: a change is then noticed in good time before the shortest lease, two heartbeats.
         let interval = Duration::from_secs_f64(self.directory.search().trainers.heartbeat_s / 2.0);
-        let is_due = self
-            .beats_read
-            .is_none_or(|read| now.saturating_duration_since(read) >= interval);
-        if is_due {
-            self.beats_read = Some(now);
-        }
         for owner in self.directory.owners()? {
-            let is_known = self.trainers.get(&owner);
-            // One that has left never comes back: a new process has a new name.
-            if is_known.is_some_and(|trainer| trainer.is_gone() || !is_due) {
+            let known = self.trainers.get(&owner);
+            if known.is_some_and(|trainer| !trainer.is_due(interval, lease, now)) {
                 continue;
             }
             let Some(heartbeat) = self.directory.read_heartbeat(&owner)? else {
@@ -408,7 +455,10 @@ impl Scanner {
                 }
             }
         }
-        let living = self.trainers.values().filter(|trainer| trainer.lives(lease, now));
+        let living = self
+            .trainers
+            .values()
+            .filter(|trainer| trainer.lives(lease, now));
         state.num_trainers = u32::try_from(living.count()).unwrap_or(u32::MAX); // fewer by far
         Ok(())
     }
@@ -457,21 +507,33 @@ impl Scanner {
         }
         let ends = self.directory.attempt_ends(job)?;
         let best = best_spent(&ends);
-        let has_saved = self
-            .directory
-            .checkpoints(job.configuration)?
-            .contains(claim);
-        let heard = self.trainers.get(&claim.owner).and_then(|trainer| {
-            match &trainer.heartbeat.state {
-                TrainerState::Working { claim: working, spent } if working == claim => Some(*spent),
-                TrainerState::Working { .. } | TrainerState::Waiting | TrainerState::Gone => None,
-            }
-        });
+        let saved = self.directory.checkpoints(job.configuration)?;
+        let has_saved = saved.contains(claim);
+        let heard =
+            self.trainers
+                .get(&claim.owner)
+                .and_then(|trainer| match &trainer.heartbeat.state {
+                    TrainerState::Working {
+                        claim: working,
+                        spent,
+                    } if working == claim => Some(*spent),
+                    TrainerState::Working { .. } | TrainerState::Waiting | TrainerState::Gone => {
+                        None
+                    }
+                });
         let over = Over {
             claim: Some(claim.clone()),
             // Without a checkpoint of its own the next attempt starts where this one did.
-            spent: if has_saved { heard.unwrap_or(best).max(best) } else { best },
-            futile: if has_saved { 0 } else { num_futile(&ends) + 1 },
+            spent: if has_saved {
+                heard.unwrap_or(best).max(best)
+            } else {
+                best
+            },
+            futile: if has_saved {
+                0
+            } else {
+                num_futile(&ends, &saved) + 1
+            },
             fate: Fate::NodeLost,
         };
         info!(
@@ -488,11 +550,15 @@ impl Scanner {
         self.worthy.retain(|attempt| view.open.contains(attempt));
         for attempt in &view.open {
             let is_high = attempt.attempt > max_attempts;
-            if !is_high || !state.pending.contains_key(&attempt.job) || self.worthy.contains(attempt) {
+            if !is_high
+                || !state.pending.contains_key(&attempt.job)
+                || self.worthy.contains(attempt)
+            {
                 continue;
             }
             let ends = self.directory.attempt_ends(attempt.job)?;
-            let futile = num_futile(&ends);
+            let saved = self.directory.checkpoints(attempt.job.configuration)?;
+            let futile = num_futile(&ends, &saved);
             match ends.last() {
                 Some(end) if futile >= max_attempts => {
                     let over = Over {
@@ -512,17 +578,49 @@ impl Scanner {
     }
 }
 
+/// Reads shards with several threads, because a disk and a file server answer many questions as fast as one; the
+/// answers are in the order of the shards.
+fn in_parallel<T: Send>(shards: &[u32], read: impl Fn(u32) -> Result<T> + Sync) -> Result<Vec<T>> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut answers = Vec::new();
+        while let Some(shard) = shards.get(next.fetch_add(1, Ordering::Relaxed)) {
+            answers.push((*shard, read(*shard)));
+        }
+        answers
+    };
+    let mut all = std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..READERS.min(shards.len()))
+            .map(|_| scope.spawn(work))
+            .collect();
+        let mut all = Vec::new();
+        for reader in readers {
+            match reader.join() {
+                Ok(answers) => all.extend(answers),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        all
+    });
+    all.sort_by_key(|(shard, _)| *shard);
+    all.into_iter().map(|(_, answer)| answer).collect()
+}
+
 fn best_spent(ends: &[AttemptEnd]) -> f64 {
     ends.iter().map(|end| end.spent).fold(0.0, f64::max)
 }
 
 /// How many attempts in a row, up to the last, brought the job no further. Stopping the search is nobody's failure.
-fn num_futile(ends: &[AttemptEnd]) -> u32 {
+///
+/// A trainer that gave the job back says what its checkpoint has spent. Of a trainer that vanished only the checkpoint
+/// itself can tell, so one of its own (`saved`) is progress.
+fn num_futile(ends: &[AttemptEnd], saved: &[Claim]) -> u32 {
     let mut best = 0.0;
     let mut futile = 0;
     for end in ends {
-        if end.spent > best {
-            best = end.spent;
+        let has_saved = end.fate == Fate::NodeLost && saved.contains(&end.claim);
+        if has_saved || end.spent > best {
+            best = end.spent.max(best);
             futile = 0;
         } else if end.fate != Fate::Stopped {
             futile += 1;
@@ -545,11 +643,11 @@ mod tests {
             at: String::new(),
         };
         let mut ends = vec![end(1, 0.0, Fate::NodeLost), end(2, 0.0, Fate::Preempted)];
-        assert_eq!(num_futile(&ends), 2);
+        assert_eq!(num_futile(&ends, &[]), 2);
         ends.push(end(3, 5.0, Fate::NodeLost));
-        assert_eq!((num_futile(&ends), best_spent(&ends)), (0, 5.0));
+        assert_eq!((num_futile(&ends, &[]), best_spent(&ends)), (0, 5.0));
         ends.push(end(4, 5.0, Fate::Stopped));
         ends.push(end(5, 5.0, Fate::TimeLimit));
-        assert_eq!((num_futile(&ends), best_spent(&ends)), (1, 5.0));
+        assert_eq!((num_futile(&ends, &[]), best_spent(&ends)), (1, 5.0));
     }
 }

@@ -7,12 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shared::error::Invalid;
-use shared::record::Request;
 use shared::search::{Promotion, Scheduling};
 use shared::store::Signs;
-use shared::{
-    AttemptId, Claim, Configuration, ConfigurationId, Fate, JobId, JobResult, Search,
-};
+use shared::{AttemptId, Claim, Configuration, ConfigurationId, Fate, JobId, JobResult, Search};
 
 use crate::asha::Asha;
 use crate::bracket::{Brackets, Ranked, Table, Verdict};
@@ -201,18 +198,17 @@ impl State {
         }
     }
 
-    /// A request is known, ours or another scheduler's; requests come in the order of their numbers.
-    pub fn see_request(&mut self, request: &Request) {
-        assert_eq!(
-            request.configuration.0, self.num_requested,
-            "requests come without gaps"
-        );
+    /// A request and the results it names are known, ours or another scheduler's.
+    ///
+    /// # Panics
+    /// If it is not the next one: there are no gaps.
+    pub fn see_request(&mut self, id: ConfigurationId, finished: &[JobId]) {
+        assert_eq!(id.0, self.num_requested, "requests come without gaps");
         self.num_requested += 1;
-        for job in &request.finished {
+        for job in finished {
             self.recorded.insert(*job);
             self.unrecorded.remove(job);
         }
-        let id = request.configuration;
         let first = id.job(self.table.place(id).rung);
         if !self.results.contains(&first) && !self.pending.contains_key(&first) {
             self.awaited.insert(id);
@@ -257,13 +253,6 @@ impl State {
         }
     }
 
-    /// A proposal that was there cannot be read any more.
-    pub fn lose_proposal(&mut self, id: ConfigurationId) {
-        if self.proposed.remove(&id).is_some() {
-            self.awaited.insert(id);
-        }
-    }
-
     /// The number of the next attempt at a job that is offered for the first time, as far as is known.
     pub fn next_attempt(&self, job: JobId) -> u32 {
         self.ended.get(&job).map_or(1, |ended| ended + 1)
@@ -304,7 +293,9 @@ impl State {
     /// The effect of an action that was taken.
     pub fn apply(&mut self, action: &Action) {
         match action {
-            Action::Request(request) => self.see_request(request),
+            Action::Request(request) => {
+                self.see_request(request.configuration, &request.finished);
+            }
             Action::Offer { job, attempt } => self.see_attempt(job.attempt(*attempt)),
             Action::TakeBack { claim, .. } => {
                 self.over.remove(&claim.attempt);
@@ -339,10 +330,7 @@ impl State {
     }
 
     fn spend(&mut self, configuration: ConfigurationId, below: Option<u8>) {
-        let spent = self
-            .spent_checkpoints
-            .entry(configuration)
-            .or_insert(below);
+        let spent = self.spent_checkpoints.entry(configuration).or_insert(below);
         // `None` is all of them, so it is the most.
         *spent = match (*spent, below) {
             (Some(a), Some(b)) => Some(a.max(b)),

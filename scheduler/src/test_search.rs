@@ -2,9 +2,7 @@
 
 use shared::budget::{BudgetSettings, BudgetUnit};
 use shared::objective::ObjectiveFile;
-use shared::search::{
-    BohbSettings, Limit, MethodName, Promotion, Scheduling, TrainerSettings,
-};
+use shared::search::{BohbSettings, Limit, MethodName, Promotion, Scheduling, TrainerSettings};
 use shared::space::{HyperparameterFile, KindName, SpaceFile};
 use shared::value::Value;
 use shared::{Search, SearchFile};

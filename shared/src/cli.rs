@@ -1,7 +1,8 @@
 //! What the command lines of all programs share: logs, printing, and how errors end a program.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write};
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
 use tracing_subscriber::EnvFilter;
@@ -28,13 +29,39 @@ fn start_logs() {
     let filter = env::LOG.get().unwrap_or_else(|| "info".to_owned());
     let is_terminal = io::stderr().is_terminal() && env::NO_COLOR.get().is_none();
     let built = tracing_subscriber::fmt()
-        .with_writer(io::stderr)
+        .with_writer(|| Logs)
         .with_ansi(is_terminal)
         .with_target(false)
         .with_env_filter(EnvFilter::new(filter))
         .try_init();
     if let Err(error) = built {
         report(&format!("warning: no logs: {error}"));
+    }
+}
+
+/// Where log lines go instead of to stderr.
+type Sink = Box<dyn Fn(&[u8]) + Send>;
+static SINK: Mutex<Option<Sink>> = Mutex::new(None);
+
+/// Sends all later log lines to `sink`, for a program that draws on the terminal itself.
+pub fn redirect_logs(sink: impl Fn(&[u8]) + Send + 'static) {
+    *SINK.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(sink));
+}
+
+/// One log line on its way: `tracing` writes each of them in one piece.
+struct Logs;
+
+impl Write for Logs {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match &*SINK.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(sink) => sink(line),
+            None => io::stderr().write_all(line)?,
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use jiff::{Timestamp, Unit};
+use jiff::{SignedDuration, Timestamp, Unit};
 
 /// The wall clock as RFC 3339 in UTC, to the millisecond.
 pub fn now() -> String {
@@ -24,6 +24,12 @@ pub fn parse(stamp: &str) -> Option<f64> {
         .parse::<Timestamp>()
         .ok()
         .map(|t| t.as_duration().as_secs_f64()) // not a stamp: none
+}
+
+/// The stamp of a second since 1970, to the millisecond; `None` beyond the years -9999 to 9999.
+pub fn stamp(unix_s: f64) -> Option<String> {
+    let time = Timestamp::from_duration(SignedDuration::try_from_secs_f64(unix_s).ok()?).ok()?; // out of range: none
+    time.round(Unit::Millisecond).ok().map(|t| t.to_string()) // only at the very end of the range
 }
 
 /// How long something that others write has not changed, timed on this process's own clock.
@@ -66,6 +72,12 @@ mod tests {
         assert!(stamp.ends_with('Z'), "{stamp}");
         assert!((parse(&stamp).unwrap() - unix_s()).abs() < 5.0);
         assert_eq!(parse("yesterday"), None);
+        assert_eq!(
+            super::stamp(0.25).as_deref(),
+            Some("1970-01-01T00:00:00.25Z")
+        );
+        assert_eq!(parse(&super::stamp(1.5e9).unwrap()), Some(1.5e9));
+        assert_eq!(super::stamp(f64::NAN), None);
     }
 
     #[test]

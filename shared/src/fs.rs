@@ -12,7 +12,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
@@ -22,6 +22,8 @@ use crate::format::{self, Record};
 
 /// How names of drafts start.
 const DRAFT: &str = ".draft-";
+/// How long a network filesystem may believe that a name is free which is not: NFS's `acdirmax`, and some more.
+const LONGEST_BELIEF: Duration = Duration::from_secs(70);
 /// Files larger than this are no records, and are not read into memory.
 const LARGEST_RECORD: u64 = 256 << 20;
 
@@ -203,11 +205,15 @@ pub fn list(folder: &Path) -> Result<Vec<String>> {
 /// Makes a folder and those above it.
 pub fn make_folder(path: &Path) -> Result<()> {
     // 0o775 less the umask: never writable by everybody.
-    std::fs::DirBuilder::new()
+    let made = std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o775)
-        .create(path)
-        .map_err(io_error("make folder", path))
+        .create(path);
+    match made {
+        // Another host has just made it, and this one still believes that there is no such name.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && !path.is_file() => Ok(()),
+        other => other.map_err(io_error("make folder", path)),
+    }
 }
 
 /// Drafts in a folder, with what identifies an unchanged one: its size.
@@ -268,9 +274,30 @@ impl Draft {
                 if let Some(folder) = target.parent() {
                     make_folder(folder)?;
                 }
-                Self::try_write(target, bytes).map_err(io_error("write", target))
+                Self::write_into_new_folder(target, bytes).map_err(io_error("write", target))
             }
             other => other.map_err(io_error("write", target)),
+        }
+    }
+
+    /// Writes into a folder that is there, although this host may believe for a while that it is not, because it has
+    /// looked for it before another host made it.
+    fn write_into_new_folder(target: &Path, bytes: &[u8]) -> io::Result<Self> {
+        let start = Instant::now();
+        loop {
+            match Self::try_write(target, bytes) {
+                Err(error)
+                    if error.kind() == io::ErrorKind::NotFound
+                        && start.elapsed() < LONGEST_BELIEF =>
+                {
+                    // Reading the folder above makes NFS ask its server again.
+                    if let Some(above) = target.parent().and_then(Path::parent) {
+                        let _only_looked_at = std::fs::read_dir(above).map(Iterator::count);
+                    }
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                other => return other,
+            }
         }
     }
 

@@ -9,6 +9,8 @@ use crate::id::{AttemptId, Claim, ConfigurationId, JobId, OwnerId};
 
 /// The search: [`crate::search::SearchFile`].
 pub const SEARCH: &str = "search.json";
+/// What stands in place of [`SEARCH`] where the results come from another program's log: [`crate::record::Imported`].
+pub const IMPORTED: &str = "imported.json";
 /// Its presence stops the search: [`crate::store::Directory::stop`].
 pub const STOP: &str = "stop";
 /// The scheduler's last word: [`crate::record::Finished`].

@@ -21,6 +21,8 @@
 //!   finished.json                            nothing left to do      scheduler -> all       record::Finished
 //! ```
 //!
+//! A directory with another program's results has `imported.json` (`record::Imported`) in place of `search.json`.
+//!
 //! Ids are deterministic, so two schedulers or two samplers that run by accident write the same thing or lose a race
 //! harmlessly. Nothing listens on a port, nobody waits for a lock, and no two machines' clocks are compared.
 

@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::budget::Budget;
+use crate::budget::{Budget, BudgetUnit};
 use crate::error::Invalid;
 use crate::format::Record;
 use crate::id::{AttemptId, Claim, ConfigurationId, JobId, OwnerId};
+use crate::space::SpaceFile;
 use crate::value::Configuration;
 
 /// "A configuration with this id, please": `requests/000/c000123.json`, scheduler → sampler.
@@ -402,4 +403,47 @@ impl Record for Finished {
     const FORMAT: &'static str = "finished";
     /// 1.0: first.
     const VERSION: [u32; 2] = [1, 0];
+}
+
+/// What a directory with another program's results is: `imported.json`, in place of `search.json`; analyzer → analyzer.
+///
+/// Such a directory has `configurations/` and `results/` only and is no search: no other program works on it. Rungs
+/// are the positions in `budgets`; the unit in its results is `steps`, whatever the other program counted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Imported {
+    /// A name for people.
+    pub name: String,
+    /// The program whose log it was: `HpBandSter`.
+    pub source: String,
+    /// What the budgets are amounts of, if the user said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<BudgetUnit>,
+    /// The budgets, ascending.
+    pub budgets: Vec<f64>,
+    /// What may vary; absent where the log had too much of it to tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub space: Option<SpaceFile>,
+    /// Whether `space` was guessed from the values that occur.
+    pub space_is_inferred: bool,
+    /// Version of the analyzer that wrote it.
+    pub program: String,
+}
+
+impl Record for Imported {
+    const FORMAT: &'static str = "imported";
+    /// 1.0: first.
+    const VERSION: [u32; 2] = [1, 0];
+    fn check(&self) -> Result<(), Invalid> {
+        let is_ascending = self.budgets.windows(2).all(|pair| pair[0] < pair[1]);
+        if is_ascending && self.budgets.iter().all(|b| b.is_finite() && *b > 0.0) {
+            Ok(())
+        } else {
+            let found = format!("{:?}", self.budgets);
+            Err(Invalid::new(
+                "budgets",
+                "finite, more than 0, ascending",
+                found,
+            ))
+        }
+    }
 }

@@ -169,6 +169,20 @@ impl SearchSpace {
         Ok(space)
     }
 
+    /// The space as a person would write it; read back, it is the same space.
+    pub fn to_file(&self) -> SpaceFile {
+        let file = |h: &Hyperparameter| {
+            let condition = h.condition.as_ref().map(|(parent, values)| Condition {
+                hyperparameter: self.hyperparameters[*parent].name.clone(),
+                values: values.clone(),
+            });
+            h.kind.to_file(&h.name, condition)
+        };
+        SpaceFile {
+            hyperparameters: self.hyperparameters.iter().map(file).collect(),
+        }
+    }
+
     /// All hyperparameters, constants too, parents before children.
     pub fn hyperparameters(&self) -> &[Hyperparameter] {
         &self.hyperparameters
@@ -327,6 +341,44 @@ impl Kind {
             }
             Self::Constant { value } => value.to_string(),
         }
+    }
+
+    fn to_file(&self, name: &str, active_when: Option<Condition>) -> HyperparameterFile {
+        let mut file = HyperparameterFile {
+            name: name.to_owned(),
+            kind: KindName::Constant,
+            lower: None,
+            upper: None,
+            log: None,
+            sequence: None,
+            choices: None,
+            value: None,
+            active_when,
+        };
+        match self {
+            Self::Float { lower, upper, log } => {
+                file.kind = KindName::Float;
+                file.lower = Some(Value::Float(*lower));
+                file.upper = Some(Value::Float(*upper));
+                file.log = Some(*log);
+            }
+            Self::Integer { lower, upper, log } => {
+                file.kind = KindName::Integer;
+                file.lower = Some(Value::Integer(*lower));
+                file.upper = Some(Value::Integer(*upper));
+                file.log = Some(*log);
+            }
+            Self::Ordinal { sequence } => {
+                file.kind = KindName::Ordinal;
+                file.sequence = Some(sequence.clone());
+            }
+            Self::Categorical { choices } => {
+                file.kind = KindName::Categorical;
+                file.choices = Some(choices.clone());
+            }
+            Self::Constant { value } => file.value = Some(value.clone()),
+        }
+        file
     }
 
     /// The value in this kind's own type, if it lies in the range.

@@ -2,6 +2,8 @@
 //!
 //! A test says what it waits for, with a deadline; when that is over it gets the last state and the programs' logs.
 
+pub mod cluster;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -12,7 +14,7 @@ use shared::record::JobResult;
 use shared::{ConfigurationId, Directory, JobId, Outcome, fs, layout};
 
 /// How long anything may take before a test fails.
-pub const DEADLINE: Duration = Duration::from_secs(240);
+pub const DEADLINE: Duration = Duration::from_mins(4);
 
 /// A search directory in a temporary folder, and the programs running on it.
 pub struct TestSearch {
@@ -50,12 +52,20 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
+/// Says that a test is skipped, and why, whatever the runner does with it.
+pub fn skip(why: &str) {
+    shared::cli::report(&format!("skipped: {why}"));
+}
+
 /// A file of the repository.
 pub fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
 /// A search of the counting-ones benchmark with short heartbeats, to be changed by the test.
+///
+/// # Panics
+/// If the repository lacks its space.
 pub fn counting_ones(method: &str, brackets: u32) -> serde_json::Value {
     let space: serde_json::Value = serde_json::from_slice(
         &std::fs::read(repository("data/spaces/counting-ones-8.json")).expect("a space file"),
@@ -81,7 +91,18 @@ impl TestSearch {
     /// # Errors
     /// `init` fails; its words are in the message.
     pub fn new(search: &serde_json::Value) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
+        Self::in_folder(tempfile::tempdir()?, search)
+    }
+
+    /// As [`new`](Self::new), in a temporary folder inside `parent`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn within(parent: &Path, search: &serde_json::Value) -> Result<Self> {
+        Self::in_folder(tempfile::tempdir_in(parent)?, search)
+    }
+
+    fn in_folder(folder: tempfile::TempDir, search: &serde_json::Value) -> Result<Self> {
         let file = folder.path().join("search.json");
         fs::replace(&file, &serde_json::to_vec_pretty(search)?)?;
         let this = Self {
@@ -267,9 +288,21 @@ impl TestSearch {
     pub fn logs(&self) -> String {
         let mut logs: Vec<&PathBuf> = self.running.iter().map(|running| &running.log).collect();
         logs.dedup();
-        logs.iter()
-            .map(|log| format!("--- {}\n{}\n", log.display(), tail(log)))
-            .collect()
+        let logs: Vec<String> = logs
+            .iter()
+            .map(|log| {
+                format!(
+                    "--- {}
+{}",
+                    log.display(),
+                    tail(log)
+                )
+            })
+            .collect();
+        logs.join(
+            "
+",
+        )
     }
 
     /// Runs the search to its end with one scheduler, one sampler and some trainers.

@@ -102,6 +102,24 @@ fn main() -> anyhow::Result<()> {
         settings: TrainingSettings::default(),
         device: args.device.resolve()?,
     };
+    let task = task(&args);
+    let before = cpu_seconds()?;
+    let Ended::Evaluated(evaluation) = trainer.evaluate(&task, &mut NoControl)? else {
+        anyhow::bail!("the training did not end well")
+    };
+    let cpu = cpu_seconds()? - before;
+    let images = evaluation.measures["steps"] * args.batch as f64;
+    println!(
+        "{:.0} images/s, {:.3} CPU ms per image, {:.0} MiB at most, loading {:.3} s",
+        images / evaluation.measures["training_s"],
+        cpu * 1e3 / images,
+        peak_mib()?,
+        evaluation.measures["loading_s"],
+    );
+    Ok(())
+}
+
+fn task(args: &Args) -> Task {
     let mut configuration = shared::Configuration::default();
     for group in 1..=3 {
         configuration.set(
@@ -117,7 +135,7 @@ fn main() -> anyhow::Result<()> {
     configuration.set("widen_factor_1", Value::Float(args.widen));
     configuration.set("batch_size", Value::Integer(args.batch));
     configuration.set("learning_rate", Value::Float(1e-3));
-    let task = Task {
+    Task {
         configuration,
         budget: Budget {
             amount: args.seconds,
@@ -127,21 +145,7 @@ fn main() -> anyhow::Result<()> {
         earlier_budgets: Vec::new(),
         seed: 1,
         checkpoint: None,
-    };
-    let before = cpu_seconds()?;
-    let Ended::Evaluated(evaluation) = trainer.evaluate(&task, &mut NoControl)? else {
-        anyhow::bail!("the training did not end well")
-    };
-    let cpu = cpu_seconds()? - before;
-    let images = evaluation.measures["steps"] * args.batch as f64;
-    println!(
-        "{:.0} images/s, {:.3} CPU ms per image, {:.0} MiB at most, loading {:.3} s",
-        images / evaluation.measures["training_s"],
-        cpu * 1e3 / images,
-        peak_mib()?,
-        evaluation.measures["loading_s"],
-    );
-    Ok(())
+    }
 }
 
 /// CPU time of this process so far; the kernel counts in hundredths.

@@ -14,7 +14,7 @@ use crate::augment::{Augmentation, Mixup, Normalization, View};
 use crate::network::ImageShape;
 
 /// Batches that are made ahead of the one being trained on.
-const AHEAD: usize = 2;
+const AHEAD: usize = 4;
 
 /// Labelled images of one shape.
 #[derive(Debug, Clone, Copy)]

@@ -2,7 +2,7 @@
 //!
 //! The bytes are a safetensors file: eight bytes of length, a JSON header naming every tensor with type, shape and
 //! place, then the numbers, little-endian. PyTorch, numpy and others read it as it is. The tensors are `network.…`
-//! (weights and running statistics) and `velocity.…` (the optimizer's); the header's metadata hold `format`, `version`
+//! (weights and running statistics), `velocity.…`, `squares.…` and `average.…` (the optimizer's); the header's metadata hold `format`, `version`
 //! and, as JSON in a string, `training`: whose training it is and how far it has come. burn's own records would do as
 //! well for resuming, but they are tied to burn's version and to nothing else's reader.
 //!
@@ -43,6 +43,14 @@ pub enum Error {
         format: String,
         /// The version it says it has.
         version: String,
+    },
+    /// Numbers of a type that is not read.
+    #[error("tensor `{name}` is of type `{dtype}`, where `F32` is read")]
+    Type {
+        /// The tensor's name.
+        name: String,
+        /// Its type.
+        dtype: String,
     },
     /// A tensor is missing or has another shape.
     #[error("tensor `{name}`: expected shape {expected:?}, found {found:?}")]
@@ -102,6 +110,11 @@ pub fn encode(arrays: &Arrays, training: &impl Serialize) -> Vec<u8> {
         "version": format!("{}.{}", VERSION[0], VERSION[1]),
         "training": training,
     });
+    write(arrays, metadata)
+}
+
+/// Writes a safetensors file.
+pub fn write(arrays: &Arrays, metadata: Value) -> Vec<u8> {
     let mut header = Map::new();
     header.insert("__metadata__".to_owned(), metadata);
     let mut offset = 0;
@@ -127,48 +140,54 @@ pub fn encode(arrays: &Arrays, training: &impl Serialize) -> Vec<u8> {
 }
 
 /// Reads a checkpoint.
+///
+/// # Errors
+/// The bytes are no checkpoint, or one of a version that is not known.
 pub fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<(Arrays, T), Error> {
-    let found = len_u64(bytes.len());
-    let (length, rest) = bytes
-        .split_first_chunk::<8>()
-        .ok_or(Error::Length { expected: 8, found })?;
-    let length = u64::from_le_bytes(*length);
-    let too_short = Error::Length {
-        expected: length.saturating_add(8),
-        found,
-    };
-    let parts = usize::try_from(length)
-        .ok()
-        .and_then(|len| rest.split_at_checked(len)); // too large: too short
-    let Some((header, data)) = parts else {
-        return Err(too_short);
-    };
-    let header_error = |source| Error::Header { source };
-    let mut header: Map<String, Value> = serde_json::from_slice(header).map_err(header_error)?;
-    let metadata = header.remove("__metadata__").unwrap_or_default();
+    let (arrays, metadata) = read(bytes)?;
     let text = |name: &str| metadata[name].as_str().unwrap_or("none").to_owned();
     let (format, version) = (text("format"), text("version"));
     if format != FORMAT || version.split('.').next() != Some("1") {
         return Err(Error::Version { format, version });
     }
-    let training = serde_json::from_str(&text("training")).map_err(header_error)?;
+    let training = serde_json::from_str(&text("training"));
+    Ok((arrays, training.map_err(|source| Error::Header { source })?))
+}
+
+/// Reads a safetensors file of single-precision numbers, with its metadata.
+///
+/// # Errors
+/// The bytes are none.
+pub fn read(bytes: &[u8]) -> Result<(Arrays, Value), Error> {
+    let found = len_u64(bytes.len());
+    let too_short = |expected: u64| Error::Length { expected, found };
+    let (length, rest) = bytes.split_first_chunk::<8>().ok_or(too_short(8))?;
+    let length = u64::from_le_bytes(*length);
+    let data_start = length.saturating_add(8);
+    let (header, data) = usize::try_from(length)
+        .ok() // too large for this machine, and so for these bytes
+        .and_then(|length| rest.split_at_checked(length))
+        .ok_or(too_short(data_start))?;
+    let header_error = |source| Error::Header { source };
+    let mut header: Map<String, Value> = serde_json::from_slice(header).map_err(header_error)?;
+    let metadata = header.remove("__metadata__").unwrap_or_default();
     let mut arrays = Arrays::default();
-    let mut expected = 0;
+    let mut end_of_data = 0;
     for (name, entry) in header {
         let Entry {
+            dtype,
             shape,
             data_offsets: [start, end],
-            ..
         } = serde_json::from_value(entry).map_err(header_error)?;
-        expected = expected.max(end);
-        let range = usize::try_from(start).ok().zip(usize::try_from(end).ok());
+        if dtype != "F32" {
+            return Err(Error::Type { name, dtype });
+        }
+        end_of_data = end_of_data.max(end);
+        let range = usize::try_from(start).ok().zip(usize::try_from(end).ok()); // as above
         let values = range
             .and_then(|(start, end)| data.get(start..end))
-            .filter(|values| values.len() == 4 * shape.iter().product::<usize>())
-            .ok_or(Error::Length {
-                expected: length.saturating_add(8).saturating_add(end),
-                found,
-            })?;
+            .filter(|values| Some(values.len()) == bytes_of(&shape))
+            .ok_or(too_short(data_start.saturating_add(end)))?;
         let (values, _) = values.as_chunks::<4>();
         let values = values
             .iter()
@@ -176,12 +195,19 @@ pub fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<(Arrays, T),
             .collect();
         arrays.0.insert(name, Array { shape, values });
     }
-    let expected = length + 8 + expected;
+    let expected = data_start.saturating_add(end_of_data);
     if expected == found {
-        Ok((arrays, training))
+        Ok((arrays, metadata))
     } else {
-        Err(Error::Length { expected, found })
+        Err(too_short(expected))
     }
+}
+
+/// Bytes of an array, if a machine could have so many.
+fn bytes_of(shape: &[usize]) -> Option<usize> {
+    shape
+        .iter()
+        .try_fold(4usize, |bytes, &len| bytes.checked_mul(len))
 }
 
 fn len_u64(len: usize) -> u64 {

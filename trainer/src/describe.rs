@@ -38,7 +38,7 @@ pub fn describe(
 ) -> Result<Description, Invalid> {
     let (network, training) = hyperparameters::read(configuration, image, classes)?;
     let plan = Plan::new(&network);
-    let footprint = Footprint::new(&plan, training.batch_size, evaluation_batch);
+    let footprint = Footprint::new(&plan, &training, training.batch_size, evaluation_batch);
     Ok(Description {
         plan,
         batch_size: training.batch_size,
@@ -110,11 +110,9 @@ impl Description {
             .unwrap_or(0);
         let mut text = String::new();
         let mut line = |name: &str, output: &str, parameters: &str, work: &str| {
-            writeln!(
-                text,
-                "{name:name_width$}  {output:>14}  {parameters:>14}  {work:>16}"
-            )
-            .expect("a string takes everything");
+            let line = format!("{name:name_width$}  {output:>14}  {parameters:>14}  {work:>16}");
+            text.push_str(line.trim_end());
+            text.push('\n');
         };
         line("layer", "output", "parameters", "multiply-adds");
         for layer in layers {
@@ -196,6 +194,7 @@ fn kind(kind: LayerKind) -> &'static str {
         LayerKind::Norm => "norm",
         LayerKind::Activation => "activation",
         LayerKind::Join => "join",
+        LayerKind::Gate => "gate",
         LayerKind::Head => "head",
     }
 }

@@ -8,6 +8,8 @@
 //! | `widen_factor_i` | channels of group i, as multiple of those before it (rounded half to even) | 1, then 2 |
 //! | `res_branches_i` | branches of every block of group i | 1 |
 //! | `kernel_size` | side of the convolutions' kernels, odd | 3 |
+//! | `activation` | `relu`, `silu` or `gelu` | `relu` |
+//! | `squeeze_excitation` | whether branches end with a gate that weighs their channels | false |
 //! | `death_rate` | ShakeDrop's, for blocks with one branch | 0 |
 //! | `learning_rate` | at the start of every cycle | 0.1 |
 //! | `batch_size` | images per step (all of them where there are fewer) | 64 |
@@ -15,6 +17,11 @@
 //! | `momentum` | Nesterov's | 0.9 |
 //! | `mixup_alpha` | of the distribution of mixing weights; 0 mixes nothing | 0 |
 //! | `cutout_length` | pixels, for images of 32×32; 0 cuts nothing | 0 |
+//! | `optimizer` | `sgd` (with Nesterov momentum) or `adamw` (with `momentum` as β₁) | `sgd` |
+//! | `label_smoothing` | share of the target that is spread over all classes | 0 |
+//! | `warm_up` | share of the first cycle over which the rate rises from 0 | 0 |
+//! | `gradient_clipping` | largest norm of all gradients together; 0 clips nothing | 0 |
+//! | `weight_average` | how much of the running average of weights stays at each step; 0 averages nothing | 0 |
 //!
 //! The defaults of the network are those of a ResNet-20.
 
@@ -23,7 +30,17 @@ use std::collections::BTreeSet;
 use shared::error::Invalid;
 use shared::{Configuration, Value};
 
-use crate::network::{GroupConfig, ImageShape, NetworkConfig};
+use crate::network::{Activation, GroupConfig, ImageShape, NetworkConfig};
+
+/// How parameters follow their gradients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rule {
+    /// Stochastic gradient descent with Nesterov momentum.
+    #[default]
+    Sgd,
+    /// Adam with weight decay apart from the gradient.
+    AdamW,
+}
 
 /// How a network is trained, as far as the search space varies it.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +57,16 @@ pub struct TrainingConfig {
     pub mixup_alpha: f64,
     /// Pixels, for images of 32×32; 0 cuts nothing.
     pub cutout_length: usize,
+    /// How parameters follow their gradients.
+    pub rule: Rule,
+    /// Share of the target that is spread over all classes.
+    pub label_smoothing: f64,
+    /// Share of the first cycle over which the rate rises from 0.
+    pub warm_up: f64,
+    /// Largest norm of all gradients together; 0 clips nothing.
+    pub gradient_clipping: f64,
+    /// How much of the running average of weights stays at each step; 0 averages nothing.
+    pub weight_average: f64,
 }
 
 impl Default for TrainingConfig {
@@ -51,6 +78,11 @@ impl Default for TrainingConfig {
             momentum: 0.9,
             mixup_alpha: 0.0,
             cutout_length: 0,
+            rule: Rule::default(),
+            label_smoothing: 0.0,
+            warm_up: 0.0,
+            gradient_clipping: 0.0,
+            weight_average: 0.0,
         }
     }
 }
@@ -101,6 +133,20 @@ fn network(
             branches,
         });
     }
+    let activation = reader.choice(
+        "activation",
+        Activation::default(),
+        &[
+            ("relu", Activation::Relu),
+            ("silu", Activation::Silu),
+            ("gelu", Activation::Gelu),
+        ],
+    )?;
+    let squeeze_excitation = reader.choice(
+        "squeeze_excitation",
+        false,
+        &[("true", true), ("false", false)],
+    )?;
     let death_rate = reader.real("death_rate", 0.0, "0 to 1", |rate| {
         (0.0..=1.0).contains(&rate)
     })?;
@@ -110,6 +156,8 @@ fn network(
         initial_filters,
         kernel,
         groups,
+        activation,
+        squeeze_excitation,
         death_rate,
     })
 }
@@ -118,6 +166,7 @@ fn training(reader: &mut Reader<'_>) -> Result<TrainingConfig, Invalid> {
     let default = TrainingConfig::default();
     let positive = |value: f64| value > 0.0;
     let not_negative = |value: f64| value >= 0.0;
+    let below_one = |value: f64| (0.0..1.0).contains(&value);
     Ok(TrainingConfig {
         learning_rate: reader.real(
             "learning_rate",
@@ -132,12 +181,7 @@ fn training(reader: &mut Reader<'_>) -> Result<TrainingConfig, Invalid> {
             "at least 0",
             not_negative,
         )?,
-        momentum: reader.real(
-            "momentum",
-            default.momentum,
-            "0 to less than 1",
-            |momentum| (0.0..1.0).contains(&momentum),
-        )?,
+        momentum: reader.real("momentum", default.momentum, "0 to less than 1", below_one)?,
         mixup_alpha: reader.real(
             "mixup_alpha",
             default.mixup_alpha,
@@ -145,6 +189,32 @@ fn training(reader: &mut Reader<'_>) -> Result<TrainingConfig, Invalid> {
             not_negative,
         )?,
         cutout_length: reader.whole("cutout_length", 0, default.cutout_length)?,
+        rule: reader.choice(
+            "optimizer",
+            default.rule,
+            &[("sgd", Rule::Sgd), ("adamw", Rule::AdamW)],
+        )?,
+        label_smoothing: reader.real(
+            "label_smoothing",
+            default.label_smoothing,
+            "0 to less than 1",
+            below_one,
+        )?,
+        warm_up: reader.real("warm_up", default.warm_up, "0 to 1", |share| {
+            (0.0..=1.0).contains(&share)
+        })?,
+        gradient_clipping: reader.real(
+            "gradient_clipping",
+            default.gradient_clipping,
+            "at least 0",
+            not_negative,
+        )?,
+        weight_average: reader.real(
+            "weight_average",
+            default.weight_average,
+            "0 to less than 1",
+            below_one,
+        )?,
     })
 }
 
@@ -196,6 +266,29 @@ impl Reader<'_> {
             .as_f64()
             .filter(|number| number.is_finite() && is_valid(*number))
             .ok_or_else(|| Invalid::new(name, format!("a number, {range}"), value))
+    }
+
+    fn choice<T: Copy>(
+        &mut self,
+        name: &str,
+        default: T,
+        choices: &[(&str, T)],
+    ) -> Result<T, Invalid> {
+        let Some(value) = self.value(name) else {
+            return Ok(default);
+        };
+        let text = value.to_string();
+        choices
+            .iter()
+            .find(|(word, _)| *word == text)
+            .map(|(_, choice)| *choice)
+            .ok_or_else(|| {
+                let words: Vec<String> = choices
+                    .iter()
+                    .map(|(word, _)| format!("`{word}`"))
+                    .collect();
+                Invalid::new(name, words.join(" or "), value)
+            })
     }
 
     /// Refuses what nobody has asked for.
@@ -261,6 +354,7 @@ mod tests {
             momentum: 0.99,
             mixup_alpha: 0.7,
             cutout_length: 16,
+            ..TrainingConfig::default()
         };
         assert_eq!(training, expected);
     }
@@ -302,6 +396,13 @@ mod tests {
                 "widen_factor_1",
             ),
             (r#"{"res_branches_2": -1}"#, "res_branches_2"),
+            (r#"{"optimizer": "adam"}"#, "optimizer"),
+            (r#"{"activation": "tanh"}"#, "activation"),
+            (r#"{"squeeze_excitation": 1}"#, "squeeze_excitation"),
+            (r#"{"label_smoothing": 1}"#, "label_smoothing"),
+            (r#"{"warm_up": 1.1}"#, "warm_up"),
+            (r#"{"gradient_clipping": -1}"#, "gradient_clipping"),
+            (r#"{"weight_average": 1}"#, "weight_average"),
         ] {
             assert_eq!(parse(json).unwrap_err().at, at, "{json}");
         }

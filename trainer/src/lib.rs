@@ -7,6 +7,7 @@
 //! | [`runner`], [`objective`] | what a job evaluates: a network, a command, a benchmark function |
 //! | [`hyperparameters`], [`network`], [`memory`] | configuration → network, its size, its memory |
 //! | [`train`], [`schedule`], [`augment`], [`batch`], [`checkpoint`] | the training |
+//! | [`trained`] | a trained network: weights for PyTorch, scores |
 //! | [`operators`] | convolution and batch norm for the CPU |
 //! | [`device`] | CPU or GPU, chosen when the program runs |
 
@@ -37,6 +38,7 @@ pub mod runner;
 pub mod schedule;
 pub mod time_limit;
 pub mod train;
+pub mod trained;
 
 /// Train networks: claim jobs of a search, evaluate them to their budget, publish the results
 #[derive(Debug, Parser)]

@@ -3,22 +3,23 @@
 use std::path::{Path, PathBuf};
 
 use crate::batch::to_u64;
-use crate::network::{Layer, LayerKind, Plan};
+use crate::hyperparameters::{Rule, TrainingConfig};
+use crate::network::{Layer, Plan};
 
 /// Bytes of a single-precision number.
 const NUMBER: u64 = 4;
 /// Tensors of the largest layer's size that are alive at once beside those that are kept: values and gradients on both
 /// sides of an operation, and sums of gradients.
-const TRANSIENT: u64 = 5;
+const TRANSIENT: u64 = 4;
 /// What a program of this kind occupies without any network.
-const BASE: u64 = 30 << 20;
+const BASE: u64 = 10 << 20;
 
 /// The memory that a training needs at its peak, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Footprint {
     /// Weights.
     pub weights: u64,
-    /// The optimizer's velocities.
+    /// What the optimizer remembers: velocities, squares, averages.
     pub optimizer: u64,
     /// Gradients while training; while a checkpoint is made, its copies of the two above, which are never alive at the
     /// same time and are larger.
@@ -30,8 +31,15 @@ pub struct Footprint {
 impl Footprint {
     /// Adds up what a network needs for training with batches of `batch` images and for evaluation with batches of
     /// `evaluation_batch`.
-    pub fn new(plan: &Plan, batch: usize, evaluation_batch: usize) -> Self {
+    pub fn new(
+        plan: &Plan,
+        config: &TrainingConfig,
+        batch: usize,
+        evaluation_batch: usize,
+    ) -> Self {
         let parameters = plan.parameters() * NUMBER;
+        let remembered =
+            1 + u64::from(config.rule == Rule::AdamW) + u64::from(config.weight_average > 0.0);
         let kept: u64 = plan
             .layers
             .iter()
@@ -48,9 +56,10 @@ impl Footprint {
         let evaluation = TRANSIENT * largest * to_u64(evaluation_batch);
         Self {
             weights: parameters,
-            optimizer: parameters,
-            gradients: 4 * parameters,
-            activations: training.max(evaluation) * NUMBER + columns(plan) * NUMBER,
+            optimizer: remembered * parameters,
+            // Arrays and then bytes of weights and of what the optimizer remembers.
+            gradients: 2 * (1 + remembered) * parameters,
+            activations: training.max(evaluation) * NUMBER,
         }
     }
 
@@ -58,19 +67,6 @@ impl Footprint {
     pub fn total(&self) -> u64 {
         self.weights + self.optimizer + self.gradients + self.activations + BASE
     }
-}
-
-/// Numbers in the largest matrix that a convolution on the CPU unrolls an image into.
-fn columns(plan: &Plan) -> u64 {
-    let largest = |layer: &Layer| match layer.kind {
-        LayerKind::Convolution => {
-            let pixels = to_u64(layer.output.height * layer.output.width);
-            // multiply_adds / (out_channels · pixels) are the rows; at least 1024 columns are unrolled at once.
-            layer.multiply_adds / to_u64(layer.output.channels) / pixels * pixels.max(1024)
-        }
-        LayerKind::Norm | LayerKind::Activation | LayerKind::Join | LayerKind::Head => 0,
-    };
-    plan.layers.iter().map(largest).max().unwrap_or(0)
 }
 
 /// Bytes as MiB.

@@ -8,7 +8,7 @@
 //!
 //! Groups from the second on halve the image in their first block; where an image is down to one pixel in height or
 //! width, they leave it as it is. Convolutions have no bias. How branches are weighted is in `factors.rs`, the skip
-//! connection that changes shape in `skip.rs`, the sizes of all layers in `plan.rs`.
+//! connection that changes shape in `skip.rs`, the optional gate of channels in `gate.rs`, the sizes of all layers in `plan.rs`.
 //!
 //! # Source
 //! He et al. 2016 (ResNet), Zagoruyko & Komodakis 2016 (wide ResNet), Gastaldi 2017 (Shake-Shake), Yamada et al. 2018
@@ -16,20 +16,21 @@
 
 mod block;
 mod factors;
+mod gate;
 mod layers;
 mod plan;
 mod skip;
+pub mod weights;
 
-use burn::module::{Module, Param};
-use burn::tensor::activation::relu;
+use burn::module::Module;
+use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use burn::tensor::{Tensor, TensorData};
-use rand::RngExt as _;
 use rand_chacha::ChaCha12Rng;
 
 use self::block::Block;
 pub use self::factors::{Factors, Weighting};
-use self::layers::{Convolution, Norm};
+pub use self::layers::Activation;
+use self::layers::{Convolution, Linear, Norm, pixel_mean};
 pub use self::plan::{Layer, LayerKind, Plan};
 use crate::operators::{Operators, Window};
 
@@ -68,6 +69,10 @@ pub struct NetworkConfig {
     pub kernel: usize,
     /// The groups, from the image to the head; at least 1.
     pub groups: Vec<GroupConfig>,
+    /// What every block starts with, between its convolutions, and before the head.
+    pub activation: Activation,
+    /// Whether every branch ends with a gate that weighs its channels (squeeze-and-excitation).
+    pub squeeze_excitation: bool,
     /// ShakeDrop: how often a block's only branch is replaced by noise; in 0..=1.
     pub death_rate: f64,
 }
@@ -102,22 +107,15 @@ struct Group<B: Backend> {
     blocks: Vec<Block<B>>,
 }
 
-/// The linear map from channels to classes.
-#[derive(Module, Debug)]
-struct Head<B: Backend> {
-    /// `[classes, channels]`
-    weight: Param<Tensor<B, 2>>,
-    /// `[classes]`
-    bias: Param<Tensor<B, 1>>,
-}
-
 /// A network with its weights.
 #[derive(Module, Debug)]
 pub struct Network<B: Backend> {
     stem: Convolution<B>,
     stem_norm: Norm<B>,
     groups: Vec<Group<B>>,
-    head: Head<B>,
+    head: Linear<B>,
+    #[module(skip)]
+    activation: Activation,
     #[module(skip)]
     weightings: Vec<Weighting>,
 }
@@ -148,12 +146,12 @@ impl<B: Operators> Network<B> {
                 };
                 let window = Window::same(config.kernel, stride);
                 (height, width) = (window.output(height), window.output(width));
-                blocks.push(Block::new(channels, group, window, rng, device));
+                blocks.push(Block::new(config, channels, group, window, rng, device));
                 channels = group.channels;
             }
             groups.push(Group { blocks });
         }
-        let head = Head::new(channels, config.classes, rng, device);
+        let head = Linear::new(channels, config.classes, rng, device);
         let weightings = config
             .groups
             .iter()
@@ -164,6 +162,7 @@ impl<B: Operators> Network<B> {
             stem_norm,
             groups,
             head,
+            activation: config.activation,
             weightings,
         }
     }
@@ -195,38 +194,13 @@ impl<B: Operators> Network<B> {
         mut factors: impl FnMut(&Weighting) -> Vec<Factors>,
     ) -> Tensor<B, 2> {
         let x = self.stem.forward(images);
-        let mut x = self.stem_norm.forward(x, is_training, false);
+        let mut x = self.stem_norm.forward(x, is_training, None);
         for (group, weighting) in self.groups.iter().zip(&self.weightings) {
             for block in &group.blocks {
                 x = block.forward(x, &factors(weighting), is_training); // [batch, channels, height, width]
             }
         }
-        self.head.forward(relu(x))
-    }
-}
-
-impl<B: Backend> Head<B> {
-    fn new(channels: usize, classes: usize, rng: &mut ChaCha12Rng, device: &B::Device) -> Self {
-        let bound = 1.0 / (channels as f64).sqrt();
-        let weight: Vec<f32> = (0..classes * channels)
-            .map(|_| layers::single(rng.random_range(-bound..bound)))
-            .collect();
-        let weight = Tensor::from_data(TensorData::new(weight, [classes, channels]), device);
-        let bias = Tensor::from_data(TensorData::new(vec![0.0f32; classes], [classes]), device);
-        Self {
-            weight: Param::from_tensor(weight),
-            bias: Param::from_tensor(bias),
-        }
-    }
-
-    /// `[batch, channels, height, width]` to `[batch, classes]`.
-    fn forward(&self, x: Tensor<B, 4>) -> Tensor<B, 2> {
-        let [batch, channels, height, width] = x.dims();
-        let x = x
-            .reshape([batch, channels, height * width])
-            .mean_dim(2) // [batch, channels, 1]
-            .reshape([batch, channels]);
-        x.matmul(self.weight.val().transpose()) + self.bias.val().unsqueeze()
+        self.head.forward(pixel_mean(self.activation.forward(x)))
     }
 }
 

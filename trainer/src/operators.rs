@@ -8,16 +8,19 @@
 
 mod convolution;
 mod flex;
+mod grid;
+mod kernels;
 mod mixing;
 mod normalization;
 #[cfg(test)]
 mod reference;
+mod simd;
 mod update;
 
 use burn::tensor::activation::relu;
 use burn::tensor::backend::{AutodiffBackend, Backend, BackendTypes};
 use burn::tensor::ops::{ConvOptions, PadMode};
-use burn::tensor::{Tensor, TensorPrimitive};
+use burn::tensor::{ElementConversion as _, Tensor, TensorPrimitive};
 
 /// How a square kernel moves over an image.
 ///
@@ -77,6 +80,24 @@ pub struct SgdStep {
     /// Weight decay, added to the gradient as `weight_decay · parameter`.
     pub weight_decay: f32,
 }
+
+/// The settings of one step of `AdamW`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamStep {
+    /// Learning rate, divided by the first moment's bias correction.
+    pub rate: f32,
+    /// How much of the first moment stays (β₁).
+    pub momentum: f32,
+    /// How much of the second moment stays (β₂).
+    pub squares: f32,
+    /// The root of the second moment's bias correction.
+    pub correction: f32,
+    /// What the parameter is multiplied by: 1 − learning rate · weight decay.
+    pub shrinkage: f32,
+}
+
+/// What keeps `AdamW` from dividing by zero; PyTorch's default.
+const ADAM_EPSILON: f32 = 1e-8;
 
 /// What a network needs of a backend beyond burn's own operations.
 pub trait Operators: Backend {
@@ -138,6 +159,25 @@ pub trait Operators: Backend {
         step: SgdStep,
     ) -> (Tensor<Self, D>, Tensor<Self, D>) {
         stock_sgd(parameter, gradient, velocity, step)
+    }
+
+    /// One step as `torch.optim.AdamW` does it; returns the new parameter and the new first and second moments.
+    /// Meant for the backend without gradients.
+    ///
+    /// # Shapes
+    /// All tensors have the parameter's shape.
+    fn adamw<const D: usize>(
+        parameter: Tensor<Self, D>,
+        gradient: Tensor<Self, D>,
+        moments: Option<(Tensor<Self, D>, Tensor<Self, D>)>,
+        step: AdamStep,
+    ) -> (Tensor<Self, D>, Tensor<Self, D>, Tensor<Self, D>) {
+        stock_adamw(parameter, gradient, moments, step)
+    }
+
+    /// The sum of the squares of all values.
+    fn square_sum<const D: usize>(tensor: Tensor<Self, D>) -> f64 {
+        tensor.square().sum().into_scalar().elem()
     }
 }
 
@@ -251,6 +291,27 @@ pub(crate) fn stock_sgd<B: Backend, const D: usize>(
     };
     let direction = gradient + velocity.clone() * step.momentum;
     (parameter - direction * step.rate, velocity)
+}
+
+/// [`Operators::adamw`] in burn's own operations.
+pub(crate) fn stock_adamw<B: Backend, const D: usize>(
+    parameter: Tensor<B, D>,
+    gradient: Tensor<B, D>,
+    moments: Option<(Tensor<B, D>, Tensor<B, D>)>,
+    step: AdamStep,
+) -> (Tensor<B, D>, Tensor<B, D>, Tensor<B, D>) {
+    let squared = gradient.clone().square() * (1.0 - step.squares);
+    let gradient = gradient * (1.0 - step.momentum);
+    let (velocity, squares) = match moments {
+        None => (gradient, squared),
+        Some((velocity, squares)) => (
+            velocity * step.momentum + gradient,
+            squares * step.squares + squared,
+        ),
+    };
+    let deviation = squares.clone().sqrt() / step.correction + ADAM_EPSILON;
+    let parameter = parameter * step.shrinkage - velocity.clone() / deviation * step.rate;
+    (parameter, velocity, squares)
 }
 
 fn wrap<B: Backend, const D: usize>(primitive: B::FloatTensorPrimitive) -> Tensor<B, D> {

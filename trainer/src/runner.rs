@@ -7,6 +7,7 @@ use shared::{Search, Seed};
 
 use crate::batch::Images;
 use crate::device::{Device, DeviceChoice};
+use crate::hyperparameters;
 use crate::network::ImageShape;
 use crate::objective::benchmark::BenchmarkRunner;
 use crate::objective::command::{CommandRunner, Place};
@@ -48,6 +49,7 @@ impl Runner {
                 })?;
                 let splits = Dataset::load(&objective.data)
                     .map_err(|e| Failure::because(Code::BadInput, "cannot load the data set", e))?;
+                check_space(search, &splits)?;
                 Ok(Self::Network {
                     objective: objective.clone(),
                     splits: Box::new(splits),
@@ -120,6 +122,36 @@ impl Runner {
     }
 }
 
+/// Finds out before the first job whether the network knows every hyperparameter of the space, with all its values.
+fn check_space(search: &Search, splits: &Splits) -> anyhow::Result<()> {
+    /// Draws from the space, so that conditional hyperparameters are seen too.
+    const NUM_DRAWS: usize = 64;
+    let space = &search.space;
+    let mut rng = Seed::new(0).child("space check", "").rng();
+    let corners = [0.0, 1.0].map(|coordinate| vec![coordinate; space.num_dimensions()]);
+    let draws = (0..NUM_DRAWS).map(|_| space.sample(&mut rng));
+    for vector in corners.into_iter().chain(draws) {
+        let configuration = space.decode(&vector);
+        let read = hyperparameters::read(&configuration, shape_of(splits), splits.num_classes());
+        // Too many channels is one point's fault; a name or range is the space's.
+        if let Err(invalid) = read
+            && !invalid.at.starts_with("widen_factor")
+        {
+            let message = "the search space does not fit the network";
+            return Err(Failure::because(Code::BadInput, message, invalid).into());
+        }
+    }
+    Ok(())
+}
+
+fn shape_of(splits: &Splits) -> ImageShape {
+    ImageShape {
+        channels: splits.shape.channels,
+        height: splits.shape.height,
+        width: splits.shape.width,
+    }
+}
+
 fn data_of(splits: &Splits) -> crate::batch::TrainingData<'_> {
     fn images(images: &data::Images) -> Images<'_> {
         Images {
@@ -127,11 +159,7 @@ fn data_of(splits: &Splits) -> crate::batch::TrainingData<'_> {
             labels: &images.labels,
         }
     }
-    let shape = ImageShape {
-        channels: splits.shape.channels,
-        height: splits.shape.height,
-        width: splits.shape.width,
-    };
+    let shape = shape_of(splits);
     training_data(
         images(&splits.train),
         images(&splits.validation),

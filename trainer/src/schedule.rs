@@ -28,6 +28,8 @@ use std::f64::consts::PI;
 pub struct Schedule {
     /// Where each cycle ends, ascending; the last is the budget.
     ends: Vec<f64>,
+    /// Budget over which the rate rises from 0 at the very start.
+    warm_up: f64,
 }
 
 impl Schedule {
@@ -53,7 +55,14 @@ impl Schedule {
         let cycles = rungs_below - earlier.len() + 1;
         let mut ends = doubling(budgets[0], cycles);
         ends.extend(&budgets[1..]);
-        Self { ends }
+        Self { ends, warm_up: 0.0 }
+    }
+
+    /// Lets the rate rise linearly from 0 over a share of the first cycle.
+    #[must_use]
+    pub fn with_warm_up(mut self, share: f64) -> Self {
+        self.warm_up = share * self.ends[0];
+        self
     }
 
     /// Where the cycles end, ascending; the last is the budget.
@@ -64,10 +73,15 @@ impl Schedule {
     /// The fraction of the initial learning rate to be used once `spent` is spent: 1 at a cycle's start, 0 at the end.
     pub fn fraction(&self, spent: f64) -> f64 {
         let spent = spent.max(0.0);
+        let rise = if spent < self.warm_up {
+            spent / self.warm_up
+        } else {
+            1.0
+        };
         let mut start = 0.0;
         for &end in &self.ends {
             if spent < end {
-                return 0.5 * (1.0 + (PI * (spent - start) / (end - start)).cos());
+                return rise * 0.5 * (1.0 + (PI * (spent - start) / (end - start)).cos());
             }
             start = end;
         }
@@ -156,6 +170,20 @@ mod tests {
             (12.0, 0.0),
             (99.0, 0.0),
         ] {
+            assert!(
+                (schedule.fraction(spent) - expected).abs() < 1e-12,
+                "at {spent}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_warm_up_rises_linearly_at_the_very_start_only() {
+        let schedule = Schedule::new(12.0, 1, &[]).with_warm_up(0.5); // 2 of the first 4
+        let plain = Schedule::new(12.0, 1, &[]);
+        assert!(schedule.fraction(0.0).abs() < 1e-12);
+        for (spent, share) in [(0.5, 0.25), (1.0, 0.5), (2.0, 1.0), (3.0, 1.0), (4.5, 1.0)] {
+            let expected = share * plain.fraction(spent);
             assert!(
                 (schedule.fraction(spent) - expected).abs() < 1e-12,
                 "at {spent}"

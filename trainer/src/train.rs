@@ -17,7 +17,8 @@ use burn::tensor::{ElementConversion as _, Tensor, TensorData};
 use shared::objective::TrainingSettings;
 use shared::{Budget, BudgetUnit, CurvePoint, Seed};
 
-use self::optimizer::Sgd;
+use self::optimizer::Optimizer;
+pub use self::state::evaluated_weights;
 use self::state::{Progress, State};
 use crate::augment::Augmentation;
 use crate::batch::{self, Batch, Batches, Images, TrainingData};
@@ -209,7 +210,8 @@ impl<B: TrainingBackend> Run<'_, B> {
             self.device,
         );
         let gradients = loss.backward();
-        state.network = state.optimizer.step(state.network, gradients, rate);
+        let step = state.progress.step;
+        state.network = state.optimizer.step(state.network, gradients, rate, step);
         // Reading the loss waits for the device to have finished.
         let loss: f64 = loss.into_scalar().elem();
         let elapsed_s = started.elapsed().as_secs_f64();
@@ -254,7 +256,7 @@ impl<B: TrainingBackend> Run<'_, B> {
         control: &mut dyn Control,
     ) -> Evaluated {
         let started = Instant::now();
-        let network = state.network.valid();
+        let network = state.optimizer.averaged(state.network.valid());
         let TrainingData {
             shape,
             normalization,
@@ -344,7 +346,7 @@ fn diverged(progress: &Progress, what: &str) -> Ended {
     }
 }
 
-/// Cross-entropy of a batch, with targets that may be shared between classes.
+/// Cross-entropy of a batch, with targets that may be shared between classes, and smoothed.
 fn loss<B: TrainingBackend>(
     network: &Network<B>,
     batch: Batch,
@@ -355,10 +357,25 @@ fn loss<B: TrainingBackend>(
     let shape = training.data.shape;
     let dims = [batch.len, shape.channels, shape.height, shape.width];
     let images = Tensor::from_data(TensorData::new(batch.pixels, dims), device);
-    let targets = TensorData::new(batch.targets, [batch.len, training.data.classes]);
+    let classes = training.data.classes;
+    let smoothed = smooth(batch.targets, training.config.label_smoothing, classes);
+    let targets = TensorData::new(smoothed, [batch.len, classes]);
     let targets = Tensor::<B, 2>::from_data(targets, device);
     let scores = network.forward_training(images, noise); // [batch, classes]
     (targets * log_softmax(scores, 1)).sum() / -(batch.len as f64)
+}
+
+/// Spreads a share of the targets over all classes.
+fn smooth(mut targets: Vec<f32>, share: f64, classes: usize) -> Vec<f32> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "targets are single precision"
+    )]
+    let (rest, each) = ((1.0 - share) as f32, (share / classes as f64) as f32);
+    for target in &mut targets {
+        *target = rest * *target + each;
+    }
+    targets
 }
 
 /// How many images have their highest score elsewhere than at their label; `None` if a score is not finite.
@@ -413,7 +430,7 @@ fn warm_up<B: TrainingBackend>(
             device,
         );
         let gradients = loss.backward();
-        state.network = state.optimizer.step(state.network, gradients, 0.0);
+        state.network = state.optimizer.step(state.network, gradients, 0.0, 0);
         let _loss: f64 = loss.into_scalar().elem(); // read only to wait for it
     }
     started.elapsed().as_secs_f64()

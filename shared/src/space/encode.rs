@@ -166,6 +166,11 @@ mod tests {
     }
 
     #[test]
+    fn a_space_comes_back_from_its_file() {
+        assert_eq!(SearchSpace::new(&space().to_file()).unwrap(), space());
+    }
+
+    #[test]
     fn coordinates_are_configspaces() {
         // ConfigSpace 0.7.1: UniformIntegerHyperparameter('b', 1, 16, log=True)._inverse_transform(4), and 1..5 -> 2.
         let space = space();

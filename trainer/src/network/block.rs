@@ -2,27 +2,31 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use burn::tensor::activation::relu;
 use burn::tensor::backend::Backend;
 use rand_chacha::ChaCha12Rng;
 
 use super::factors::Factors;
-use super::layers::{Convolution, Norm};
+use super::gate::Gate;
+use super::layers::{Activation, Convolution, Norm};
 use super::skip::{self, Skip};
-use super::{GroupConfig, Window};
+use super::{GroupConfig, NetworkConfig, Window};
 use crate::operators::Operators;
 
-/// Two convolutions with their norms; the `ReLU` before the first one is the block's.
+/// Two convolutions with their norms; the activation before the first one is the block's.
 #[derive(Module, Debug)]
 struct Branch<B: Backend> {
     conv1: Convolution<B>,
     norm1: Norm<B>,
     conv2: Convolution<B>,
     norm2: Norm<B>,
+    gate: Option<Gate<B>>,
+    #[module(skip)]
+    activation: Activation,
 }
 
 impl<B: Operators> Branch<B> {
     fn new(
+        config: &NetworkConfig,
         in_channels: usize,
         out_channels: usize,
         window: Window,
@@ -35,15 +39,21 @@ impl<B: Operators> Branch<B> {
             norm1: Norm::new(out_channels, device),
             conv2: Convolution::new(out_channels, out_channels, inner, rng, device),
             norm2: Norm::new(out_channels, device),
+            gate: config
+                .squeeze_excitation
+                .then(|| Gate::new(out_channels, rng, device)),
+            activation: config.activation,
         }
     }
 
     fn forward(&self, activated: Tensor<B, 4>, is_training: bool) -> Tensor<B, 4> {
-        let x = self
-            .norm1
-            .forward(self.conv1.forward(activated), is_training, true);
-        self.norm2
-            .forward(self.conv2.forward(x), is_training, false)
+        let x = self.conv1.forward(activated);
+        let x = self.norm1.forward(x, is_training, Some(self.activation));
+        let x = self.norm2.forward(self.conv2.forward(x), is_training, None);
+        match &self.gate {
+            None => x,
+            Some(gate) => gate.forward(x),
+        }
     }
 }
 
@@ -53,10 +63,13 @@ pub(super) struct Block<B: Backend> {
     branches: Vec<Branch<B>>,
     /// `None` where the input's shape is the output's: then the input itself is added.
     skip: Option<Skip<B>>,
+    #[module(skip)]
+    activation: Activation,
 }
 
 impl<B: Operators> Block<B> {
     pub(super) fn new(
+        config: &NetworkConfig,
         in_channels: usize,
         group: &GroupConfig,
         window: Window,
@@ -65,11 +78,15 @@ impl<B: Operators> Block<B> {
     ) -> Self {
         let channels = group.channels;
         let branches = (0..group.branches)
-            .map(|_| Branch::new(in_channels, channels, window, rng, device))
+            .map(|_| Branch::new(config, in_channels, channels, window, rng, device))
             .collect();
         let skip = skip::is_needed(in_channels, channels, window.stride)
             .then(|| Skip::new(in_channels, channels, window.stride, rng, device));
-        Self { branches, skip }
+        Self {
+            branches,
+            skip,
+            activation: config.activation,
+        }
     }
 
     /// Adds up skip and branches, branch `i` weighted by `factors[i]`.
@@ -88,7 +105,7 @@ impl<B: Operators> Block<B> {
             self.branches.len(),
             "one set of factors per branch"
         );
-        let activated = relu(x.clone());
+        let activated = self.activation.forward(x.clone());
         let mut sum = match &self.skip {
             None => x,
             Some(skip) => skip.forward(x, activated.clone(), is_training),

@@ -1,9 +1,10 @@
 //! Convolution and batch norm with their weights.
 
 use burn::module::{Module, Param, RunningState};
-use burn::tensor::activation::relu;
+use burn::tensor::activation::{gelu, relu, silu};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
+use rand::RngExt as _;
 use rand_chacha::ChaCha12Rng;
 use rand_distr::{Distribution as _, StandardNormal};
 
@@ -51,6 +52,71 @@ impl<B: Operators> Convolution<B> {
     }
 }
 
+/// A linear map with bias.
+#[derive(Module, Debug)]
+pub(super) struct Linear<B: Backend> {
+    /// `[outputs, inputs]`
+    weight: Param<Tensor<B, 2>>,
+    /// `[outputs]`
+    bias: Param<Tensor<B, 1>>,
+}
+
+impl<B: Backend> Linear<B> {
+    /// Weights are drawn uniformly from ±1/√inputs, as `torch.nn.Linear` does it; the bias is 0.
+    pub(super) fn new(
+        inputs: usize,
+        outputs: usize,
+        rng: &mut ChaCha12Rng,
+        device: &B::Device,
+    ) -> Self {
+        let bound = 1.0 / (inputs as f64).sqrt();
+        let weight: Vec<f32> = (0..outputs * inputs)
+            .map(|_| single(rng.random_range(-bound..bound)))
+            .collect();
+        let weight = Tensor::from_data(TensorData::new(weight, [outputs, inputs]), device);
+        let bias = Tensor::zeros([outputs], device);
+        Self {
+            weight: Param::from_tensor(weight),
+            bias: Param::from_tensor(bias),
+        }
+    }
+
+    /// `[batch, inputs]` to `[batch, outputs]`.
+    pub(super) fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        x.matmul(self.weight.val().transpose()) + self.bias.val().unsqueeze()
+    }
+}
+
+/// The mean over all pixels: `[batch, channels, height, width]` to `[batch, channels]`.
+pub(super) fn pixel_mean<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 2> {
+    let [batch, channels, height, width] = x.dims();
+    x.reshape([batch, channels, height * width])
+        .mean_dim(2) // [batch, channels, 1]
+        .reshape([batch, channels])
+}
+
+/// A function applied to every value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Activation {
+    /// What is above 0, else 0.
+    #[default]
+    Relu,
+    /// `x · sigmoid(x)`
+    Silu,
+    /// `x · Φ(x)`, with the normal distribution's Φ.
+    Gelu,
+}
+
+impl Activation {
+    pub(super) fn forward<B: Backend>(self, x: Tensor<B, 4>) -> Tensor<B, 4> {
+        match self {
+            Self::Relu => relu(x),
+            Self::Silu => silu(x),
+            Self::Gelu => gelu(x),
+        }
+    }
+}
+
 /// The nearest single-precision number.
 #[expect(
     clippy::cast_possible_truncation,
@@ -64,40 +130,45 @@ pub(super) fn single(value: f64) -> f32 {
 #[derive(Module, Debug)]
 pub(super) struct Norm<B: Backend> {
     /// `[channels]`
-    gamma: Param<Tensor<B, 1>>,
+    weight: Param<Tensor<B, 1>>,
     /// `[channels]`
-    beta: Param<Tensor<B, 1>>,
+    bias: Param<Tensor<B, 1>>,
     /// `[channels]`
     running_mean: RunningState<Tensor<B, 1>>,
     /// `[channels]`
-    running_variance: RunningState<Tensor<B, 1>>,
+    running_var: RunningState<Tensor<B, 1>>,
 }
 
 impl<B: Operators> Norm<B> {
     pub(super) fn new(channels: usize, device: &B::Device) -> Self {
         Self {
-            gamma: Param::from_tensor(Tensor::ones([channels], device)),
-            beta: Param::from_tensor(Tensor::zeros([channels], device)),
+            weight: Param::from_tensor(Tensor::ones([channels], device)),
+            bias: Param::from_tensor(Tensor::zeros([channels], device)),
             running_mean: RunningState::new(Tensor::zeros([channels], device)),
-            running_variance: RunningState::new(Tensor::ones([channels], device)),
+            running_var: RunningState::new(Tensor::ones([channels], device)),
         }
     }
 
-    /// Normalises, and applies a `ReLU` if `activate`.
+    /// Normalises, and applies the activation if there is one.
     pub(super) fn forward(
         &self,
         x: Tensor<B, 4>,
         is_training: bool,
-        activate: bool,
+        activation: Option<Activation>,
     ) -> Tensor<B, 4> {
         let [batch, channels, height, width] = x.dims();
         if !is_training {
-            let slope = self.gamma.val() / (self.running_variance.value() + EPSILON).sqrt();
-            let offset = self.beta.val() - self.running_mean.value() * slope.clone();
+            let slope = self.weight.val() / (self.running_var.value() + EPSILON).sqrt();
+            let offset = self.bias.val() - self.running_mean.value() * slope.clone();
             let x = x * slope.reshape([1, channels, 1, 1]) + offset.reshape([1, channels, 1, 1]);
-            return if activate { relu(x) } else { x };
+            return match activation {
+                None => x,
+                Some(activation) => activation.forward(x),
+            };
         }
-        let normalized = B::batch_norm(x, self.gamma.val(), self.beta.val(), EPSILON, activate);
+        // This one has a kernel that does both.
+        let is_relu = activation == Some(Activation::Relu);
+        let normalized = B::batch_norm(x, self.weight.val(), self.bias.val(), EPSILON, is_relu);
         let count = (batch * height * width) as f64;
         // Running variances are unbiased, as PyTorch's; of a single value there is no unbiased one.
         let unbiased = if count > 1.0 {
@@ -106,12 +177,11 @@ impl<B: Operators> Norm<B> {
             1.0
         };
         take_up(&self.running_mean, normalized.mean, MOMENTUM);
-        take_up(
-            &self.running_variance,
-            normalized.variance * unbiased,
-            MOMENTUM,
-        );
-        normalized.output
+        take_up(&self.running_var, normalized.variance * unbiased, MOMENTUM);
+        match activation {
+            Some(activation) if !is_relu => activation.forward(normalized.output),
+            _ => normalized.output,
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! A network layer by layer: shapes, parameters and work, without a single weight in memory.
 
-use super::skip;
-use super::{ImageShape, NetworkConfig};
+use super::{GroupConfig, ImageShape, NetworkConfig, gate, skip};
 use crate::operators::Window;
 
 /// What a layer does.
@@ -11,10 +10,12 @@ pub enum LayerKind {
     Convolution,
     /// Batch norm, with the `ReLU` that follows it where one does.
     Norm,
-    /// The `ReLU` in front of a block's branches, or of the head.
+    /// The activation in front of a block's branches, or of the head.
     Activation,
     /// Two tensors become one: channels joined, or values added.
     Join,
+    /// Squeeze-and-excitation: channels weighted by a small network.
+    Gate,
     /// Mean over all pixels, and the linear map to the classes.
     Head,
 }
@@ -70,7 +71,7 @@ impl Plan {
                 };
                 let name = format!("groups.{index}.blocks.{block}");
                 let window = Window::same(config.kernel, stride);
-                shape = plan.block(&name, shape, group.channels, group.branches, window);
+                shape = plan.block(&name, shape, group, window, config.squeeze_excitation);
             }
         }
         plan.activation("relu".into(), shape);
@@ -104,10 +105,13 @@ impl Plan {
         &mut self,
         name: &str,
         input: ImageShape,
-        channels: usize,
-        branches: usize,
+        group: &GroupConfig,
         window: Window,
+        is_gated: bool,
     ) -> ImageShape {
+        let GroupConfig {
+            channels, branches, ..
+        } = *group;
         self.activation(format!("{name}.relu"), input);
         let inner = Window::same(window.kernel, 1);
         let mut output = input;
@@ -128,7 +132,10 @@ impl Plan {
             self.norm(format!("{name}.norm1"), middle, true);
             let end = self.convolution(format!("{name}.conv2"), middle, channels, inner);
             assert_eq!(end, output, "skip and branch have one shape");
-            self.norm(format!("{name}.norm2"), end, false);
+            self.norm(format!("{name}.norm2"), end, is_gated);
+            if is_gated {
+                self.gate(format!("{name}.gate"), end);
+            }
             // Every sum but the last one is overwritten by the next.
             self.join(format!("{name}.add"), end, branch + 1 == branches);
         }
@@ -163,6 +170,14 @@ impl Plan {
     fn norm(&mut self, name: String, shape: ImageShape, is_kept: bool) {
         let mut layer = elementwise(name, LayerKind::Norm, shape, is_kept);
         layer.parameters = 2 * count(shape.channels);
+        self.layers.push(layer);
+    }
+
+    fn gate(&mut self, name: String, shape: ImageShape) {
+        let mut layer = elementwise(name, LayerKind::Gate, shape, true);
+        let (channels, units) = (count(shape.channels), count(gate::units(shape.channels)));
+        layer.parameters = 2 * channels * units + channels + units;
+        layer.multiply_adds += 2 * channels * units;
         self.layers.push(layer);
     }
 

@@ -1,6 +1,6 @@
 //! The skip connection of blocks that change the shape: two paths that look at different pixels.
 //!
-//! Path 1 takes the upper left pixel of every stride × stride square, behind a `ReLU`; path 2 the pixel one further down
+//! Path 1 takes the upper left pixel of every stride × stride square, behind the activation; path 2 the pixel one further down
 //! and to the right, without. Each is mapped by a 1×1 convolution to half of the channels (path 2 gets the odd one),
 //! the halves are joined and normalised. With a single output channel there is only path 2.
 
@@ -41,7 +41,7 @@ impl<B: Operators> Skip<B> {
         }
     }
 
-    /// Joins both paths; `activated` is `x` behind a `ReLU`.
+    /// Joins both paths; `activated` is `x` behind the activation.
     pub(super) fn forward(
         &self,
         x: Tensor<B, 4>,
@@ -53,7 +53,7 @@ impl<B: Operators> Skip<B> {
             None => second,
             Some(path1) => Tensor::cat(vec![path1.forward(activated), second], 1),
         };
-        self.norm.forward(joined, is_training, false)
+        self.norm.forward(joined, is_training, None)
     }
 }
 

@@ -1,8 +1,8 @@
 use burn::backend::flex::FlexDevice;
 use burn::backend::{Autodiff, Flex};
 use burn::module::{ModuleVisitor, Param};
-use burn::tensor::Tensor;
-use rand::SeedableRng as _;
+use burn::tensor::{Tensor, TensorData};
+use rand::{RngExt as _, SeedableRng as _};
 
 use super::*;
 
@@ -31,6 +31,8 @@ fn config(blocks: usize, filters: usize, widen: [usize; 3], branches: usize) -> 
         initial_filters: filters,
         kernel: 3,
         groups,
+        activation: Activation::Relu,
+        squeeze_excitation: false,
         death_rate: 0.5,
     }
 }
@@ -128,6 +130,8 @@ fn a_module_has_the_parameters_of_its_plan() {
                 },
                 classes: 7,
                 kernel: 5,
+                activation: [Activation::Relu, Activation::Silu, Activation::Gelu][branches - 1],
+                squeeze_excitation: branches > 1,
                 ..config(2, 3, [1, 3, 1], branches)
             };
             assert_eq!(build(&config), (Plan::new(&config).parameters(), [2, 7]));
@@ -164,7 +168,14 @@ fn loss_and_gradient(branches: usize, input: &[f32], factors: &[Factors]) -> (f6
         branches,
     };
     let mut rng = ChaCha12Rng::seed_from_u64(3);
-    let block = Block::<Cpu>::new(3, &group, Window::same(3, 2), &mut rng, &device);
+    let block = Block::<Cpu>::new(
+        &config(1, 1, [1, 1, 1], 1),
+        3,
+        &group,
+        Window::same(3, 2),
+        &mut rng,
+        &device,
+    );
     let data = TensorData::new(input.to_vec(), [2, 3, 4, 4]);
     let x = Tensor::<Cpu, 4>::from_data(data, &device).require_grad();
     let output = block.forward(x.clone(), factors, true);
@@ -281,9 +292,9 @@ fn running_statistics_are_those_of_the_batches() {
     let device = FlexDevice;
     let norm = Norm::<Cpu>::new(1, &device);
     let data = TensorData::new(vec![1.0f32, 2.0, 3.0, 6.0], [2, 1, 1, 2]);
-    norm.forward(Tensor::from_data(data.clone(), &device), true, false);
+    norm.forward(Tensor::from_data(data.clone(), &device), true, None);
     // Mean 3, unbiased variance 14/3; a tenth of each, and nine tenths of 0 and 1.
-    let output = norm.forward(Tensor::from_data(data, &device), false, false);
+    let output = norm.forward(Tensor::from_data(data, &device), false, None);
     let expected = |x: f64| (x - 0.3) / (0.9 + 14.0 / 30.0 + 1e-5f64).sqrt();
     let found: Vec<f32> = output.into_data().to_vec().unwrap();
     for (found, x) in found.into_iter().zip([1.0, 2.0, 3.0, 6.0]) {

@@ -2,7 +2,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use anyhow::Context as _;
 use burn::backend::flex::FlexDevice;
 use burn::backend::{Autodiff, Flex};
 use serde_json::json;
@@ -36,11 +35,17 @@ impl NetworkTrainer<'_> {
     /// Trains the task's configuration to its budget.
     ///
     /// # Errors
-    /// The configuration has a hyperparameter that is unknown or out of range; or a checkpoint cannot be saved.
+    /// A checkpoint cannot be saved.
     pub fn evaluate(&self, task: &Task, control: &mut dyn Control) -> anyhow::Result<Ended> {
-        let (network, config) =
-            hyperparameters::read(&task.configuration, self.data.shape, self.data.classes)
-                .context("cannot build the network of this configuration")?;
+        let read = hyperparameters::read(&task.configuration, self.data.shape, self.data.classes);
+        let (network, config) = match read {
+            Ok(configs) => configs,
+            Err(invalid) => {
+                return Ok(Ended::Crashed {
+                    message: format!("no such network: {invalid}"),
+                });
+            }
+        };
         if let Some(ended) = self.too_large(&network, &config, self.device.available_memory()) {
             return Ok(ended);
         }
@@ -55,7 +60,8 @@ impl NetworkTrainer<'_> {
             config: &config,
             settings: &self.settings,
             budget: task.budget,
-            schedule: Schedule::new(task.budget.amount, task.rung, &earlier),
+            schedule: Schedule::new(task.budget.amount, task.rung, &earlier)
+                .with_warm_up(config.warm_up),
             seed: Seed::new(task.seed),
             identity: self.identity(&task.configuration, task.seed),
             is_compiled: self.device != Device::Cpu,
@@ -109,7 +115,7 @@ impl NetworkTrainer<'_> {
         let evaluation_batch =
             usize::try_from(self.settings.evaluation_batch).map_or(evaluated, |b| b.min(evaluated));
         let batch = config.batch_size.min(self.data.training.len());
-        Footprint::new(&Plan::new(network), batch, evaluation_batch)
+        Footprint::new(&Plan::new(network), config, batch, evaluation_batch)
     }
 
     /// The outcome of a training that panicked: where the device ran out of memory after all, and where it did not.

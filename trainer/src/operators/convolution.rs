@@ -1,17 +1,25 @@
-//! Cross-correlation of image batches on the CPU: the image is unrolled into columns and multiplied by the weights.
+//! Cross-correlation of image batches on the CPU, forward and backward.
 //!
-//! A group of images at a time becomes a matrix `[in_channels · kernel², pixels of the group]` ("im2col"); the product
-//! with the weights `[out_channels, in_channels · kernel²]` is the output. Groups are chosen from the shape alone, and
-//! the weight gradient is summed over a fixed number of parts, so no result depends on the number of threads.
+//! A group of images at a time is laid out on a [`Grid`], on which each kernel position is a shift. Then the output is
+//! the product of the weights with shifted rows, the input's gradient the product of the transposed weights with
+//! rows of the output's gradient, shifted the other way, and the weights' gradient the dot products of both kinds of
+//! rows; `kernels.rs` does these. Groups are chosen from the shape alone, and the weights' gradient is summed over a
+//! fixed number of parts, so no result depends on the number of threads. It does depend, in the last bits, on the
+//! processor's vector instructions.
 
 use rayon::prelude::*;
 
 use super::Window;
+use super::grid::{Grid, LINE};
+use super::kernels::{COLUMNS, Packed, Rows, correlate, multiply};
+use super::simd::Instructions;
 
-/// Columns a group of images should have at least, so that small images do not make for small matrices.
+/// Outputs that a group of images should have at least, so that small images do not make for short rows.
 const GROUP_PIXELS: usize = 1024;
-/// Parts into which the batch is cut for the weight gradient.
+/// Parts into which the batch is cut for the weights' gradient, at most.
 const GRADIENT_PARTS: usize = 8;
+/// Numbers that the parts' gradients may take up together.
+const GRADIENT_NUMBERS: usize = 1 << 22;
 
 /// The sizes of one convolution.
 #[derive(Debug, Clone, Copy)]
@@ -33,12 +41,14 @@ impl Geometry {
         self.window.output(self.width)
     }
 
-    fn out_pixels(&self) -> usize {
-        self.out_height() * self.out_width()
+    /// Kernel positions of one channel.
+    fn taps(&self) -> usize {
+        self.window.kernel.pow(2)
     }
 
-    fn rows(&self) -> usize {
-        self.in_channels * self.window.kernel * self.window.kernel
+    /// Factors of one output.
+    fn inner(&self) -> usize {
+        self.in_channels * self.taps()
     }
 
     fn image_len(&self) -> usize {
@@ -46,91 +56,149 @@ impl Geometry {
     }
 
     fn out_image_len(&self) -> usize {
-        self.out_channels * self.out_pixels()
+        self.out_channels * self.out_height() * self.out_width()
     }
 
-    /// Images that are unrolled together.
+    /// Images that are laid out together.
     fn group(&self) -> usize {
-        (GROUP_PIXELS / self.out_pixels()).clamp(1, (self.batch / 4).max(1))
+        let pixels = self.out_height() * self.out_width();
+        (GROUP_PIXELS / pixels).clamp(1, self.batch.div_ceil(4))
     }
 
-    /// Whether an image is its own column matrix.
-    fn is_pointwise(&self) -> bool {
-        self.window
-            == Window {
-                kernel: 1,
-                stride: 1,
-                padding: 0,
-                shift: 0,
-            }
+    fn grid(&self) -> Grid {
+        Grid::new(self.height, self.width, self.window, self.group(), COLUMNS)
+    }
+}
+
+/// Numbers that start with a cache line: vectors that straddle two lines are read at half the speed.
+#[derive(Default)]
+struct Aligned {
+    memory: Vec<f32>,
+    start: usize,
+    len: usize,
+}
+
+impl Aligned {
+    /// So many zeros.
+    fn zeros(len: usize) -> Self {
+        let memory = vec![0.0; len + LINE];
+        // Alignment only matters for speed; where it cannot be had, this is past the end.
+        let start = memory
+            .as_ptr()
+            .align_offset(LINE * size_of::<f32>())
+            .min(LINE);
+        Self { memory, start, len }
     }
 
-    /// The outputs along an axis of `size` inputs whose `tap` falls into the image, and the input of output 0.
-    fn valid(&self, tap: usize, size: usize) -> (usize, usize, isize) {
-        let Window {
-            stride,
-            padding,
-            shift,
-            ..
-        } = self.window;
-        let outputs = self.window.output(size);
-        let lead = tap + shift;
-        let first = padding.saturating_sub(lead).div_ceil(stride).min(outputs);
-        let end = (size + padding)
-            .saturating_sub(lead)
-            .div_ceil(stride)
-            .min(outputs);
-        (
-            first,
-            end.max(first),
-            lead.cast_signed() - padding.cast_signed(),
-        )
+    /// At least so many numbers; which ones is not said.
+    fn reserve(&mut self, len: usize) {
+        if self.len < len {
+            *self = Self::zeros(len);
+        }
+    }
+
+    fn values(&self) -> &[f32] {
+        &self.memory[self.start..][..self.len]
+    }
+
+    fn values_mut(&mut self) -> &mut [f32] {
+        &mut self.memory[self.start..][..self.len]
+    }
+}
+
+/// Memory that is used for group after group.
+struct Scratch {
+    planes: Aligned,
+    /// How many images the planes hold.
+    images: usize,
+    product: Aligned,
+}
+
+impl Scratch {
+    fn new(planes: usize) -> Self {
+        Self {
+            planes: Aligned::zeros(planes),
+            images: 0,
+            product: Aligned::default(),
+        }
+    }
+
+    /// The planes, with zeros wherever `images` images leave gaps.
+    fn planes(&mut self, images: usize) -> &mut [f32] {
+        if images < self.images {
+            self.planes.values_mut().fill(0.0); // of images that are not there this time
+        }
+        self.images = images;
+        self.planes.values_mut()
+    }
+
+    /// The planes, and room for a product of them.
+    fn with_product(&mut self, len: usize) -> (&[f32], &mut [f32]) {
+        self.product.reserve(len);
+        (self.planes.values(), self.product.values_mut())
     }
 }
 
 /// Computes `output = weight ⋆ input`.
-pub(super) fn forward(geometry: &Geometry, input: &[f32], weight: &[f32], output: &mut [f32]) {
-    let (rows, pixels, group) = (geometry.rows(), geometry.out_pixels(), geometry.group());
+pub(super) fn forward(
+    instructions: Instructions,
+    geometry: &Geometry,
+    input: &[f32],
+    weight: &[f32],
+    output: &mut [f32],
+) {
+    let grid = geometry.grid();
+    let (in_channels, out_channels) = (geometry.in_channels, geometry.out_channels);
+    let offsets = grid.input_offsets(in_channels);
+    let inner = geometry.inner();
+    let packed = Packed::new(instructions, out_channels, inner, |row, k| {
+        weight[row * inner + k]
+    });
+    let group = geometry.group();
     output
         .par_chunks_mut(group * geometry.out_image_len())
         .zip(input.par_chunks(group * geometry.image_len()))
         .for_each_init(
-            || (Vec::new(), Vec::new()),
-            |(columns, product), (output, input)| {
+            || Scratch::new(in_channels * grid.phases() * grid.plane()),
+            |scratch, (output, input)| {
                 let images = output.len() / geometry.out_image_len();
-                let columns: &[f32] = if geometry.is_pointwise() && images == 1 {
-                    input
-                } else {
-                    columns.resize(rows * images * pixels, 0.0);
-                    unroll(geometry, input, columns);
-                    columns
-                };
-                let columns = Matrix::rows(columns, images * pixels);
-                let weight = Matrix::rows(weight, rows);
-                if images == 1 {
-                    multiply(output, pixels, weight, columns, rows, false);
-                } else {
-                    product.resize(output.len(), 0.0);
-                    multiply(product, images * pixels, weight, columns, rows, false);
-                    swap_leading(product, output, geometry.out_channels, images, pixels);
-                }
+                grid.lay_out(input, in_channels, scratch.planes(images));
+                let columns = grid.len(images);
+                let row = columns.next_multiple_of(COLUMNS);
+                let (planes, product) = scratch.with_product(packed.padded_rows() * row);
+                multiply(
+                    instructions,
+                    &packed,
+                    planes,
+                    &offsets,
+                    columns,
+                    product,
+                    row,
+                );
+                grid.collect(product, row, out_channels, output);
             },
         );
 }
 
-/// Computes the gradients of input and weight, as far as there is a slice to put them in.
+/// Computes the gradients of input and weight, as far as there is a slice to put them in; the input's must be zeros.
 pub(super) fn backward(
+    instructions: Instructions,
     geometry: &Geometry,
     input: &[f32],
     weight: &[f32],
     gradient: &[f32],
-    mut input_gradient: Option<&mut [f32]>,
+    input_gradient: Option<&mut [f32]>,
     weight_gradient: Option<&mut [f32]>,
 ) {
+    let pass = Backward::new(instructions, geometry, weight);
+    let weight_len = weight.len();
     let groups = geometry.batch.div_ceil(geometry.group());
-    let per_part = groups.div_ceil(GRADIENT_PARTS.min(groups)) * geometry.group();
+    let parts = (GRADIENT_NUMBERS / weight_len)
+        .clamp(1, GRADIENT_PARTS)
+        .min(groups);
+    let per_part = groups.div_ceil(parts) * geometry.group();
     let parts = geometry.batch.div_ceil(per_part);
-    let weight_len = geometry.out_channels * geometry.rows();
+
     let mut partial = vec![
         0.0;
         if weight_gradient.is_some() {
@@ -139,32 +207,23 @@ pub(super) fn backward(
             0
         }
     ];
-
-    let input_chunks: Vec<Option<&mut [f32]>> = match &mut input_gradient {
+    let input_parts: Vec<Option<&mut [f32]>> = match input_gradient {
         Some(all) => all
             .chunks_mut(per_part * geometry.image_len())
             .map(Some)
             .collect(),
         None => (0..parts).map(|_| None).collect(),
     };
-    let weight_chunks: Vec<Option<&mut [f32]>> = if partial.is_empty() {
-        (0..parts).map(|_| None).collect()
-    } else {
-        partial.chunks_mut(weight_len).map(Some).collect()
+    let weight_parts: Vec<Option<&mut [f32]>> = match weight_gradient {
+        Some(_) => partial.chunks_mut(weight_len).map(Some).collect(),
+        None => (0..parts).map(|_| None).collect(),
     };
     input
         .par_chunks(per_part * geometry.image_len())
         .zip(gradient.par_chunks(per_part * geometry.out_image_len()))
-        .zip(input_chunks.into_par_iter().zip(weight_chunks))
+        .zip(input_parts.into_par_iter().zip(weight_parts))
         .for_each(|((input, gradient), (input_gradient, weight_gradient))| {
-            backward_part(
-                geometry,
-                input,
-                weight,
-                gradient,
-                input_gradient,
-                weight_gradient,
-            );
+            pass.part(input, gradient, input_gradient, weight_gradient);
         });
 
     if let Some(sum) = weight_gradient {
@@ -177,258 +236,111 @@ pub(super) fn backward(
     }
 }
 
-/// [`backward`] for the images of one part; `weight_gradient` is added to.
-fn backward_part(
-    geometry: &Geometry,
-    input: &[f32],
-    weight: &[f32],
-    gradient: &[f32],
-    mut input_gradient: Option<&mut [f32]>,
-    mut weight_gradient: Option<&mut [f32]>,
-) {
-    let (rows, pixels, group) = (geometry.rows(), geometry.out_pixels(), geometry.group());
-    let (image_len, channels) = (geometry.image_len(), geometry.out_channels);
-    let (mut columns, mut transposed) = (Vec::new(), Vec::new());
-    for (index, gradient) in gradient
-        .chunks(group * geometry.out_image_len())
-        .enumerate()
-    {
-        let images = gradient.len() / geometry.out_image_len();
-        let group_range = index * group * image_len..(index * group + images) * image_len;
-        let gradient: &[f32] = if images == 1 {
-            gradient
+/// What all parts of a backward pass share.
+struct Backward<'a> {
+    instructions: Instructions,
+    geometry: &'a Geometry,
+    grid: Grid,
+    /// Weights and offsets with which each phase of the input's gradient is computed.
+    phases: Vec<(Packed, Vec<usize>)>,
+    /// Where the rows of the input start, one for each (channel, kernel position).
+    inputs: Vec<usize>,
+    /// Where the rows of the output's gradient start, one for each channel.
+    gradients: Vec<usize>,
+}
+
+impl<'a> Backward<'a> {
+    fn new(instructions: Instructions, geometry: &'a Geometry, weight: &[f32]) -> Self {
+        let grid = geometry.grid();
+        let (taps, inner) = (geometry.taps(), geometry.inner());
+        let phases = (0..grid.phases())
+            .map(|phase| {
+                let (offsets, positions) = grid.gradient_offsets(geometry.out_channels, phase);
+                let packed = Packed::new(
+                    instructions,
+                    geometry.in_channels,
+                    offsets.len(),
+                    |row, k| {
+                        let (channel, tap) = (k / positions.len(), positions[k % positions.len()]);
+                        weight[channel * inner + row * taps + tap]
+                    },
+                );
+                (packed, offsets)
+            })
+            .collect();
+        let gradients = (0..geometry.out_channels)
+            .map(|channel| channel * grid.plane() + grid.lead())
+            .collect();
+        let inputs = grid.input_offsets(geometry.in_channels);
+        Self {
+            instructions,
+            geometry,
+            grid,
+            phases,
+            inputs,
+            gradients,
+        }
+    }
+
+    /// The gradients of some images; the weights' is added to.
+    fn part(
+        &self,
+        input: &[f32],
+        gradient: &[f32],
+        mut input_gradient: Option<&mut [f32]>,
+        mut weight_gradient: Option<&mut [f32]>,
+    ) {
+        let Self { geometry, grid, .. } = self;
+        let (in_channels, out_channels) = (geometry.in_channels, geometry.out_channels);
+        let (group, image_len) = (geometry.group(), geometry.image_len());
+        let mut gradients = Scratch::new(out_channels * grid.plane());
+        let inputs = if weight_gradient.is_some() {
+            in_channels * grid.phases()
         } else {
-            transposed.resize(gradient.len(), 0.0);
-            swap_leading(gradient, &mut transposed, images, channels, pixels);
-            &transposed
+            0
         };
-        let columns_len = images * pixels;
-        let gradient = Matrix::rows(gradient, columns_len);
-        columns.resize(rows * columns_len, 0.0);
-        if let Some(sum) = weight_gradient.as_deref_mut() {
-            unroll(geometry, &input[group_range.clone()], &mut columns);
-            let transposed = Matrix::rows(&columns, columns_len).transposed();
-            multiply(sum, rows, gradient, transposed, columns_len, true);
-        }
-        if let Some(input_gradient) = input_gradient.as_deref_mut() {
-            let transposed = Matrix::rows(weight, rows).transposed();
-            multiply(
-                &mut columns,
-                columns_len,
-                transposed,
-                gradient,
-                channels,
-                false,
-            );
-            roll(geometry, &columns, &mut input_gradient[group_range]);
-        }
-    }
-}
-
-/// Writes the column matrix `[in_channels · kernel², images · out_pixels]` of some images.
-fn unroll(geometry: &Geometry, images: &[f32], columns: &mut [f32]) {
-    let stride = geometry.window.stride;
-    for_each_tap(geometry, images.len(), |tap, image_range, column_range| {
-        let image = &images[image_range];
-        let columns = &mut columns[column_range];
-        for (row, columns) in columns.chunks_exact_mut(geometry.out_width()).enumerate() {
-            let Some(image_row) = tap.input_row(geometry, row) else {
-                columns.fill(0.0);
-                continue;
-            };
-            let image_row = &image[image_row * geometry.width..][..geometry.width];
-            columns[..tap.first].fill(0.0);
-            columns[tap.end..].fill(0.0);
-            let Some(start) = tap.input_column(geometry) else {
-                continue;
-            };
-            let valid = &mut columns[tap.first..tap.end];
-            if stride == 1 {
-                valid.copy_from_slice(&image_row[start..start + valid.len()]);
-            } else {
-                for (value, pixel) in valid
-                    .iter_mut()
-                    .zip(image_row[start..].iter().step_by(stride))
-                {
-                    *value = *pixel;
-                }
-            }
-        }
-    });
-}
-
-/// Adds the columns back to the pixels they came from: the transpose of [`unroll`].
-fn roll(geometry: &Geometry, columns: &[f32], images: &mut [f32]) {
-    let stride = geometry.window.stride;
-    images.fill(0.0);
-    for_each_tap(geometry, images.len(), |tap, image_range, column_range| {
-        let image = &mut images[image_range];
-        let columns = &columns[column_range];
-        let Some(start) = tap.input_column(geometry) else {
-            return;
-        };
-        for (row, columns) in columns.chunks_exact(geometry.out_width()).enumerate() {
-            let Some(image_row) = tap.input_row(geometry, row) else {
-                continue;
-            };
-            let image_row = &mut image[image_row * geometry.width..][..geometry.width];
-            let valid = &columns[tap.first..tap.end];
-            if stride == 1 {
-                for (pixel, value) in image_row[start..].iter_mut().zip(valid) {
-                    *pixel += value;
-                }
-            } else {
-                for (pixel, value) in image_row[start..].iter_mut().step_by(stride).zip(valid) {
-                    *pixel += value;
-                }
-            }
-        }
-    });
-}
-
-/// One position of the kernel, and which outputs see the image through it.
-struct Tap {
-    first: usize,
-    end: usize,
-    column_lead: isize,
-    row_lead: isize,
-}
-
-impl Tap {
-    /// The row of the image that output row `row` reads, unless it lies outside.
-    fn input_row(&self, geometry: &Geometry, row: usize) -> Option<usize> {
-        (row * geometry.window.stride)
-            .checked_add_signed(self.row_lead)
-            .filter(|&row| row < geometry.height)
-    }
-
-    /// The column of the image that the first valid output reads, unless there is none.
-    fn input_column(&self, geometry: &Geometry) -> Option<usize> {
-        (self.first < self.end)
-            .then(|| (self.first * geometry.window.stride).checked_add_signed(self.column_lead))
-            .flatten()
-    }
-}
-
-/// Visits every (channel, kernel position, image) with the ranges of its pixels and of its columns.
-fn for_each_tap(
-    geometry: &Geometry,
-    images_len: usize,
-    mut visit: impl FnMut(&Tap, std::ops::Range<usize>, std::ops::Range<usize>),
-) {
-    let (kernel, pixels) = (geometry.window.kernel, geometry.out_pixels());
-    let plane = geometry.height * geometry.width;
-    let images = images_len / geometry.image_len();
-    for channel in 0..geometry.in_channels {
-        for tap_row in 0..kernel {
-            let (_, _, row_lead) = geometry.valid(tap_row, geometry.height);
-            for tap_column in 0..kernel {
-                let (first, end, column_lead) = geometry.valid(tap_column, geometry.width);
-                let tap = Tap {
-                    first,
-                    end,
-                    column_lead,
-                    row_lead,
+        let mut inputs = Scratch::new(inputs * grid.plane());
+        for (index, gradient) in gradient
+            .chunks(group * geometry.out_image_len())
+            .enumerate()
+        {
+            let images = gradient.len() / geometry.out_image_len();
+            let range = index * group * image_len..(index * group + images) * image_len;
+            grid.lay_out_gradient(gradient, out_channels, gradients.planes(images));
+            if let Some(sums) = weight_gradient.as_deref_mut() {
+                grid.lay_out(&input[range.clone()], in_channels, inputs.planes(images));
+                let left = Rows {
+                    values: gradients.planes.values(),
+                    starts: &self.gradients,
                 };
-                let matrix_row = (channel * kernel + tap_row) * kernel + tap_column;
-                for image in 0..images {
-                    let pixel = (image * geometry.in_channels + channel) * plane;
-                    let column = (matrix_row * images + image) * pixels;
-                    visit(&tap, pixel..pixel + plane, column..column + pixels);
-                }
+                let right = Rows {
+                    values: inputs.planes.values(),
+                    starts: &self.inputs,
+                };
+                correlate(self.instructions, left, right, grid.len(images), sums);
+            }
+            if let Some(to) = input_gradient.as_deref_mut() {
+                self.input_gradient(&mut gradients, images, &mut to[range]);
             }
         }
     }
-}
 
-/// Copies `[first, second, rest]` to `[second, first, rest]`.
-fn swap_leading(from: &[f32], to: &mut [f32], first: usize, second: usize, rest: usize) {
-    for (a, from) in from.chunks_exact(second * rest).enumerate() {
-        for (b, from) in from.chunks_exact(rest).enumerate() {
-            to[(b * first + a) * rest..][..rest].copy_from_slice(from);
+    fn input_gradient(&self, gradients: &mut Scratch, images: usize, to: &mut [f32]) {
+        let columns = self.grid.len(images);
+        let row = columns.next_multiple_of(COLUMNS);
+        for (phase, (packed, offsets)) in self.phases.iter().enumerate() {
+            let (planes, product) = gradients.with_product(packed.padded_rows() * row);
+            multiply(
+                self.instructions,
+                packed,
+                planes,
+                offsets,
+                columns,
+                product,
+                row,
+            );
+            self.grid
+                .collect_phase(phase, product, row, self.geometry.in_channels, to);
         }
-    }
-}
-
-/// A matrix in memory, read by rows or by columns.
-#[derive(Clone, Copy)]
-struct Matrix<'a> {
-    values: &'a [f32],
-    row_stride: usize,
-    column_stride: usize,
-}
-
-impl<'a> Matrix<'a> {
-    /// Row after row of `columns` values each.
-    fn rows(values: &'a [f32], columns: usize) -> Self {
-        Self {
-            values,
-            row_stride: columns,
-            column_stride: 1,
-        }
-    }
-
-    fn transposed(self) -> Self {
-        Self {
-            row_stride: self.column_stride,
-            column_stride: self.row_stride,
-            ..self
-        }
-    }
-
-    /// Panics unless the matrix holds `rows · columns` values.
-    fn check(&self, rows: usize, columns: usize) {
-        let last = (rows - 1) * self.row_stride + (columns - 1) * self.column_stride;
-        assert!(
-            last < self.values.len(),
-            "a matrix of {rows}×{columns} reaches past its values"
-        );
-    }
-}
-
-/// Computes `product = left · right`, or adds it if `add`; `product` is row after row of `columns` values.
-fn multiply(
-    product: &mut [f32],
-    columns: usize,
-    left: Matrix<'_>,
-    right: Matrix<'_>,
-    inner: usize,
-    add: bool,
-) {
-    let rows = product.len() / columns;
-    assert!(
-        rows * columns == product.len() && rows > 0 && inner > 0,
-        "an empty product"
-    );
-    left.check(rows, inner);
-    right.check(inner, columns);
-    #[expect(
-        unsafe_code,
-        reason = "the gemm crate takes matrices by pointer and stride"
-    )]
-    // SAFETY: `product` is borrowed mutably and has exactly `rows · columns` values, row after row; `check` has
-    // made sure that the last value of either factor lies in its slice, and all strides are positive.
-    unsafe {
-        gemm::gemm(
-            rows,
-            columns,
-            inner,
-            product.as_mut_ptr(),
-            1,
-            columns.cast_signed(),
-            add,
-            left.values.as_ptr(),
-            left.column_stride.cast_signed(),
-            left.row_stride.cast_signed(),
-            right.values.as_ptr(),
-            right.column_stride.cast_signed(),
-            right.row_stride.cast_signed(),
-            1.0f32,
-            1.0f32,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
     }
 }

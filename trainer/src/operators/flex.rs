@@ -12,7 +12,10 @@ use burn_flex::{FlexTensor, Layout};
 use burn_std::Bytes;
 
 use super::normalization::{Affine, Moments};
-use super::{Normalized, Operators, SgdStep, Window, convolution, mixing, normalization, update};
+use super::simd::Instructions;
+use super::{
+    AdamStep, Normalized, Operators, SgdStep, Window, convolution, mixing, normalization, update,
+};
 use super::{unwrap, wrap};
 
 /// A tensor of four axes whose values lie in memory one after another.
@@ -75,7 +78,13 @@ fn convolve(input: &FlexTensor, weight: &FlexTensor, window: Window) -> FlexTens
         geometry.out_width(),
     ];
     let mut output = vec![0.0; shape.iter().product()];
-    convolution::forward(&geometry, input.values(), weight.values(), &mut output);
+    convolution::forward(
+        Instructions::best(),
+        &geometry,
+        input.values(),
+        weight.values(),
+        &mut output,
+    );
     tensor(output, &shape)
 }
 
@@ -185,6 +194,37 @@ impl Operators for Flex {
         );
         (wrap(parameter), wrap(velocity))
     }
+
+    fn adamw<const D: usize>(
+        parameter: Tensor<Self, D>,
+        gradient: Tensor<Self, D>,
+        moments: Option<(Tensor<Self, D>, Tensor<Self, D>)>,
+        step: AdamStep,
+    ) -> (Tensor<Self, D>, Tensor<Self, D>, Tensor<Self, D>) {
+        let mut parameter: FlexTensor = unwrap(parameter).to_contiguous();
+        let gradient = unwrap(gradient).to_contiguous();
+        let zeros = || FlexTensor::zeros(gradient.layout().shape().clone(), DType::F32);
+        let (mut velocity, mut squares) = match moments {
+            Some((velocity, squares)) => (
+                unwrap(velocity).to_contiguous(),
+                unwrap(squares).to_contiguous(),
+            ),
+            None => (zeros(), zeros()),
+        };
+        update::adamw(
+            parameter.storage_mut(),
+            gradient.storage(),
+            velocity.storage_mut(),
+            squares.storage_mut(),
+            step,
+        );
+        (wrap(parameter), wrap(velocity), wrap(squares))
+    }
+
+    fn square_sum<const D: usize>(tensor: Tensor<Self, D>) -> f64 {
+        let tensor = unwrap(tensor).to_contiguous();
+        update::square_sum(tensor.storage())
+    }
 }
 
 impl<C: CheckpointStrategy> Operators for Autodiff<Flex, C> {
@@ -287,6 +327,7 @@ impl Backward<Flex, 2> for Convolution {
             .as_ref()
             .map(|_| vec![0.0; weight.values().len()]);
         convolution::backward(
+            Instructions::best(),
             &convolution_geometry(&input, &weight, window),
             input.values(),
             weight.values(),

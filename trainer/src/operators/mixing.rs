@@ -2,6 +2,8 @@
 
 use rayon::prelude::*;
 
+use super::simd::vectorized;
+
 /// Computes `sum += factor · branch`, image by image.
 pub(super) fn add_scaled(sum: &mut [f32], branch: &[f32], factors: &[f32]) {
     let image = sum.len() / factors.len();
@@ -9,9 +11,11 @@ pub(super) fn add_scaled(sum: &mut [f32], branch: &[f32], factors: &[f32]) {
         .zip(branch.par_chunks(image))
         .zip(factors)
         .for_each(|((sum, branch), &factor)| {
-            for (sum, value) in sum.iter_mut().zip(branch) {
-                *sum += factor * value;
-            }
+            vectorized(|| {
+                for (sum, value) in sum.iter_mut().zip(branch) {
+                    *sum += factor * value;
+                }
+            });
         });
 }
 
@@ -22,8 +26,10 @@ pub(super) fn scale(values: &mut [f32], factors: &[f32]) {
         .par_chunks_mut(image)
         .zip(factors)
         .for_each(|(values, &factor)| {
-            for value in values {
-                *value *= factor;
-            }
+            vectorized(|| {
+                for value in values {
+                    *value *= factor;
+                }
+            });
         });
 }

@@ -1,11 +1,16 @@
 //! Batch normalisation of image batches on the CPU, with the `ReLU` that often follows it.
 //!
-//! Statistics are taken channel by channel: 16 lanes in single precision within an image, images in double precision,
-//! so the sum over a large batch loses nothing. The `ReLU`'s gradient is found again from the input instead of stored.
+//! Statistics are taken channel by channel: in 16 lanes of single precision over about a thousand values at a time,
+//! and in double precision over those, so the sum over a large batch loses nothing. The `ReLU`'s gradient is found
+//! again from the input instead of stored.
 
 use rayon::prelude::*;
 
+use super::simd::vectorized;
+
 const LANES: usize = 16;
+/// Values after which sums are carried on in double precision.
+const BLOCK: usize = 1024;
 
 /// The sizes of a batch: `[batch, channels, pixels]`.
 #[derive(Debug, Clone, Copy)]
@@ -20,12 +25,22 @@ impl Geometry {
         (self.batch * self.pixels) as f64
     }
 
-    /// The pixels of one channel, image after image.
-    fn planes<'a>(&self, values: &'a [f32], channel: usize) -> impl Iterator<Item = &'a [f32]> {
+    /// Images whose sums stay in single precision.
+    fn block(&self) -> usize {
+        (BLOCK / self.pixels).max(1)
+    }
+
+    /// A channel's pixels in each of some images.
+    fn planes<'a>(&self, images: &'a [f32], channel: usize) -> impl Iterator<Item = &'a [f32]> {
         let (pixels, step) = (self.pixels, self.channels * self.pixels);
-        values
+        images
             .chunks_exact(step)
             .map(move |image| &image[channel * pixels..][..pixels])
+    }
+
+    /// The batch, cut into blocks of images.
+    fn blocks<'a>(&self, values: &'a [f32]) -> impl Iterator<Item = &'a [f32]> {
+        values.chunks(self.block() * self.channels * self.pixels)
     }
 }
 
@@ -62,7 +77,7 @@ pub(super) fn forward(
 ) -> Vec<Moments> {
     let moments: Vec<Moments> = (0..geometry.channels)
         .into_par_iter()
-        .map(|channel| moments(geometry, input, channel))
+        .map(|channel| vectorized(|| moments(geometry, input, channel)))
         .collect();
     let lines: Vec<(f32, f32)> = moments
         .iter()
@@ -74,61 +89,71 @@ pub(super) fn forward(
         .par_chunks_exact_mut(image)
         .zip(input.par_chunks_exact(image))
         .for_each(|(output, input)| {
-            let planes = output
-                .chunks_exact_mut(geometry.pixels)
-                .zip(input.chunks_exact(geometry.pixels));
-            for ((output, input), &(slope, offset)) in planes.zip(&lines) {
-                if activate {
-                    for (y, x) in output.iter_mut().zip(input) {
-                        *y = (slope * x + offset).max(0.0);
-                    }
-                } else {
-                    for (y, x) in output.iter_mut().zip(input) {
-                        *y = slope * x + offset;
-                    }
-                }
-            }
+            vectorized(|| apply_lines(geometry.pixels, input, &lines, activate, output));
         });
     moments
 }
 
+#[expect(clippy::inline_always, reason = "compiled as part of `vectorized`")]
+#[inline(always)]
+fn apply_lines(
+    pixels: usize,
+    input: &[f32],
+    lines: &[(f32, f32)],
+    activate: bool,
+    output: &mut [f32],
+) {
+    // The activation costs nothing where memory is the limit; without one, everything is above the floor.
+    let floor = if activate { 0.0 } else { f32::NEG_INFINITY };
+    let planes = output
+        .chunks_exact_mut(pixels)
+        .zip(input.chunks_exact(pixels));
+    for ((output, input), &(slope, offset)) in planes.zip(lines) {
+        for (y, x) in output.iter_mut().zip(input) {
+            let line = slope * x + offset;
+            *y = if line < floor { floor } else { line };
+        }
+    }
+}
+
+#[expect(clippy::inline_always, reason = "compiled as part of `vectorized`")]
+#[inline(always)]
 fn moments(geometry: &Geometry, input: &[f32], channel: usize) -> Moments {
-    let mean = geometry
-        .planes(input, channel)
-        .map(|plane| f64::from(lane_sum(plane, |x| x)))
-        .sum::<f64>()
-        / geometry.count();
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the statistics are single precision"
-    )]
-    let mean = mean as f32;
-    let variance = geometry
-        .planes(input, channel)
-        .map(|plane| f64::from(lane_sum(plane, |x| (x - mean) * (x - mean))))
-        .sum::<f64>()
-        / geometry.count();
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the statistics are single precision"
-    )]
-    let variance = variance as f32;
+    let mean = single(channel_sum(geometry, input, channel, |x| x) / geometry.count());
+    let squares = channel_sum(geometry, input, channel, |x| (x - mean) * (x - mean));
+    let variance = single(squares / geometry.count());
     Moments { mean, variance }
 }
 
-/// Sums a function of the values in lanes, an order that the processor's vectors can follow.
-fn lane_sum(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
-    let mut lanes = [0.0f32; LANES];
-    let (chunks, rest) = values.as_chunks::<LANES>();
-    for chunk in chunks {
-        for (lane, &value) in lanes.iter_mut().zip(chunk) {
-            *lane += f(value);
+/// Sums a function of a channel's values.
+#[expect(clippy::inline_always, reason = "compiled as part of `vectorized`")]
+#[inline(always)]
+fn channel_sum(geometry: &Geometry, input: &[f32], channel: usize, f: impl Fn(f32) -> f32) -> f64 {
+    let mut sum = 0.0;
+    for block in geometry.blocks(input) {
+        let mut lanes = [0.0f32; LANES];
+        for plane in geometry.planes(block, channel) {
+            let (chunks, rest) = plane.as_chunks::<LANES>();
+            for chunk in chunks {
+                for (lane, &value) in lanes.iter_mut().zip(chunk) {
+                    *lane += f(value);
+                }
+            }
+            for (lane, &value) in lanes.iter_mut().zip(rest) {
+                *lane += f(value);
+            }
         }
+        sum += f64::from(lanes.iter().sum::<f32>());
     }
-    for (lane, &value) in lanes.iter_mut().zip(rest) {
-        *lane += f(value);
-    }
-    lanes.iter().sum()
+    sum
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "statistics and gradients are single precision"
+)]
+fn single(value: f64) -> f32 {
+    value as f32
 }
 
 /// The gradients of scale and offset of each channel.
@@ -151,99 +176,125 @@ pub(super) fn backward(
     activate: bool,
     input_gradient: &mut [f32],
 ) -> Vec<AffineGradient> {
-    let gradients: Vec<AffineGradient> = (0..geometry.channels)
-        .into_par_iter()
-        .map(|channel| {
-            affine_gradient(
-                geometry,
-                input,
-                gradient,
-                affine,
-                moments[channel],
-                channel,
-                activate,
-            )
-        })
+    let channels: Vec<Channel> = moments
+        .iter()
+        .enumerate()
+        .map(|(channel, &moments)| Channel::new(channel, affine, moments, activate))
         .collect();
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the gradients are single precision"
-    )]
-    let count = geometry.count() as f32;
+    let gradients: Vec<AffineGradient> = channels
+        .par_iter()
+        .map(|channel| vectorized(|| channel.affine_gradient(geometry, input, gradient)))
+        .collect();
     let image = geometry.channels * geometry.pixels;
+    let count = single(geometry.count());
     input_gradient
         .par_chunks_exact_mut(image)
-        .zip(
-            input
-                .par_chunks_exact(image)
-                .zip(gradient.par_chunks_exact(image)),
-        )
-        .for_each(|(output, (input, gradient))| {
-            for channel in 0..geometry.channels {
-                let plane = channel * geometry.pixels..(channel + 1) * geometry.pixels;
-                let (slope, offset) = affine.line(channel, moments[channel]);
-                let Moments { mean, variance } = moments[channel];
-                let deviation = (variance + affine.epsilon).sqrt();
-                let by_input = -slope * gradients[channel].gamma / (count * deviation);
-                let constant = -slope * gradients[channel].beta / count - by_input * mean;
-                let values = input[plane.clone()].iter().zip(&gradient[plane.clone()]);
-                for (out, (&x, &g)) in output[plane].iter_mut().zip(values) {
-                    let g = if !activate || slope * x + offset > 0.0 {
-                        g
-                    } else {
-                        0.0
-                    };
-                    *out = slope * g + by_input * x + constant;
+        .zip(input.par_chunks_exact(image))
+        .zip(gradient.par_chunks_exact(image))
+        .for_each(|((output, input), gradient)| {
+            vectorized(|| {
+                let planes = output
+                    .chunks_exact_mut(geometry.pixels)
+                    .zip(input.chunks_exact(geometry.pixels))
+                    .zip(gradient.chunks_exact(geometry.pixels));
+                let learnt = channels.iter().zip(&gradients);
+                for (((output, input), gradient), (channel, affine)) in planes.zip(learnt) {
+                    channel.input_gradient(*affine, count, input, gradient, output);
                 }
-            }
+            });
         });
     gradients
 }
 
-fn affine_gradient(
-    geometry: &Geometry,
-    input: &[f32],
-    gradient: &[f32],
-    affine: Affine<'_>,
-    moments: Moments,
-    channel: usize,
-    activate: bool,
-) -> AffineGradient {
-    let (slope, offset) = affine.line(channel, moments);
-    let (mut sum, mut sum_by_input) = (0.0f64, 0.0f64);
-    let planes = geometry
-        .planes(input, channel)
-        .zip(geometry.planes(gradient, channel));
-    for (input, gradient) in planes {
-        let (mut lanes, mut lanes_by_input) = ([0.0f32; LANES], [0.0f32; LANES]);
-        let mut add = |input: &[f32], gradient: &[f32]| {
-            for lane in 0..input.len().min(LANES) {
-                let (x, g) = (input[lane], gradient[lane]);
-                let g = if !activate || slope * x + offset > 0.0 {
-                    g
-                } else {
-                    0.0
-                };
-                lanes[lane] += g;
-                lanes_by_input[lane] += g * (x - moments.mean);
-            }
-        };
-        let ((inputs, input_rest), (gradients, gradient_rest)) =
-            (input.as_chunks::<LANES>(), gradient.as_chunks::<LANES>());
-        for (input, gradient) in inputs.iter().zip(gradients) {
-            add(input, gradient);
+/// What the backward pass needs to know of a channel.
+#[derive(Debug, Clone, Copy)]
+struct Channel {
+    index: usize,
+    mean: f32,
+    deviation: f32,
+    slope: f32,
+    offset: f32,
+    /// Where `slope · x + offset` is not above it, the gradient does not pass.
+    floor: f32,
+}
+
+impl Channel {
+    fn new(index: usize, affine: Affine<'_>, moments: Moments, activate: bool) -> Self {
+        let (slope, offset) = affine.line(index, moments);
+        Self {
+            index,
+            mean: moments.mean,
+            deviation: (moments.variance + affine.epsilon).sqrt(),
+            slope,
+            offset,
+            floor: if activate { 0.0 } else { f32::NEG_INFINITY },
         }
-        add(input_rest, gradient_rest);
-        sum += f64::from(lanes.iter().sum::<f32>());
-        sum_by_input += f64::from(lanes_by_input.iter().sum::<f32>());
     }
-    let deviation = f64::from(moments.variance + affine.epsilon).sqrt();
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the gradients are single precision"
-    )]
-    AffineGradient {
-        gamma: (sum_by_input / deviation) as f32,
-        beta: sum as f32,
+
+    /// The gradient as it arrives behind the `ReLU`, if there is one.
+    #[expect(clippy::inline_always, reason = "compiled as part of `vectorized`")]
+    #[inline(always)]
+    fn behind(&self, x: f32, gradient: f32) -> f32 {
+        if self.slope * x + self.offset > self.floor {
+            gradient
+        } else {
+            0.0
+        }
+    }
+
+    #[expect(clippy::inline_always, reason = "compiled as part of `vectorized`")]
+    #[inline(always)]
+    fn affine_gradient(
+        &self,
+        geometry: &Geometry,
+        input: &[f32],
+        gradient: &[f32],
+    ) -> AffineGradient {
+        let (mut sum, mut sum_by_input) = (0.0, 0.0);
+        for (input, gradient) in geometry.blocks(input).zip(geometry.blocks(gradient)) {
+            let (mut lanes, mut lanes_by_input) = ([0.0f32; LANES], [0.0f32; LANES]);
+            let planes = geometry
+                .planes(input, self.index)
+                .zip(geometry.planes(gradient, self.index));
+            for (input, gradient) in planes {
+                let (inputs, input_rest) = input.as_chunks::<LANES>();
+                let (gradients, gradient_rest) = gradient.as_chunks::<LANES>();
+                for (input, gradient) in inputs.iter().zip(gradients) {
+                    for lane in 0..LANES {
+                        let g = self.behind(input[lane], gradient[lane]);
+                        lanes[lane] += g;
+                        lanes_by_input[lane] += g * (input[lane] - self.mean);
+                    }
+                }
+                for (lane, (&x, &g)) in input_rest.iter().zip(gradient_rest).enumerate() {
+                    let g = self.behind(x, g);
+                    lanes[lane] += g;
+                    lanes_by_input[lane] += g * (x - self.mean);
+                }
+            }
+            sum += f64::from(lanes.iter().sum::<f32>());
+            sum_by_input += f64::from(lanes_by_input.iter().sum::<f32>());
+        }
+        AffineGradient {
+            gamma: single(sum_by_input / f64::from(self.deviation)),
+            beta: single(sum),
+        }
+    }
+
+    #[expect(clippy::inline_always, reason = "compiled as part of `vectorized`")]
+    #[inline(always)]
+    fn input_gradient(
+        &self,
+        affine: AffineGradient,
+        count: f32,
+        input: &[f32],
+        gradient: &[f32],
+        output: &mut [f32],
+    ) {
+        let by_input = -self.slope * affine.gamma / (count * self.deviation);
+        let constant = -self.slope * affine.beta / count - by_input * self.mean;
+        for ((out, &x), &g) in output.iter_mut().zip(input).zip(gradient) {
+            *out = self.slope * self.behind(x, g) + by_input * x + constant;
+        }
     }
 }

@@ -6,9 +6,10 @@ use proptest::prelude::*;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
-use super::convolution::Geometry;
+use super::convolution::{self, Geometry};
+use super::simd::Instructions;
+use super::{AdamStep, stock_adamw, stock_mix, stock_sgd};
 use super::{Operators as _, SgdStep, Window, reference, stock_batch_norm, stock_convolution};
-use super::{stock_mix, stock_sgd};
 
 type Cpu = Autodiff<Flex>;
 
@@ -87,6 +88,42 @@ fn gradient_of<const D: usize>(
     values(leaf.grad(gradients).unwrap_or_else(zeros))
 }
 
+/// Compares the kernels of every set of instructions with the definition.
+fn compare_with_definition(geometry: &Geometry, seed: u64) {
+    let Geometry {
+        batch,
+        in_channels,
+        height,
+        width,
+        out_channels,
+        window,
+    } = *geometry;
+    let input = random(seed, batch * in_channels * height * width);
+    let weight = random(seed + 1, out_channels * in_channels * window.kernel.pow(2));
+    let expected = reference::convolution(geometry, &input, &weight);
+    let gradient = random(seed + 2, expected.len());
+    let (by_input, by_weight) =
+        reference::convolution_gradients(geometry, &input, &weight, &gradient);
+    for instructions in Instructions::all() {
+        let mut output = vec![0.0; expected.len()];
+        convolution::forward(instructions, geometry, &input, &weight, &mut output);
+        assert_close("output", &output, &expected, 1e-5);
+        let mut input_gradient = vec![0.0; input.len()];
+        let mut weight_gradient = vec![0.0; weight.len()];
+        convolution::backward(
+            instructions,
+            geometry,
+            &input,
+            &weight,
+            &gradient,
+            Some(&mut input_gradient),
+            Some(&mut weight_gradient),
+        );
+        assert_close("input gradient", &input_gradient, &by_input, 1e-5);
+        assert_close("weight gradient", &weight_gradient, &by_weight, 1e-5);
+    }
+}
+
 prop_compose! {
     fn geometries()(
         batch in 1usize..9,
@@ -120,16 +157,7 @@ proptest! {
         geometry in geometries(),
         seed in 0u64..1000,
     ) {
-        let Geometry { batch, in_channels, height, width, out_channels, window } = geometry;
-        let input = random(seed, batch * in_channels * height * width);
-        let weight = random(seed + 1, out_channels * in_channels * window.kernel.pow(2));
-        let (output, input_gradient, weight_gradient) = convolve(geometry, seed, Cpu::convolution);
-        let gradient = random(seed + 2, output.len());
-        assert_close("output", &output, &reference::convolution(&geometry, &input, &weight), 1e-5);
-        let (by_input, by_weight) =
-            reference::convolution_gradients(&geometry, &input, &weight, &gradient);
-        assert_close("input gradient", &input_gradient, &by_input, 1e-5);
-        assert_close("weight gradient", &weight_gradient, &by_weight, 1e-5);
+        compare_with_definition(&geometry, seed);
     }
 
     #[test]
@@ -238,6 +266,26 @@ proptest! {
 }
 
 #[test]
+fn blocks_of_channels_of_pixels_and_of_images_add_up() {
+    let convolution = |batch, in_channels, out_channels, height, width| Geometry {
+        batch,
+        in_channels,
+        height,
+        width,
+        out_channels,
+        window: Window::same(3, 1),
+    };
+    // More factors than are worked through at once, more pixels, and groups of 16 images of which the last is short.
+    for geometry in [
+        convolution(3, 40, 13, 7, 7),
+        convolution(2, 2, 3, 60, 50),
+        convolution(75, 3, 5, 8, 8),
+    ] {
+        compare_with_definition(&geometry, 1);
+    }
+}
+
+#[test]
 fn convolution_does_not_depend_on_the_number_of_threads() {
     let window = Window::same(3, 1);
     let geometry = Geometry {
@@ -322,4 +370,38 @@ fn sgd_takes_the_steps_of_nesterov_momentum_worked_by_hand() {
         assert_eq!(values(velocity), [1.968_75]);
         assert_eq!(values(parameter), [-0.226_562_5]);
     }
+}
+
+#[test]
+fn adamw_takes_the_steps_worked_by_hand() {
+    // β₁ 0.5, β₂ 0.75, rate 0.1, decay 0.5; gradients 1 and −2.
+    let step = |number: i32| AdamStep {
+        rate: 0.1 / (1.0 - 0.5f32.powi(number)),
+        momentum: 0.5,
+        squares: 0.75,
+        correction: (1.0 - 0.75f32.powi(number)).sqrt(),
+        shrinkage: 0.95,
+    };
+    let tensor = |value: f32| Tensor::<Flex, 1>::from_floats([value], &FlexDevice);
+    for adamw in [Flex::adamw::<1>, stock_adamw::<Flex, 1>] {
+        // m = 0.5, v = 0.25; both corrected 1: the parameter is 0.95·2 − 0.1.
+        let (parameter, m, v) = adamw(tensor(2.0), tensor(1.0), None, step(1));
+        assert_close("first", &values(parameter.clone()), &[1.8], 1e-6);
+        // m = −0.75, corrected −1; v = 0.1875 + 1 = 1.1875, corrected 1.1875 / 0.4375.
+        let (parameter, m, v) = adamw(parameter, tensor(-2.0), Some((m, v)), step(2));
+        assert_close(
+            "moments",
+            &[values(m), values(v)].concat(),
+            &[-0.75, 1.1875],
+            1e-6,
+        );
+        let expected = 0.95 * 1.8 + 0.1 / (1.1875f64 / 0.4375).sqrt();
+        assert_close("second", &values(parameter), &[expected], 1e-6);
+    }
+}
+
+#[test]
+fn squares_are_summed_over_all_values() {
+    let tensor = Tensor::<Flex, 1>::from_floats([1.0, -2.0, 3.0].repeat(7).as_slice(), &FlexDevice);
+    assert!((Flex::square_sum(tensor) - 98.0).abs() < 1e-9);
 }

@@ -1,94 +1,228 @@
-//! Stochastic gradient descent with Nesterov momentum and weight decay, over all of a network's parameters.
+//! The optimizer over all of a network's parameters: SGD with Nesterov momentum, or `AdamW`; clipping of gradients; the
+//! running average of weights.
 
-use burn::module::{Module as _, ModuleMapper, Param};
+use burn::module::{Module as _, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
 
-use crate::hyperparameters::TrainingConfig;
+use crate::hyperparameters::{Rule, TrainingConfig};
 use crate::network::Network;
-use crate::operators::{Operators as _, SgdStep, TrainingBackend};
+use crate::operators::{AdamStep, Operators as _, SgdStep, TrainingBackend};
+
+/// Weight of the newest square of a gradient in the average of `AdamW`; the paper's.
+const SQUARES: f64 = 0.999;
+
+/// What the optimizer remembers of one tensor of the network, flat. `[values]`
+#[derive(Debug)]
+pub(super) struct Slot<B: TrainingBackend> {
+    /// The momentum, or the first moment of `AdamW`, once there has been a gradient.
+    pub(super) velocity: Option<Tensor<B::Inner, 1>>,
+    /// The second moment of `AdamW`.
+    pub(super) squares: Option<Tensor<B::Inner, 1>>,
+    /// The running average of the tensor itself.
+    pub(super) average: Option<Tensor<B::Inner, 1>>,
+}
 
 /// The optimizer with its state.
 #[derive(Debug)]
-pub(super) struct Sgd<B: TrainingBackend> {
-    step: SgdStep,
-    /// One for each parameter that has had a gradient, flat, in the order in which modules are visited.
-    pub(super) velocities: Vec<Option<Tensor<B::Inner, 1>>>,
+pub(super) struct Optimizer<B: TrainingBackend> {
+    config: TrainingConfig,
+    /// One for each tensor of the network, running statistics included, in the order in which modules are visited.
+    pub(super) slots: Vec<Slot<B>>,
 }
 
-impl<B: TrainingBackend> Sgd<B> {
+impl<B: TrainingBackend> Optimizer<B> {
     pub(super) fn new(config: &TrainingConfig) -> Self {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "weights are single precision"
-        )]
-        let step = SgdStep {
-            rate: 0.0,
-            momentum: config.momentum as f32,
-            weight_decay: config.weight_decay as f32,
-        };
         Self {
-            step,
-            velocities: Vec::new(),
+            config: config.clone(),
+            slots: Vec::new(),
         }
     }
 
-    /// Changes every parameter by its gradient.
+    /// Changes every parameter by its gradient; `step` counts from 0.
     pub(super) fn step(
         &mut self,
         network: Network<B>,
         gradients: <B as AutodiffBackend>::Gradients,
         rate: f64,
+        step: u64,
     ) -> Network<B> {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "weights are single precision"
-        )]
-        let step = SgdStep {
-            rate: rate as f32,
-            ..self.step
-        };
+        let scale = self.clipping_scale(&network, &gradients);
+        // Early averages forget faster, or the first weights would stay in them for long.
+        let steps = step as f64;
+        let decay = self
+            .config
+            .weight_average
+            .min((1.0 + steps) / (10.0 + steps));
         network.map(&mut Update {
-            step,
-            velocities: &mut self.velocities,
+            config: &self.config,
+            slots: &mut self.slots,
             gradients,
             index: 0,
+            rate,
+            scale,
+            step,
+            average: (self.config.weight_average > 0.0).then_some(decay),
         })
+    }
+
+    /// What gradients are multiplied by, so that their norm over all parameters is at most the bound, if there is one.
+    fn clipping_scale(
+        &self,
+        network: &Network<B>,
+        gradients: &<B as AutodiffBackend>::Gradients,
+    ) -> Option<f64> {
+        let bound = self.config.gradient_clipping;
+        if bound <= 0.0 {
+            return None;
+        }
+        let mut norm = Norm::<B> {
+            gradients,
+            squares: 0.0,
+        };
+        network.visit(&mut norm);
+        let norm = norm.squares.sqrt();
+        (norm > bound).then(|| bound / norm)
+    }
+
+    /// The network with the running average of its weights, if there is one.
+    pub(super) fn averaged(&self, network: Network<B::Inner>) -> Network<B::Inner> {
+        network.map(&mut Average::<B> {
+            slots: self.slots.iter(),
+        })
+    }
+}
+
+/// Sums the squares of all gradients.
+struct Norm<'a, B: TrainingBackend> {
+    gradients: &'a <B as AutodiffBackend>::Gradients,
+    squares: f64,
+}
+
+impl<B: TrainingBackend> ModuleVisitor<B> for Norm<'_, B> {
+    fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<B, D>>) {
+        let tensor = parameter.val();
+        if let Some(gradient) = tensor.grad(self.gradients) {
+            self.squares += B::Inner::square_sum(gradient);
+        }
     }
 }
 
 /// One step on its way through a module.
 struct Update<'a, B: TrainingBackend> {
-    step: SgdStep,
-    velocities: &'a mut Vec<Option<Tensor<B::Inner, 1>>>,
+    config: &'a TrainingConfig,
+    slots: &'a mut Vec<Slot<B>>,
     gradients: <B as AutodiffBackend>::Gradients,
     index: usize,
+    rate: f64,
+    scale: Option<f64>,
+    step: u64,
+    average: Option<f64>,
+}
+
+impl<B: TrainingBackend> Update<'_, B> {
+    /// The parameter after the step, flat.
+    fn update(
+        &mut self,
+        parameter: Tensor<B::Inner, 1>,
+        gradient: Tensor<B::Inner, 1>,
+    ) -> Tensor<B::Inner, 1> {
+        let config = self.config;
+        let slot = &mut self.slots[self.index];
+        let gradient = match self.scale {
+            Some(scale) => gradient * scale,
+            None => gradient,
+        };
+        let velocity = slot.velocity.take();
+        match config.rule {
+            Rule::Sgd => {
+                let step = SgdStep {
+                    rate: single(self.rate),
+                    momentum: single(config.momentum),
+                    weight_decay: single(config.weight_decay),
+                };
+                let (parameter, velocity) = B::Inner::sgd(parameter, gradient, velocity, step);
+                slot.velocity = Some(velocity);
+                parameter
+            }
+            Rule::AdamW => {
+                let steps = i32::try_from(self.step + 1).unwrap_or(i32::MAX); // both powers are 0 long before
+                let step = AdamStep {
+                    rate: single(self.rate / (1.0 - config.momentum.powi(steps))),
+                    momentum: single(config.momentum),
+                    squares: single(SQUARES),
+                    correction: single((1.0 - SQUARES.powi(steps)).sqrt()),
+                    shrinkage: single(1.0 - self.rate * config.weight_decay),
+                };
+                let moments = velocity.zip(slot.squares.take());
+                let (parameter, velocity, squares) =
+                    B::Inner::adamw(parameter, gradient, moments, step);
+                slot.velocity = Some(velocity);
+                slot.squares = Some(squares);
+                parameter
+            }
+        }
+    }
+
+    fn take_average(&mut self, tensor: &Tensor<B::Inner, 1>) {
+        let Some(decay) = self.average else { return };
+        let slot = &mut self.slots[self.index];
+        slot.average = Some(match slot.average.take() {
+            None => tensor.clone() * 1.0, // a copy: the tensor itself is updated in place
+            Some(average) => average * decay + tensor.clone() * (1.0 - decay),
+        });
+    }
 }
 
 impl<B: TrainingBackend> ModuleMapper<B> for Update<'_, B> {
     fn map_float<const D: usize>(&mut self, parameter: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        if self.slots.len() <= self.index {
+            self.slots.push(Slot {
+                velocity: None,
+                squares: None,
+                average: None,
+            });
+        }
         let (id, tensor, mapper) = parameter.consume();
-        if !tensor.is_require_grad() {
-            return Param::from_mapped_value(id, tensor, mapper); // a running statistic
-        }
-        let index = self.index;
-        self.index += 1;
-        if self.velocities.len() <= index {
-            self.velocities.push(None);
-        }
-        let Some(gradient) = tensor.grad_remove(&mut self.gradients) else {
-            return Param::from_mapped_value(id, tensor, mapper);
-        };
+        let learns = tensor.is_require_grad();
         let dims = tensor.dims();
         let len = dims.iter().product::<usize>();
-        let (tensor, velocity) = B::Inner::sgd::<1>(
-            tensor.inner().reshape([len]),
-            gradient.reshape([len]),
-            self.velocities[index].take(),
-            self.step,
-        );
-        self.velocities[index] = Some(velocity);
-        let tensor = Tensor::from_inner(tensor.reshape(dims)).require_grad();
+        let gradient = tensor.grad_remove(&mut self.gradients);
+        let mut tensor = tensor.inner().reshape([len]);
+        if let Some(gradient) = gradient {
+            tensor = self.update(tensor, gradient.reshape([len]));
+        }
+        self.take_average(&tensor);
+        self.index += 1;
+        let tensor = Tensor::from_inner(tensor.reshape(dims)).set_require_grad(learns);
         Param::from_mapped_value(id, tensor, mapper)
     }
+}
+
+/// Puts averages in the place of weights.
+struct Average<'a, B: TrainingBackend> {
+    slots: std::slice::Iter<'a, Slot<B>>,
+}
+
+impl<B: TrainingBackend> ModuleMapper<B::Inner> for Average<'_, B> {
+    fn map_float<const D: usize>(
+        &mut self,
+        parameter: Param<Tensor<B::Inner, D>>,
+    ) -> Param<Tensor<B::Inner, D>> {
+        let (id, tensor, mapper) = parameter.consume();
+        let average = self.slots.next().and_then(|slot| slot.average.clone());
+        let tensor = match average {
+            Some(average) => average.reshape(tensor.dims()),
+            None => tensor,
+        };
+        Param::from_mapped_value(id, tensor, mapper)
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "weights are single precision"
+)]
+fn single(value: f64) -> f32 {
+    value as f32
 }

@@ -1,13 +1,16 @@
 //! What a training has become so far, in memory and as a checkpoint.
 
-use burn::module::{Module as _, ModuleMapper, ModuleVisitor, Param};
+use std::collections::BTreeMap;
+
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use shared::{BudgetUnit, CurvePoint};
 
-use super::{Sgd, Training};
+use super::optimizer::Slot;
+use super::{Optimizer, Training};
 use crate::checkpoint::{self, Array, Arrays};
 use crate::network::Network;
+use crate::network::weights::{self, values};
 use crate::operators::TrainingBackend;
 
 /// How far a training has come, as it is written into checkpoints.
@@ -90,7 +93,7 @@ pub(super) enum ResumeError {
 #[derive(Debug)]
 pub(super) struct State<B: TrainingBackend> {
     pub(super) network: Network<B>,
-    pub(super) optimizer: Sgd<B>,
+    pub(super) optimizer: Optimizer<B>,
     pub(super) progress: Progress,
 }
 
@@ -100,7 +103,7 @@ impl<B: TrainingBackend> State<B> {
         let mut rng = training.seed.child("weights", "").rng();
         Self {
             network: Network::new(training.network, &mut rng, device),
-            optimizer: Sgd::new(training.config),
+            optimizer: Optimizer::new(training.config),
             progress: Progress::new(),
         }
     }
@@ -124,127 +127,87 @@ impl<B: TrainingBackend> State<B> {
             return Err(ResumeError::Unit { expected, found });
         }
         let mut state = Self::new(training, device);
-        let mut restore = Restore::<B> {
-            arrays,
-            device,
-            path: Vec::new(),
-            velocities: Vec::new(),
-            error: None,
-        };
-        state.network = state.network.map(&mut restore);
-        if let Some(error) = restore.error {
-            return Err(error.into());
+        let names = weights::collect(&state.network);
+        let (network, mut remembered) = split(arrays);
+        state.network = weights::restore(state.network, network, device)?;
+        for (name, Array { shape, values }) in names {
+            // What was not remembered when the checkpoint was made is not there.
+            let [velocity, squares, average] = KINDS.map(|kind| {
+                let found = remembered.take(&format!("{kind}.{name}"), &shape).ok()?;
+                let data = TensorData::new(found, [values.len()]);
+                Some(Tensor::from_data(data, device))
+            });
+            state.optimizer.slots.push(Slot {
+                velocity,
+                squares,
+                average,
+            });
         }
-        state.optimizer.velocities = restore.velocities;
         state.progress = header.progress;
         Ok(state)
     }
 
     /// All of it as bytes.
     pub(super) fn encode(&self, training: &Training<'_>) -> Vec<u8> {
-        let mut collect = Collect {
-            arrays: Arrays::default(),
-            path: Vec::new(),
-            velocities: self.optimizer.velocities.iter(),
-        };
-        self.network.visit(&mut collect);
+        let mut arrays = Arrays::default();
+        let mut slots = self.optimizer.slots.iter();
+        for (name, array) in weights::collect(&self.network) {
+            if let Some(Slot {
+                velocity,
+                squares,
+                average,
+            }) = slots.next()
+            {
+                for (kind, tensor) in KINDS.into_iter().zip([velocity, squares, average]) {
+                    if let Some(tensor) = tensor {
+                        let (shape, values) = (array.shape.clone(), values(tensor.clone()));
+                        arrays
+                            .0
+                            .insert(format!("{kind}.{name}"), Array { shape, values });
+                    }
+                }
+            }
+            let previous = arrays.0.insert(format!("{NETWORK}{name}"), array);
+            assert!(previous.is_none(), "two tensors are called `{name}`");
+        }
         let header = Header {
             identity: training.identity.clone(),
             unit: training.budget.unit,
             progress: self.progress.clone(),
         };
-        checkpoint::encode(&collect.arrays, &header)
+        checkpoint::encode(&arrays, &header)
     }
 }
 
-fn values<B: burn::tensor::backend::Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
-    tensor
-        .into_data()
-        .convert::<f32>()
-        .into_vec()
-        .expect("just converted")
-}
+/// What the optimizer remembers of a tensor, as it is called in checkpoints.
+const KINDS: [&str; 3] = ["velocity", "squares", "average"];
+/// What names of the network's own tensors start with in checkpoints.
+const NETWORK: &str = "network.";
 
-/// Gathers a network's tensors, and the velocities of those that learn, by name.
-struct Collect<'a, B: TrainingBackend> {
-    arrays: Arrays,
-    path: Vec<String>,
-    velocities: std::slice::Iter<'a, Option<Tensor<B::Inner, 1>>>,
-}
-
-impl<B: TrainingBackend> ModuleVisitor<B> for Collect<'_, B> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<B, D>>) {
-        let name = self.path.join(".");
-        let tensor = parameter.val();
-        let shape = tensor.dims().to_vec();
-        // Running statistics do not learn and have no velocity; before the first step nothing has.
-        if tensor.is_require_grad()
-            && let Some(Some(velocity)) = self.velocities.next()
-        {
-            let array = Array {
-                shape: shape.clone(),
-                values: values(velocity.clone()),
-            };
-            self.arrays.0.insert(format!("velocity.{name}"), array);
-        }
-        let array = Array {
-            shape,
-            values: values(tensor),
+/// The tensors of the network, by the names they have there, and everything else.
+fn split(arrays: Arrays) -> (BTreeMap<String, Array>, Arrays) {
+    let mut network = BTreeMap::new();
+    let mut rest = Arrays::default();
+    for (name, array) in arrays.0 {
+        match name.strip_prefix(NETWORK) {
+            Some(name) => network.insert(name.to_owned(), array),
+            None => rest.0.insert(name, array),
         };
-        let previous = self.arrays.0.insert(format!("network.{name}"), array);
-        assert!(previous.is_none(), "two tensors are called `{name}`");
     }
+    (network, rest)
 }
 
-/// Puts the tensors of a checkpoint into a network.
-struct Restore<'a, B: TrainingBackend> {
-    arrays: Arrays,
-    device: &'a B::Device,
-    path: Vec<String>,
-    velocities: Vec<Option<Tensor<B::Inner, 1>>>,
-    error: Option<checkpoint::Error>,
-}
-
-impl<B: TrainingBackend> ModuleMapper<B> for Restore<'_, B> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
-
-    fn map_float<const D: usize>(&mut self, parameter: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-        let name = self.path.join(".");
-        let (id, tensor, mapper) = parameter.consume();
-        let learns = tensor.is_require_grad();
-        let dims = tensor.dims();
-        let tensor = match self.arrays.take(&format!("network.{name}"), &dims) {
-            Ok(values) => {
-                let restored = Tensor::from_data(TensorData::new(values, dims), self.device);
-                restored.set_require_grad(learns)
-            }
-            Err(error) => {
-                self.error.get_or_insert(error);
-                tensor
-            }
-        };
-        if learns {
-            let velocity = self.arrays.take(&format!("velocity.{name}"), &dims).ok(); // none before the first step
-            let len = dims.iter().product::<usize>();
-            self.velocities.push(
-                velocity
-                    .map(|values| Tensor::from_data(TensorData::new(values, [len]), self.device)),
-            );
+/// The tensors of the network in a checkpoint as it is evaluated: averaged weights where there are any.
+///
+/// # Errors
+/// The bytes are no checkpoint.
+pub fn evaluated_weights(bytes: &[u8]) -> Result<BTreeMap<String, Array>, checkpoint::Error> {
+    let (arrays, _): (Arrays, Header) = checkpoint::decode(bytes)?;
+    let (mut network, mut rest) = split(arrays);
+    for (name, array) in &mut network {
+        if let Some(average) = rest.0.remove(&format!("average.{name}")) {
+            *array = average;
         }
-        Param::from_mapped_value(id, tensor, mapper)
     }
+    Ok(network)
 }

@@ -1,0 +1,177 @@
+use super::*;
+use crate::extra;
+use crate::testing::history;
+
+fn first(losses: &[&[f64]]) -> (History, Pair) {
+    let history = history(losses);
+    let pair = pairs(&history, &Settings::default()).remove(0);
+    (history, pair)
+}
+
+#[test]
+fn only_configurations_with_a_loss_at_both_budgets_are_compared() {
+    let nan = f64::NAN;
+    let (_, pair) = first(&[
+        &[1.0, 1.0],
+        &[2.0],
+        &[nan],
+        &[3.0, nan],
+        &[4.0, 2.0],
+        &[5.0, 3.0],
+    ]);
+    assert_eq!(pair.losses, [(1.0, 1.0), (4.0, 2.0), (5.0, 3.0)]);
+    assert!((pair.agreement.unwrap().rho - 1.0).abs() < 1e-12);
+}
+
+#[test]
+fn every_pair_of_budgets_has_a_row_even_without_results() {
+    let history = history(&[&[1.0], &[2.0]]);
+    let pairs = pairs(&history, &Settings::default());
+    let rows: Vec<_> = pairs.iter().map(|p| (p.lower, p.upper, p.n())).collect();
+    assert_eq!(rows, [(0, 1, 0), (0, 2, 0), (1, 2, 0)]);
+    let csv = full_table(&history, &pairs).csv().unwrap();
+    assert!(csv.starts_with("lower,upper,n,rho,"), "{csv}");
+    assert!(csv.contains("\n1.0,3.0,0,-,-,-,-,-,-,-,-,-,-,-,"), "{csv}");
+    let json = full_table(&history, &pairs).json();
+    assert!(json[0]["rho"].is_null() && json[0]["n"] == 0, "{json}");
+}
+
+#[test]
+fn overlap_shares_out_ties_at_the_border() {
+    // Best two of six: {a, b} at the first side; at the second a is best and b, c, d are tied for one place.
+    let x = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+    let y = [1.0, 2.0, 2.0, 2.0, 5.0, 6.0];
+    let overlap = overlap(&x, &y).unwrap();
+    assert_eq!(overlap.k, 2);
+    assert!((overlap.in_both - (1.0 + 1.0 / 3.0)).abs() < 1e-12);
+    // All equal: chance overlap k²/n.
+    let even = super::overlap(&[1.0; 6], &[1.0; 6]).unwrap();
+    assert!((even.in_both - 4.0 / 6.0).abs() < 1e-12);
+    assert_eq!(super::overlap(&[], &[]), None);
+}
+
+#[test]
+fn regret_is_what_the_pick_gives_up() {
+    assert_eq!(regret(&[(0.1, 0.5), (0.2, 0.3), (0.3, 0.4)]), Some(0.2));
+    // Two equal picks: their mean, 0.4, less 0.3.
+    let tied = regret(&[(0.1, 0.5), (0.1, 0.3), (0.3, 0.4)]).unwrap();
+    assert!((tied - 0.1).abs() < 1e-12);
+    assert_eq!(regret(&[]), None);
+}
+
+#[test]
+fn verdicts_say_what_to_do() {
+    let rows = |pairs: &[(f64, f64)]| -> String {
+        let rows: Vec<Vec<f64>> = pairs.iter().map(|(a, b)| vec![*a, *b]).collect();
+        let rows: Vec<&[f64]> = rows.iter().map(Vec::as_slice).collect();
+        let (history, pair) = first(&rows);
+        verdict(&history, &pair)
+    };
+    let number = |i: usize| i as f64;
+    let strong: Vec<_> = (0..12).map(|i| (number(i), number(i))).collect();
+    let reversed: Vec<_> = (0..12).map(|i| (number(i), -number(i))).collect();
+    let chance: Vec<_> = (0..12).map(|i| (number(i), number(i * 5 % 12))).collect();
+    let moderate: Vec<_> = (0..12).map(|i| (number(i), number(i ^ 3))).collect();
+    let weak: Vec<_> = (0..30)
+        .map(|i| (number(i), number(i * 11 % 31) + number(i) / 3.0))
+        .collect();
+    let few = &strong[..2];
+    let constant: Vec<_> = (0..5).map(|i| (number(i), 1.0)).collect();
+    let small: Vec<_> = [(0.0, 1.0), (1.0, 0.0), (2.0, 2.0), (3.0, 3.0)].into();
+    let all = [
+        &strong[..],
+        &reversed,
+        &chance,
+        &moderate,
+        &weak,
+        few,
+        &constant,
+        &small,
+    ];
+    insta::assert_snapshot!(all.map(rows).join("\n"));
+}
+
+#[test]
+fn the_table_for_people_fits_into_80_columns() {
+    let nan = f64::NAN;
+    let rows: Vec<Vec<f64>> = (0..40_u32)
+        .map(|i| {
+            let x = f64::from(i * 17 % 40) / 40.0;
+            vec![
+                x + 1234.567,
+                f64::from(i * 7 % 11) / 9.0 + x + 1234.0,
+                if i % 5 == 0 {
+                    nan
+                } else {
+                    -x * x + f64::from(i % 3) - 0.5
+                },
+            ]
+        })
+        .collect();
+    let rows: Vec<&[f64]> = rows.iter().map(Vec::as_slice).collect();
+    let history = history(&rows);
+    let pairs = pairs(&history, &Settings::default());
+    let text = short_table(&history, &pairs).aligned();
+    assert!(
+        text.lines().all(|line| line.chars().count() <= 80),
+        "{text}"
+    );
+    insta::assert_snapshot!(format!(
+        "{}\n{text}{}",
+        summary(&history),
+        caveat(&pairs, &Settings::default())
+    ));
+}
+
+#[test]
+fn extra_jobs_complete_a_uniform_sample() {
+    let nan = f64::NAN;
+    let history = history(&[
+        &[1.0, 1.0, 1.0],
+        &[2.0],
+        &[3.0],
+        &[4.0, 2.0],
+        &[5.0],
+        &[nan],
+        &[6.0],
+    ]);
+    let seed = Seed::new(5);
+    let extra = extra::draw(&history, 3, seed).unwrap();
+    assert_eq!(extra, extra::draw(&history, 3, seed).unwrap());
+    assert_ne!(
+        extra.sample,
+        extra::draw(&history, 3, Seed::new(6)).unwrap().sample
+    );
+    let done: Vec<_> = history.results.iter().map(|result| result.job).collect();
+    let mut lacking = BTreeSet::new();
+    for job in &extra.jobs {
+        assert!(!done.contains(&job.job), "{} is done already", job.job);
+        assert!(extra.sample.contains(&job.job.configuration));
+        assert_ne!(
+            job.job.configuration.0, 5,
+            "a failed configuration cannot be ranked"
+        );
+        let search = history.search.as_ref().unwrap();
+        assert_eq!(job.search, search.digest);
+        assert_eq!(job.budget, search.ladder.budget(job.job.rung));
+        lacking.insert(job.job.configuration);
+    }
+    assert_eq!(lacking.len(), 3);
+    // More than there are: all of them.
+    let all = extra::draw(&history, 100, seed).unwrap();
+    assert_eq!(all.sample.len(), 6);
+    assert_eq!(all.jobs.len(), 2 * 4 + 1);
+
+    let folder = tempfile::tempdir().unwrap();
+    extra::write(&extra, folder.path()).unwrap();
+    let sample = extra::read_sample(&folder.path().join(extra::SAMPLE)).unwrap();
+    assert_eq!(sample.iter().copied().collect::<Vec<_>>(), extra.sample);
+    let files = shared::fs::list(&folder.path().join(extra::JOBS)).unwrap();
+    assert_eq!(files.len(), extra.jobs.len());
+    let among = Settings {
+        among: Some(&sample),
+        ..Settings::default()
+    };
+    let pair = &pairs(&history, &among)[0];
+    assert!(pair.n() <= 2, "{pair:?}");
+}

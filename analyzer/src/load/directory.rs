@@ -1,0 +1,347 @@
+//! Reading a search directory: many small files, in parallel, one shard after the other.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Result;
+use rayon::prelude::*;
+use serde::Deserialize;
+use shared::format::{self, Record};
+use shared::id::{AttemptId, Claim};
+use shared::layout::{self, Layout};
+use shared::record::{Imported, Proposal};
+use shared::search::Promotion;
+use shared::{
+    BudgetUnit, ConfigurationId, JobId, JobResult, Outcome, Search, SearchFile, SearchSpace, fs,
+};
+
+use super::{
+    Evaluation, History, Names, Problems, Source, State, Tried, Wanted, distinct_budgets,
+    position_of, test_loss,
+};
+
+/// The note in which an imported result keeps its configuration's own name.
+pub(crate) const FOREIGN_ID: &str = "foreign_id";
+
+pub(super) fn read_search(path: &Path, wanted: Wanted) -> Result<History> {
+    let layout = Layout::new(path);
+    let file: SearchFile = fs::read_record(&layout.path(layout::SEARCH))?;
+    let search = Search::new(&file).map_err(|source| shared::Error::Value {
+        path: layout.path(layout::SEARCH),
+        format: SearchFile::FORMAT,
+        source,
+    })?;
+    let ladder = &search.ladder;
+    let about = About {
+        name: search.name.clone(),
+        unit: Some(ladder.unit()),
+        result_unit: ladder.unit(),
+        budgets: (0..ladder.num_rungs())
+            .map(|rung| ladder.budget(rung).amount)
+            .collect(),
+        space: Some(search.space.clone()),
+        space_is_inferred: false,
+    };
+    let state = state(&layout)?;
+    let mut history = read_results(&layout, about, wanted)?;
+    let continues = search.promotion == Promotion::Continue;
+    history.count_spent(continues);
+    history.state = state;
+    history.search = Some(search);
+    Ok(history)
+}
+
+pub(super) fn read_imported(path: &Path, wanted: Wanted) -> Result<History> {
+    let layout = Layout::new(path);
+    let imported_path = layout.path(layout::IMPORTED);
+    let imported: Imported = fs::read_record(&imported_path)?;
+    let space = imported.space.as_ref().map(SearchSpace::new).transpose();
+    let space = space.map_err(|source| shared::Error::Value {
+        path: imported_path,
+        format: Imported::FORMAT,
+        source: source.within("space"),
+    })?;
+    let about = About {
+        name: imported.name,
+        unit: imported.unit,
+        result_unit: BudgetUnit::Steps,
+        budgets: imported.budgets,
+        space,
+        space_is_inferred: imported.space_is_inferred,
+    };
+    let mut history = read_results(&layout, about, wanted)?;
+    history.count_spent(false);
+    history.state.is_finished = true;
+    Ok(history)
+}
+
+fn state(layout: &Layout) -> Result<State> {
+    let names = fs::list(layout.root())?;
+    let has = |name: &str| names.iter().any(|n| n == name);
+    let tickets = fs::list(&layout.path(layout::OPEN))?;
+    let claims = fs::list(&layout.path(layout::CLAIMED))?;
+    let is_ticket = |name: &&String| layout::id_in::<AttemptId>(name).is_some();
+    let is_claim = |name: &&String| layout::id_in::<Claim>(name).is_some();
+    Ok(State {
+        is_finished: has(layout::FINISHED),
+        is_stopped: has(layout::STOP),
+        num_open: tickets.iter().filter(is_ticket).count(),
+        num_claimed: claims.iter().filter(is_claim).count(),
+    })
+}
+
+/// What the directory says of itself.
+struct About {
+    name: String,
+    unit: Option<BudgetUnit>,
+    /// The unit that results must have.
+    result_unit: BudgetUnit,
+    budgets: Vec<f64>,
+    space: Option<SearchSpace>,
+    space_is_inferred: bool,
+}
+
+fn read_results(layout: &Layout, about: About, wanted: Wanted) -> Result<History> {
+    let mut gathered = Gathered::default();
+    for shard in shards(layout, layout::RESULTS)? {
+        let folder = layout.shard(layout::RESULTS, shard);
+        let mut jobs: Vec<JobId> = Vec::new();
+        for name in fs::list(&folder)? {
+            match layout::id_in(&name) {
+                Some(job) => jobs.push(job),
+                None => gathered.problems.left_out(format!(
+                    "`{}`: its name is no job's",
+                    folder.join(name).display()
+                )),
+            }
+        }
+        jobs.sort_unstable();
+        let read = |job: &JobId| read_result(layout, *job, &about);
+        let found: Vec<Result<Option<JobResult>, String>> = jobs.par_iter().map(read).collect();
+        for result in found {
+            match result {
+                Ok(Some(result)) => gathered.add(result, wanted),
+                Ok(None) => {} // withdrawn since it was listed
+                Err(problem) => gathered.problems.left_out(problem),
+            }
+        }
+    }
+    if wanted.origins {
+        read_origins(layout, &mut gathered);
+    }
+    Ok(gathered.into_history(layout.root(), about))
+}
+
+fn shards(layout: &Layout, kind: &str) -> Result<Vec<u32>> {
+    let names = fs::list(&layout.path(kind))?;
+    let mut shards: Vec<u32> = names
+        .iter()
+        .filter_map(|name| layout::shard_in(name))
+        .collect();
+    shards.sort_unstable();
+    Ok(shards)
+}
+
+/// One result, if it is still there; else why it cannot be used.
+fn read_result(layout: &Layout, job: JobId, about: &About) -> Result<Option<JobResult>, String> {
+    let path = layout.result(job);
+    let chain = |error: shared::Error| format!("{:#}", anyhow::Error::new(error));
+    let Some(bytes) = fs::read_if_there(&path).map_err(chain)? else {
+        return Ok(None);
+    };
+    let result: JobResult = read_fast(&path, &bytes).map_err(chain)?;
+    let wrong = |why: String| Err(format!("`{}`: {why}", path.display()));
+    if result.job() != job {
+        return wrong(format!("it is the result of {}", result.job()));
+    }
+    if result.budget.unit != about.result_unit {
+        return wrong(format!(
+            "its budget is in {}, the search's in {}",
+            result.budget.unit.symbol(),
+            about.result_unit.symbol()
+        ));
+    }
+    // An inferred space has no conditions, so what is inactive in it is missing.
+    if let Some(space) = about.space.as_ref().filter(|_| !about.space_is_inferred)
+        && let Err(invalid) = space.check_configuration(&result.configuration)
+    {
+        return wrong(format!("no configuration of this search: {invalid}"));
+    }
+    Ok(Some(result))
+}
+
+/// Reads a record without the detour over a JSON tree; what is wrong with a wrong one is told by the slow reader.
+fn read_fast<R: Record>(path: &Path, bytes: &[u8]) -> Result<R, shared::Error> {
+    #[derive(Deserialize)]
+    struct Envelope<'a> {
+        #[serde(borrow)]
+        format: std::borrow::Cow<'a, str>,
+        version: [u32; 2],
+    }
+    if let Ok(envelope) = serde_json::from_slice::<Envelope<'_>>(bytes)
+        && envelope.format == R::FORMAT
+        && envelope.version[0] == R::VERSION[0]
+        && let Ok(record) = serde_json::from_slice::<R>(bytes)
+        && record.check().is_ok()
+    {
+        return Ok(record);
+    }
+    format::from_bytes(path, bytes)
+}
+
+/// How each configuration was found. A proposal that cannot be read is no reason to leave out its results.
+fn read_origins(layout: &Layout, gathered: &mut Gathered) {
+    let read = |tried: &Tried| {
+        let path = layout.configuration(tried.id);
+        let bytes = match fs::read_if_there(&path) {
+            Ok(bytes) => bytes?,
+            Err(error) => return Some(Err(format!("{:#}", anyhow::Error::new(error)))),
+        };
+        let proposal = read_fast::<Proposal>(&path, &bytes);
+        Some(match proposal {
+            Ok(proposal) => Ok(match proposal.origin.source.as_str() {
+                "model" => Source::Model,
+                "prior" => Source::Prior,
+                _ => Source::Other,
+            }),
+            Err(error) => Err(format!("{:#}", anyhow::Error::new(error))),
+        })
+    };
+    let origins: Vec<Option<Result<Source, String>>> =
+        gathered.configurations.par_iter().map(read).collect();
+    for (tried, origin) in gathered.configurations.iter_mut().zip(origins) {
+        match origin {
+            Some(Ok(source)) => tried.origin = Some(source),
+            Some(Err(problem)) => gathered.problems.left_out(problem),
+            None => {}
+        }
+    }
+}
+
+/// Results as they come in.
+#[derive(Default)]
+struct Gathered {
+    configurations: Vec<Tried>,
+    index: BTreeMap<ConfigurationId, usize>,
+    results: Vec<(Evaluation, f64)>,
+    owners: Names,
+    measures: Names,
+    problems: Problems,
+}
+
+impl Gathered {
+    fn add(&mut self, result: JobResult, wanted: Wanted) {
+        let job = result.job();
+        let configuration = match self.index.get(&job.configuration) {
+            Some(&index) if self.configurations[index].values != result.configuration => {
+                self.problems.left_out(format!(
+                    "result {job}: {} has other values at a lower rung; are two searches mixed?",
+                    job.configuration
+                ));
+                return;
+            }
+            Some(&index) => index,
+            None => {
+                self.configurations.push(Tried {
+                    id: job.configuration,
+                    foreign_id: result.notes.get(FOREIGN_ID).cloned(),
+                    bracket: result.bracket,
+                    values: result.configuration,
+                    origin: None,
+                });
+                let index = self.configurations.len() - 1;
+                self.index.insert(job.configuration, index);
+                index
+            }
+        };
+        let test_loss = test_loss(&result.measures);
+        let measures = if wanted.measures {
+            let numbers = result.measures.iter();
+            numbers
+                .map(|(name, x)| (self.measures.index_of(name), *x))
+                .collect()
+        } else {
+            Vec::new()
+        };
+        let evaluation = Evaluation {
+            job,
+            configuration,
+            budget: 0, // set when all budgets are known
+            bracket: result.bracket,
+            outcome: result.outcome,
+            test_loss,
+            started_s: shared::clock::parse(&result.started_at),
+            finished_s: shared::clock::parse(&result.finished_at),
+            elapsed_s: result.elapsed_s,
+            spent: 0.0, // set when all results are there
+            owner: self.owners.index_of(result.owner.as_str()),
+            measures,
+            curve: if wanted.curves {
+                result.curve
+            } else {
+                Vec::new()
+            },
+        };
+        self.results.push((evaluation, result.budget.amount));
+    }
+
+    fn into_history(self, root: &Path, about: About) -> History {
+        let mut problems = self.problems;
+        let known = distinct_budgets(about.budgets);
+        let found = self.results.iter().map(|(_, amount)| *amount);
+        let budgets = distinct_budgets(known.iter().copied().chain(found).collect());
+        let mut results: Vec<Evaluation> = Vec::with_capacity(self.results.len());
+        for (mut evaluation, amount) in self.results {
+            if position_of(&known, amount) != Some(usize::from(evaluation.job.rung)) {
+                problems.add(format!(
+                    "result {} has budget {amount}, which is not that of its rung",
+                    evaluation.job
+                ));
+            }
+            evaluation.budget = position_of(&budgets, amount).expect("every budget was collected");
+            results.push(evaluation);
+        }
+        History {
+            name: about.name,
+            path: root.to_path_buf(),
+            unit: about.unit,
+            budgets,
+            space: about.space,
+            space_is_inferred: about.space_is_inferred,
+            search: None,
+            configurations: self.configurations,
+            results,
+            owners: self.owners.into_names(),
+            measures: self.measures.into_names(),
+            problems,
+            state: State::default(),
+        }
+    }
+}
+
+impl History {
+    /// Sets what every result spent; where promotions continue, a lower rung's result has paid for its part.
+    pub(crate) fn count_spent(&mut self, continues: bool) {
+        let mut paid: (Option<usize>, f64) = (None, 0.0);
+        for result in &mut self.results {
+            // Results of one configuration stand together, lower rungs first.
+            let before = match paid {
+                (Some(configuration), amount)
+                    if continues && configuration == result.configuration =>
+                {
+                    amount
+                }
+                _ => 0.0,
+            };
+            let budget = self.budgets[result.budget];
+            result.spent = match &result.outcome {
+                Outcome::Evaluated { .. } => {
+                    paid = (Some(result.configuration), budget);
+                    (budget - before).max(0.0)
+                }
+                Outcome::Diverged { spent, .. } => (spent - before).max(0.0),
+                Outcome::OutOfMemory { .. } | Outcome::Crashed { .. } | Outcome::Lost { .. } => 0.0,
+            };
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! How far a search is: bars on a terminal, plain lines now and then elsewhere.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use fs_err as files;
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use shared::Directory;
+use shared::budget::short;
+use shared::cli::{redirect_logs, report};
+use tracing::warn;
+
+use crate::local::log_path;
+use crate::run::Scheduler;
+use crate::status::{Status, duration, look};
+
+/// The shortest time between two plain lines.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
+/// The shortest time between two changes of the bars.
+const DRAW_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Shows how far a search is.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    bars: Option<Bars>,
+    shown: Option<Instant>,
+    line: String,
+}
+
+#[derive(Debug)]
+struct Bars {
+    all: MultiProgress,
+    rungs: Vec<ProgressBar>,
+    summary: ProgressBar,
+}
+
+impl Progress {
+    /// Bars if stderr is a terminal. The log goes to a file, and only its warnings to stderr.
+    pub(crate) fn new(directory: &Directory) -> Result<Self> {
+        let bars = if std::io::stderr().is_terminal() {
+            Some(Bars::new(directory)?)
+        } else {
+            None
+        };
+        let log = files::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log_path(directory, "scheduler"))?;
+        let all = bars.as_ref().map(|bars| bars.all.clone());
+        redirect_logs(move |line| {
+            let line = without_colours(&String::from_utf8_lossy(line));
+            let is_urgent = line.contains(" WARN ") || line.contains("ERROR ");
+            if !is_urgent && (&log).write_all(line.as_bytes()).is_ok() {
+                return;
+            }
+            match &all {
+                Some(all) => {
+                    // Without a terminal there is nobody to tell.
+                    let _unseen = all.println(line.trim_end());
+                }
+                None => report(line.trim_end()),
+            }
+        });
+        Ok(Self {
+            bars,
+            shown: None,
+            line: String::new(),
+        })
+    }
+
+    /// Shows what the scheduler knows, if it is time to.
+    pub(crate) fn show(&mut self, scheduler: &Scheduler) {
+        let interval = if self.bars.is_some() {
+            DRAW_INTERVAL
+        } else {
+            LINE_INTERVAL
+        };
+        if self.shown.is_some_and(|shown| shown.elapsed() < interval) {
+            return;
+        }
+        self.shown = Some(Instant::now());
+        self.draw(scheduler);
+    }
+
+    /// Shows the last state and leaves the terminal in order.
+    pub(crate) fn end(&mut self, scheduler: &Scheduler) {
+        self.draw(scheduler);
+        if let Some(bars) = &self.bars {
+            for bar in bars.rungs.iter().chain([&bars.summary]) {
+                bar.abandon();
+            }
+            // What comes next starts on a line of its own.
+            report("");
+        }
+    }
+
+    fn draw(&mut self, scheduler: &Scheduler) {
+        let status = match look(
+            scheduler.scanner(),
+            scheduler.state(),
+            Some(scheduler.started()),
+        ) {
+            Ok(status) => status,
+            Err(error) => {
+                warn!("cannot show the progress: {error:#}");
+                return;
+            }
+        };
+        let summary = summary(&status);
+        if let Some(bars) = &self.bars {
+            for (bar, rung) in bars.rungs.iter().zip(&status.rungs) {
+                let done = rung.evaluated + rung.failed + rung.lost;
+                bar.set_length(rung.expected.max(done));
+                bar.set_position(done);
+            }
+            bars.summary.set_message(summary);
+        } else {
+            let rungs = status.rungs.iter().map(|rung| {
+                let done = rung.evaluated + rung.failed + rung.lost;
+                format!("{done}/{}", rung.expected)
+            });
+            let rungs: Vec<String> = rungs.collect();
+            let line = format!("jobs by rung {}; {summary}", rungs.join(" "));
+            if line != self.line {
+                report(&line);
+                self.line = line;
+            }
+        }
+    }
+}
+
+impl Bars {
+    fn new(directory: &Directory) -> Result<Self> {
+        let all = MultiProgress::new();
+        let ladder = directory.search().ladder;
+        let style = ProgressStyle::with_template("{prefix:>16} {bar:30} {pos:>5}/{len}")?;
+        let rungs = (0..ladder.num_rungs())
+            .map(|rung| {
+                let budget = ladder.budget(rung);
+                let prefix = format!("{} {}", short(budget.amount), budget.unit.symbol());
+                all.add(
+                    ProgressBar::new(0)
+                        .with_style(style.clone())
+                        .with_prefix(prefix),
+                )
+            })
+            .collect();
+        let summary = all.add(
+            ProgressBar::new_spinner().with_style(ProgressStyle::with_template(
+                "{elapsed_precise} {wide_msg}",
+            )?),
+        );
+        summary.enable_steady_tick(Duration::from_secs(1));
+        Ok(Self {
+            all,
+            rungs,
+            summary,
+        })
+    }
+}
+
+/// A log line as it stands in a file.
+fn without_colours(line: &str) -> String {
+    let mut text = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some((before, after)) = rest.split_once("\x1b[") {
+        text += before;
+        rest = after.split_once('m').map_or("", |(_colour, after)| after);
+    }
+    text + rest
+}
+
+/// The state in one line.
+fn summary(status: &Status) -> String {
+    let best = match &status.incumbent {
+        Some(best) => format!(
+            "best {} with loss {:.5} at rung {}",
+            best.configuration, best.loss, best.rung
+        ),
+        None => "no result yet".into(),
+    };
+    let live = status.trainers.iter().filter(|t| !t.is_silent).count();
+    let left = match status.remaining_s {
+        Some(_) if status.phase == "finished" => "finished".into(),
+        Some(seconds) => format!("about {} left", duration(seconds)),
+        None => "time left unknown".into(),
+    };
+    format!("{best}; {live} trainers; {left}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_left_out_of_files() {
+        assert_eq!(
+            without_colours("\x1b[2mnow\x1b[0m \x1b[33m WARN\x1b[0m x\n"),
+            "now  WARN x\n"
+        );
+        assert_eq!(without_colours("plain m\n"), "plain m\n");
+    }
+}

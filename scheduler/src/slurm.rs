@@ -1,0 +1,378 @@
+//! `scheduler slurm`: fills SLURM's queue with trainers and one coordinator.
+//!
+//! What is in the queue is asked of SLURM, by names that belong to one directory alone; the command submits what is
+//! missing, so repeating it never doubles the array. Each submission leaves its script and a record in `slurm/`. The
+//! script is published first, under the next free number: of two commands at the same time one stops there.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+use shared::cli::{print, report};
+use shared::exit::{Code, Failure};
+use shared::format::Record;
+use shared::fs::{self, Published};
+use shared::search::digest;
+use shared::{Directory, clock, layout};
+use tracing::{info, warn};
+
+use crate::job_state::{JobState, Meaning};
+use crate::script::{self, Batch};
+
+/// What `scheduler slurm` is told.
+#[derive(Debug, clap::Args)]
+pub struct SlurmArgs {
+    /// The search directory, on a filesystem that all nodes share
+    directory: PathBuf,
+    /// How many trainers shall be queued or running
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    trainers: u32,
+    /// Time limit of each SLURM job, such as 4:00:00; default: the partition's
+    ///
+    /// Two minutes before its end a trainer saves a checkpoint and is queued again.
+    #[arg(long, value_name = "T", value_parser = word)]
+    time: Option<String>,
+    /// Partition; default: the cluster's
+    #[arg(long, value_name = "P", value_parser = word)]
+    partition: Option<String>,
+    /// GPUs of each trainer
+    #[arg(long, value_name = "G", default_value_t = 0)]
+    gpus_per_trainer: u32,
+    /// Print the scripts and submit nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// More arguments for sbatch, for trainers and coordinator, such as `--account=…`; they come after the script's own
+    #[arg(last = true, value_name = "SBATCH ARGUMENTS")]
+    sbatch: Vec<String>,
+}
+
+/// SLURM's own default, for clusters that do not say.
+const DEFAULT_MAX_ARRAY_SIZE: u32 = 1001;
+
+/// What was submitted: `slurm/0001-trainers.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submission {
+    /// Trainers or the coordinator.
+    pub kind: Kind,
+    /// The id SLURM gave it.
+    pub slurm_job: String,
+    /// The name SLURM knows it by.
+    pub name: String,
+    /// Tasks in the array; 1 for the coordinator.
+    pub tasks: u32,
+    /// The script, beside this file.
+    pub script: String,
+    /// When, RFC 3339 in UTC, for people.
+    pub at: String,
+}
+
+impl Record for Submission {
+    const FORMAT: &'static str = "submission";
+    /// 1.0: first.
+    const VERSION: [u32; 2] = [1, 0];
+}
+
+/// What a SLURM job is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// An array of trainers.
+    Trainers,
+    /// Scheduler and sampler.
+    Coordinator,
+}
+
+impl Kind {
+    const ALL: [Self; 2] = [Self::Coordinator, Self::Trainers];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Trainers => "trainers",
+            Self::Coordinator => "coordinator",
+        }
+    }
+}
+
+/// SLURM jobs of one kind in one state, as the queue shows them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Queued {
+    /// What they are for.
+    pub kind: Kind,
+    /// SLURM's name of the state.
+    pub state: String,
+    /// SLURM's reason, such as `Priority` or `Resources`.
+    pub reason: String,
+    /// How many.
+    pub tasks: u32,
+}
+
+/// Submits what is missing.
+pub fn run(args: &SlurmArgs) -> Result<Code> {
+    let root = fs_err::canonicalize(&args.directory)?;
+    let directory = Directory::open(&root)?;
+    if directory.signs()?.is_finished {
+        report("the search is finished: nothing to submit");
+        return Ok(Code::Done);
+    }
+    let this = std::env::current_exe().context("cannot find this program's own file")?;
+    let programs = this.parent().unwrap_or(Path::new("")).to_path_buf();
+    if args.dry_run {
+        let mut text = String::new();
+        for (kind, tasks) in missing(args, 0, 0, DEFAULT_MAX_ARRAY_SIZE) {
+            let script = text_of(args, &root, &programs, kind, tasks);
+            writeln!(text, "# ---- {} ----\n{script}", kind.as_str())?;
+        }
+        print(&text)?;
+        return Ok(Code::Done);
+    }
+    let queue = queue(&root)?;
+    let live = |kind: Kind| -> u32 {
+        let of_kind = queue.iter().filter(|queued| queued.kind == kind);
+        of_kind
+            .filter(|queued| JobState::parse(&queued.state).is_live())
+            .map(|queued| queued.tasks)
+            .sum()
+    };
+    let (trainers, coordinators) = (live(Kind::Trainers), live(Kind::Coordinator));
+    for queued in &queue {
+        print(&format!("in the queue: {}\n", describe(queued)))?;
+    }
+    if directory.signs()?.is_stopped {
+        warn!(
+            "the search is stopped: programs that start will leave at once (`scheduler stop --undo`)"
+        );
+    }
+    let missing = missing(args, trainers, coordinators, max_array_size());
+    if missing.is_empty() {
+        print("nothing to submit: all that was asked for is queued or running\n")?;
+    }
+    for (kind, tasks) in missing {
+        submit(args, &directory, &programs, kind, tasks)?;
+    }
+    Ok(Code::Done)
+}
+
+/// What of this search is in SLURM's queue; nothing if nothing was ever submitted or SLURM cannot be asked.
+pub fn queue_if_any(directory: &Directory) -> Vec<Queued> {
+    let was_submitted = fs::list(&directory.layout().path(layout::SLURM)).is_ok_and(|names| {
+        names
+            .iter()
+            .any(|name| Path::new(name).extension() == Some("json".as_ref()))
+    });
+    if !was_submitted {
+        return Vec::new();
+    }
+    let asked = fs_err::canonicalize(directory.layout().root())
+        .map_err(anyhow::Error::from)
+        .and_then(|root| queue(&root));
+    asked.unwrap_or_else(|error| {
+        warn!("cannot see SLURM's queue: {error:#}");
+        Vec::new()
+    })
+}
+
+/// The jobs to submit, given how many are queued or running.
+fn missing(
+    args: &SlurmArgs,
+    trainers: u32,
+    coordinators: u32,
+    max_array_size: u32,
+) -> Vec<(Kind, u32)> {
+    let mut missing = Vec::new();
+    if coordinators == 0 {
+        missing.push((Kind::Coordinator, 1));
+    }
+    let mut left = args.trainers.saturating_sub(trainers);
+    while left > 0 {
+        // Task numbers go from 0 to MaxArraySize - 1.
+        let tasks = left.min(max_array_size.max(1));
+        missing.push((Kind::Trainers, tasks));
+        left -= tasks;
+    }
+    missing
+}
+
+fn text_of(args: &SlurmArgs, root: &Path, programs: &Path, kind: Kind, tasks: u32) -> String {
+    let name = job_name(root, kind);
+    let batch = Batch {
+        root,
+        programs,
+        name: &name,
+        time: args.time.as_deref(),
+        partition: args.partition.as_deref(),
+    };
+    match kind {
+        Kind::Trainers => script::trainers(&batch, tasks, args.gpus_per_trainer),
+        Kind::Coordinator => script::coordinator(&batch),
+    }
+}
+
+/// The name of the SLURM jobs of one kind of one directory: of no other directory's.
+fn job_name(root: &Path, kind: Kind) -> String {
+    let folder: String = root
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+        .take(30)
+        .collect();
+    let path = digest(root.to_string_lossy().as_bytes());
+    format!("tandem-{folder}-{}-{}", &path[..10], kind.as_str())
+}
+
+/// Asks SLURM once for all jobs of this directory.
+fn queue(root: &Path) -> Result<Vec<Queued>> {
+    let names: BTreeMap<String, Kind> = Kind::ALL.map(|kind| (job_name(root, kind), kind)).into();
+    let list: Vec<&str> = names.keys().map(String::as_str).collect();
+    // `-r`: one line for each task of an array; `-t all`: those that have just ended too.
+    let name = format!("--name={}", list.join(","));
+    let text = ask(
+        "squeue",
+        &["-h", "-r", "-t", "all", &name, "-o", "%j|%T|%r"],
+    )?;
+    let mut counts: BTreeMap<(Kind, String, String), u32> = BTreeMap::new();
+    for line in text.lines() {
+        let mut fields = line.trim().splitn(3, '|');
+        let (Some(name), Some(state), Some(reason)) = (fields.next(), fields.next(), fields.next())
+        else {
+            warn!("squeue says `{line}`, which is not understood");
+            continue;
+        };
+        let Some(kind) = names.get(name) else {
+            continue;
+        };
+        *counts
+            .entry((*kind, state.to_owned(), reason.to_owned()))
+            .or_default() += 1;
+    }
+    let queued = counts
+        .into_iter()
+        .map(|((kind, state, reason), tasks)| Queued {
+            kind,
+            state,
+            reason,
+            tasks,
+        });
+    Ok(queued.collect())
+}
+
+/// A line about jobs in one state.
+pub fn describe(queued: &Queued) -> String {
+    let state = JobState::parse(&queued.state);
+    let meaning = match state.meaning() {
+        Meaning::Waiting | Meaning::Living => String::new(),
+        Meaning::Done => "; over".into(),
+        Meaning::Ended(fate) => format!(
+            "; over ({}): what it had in hand is tried again",
+            fate.as_str()
+        ),
+    };
+    let reason = match queued.reason.as_str() {
+        "" | "None" => String::new(),
+        reason => format!(" ({reason})"),
+    };
+    format!(
+        "{} {} {}{reason}{meaning}",
+        queued.tasks,
+        queued.kind.as_str(),
+        queued.state
+    )
+}
+
+/// `MaxArraySize` of this cluster.
+fn max_array_size() -> u32 {
+    let asked = ask("scontrol", &["show", "config"]);
+    let found = asked.ok().and_then(|text| {
+        // as if it had not said
+        let line = text.lines().find(|line| line.starts_with("MaxArraySize"))?;
+        line.split_once('=')?.1.trim().parse::<u32>().ok() // not a number: as if it had not said
+    });
+    found.unwrap_or(DEFAULT_MAX_ARRAY_SIZE)
+}
+
+fn submit(
+    args: &SlurmArgs,
+    directory: &Directory,
+    programs: &Path,
+    kind: Kind,
+    tasks: u32,
+) -> Result<()> {
+    let folder = directory.layout().path(layout::SLURM);
+    let number = 1 + fs::list(&folder)?
+        .iter()
+        .filter_map(|name| name.split_once('-')?.0.parse::<u32>().ok()) // other files have no number
+        .max()
+        .unwrap_or(0);
+    let root = directory.layout().root();
+    let script = format!("{number:04}-{}.sh", kind.as_str());
+    let path = folder.join(&script);
+    let text = text_of(args, root, programs, kind, tasks);
+    if fs::publish_new(&path, text.as_bytes())? == Published::AlreadyThere {
+        let message = format!(
+            "another `scheduler slurm` is submitting at this moment (`{}`): see what it did, then run this again",
+            path.display()
+        );
+        return Err(Failure::new(Code::Unforeseen, message).into());
+    }
+    let mut arguments: Vec<&str> = vec!["--parsable"];
+    arguments.extend(args.sbatch.iter().map(String::as_str));
+    let path_text = path.to_string_lossy();
+    arguments.push(&path_text);
+    let said = ask("sbatch", &arguments)?;
+    // `--parsable`: the id, and `;cluster` in a federation.
+    let slurm_job = said.trim().split(';').next().unwrap_or_default().to_owned();
+    let submission = Submission {
+        kind,
+        slurm_job,
+        name: job_name(root, kind),
+        tasks,
+        script,
+        at: clock::now(),
+    };
+    fs::publish_record(&path.with_extension("json"), &submission)?;
+    info!(
+        "submitted {} slurm_job={} tasks={tasks} script={}",
+        kind.as_str(),
+        submission.slurm_job,
+        path.display()
+    );
+    print(&format!(
+        "submitted: {tasks} {} as SLURM job {}\n",
+        kind.as_str(),
+        submission.slurm_job
+    ))
+}
+
+/// Runs one of SLURM's commands and returns what it prints.
+fn ask(program: &str, arguments: &[&str]) -> Result<String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .map_err(|error| {
+            let message = format!("cannot run `{program}`: is this a machine of a SLURM cluster?");
+            Failure::because(Code::Unforeseen, message, error)
+        })?;
+    if !output.status.success() {
+        let message = format!(
+            "`{program}` ended with {}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        return Err(Failure::new(Code::Unforeseen, message).into());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// A value that stands in a batch script: one word without special characters.
+fn word(text: &str) -> Result<String, String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | ',');
+    if !text.is_empty() && text.chars().all(is_plain) {
+        Ok(text.to_owned())
+    } else {
+        Err("letters, digits and any of - _ . : , only".to_owned())
+    }
+}

@@ -1,0 +1,624 @@
+//! The program as people and scripts see it: help, exit codes, complaints, and a whole search on this machine.
+#![expect(
+    clippy::unwrap_used,
+    clippy::format_push_string,
+    reason = "all of this file is tests and what they share"
+)]
+
+#[cfg(test)]
+mod fake;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use fake::{check_finished, create, run_all};
+use serde_json::{Value, json};
+use shared::{Directory, fs};
+
+fn scheduler() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_scheduler"));
+    command.env_clear().env("COLUMNS", "100");
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    scheduler().args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// What `init` says about a search file, with the exit code; the folder's name is left out.
+fn init(folder: &Path, search: &Value) -> String {
+    let path = folder.join("search.json");
+    fs::replace(&path, search.to_string().as_bytes()).unwrap();
+    let directory = folder.join("dir");
+    let output = run(&["init", path.to_str().unwrap(), directory.to_str().unwrap()]);
+    let said = if output.status.success() {
+        text(&output.stdout)
+    } else {
+        text(&output.stderr)
+    };
+    let said = said.replace(folder.to_str().unwrap(), "FOLDER");
+    format!("exit {}: {said}", output.status.code().unwrap())
+}
+
+fn search() -> Value {
+    let mut json = serde_json::to_value(fake::search_file(&json!({}))).unwrap();
+    json["format"] = "search".into();
+    json["version"] = json!([1, 0]);
+    json
+}
+
+/// The search with one value changed.
+fn with(pointer: &str, value: Value) -> Value {
+    let mut json = search();
+    let (parent, key) = pointer.rsplit_once('/').unwrap();
+    match json.pointer_mut(parent).unwrap() {
+        Value::Array(list) => list[key.parse::<usize>().unwrap()] = value,
+        other => other[key] = value,
+    }
+    json
+}
+
+#[test]
+fn help_is_complete() {
+    for arguments in [
+        &["--help"][..],
+        &["init", "--help"],
+        &["run", "--help"],
+        &["plan", "--help"],
+        &["status", "--help"],
+        &["stop", "--help"],
+        &["local", "--help"],
+        &["slurm", "--help"],
+    ] {
+        let output = run(arguments);
+        assert!(output.status.success());
+        insta::assert_snapshot!(
+            format!("help_{}", arguments[0].trim_start_matches('-')),
+            text(&output.stdout)
+        );
+    }
+}
+
+#[test]
+fn init_says_what_will_be_done() {
+    let folder = tempfile::tempdir().unwrap();
+    insta::assert_snapshot!(init(folder.path(), &with("/budget/max", 20.into())));
+    // Again is harmless; another search is refused.
+    let again = init(folder.path(), &with("/budget/max", 20.into()));
+    assert!(again.starts_with("exit 0"), "{again}");
+    insta::assert_snapshot!(init(folder.path(), &search()));
+}
+
+#[test]
+fn a_space_file_lies_beside_the_search_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut space = search()["space"].clone();
+    space["format"] = "space".into();
+    space["version"] = json!([1, 0]);
+    let mut file = with("/space_file", "space.json".into());
+    file.as_object_mut().unwrap().remove("space");
+    let missing = init(folder.path(), &file);
+    fs::replace(
+        &folder.path().join("space.json"),
+        space.to_string().as_bytes(),
+    )
+    .unwrap();
+    let good = init(folder.path(), &file);
+    assert!(good.starts_with("exit 0"), "{good}");
+    let written = std::fs::read_to_string(folder.path().join("dir/search.json")).unwrap();
+    assert!(written.contains("hyperparameters") && !written.contains("space_file"));
+    space["hyperparameters"][0]["upper"] = (-1).into();
+    fs::replace(
+        &folder.path().join("space.json"),
+        space.to_string().as_bytes(),
+    )
+    .unwrap();
+    insta::assert_snapshot!(format!("{missing}{}", init(folder.path(), &file)));
+}
+
+#[test]
+fn bad_search_files_are_refused_with_place_expectation_and_finding() {
+    let network = |data: Value| json!({"network": {"data": data}});
+    let cases = [
+        with("/colour", "red".into()),
+        with("/space/hyperparameters/0/upper", (-1).into()),
+        with("/space/hyperparameters/1/lower", 0.into()),
+        with("/space/hyperparameters/1/type", "whole".into()),
+        with("/budget/min", 10.into()),
+        with("/budget/eta", 1.into()),
+        with("/limit", json!({"configurations": 3})),
+        with("/limit", json!({"brackets": 4_000_000_000_u32})),
+        with("/objective", json!({"benchmark": "branch"})),
+        with("/objective", network(json!({"name": "cifar-10"}))),
+        with(
+            "/objective",
+            network(json!({"name": "folder", "path": "/nonexistent/images"})),
+        ),
+        with("/trainers/lease_s", 0.1.into()),
+        with("/version", json!([2, 0])),
+        with("/format", "job".into()),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let said: Vec<String> = cases.iter().map(|case| init(folder.path(), case)).collect();
+    insta::assert_snapshot!(said.join(""));
+    // None of them has left anything.
+    assert!(!folder.path().join("dir").exists());
+}
+
+#[test]
+fn files_that_are_not_there_or_no_json_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    fs::replace(Path::new(&path("cut.json")), b"{ \"format\": \"sea").unwrap();
+    let mut said = String::new();
+    for arguments in [
+        vec!["init".to_owned(), path("none.json"), path("dir")],
+        vec!["init".to_owned(), path("cut.json"), path("dir")],
+        vec!["run".to_owned(), path("dir")],
+        vec!["status".to_owned(), path("dir")],
+        vec![
+            "run".to_owned(),
+            path("dir"),
+            "--poll-s".into(),
+            "-3".into(),
+        ],
+    ] {
+        let output = scheduler().args(&arguments).output().unwrap();
+        let code = output.status.code().unwrap();
+        let error = text(&output.stderr).replace(folder.path().to_str().unwrap(), "FOLDER");
+        said += &format!("exit {code}: {error}");
+    }
+    insta::assert_snapshot!(said);
+}
+
+#[test]
+fn once_does_all_that_can_be_done_and_plan_says_it_without_doing_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = create(folder.path(), json!({}));
+    let root = folder.path().to_str().unwrap();
+    let mut said = String::new();
+    let mut plan = || said += &text(&run(&["plan", root]).stdout);
+    plan();
+    assert_eq!(
+        directory.read_request(shared::ConfigurationId(0)).unwrap(),
+        None
+    );
+    assert!(run(&["run", root, "--once"]).status.success());
+    plan();
+    let id = shared::ConfigurationId(0);
+    directory.propose(&fake::proposal(&directory, id)).unwrap();
+    plan();
+    assert!(run(&["run", root, "--once"]).status.success());
+    assert_eq!(directory.open_jobs().unwrap(), [id.job(0).attempt(1)]);
+    plan();
+    insta::assert_snapshot!(said);
+}
+
+#[test]
+fn a_stopped_search_stays_as_it_is_until_that_is_undone() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = create(folder.path(), json!({}));
+    let root = folder.path().to_str().unwrap();
+    assert!(run(&["stop", root]).status.success());
+    let output = run(&["run", root]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stderr).contains("stopped"), "{output:?}");
+    assert_eq!(
+        directory.read_request(shared::ConfigurationId(0)).unwrap(),
+        None
+    );
+    let status: Value =
+        serde_json::from_slice(&run(&["status", root, "--format", "json"]).stdout).unwrap();
+    assert_eq!(status["phase"], "stopped");
+    assert!(run(&["stop", root, "--undo"]).status.success());
+    assert!(run(&["run", root, "--once"]).status.success());
+    assert!(
+        directory
+            .read_request(shared::ConfigurationId(0))
+            .unwrap()
+            .is_some()
+    );
+}
+
+#[test]
+fn a_signal_ends_the_scheduler_with_75() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = create(folder.path(), json!({}));
+    let mut child = scheduler()
+        .arg("run")
+        .arg(folder.path())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_until("the first request", || {
+        directory
+            .read_request(shared::ConfigurationId(0))
+            .unwrap()
+            .is_some()
+    });
+    let process = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(process, rustix::process::Signal::USR1).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(75));
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    create(folder.path(), json!({}));
+    let requests = folder.path().join("requests");
+    // A file where the folder should be: root, which tests may run as, is stopped by no permission.
+    std::fs::remove_dir(&requests).unwrap();
+    fs::publish_new(&requests, b"").unwrap();
+    let output = run(&["run", folder.path().to_str().unwrap(), "--once"]);
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(5), "{error}");
+    assert!(error.contains("requests"), "{error}");
+}
+
+#[test]
+fn status_of_a_finished_search() {
+    let folder = tempfile::tempdir().unwrap();
+    create(folder.path(), json!({}));
+    run_all(folder.path(), 1, 1, &|_, _, _| false);
+    let root = folder.path().to_str().unwrap();
+    insta::assert_snapshot!(text(&run(&["status", root]).stdout));
+    // Watching ends with the search.
+    assert!(run(&["status", root, "--watch"]).status.success());
+    let output = run(&["run", root]);
+    assert_eq!(output.status.code(), Some(0));
+}
+
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(
+            start.elapsed() < fake::DEADLINE,
+            "waited in vain for {what}"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+/// A script that can be run.
+fn executable(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let path = folder.join(name);
+    fs::replace(&path, format!("#!/bin/bash\n{text}\n").as_bytes()).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+/// A folder with the scheduler and other programs beside it: scripts.
+struct Programs {
+    folder: tempfile::TempDir,
+}
+
+impl Programs {
+    fn new(sampler: &str, trainer: &str) -> Self {
+        let programs = Self {
+            folder: tempfile::tempdir().unwrap(),
+        };
+        std::fs::copy(
+            env!("CARGO_BIN_EXE_scheduler"),
+            programs.folder.path().join("scheduler"),
+        )
+        .unwrap();
+        programs.script("sampler", sampler);
+        programs.script("trainer", trainer);
+        programs.script("analyzer", "echo \"analyzer $*\"");
+        let file = serde_json::to_vec(&search()).unwrap();
+        fs::publish_new(&programs.folder.path().join("search.json"), &file).unwrap();
+        programs
+    }
+
+    /// A script that runs a test of this file, which then acts as that program.
+    fn acting(test: &str) -> String {
+        let this = std::env::current_exe().unwrap();
+        format!(
+            "exec '{}' --exact {test} --nocapture \"$2\"",
+            this.display()
+        )
+    }
+
+    fn script(&self, name: &str, text: &str) {
+        executable(self.folder.path(), name, text);
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.folder.path().join("dir")
+    }
+
+    fn local(&self) -> Command {
+        let mut command = Command::new(self.folder.path().join("scheduler"));
+        command.env_clear().arg("local");
+        command
+            .arg(self.folder.path().join("search.json"))
+            .arg(self.directory());
+        command.args(["--trainers", "2"]);
+        command
+    }
+}
+
+/// The search directory that a script was started on; none when this is an ordinary test run.
+fn acted_directory() -> Option<PathBuf> {
+    std::env::args()
+        .skip(1)
+        .map(PathBuf::from)
+        .find(|path| path.join("search.json").is_file())
+}
+
+/// Acts as a program until the search is finished.
+fn act(as_program: impl FnOnce(&Path, &AtomicBool) + Send) {
+    let Some(root) = acted_directory() else {
+        return;
+    };
+    let directory = Directory::open(&root).unwrap();
+    let leave = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| as_program(&root, &leave));
+        wait_until("the end of the search", || {
+            directory.signs().unwrap().is_finished
+        });
+        leave.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn act_as_sampler() {
+    act(fake::sample);
+}
+
+#[test]
+fn act_as_trainer() {
+    act(|root, leave| {
+        let name = format!("p{}", std::process::id());
+        fake::Trainer::new(root, &name, &|directory, claim, _| {
+            // The first process to get this job dies with it in hand.
+            let marker = directory.layout().root().join("died");
+            let is_first = || fs::publish_new(&marker, b"").unwrap() == fs::Published::New;
+            if claim.attempt.job.configuration.0 == 5 && is_first() {
+                std::process::abort();
+            }
+            false
+        })
+        .run(leave);
+    });
+}
+
+#[test]
+fn local_runs_a_whole_search_and_replaces_a_dead_trainer() {
+    let programs = Programs::new(
+        &Programs::acting("act_as_sampler"),
+        &Programs::acting("act_as_trainer"),
+    );
+    let output = programs.local().output().unwrap();
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{error}");
+    assert_eq!(check_finished(&programs.directory()).len(), 20);
+    let root = programs.directory();
+    let root = root.display();
+    assert_eq!(
+        text(&output.stdout),
+        format!("analyzer correlation {root} --format table\nanalyzer incumbent {root}\n")
+    );
+    assert!(error.contains("started again"), "{error}");
+    // The lease of half a second plays no part: the process is known to be dead.
+    let directory = Directory::open(&programs.directory()).unwrap();
+    let ends = directory
+        .attempt_ends(shared::ConfigurationId(5).job(0))
+        .unwrap();
+    assert_eq!(ends.len(), 1);
+    // Once more: there is nothing left to do.
+    assert_eq!(programs.local().output().unwrap().status.code(), Some(0));
+}
+
+#[test]
+fn local_gives_up_on_a_trainer_that_cannot_start_and_quotes_its_log() {
+    let programs = Programs::new("sleep 100", "echo no such device >&2\nexit 1");
+    let output = programs.local().output().unwrap();
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("again and again"), "{error}");
+    assert!(error.contains("no such device"), "{error}");
+    let programs = Programs::new("sleep 100", "echo bad data >&2\nexit 3");
+    let output = programs.local().output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+}
+
+#[test]
+fn local_stops_its_children_on_a_signal_and_ends_with_75() {
+    let programs = Programs::new(
+        "exec sleep 100",
+        "trap 'echo saved >> \"$2/saved\"; exit 75' TERM\necho up >> \"$2/up\"\nwhile :; do sleep 0.1; done",
+    );
+    let mut child = programs
+        .local()
+        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = |name: &str| {
+        std::fs::read_to_string(programs.directory().join(name)).map_or(0, |t| t.lines().count())
+    };
+    wait_until("both trainers", || lines("up") == 2);
+    let process = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(process, rustix::process::Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(75));
+    assert_eq!(lines("saved"), 2);
+}
+
+/// Commands of SLURM: `sbatch` numbers jobs and remembers their names, `squeue` shows those.
+fn fake_slurm(folder: &Path) {
+    let queue = folder.join("queue").display().to_string();
+    let scripts = [
+        ("scontrol", "echo 'MaxArraySize            = 4'".to_owned()),
+        (
+            "sbatch",
+            format!(
+                "for last; do :; done\nname=$(sed -n 's/^#SBATCH --job-name=//p' \"$last\")\n\
+                 tasks=$(sed -n 's/^#SBATCH --array=0-//p' \"$last\")\n\
+                 i=0; while [ $i -le ${{tasks:-0}} ]; do echo \"$name|PENDING|Priority\" >> '{queue}'; i=$((i+1)); done\n\
+                 echo \"$*\" >> '{queue}.arguments'\necho \"$(wc -l < '{queue}.arguments');cluster\""
+            ),
+        ),
+        ("squeue", format!("cat '{queue}' 2>/dev/null; exit 0")),
+    ];
+    for (name, text) in scripts {
+        executable(folder, name, &text);
+    }
+}
+
+#[test]
+fn slurm_gets_what_is_missing_and_never_twice_the_array() {
+    let folder = tempfile::tempdir().unwrap();
+    let bin = tempfile::tempdir().unwrap();
+    let directory = create(&folder.path().join("dir"), json!({}));
+    fake_slurm(bin.path());
+    let path = format!("{}:/usr/bin:/bin", bin.path().display());
+    let submit = |arguments: &[&str]| {
+        let output = scheduler()
+            .env("PATH", &path)
+            .arg("slurm")
+            .arg(directory.layout().root())
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        text(&output.stdout)
+    };
+    let mut said = String::new();
+    for arguments in [
+        &["--trainers", "9", "--", "--account=me"][..],
+        &["--trainers", "9"],
+        &["--trainers", "11"],
+    ] {
+        said += &format!("{}:\n{}", arguments.join(" "), submit(arguments));
+    }
+    // A node fails, and its task is not queued again.
+    let queue = bin.path().join("queue");
+    let queued = std::fs::read_to_string(&queue).unwrap();
+    let failed = queued.replacen("trainers|PENDING|Priority", "trainers|NODE_FAIL|None", 1);
+    fs::replace(&queue, failed.as_bytes()).unwrap();
+    said += &format!("a task lost:\n{}", submit(&["--trainers", "11"]));
+    insta::assert_snapshot!(said);
+    let arguments = std::fs::read_to_string(bin.path().join("queue.arguments")).unwrap();
+    assert!(
+        arguments.starts_with("--parsable --account=me "),
+        "{arguments}"
+    );
+    let records = fs::list(&directory.layout().path("slurm")).unwrap();
+    assert_eq!(
+        records[..2],
+        ["0001-coordinator.json", "0001-coordinator.sh"]
+    );
+    let status = scheduler()
+        .env("PATH", &path)
+        .arg("status")
+        .arg(directory.layout().root())
+        .output()
+        .unwrap();
+    assert!(
+        text(&status.stdout).contains("trainers PENDING (Priority)"),
+        "{status:?}"
+    );
+}
+
+#[test]
+fn without_slurm_its_command_says_so_but_still_shows_the_scripts() {
+    let folder = tempfile::tempdir().unwrap();
+    create(folder.path(), json!({}));
+    let root = folder.path().to_str().unwrap();
+    // This machine may have SLURM's commands in a usual place.
+    let slurm = ["slurm", root, "--trainers", "2"];
+    let output = scheduler()
+        .args(slurm)
+        .env("PATH", folder.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains("cannot run `squeue`"),
+        "{output:?}"
+    );
+    let output = run(&["slurm", root, "--trainers", "2", "--dry-run"]);
+    assert!(output.status.success());
+    assert!(text(&output.stdout).contains("--array=0-1"), "{output:?}");
+    assert_eq!(fs::list(&folder.path().join("slurm")).unwrap(), [""; 0]);
+}
+
+#[test]
+fn scripts_hand_signals_on_and_queue_themselves_again_after_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let bin = tempfile::tempdir().unwrap();
+    create(folder.path(), json!({}));
+    let script = |name: &str, text: &str| executable(bin.path(), name, text);
+    std::fs::copy(
+        env!("CARGO_BIN_EXE_scheduler"),
+        bin.path().join("scheduler"),
+    )
+    .unwrap();
+    let output = Command::new(bin.path().join("scheduler"))
+        .arg("slurm")
+        .arg(folder.path())
+        .args(["--trainers", "1", "--dry-run"])
+        .output()
+        .unwrap();
+    let scripts = text(&output.stdout);
+    let coordinator = script(
+        "coordinator.sh",
+        scripts.split("# ---- trainers").next().unwrap(),
+    );
+    let program = "trap 'exit 75' USR1; trap 'exit 75' TERM; touch \"$2/up-${0##*/}\"; while :; do sleep 0.01; done";
+    script("scheduler", program);
+    script("sampler", program);
+    script(
+        "scontrol",
+        &format!(
+            "echo \"$*\" >> '{}'",
+            folder.path().join("requeued").display()
+        ),
+    );
+    let path = format!("{}:/usr/bin:/bin", bin.path().display());
+    for (signal, requeued) in [
+        (rustix::process::Signal::TERM, false),
+        (rustix::process::Signal::USR1, true),
+    ] {
+        for name in ["up-scheduler", "up-sampler"] {
+            fs::remove(&folder.path().join(name)).unwrap();
+        }
+        let mut child = Command::new("bash")
+            .arg(&coordinator)
+            .env("PATH", &path)
+            .env("SLURM_JOB_ID", "17")
+            .spawn()
+            .unwrap();
+        wait_until("both programs", || {
+            ["up-scheduler", "up-sampler"]
+                .iter()
+                .all(|name| folder.path().join(name).exists())
+        });
+        let process = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        rustix::process::kill_process(process, signal).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(75));
+        let asked = std::fs::read_to_string(folder.path().join("requeued")).unwrap_or_default();
+        assert_eq!(asked, if requeued { "requeue 17\n" } else { "" });
+    }
+    // The scheduler is of no use without the sampler.
+    script("sampler", "exit 3");
+    let status = Command::new("bash")
+        .arg(&coordinator)
+        .env("PATH", &path)
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(75));
+    assert_eq!(
+        std::fs::read_to_string(folder.path().join("requeued")).unwrap(),
+        "requeue 17\n"
+    );
+}

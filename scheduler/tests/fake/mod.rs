@@ -1,0 +1,257 @@
+//! A sampler and trainers in threads of the test, on the real protocol, and a search to run them on.
+#![allow(dead_code, reason = "each test file uses a part of this")]
+#![allow(
+    clippy::allow_attributes,
+    reason = "in some test files all of it is used"
+)]
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use scheduler::run::{Scheduler, Turn};
+use shared::record::{Heartbeat, Job, Origin, Proposal, TrainerState};
+use shared::{
+    Claim, ConfigurationId, Directory, JobResult, Outcome, OwnerId, SearchFile, clock, store,
+};
+
+/// How long any wait of a test may take.
+pub(crate) const DEADLINE: Duration = Duration::from_mins(2);
+
+/// A search over two numbers, as `search.json`.
+pub(crate) fn search_file(changes: &serde_json::Value) -> SearchFile {
+    let mut json = serde_json::json!({
+        "name": "fake",
+        "space": { "hyperparameters": [
+            { "name": "x", "type": "float", "lower": 0, "upper": 1 },
+            { "name": "y", "type": "integer", "lower": 1, "upper": 64, "log": true }
+        ] },
+        "objective": { "benchmark": "branin" },
+        "budget": { "unit": "steps", "min": 1, "max": 9 },
+        "limit": { "brackets": 3 },
+        "method": "hyperband",
+        "seed": 7,
+        "trainers": { "heartbeat_s": 0.1, "lease_s": 0.5 }
+    });
+    for (key, value) in changes.as_object().unwrap() {
+        match (json[key].as_object_mut(), value.as_object()) {
+            // Of the trainers' settings only those given change; anything else is another choice.
+            (Some(old), Some(new)) if key == "trainers" => old.extend(new.clone()),
+            _ => json[key] = value.clone(),
+        }
+    }
+    serde_json::from_value(json).unwrap()
+}
+
+/// Makes a search directory.
+#[expect(clippy::needless_pass_by_value, reason = "calls read better")]
+pub(crate) fn create(root: &Path, changes: serde_json::Value) -> Directory {
+    Directory::create(root, &search_file(&changes), Path::new("search.json")).unwrap()
+}
+
+/// Runs one scheduler until the search is finished or `leave`.
+pub(crate) fn schedule(root: &Path, leave: &AtomicBool) -> Option<Turn> {
+    let directory = Directory::open(root).unwrap();
+    let mut scheduler = Scheduler::new(directory, Duration::from_millis(100)).unwrap();
+    let start = Instant::now();
+    while !leave.load(Ordering::Relaxed) {
+        match scheduler.turn().unwrap() {
+            turn @ (Turn::Finished | Turn::Stopped) => return Some(turn),
+            turn => scheduler
+                .wait(turn, &mut || leave.load(Ordering::Relaxed))
+                .unwrap(),
+        }
+        let state = scheduler.state();
+        assert!(start.elapsed() < DEADLINE, "not finished: {state:?}");
+    }
+    None
+}
+
+/// Answers requests with draws that depend on the id alone.
+pub(crate) fn sample(root: &Path, leave: &AtomicBool) {
+    let directory = Directory::open(root).unwrap();
+    let mut next = ConfigurationId(0);
+    while !leave.load(Ordering::Relaxed) {
+        if directory.read_request(next).unwrap().is_some() {
+            directory.propose(&proposal(&directory, next)).unwrap();
+            next.0 += 1;
+        } else {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// The proposal for an id.
+pub(crate) fn proposal(directory: &Directory, id: ConfigurationId) -> Proposal {
+    let search = directory.search();
+    let vector = search
+        .space
+        .sample(&mut search.seed.child("fake", id).rng());
+    Proposal {
+        configuration: id,
+        values: search.space.decode(&vector),
+        origin: Origin {
+            method: "fake".into(),
+            source: "prior".into(),
+            reason: "test".into(),
+            num_results: 0,
+            results_digest: String::new(),
+            model: None,
+        },
+        program: "fake".into(),
+    }
+}
+
+/// A trainer that does jobs at once; `sabotage` may make it do something else with a job (then it returns true).
+pub(crate) struct Trainer<'a> {
+    pub(crate) directory: Directory,
+    pub(crate) owner: OwnerId,
+    pub(crate) beat: u64,
+    pub(crate) done: u64,
+    pub(crate) sabotage: &'a (dyn Fn(&Directory, &Claim, &Job) -> bool + Sync),
+}
+
+impl<'a> Trainer<'a> {
+    pub(crate) fn new(
+        root: &Path,
+        name: &str,
+        sabotage: &'a (dyn Fn(&Directory, &Claim, &Job) -> bool + Sync),
+    ) -> Self {
+        Self {
+            directory: Directory::open(root).unwrap(),
+            owner: OwnerId::from_parts(&[name]),
+            beat: 0,
+            done: 0,
+            sabotage,
+        }
+    }
+
+    pub(crate) fn heartbeat(&mut self, state: TrainerState) {
+        self.beat += 1;
+        let heartbeat = Heartbeat {
+            owner: self.owner.clone(),
+            beat: self.beat,
+            state,
+            host: store::host_name(),
+            pid: std::process::id(),
+            device: "fake".into(),
+            slurm_job: None,
+            at: clock::now(),
+            program: "fake".into(),
+        };
+        self.directory.beat(&heartbeat).unwrap();
+    }
+
+    /// Works until `leave`, or until a job is sabotaged: the trainer has then vanished without a word.
+    pub(crate) fn run(&mut self, leave: &AtomicBool) {
+        self.heartbeat(TrainerState::Waiting);
+        let mut beaten = Instant::now();
+        while !leave.load(Ordering::Relaxed) {
+            if beaten.elapsed() > Duration::from_millis(100) {
+                self.heartbeat(TrainerState::Waiting);
+                beaten = Instant::now();
+            }
+            let open = self.directory.open_jobs().unwrap();
+            let mut claimed = None;
+            for attempt in open {
+                claimed = self.directory.claim(attempt, &self.owner).unwrap();
+                if claimed.is_some() {
+                    break;
+                }
+            }
+            let Some((claim, job)) = claimed else {
+                std::thread::sleep(Duration::from_millis(1));
+                continue;
+            };
+            if (self.sabotage)(&self.directory, &claim, &job) {
+                return;
+            }
+            let result = result(&claim, &job);
+            self.directory.finish(&claim, &result).unwrap();
+            self.done += 1;
+        }
+        self.heartbeat(TrainerState::Gone);
+    }
+}
+
+/// What a fake trainer finds: a loss that depends on the configuration and the budget alone.
+pub(crate) fn result(claim: &Claim, job: &Job) -> JobResult {
+    let x = job.configuration.float("x").unwrap();
+    let y = job.configuration.float("y").unwrap();
+    let outcome = if y > 50.0 {
+        Outcome::OutOfMemory {
+            needed_mib: 2.0,
+            available_mib: 1.0,
+        }
+    } else {
+        Outcome::Evaluated {
+            loss: (x - 0.3).powi(2) + y / 100.0 + (x * 50.0).sin() / job.budget.amount,
+        }
+    };
+    JobResult {
+        attempt: claim.attempt,
+        owner: claim.owner.clone(),
+        bracket: job.bracket,
+        budget: job.budget,
+        configuration: job.configuration.clone(),
+        outcome,
+        measures: [].into(),
+        curve: Vec::new(),
+        notes: [].into(),
+        started_at: clock::now(),
+        finished_at: clock::now(),
+        elapsed_s: 0.001,
+        program: "fake".into(),
+    }
+}
+
+/// Runs schedulers, a sampler and trainers on a directory until it is finished.
+///
+/// A trainer that `sabotage` makes vanish is replaced by a new one, as SLURM would.
+pub(crate) fn run_all(
+    root: &Path,
+    num_schedulers: usize,
+    num_trainers: usize,
+    sabotage: &(dyn Fn(&Directory, &Claim, &Job) -> bool + Sync),
+) {
+    let leave = AtomicBool::new(false);
+    let started = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..num_schedulers.min(2) {
+            scope.spawn(|| sample(root, &leave));
+        }
+        for _ in 0..num_trainers {
+            scope.spawn(|| {
+                while !leave.load(Ordering::Relaxed) {
+                    let number = started.fetch_add(1, Ordering::Relaxed);
+                    Trainer::new(root, &format!("t{number}"), sabotage).run(&leave);
+                }
+            });
+        }
+        let schedulers: Vec<_> = (0..num_schedulers)
+            .map(|_| scope.spawn(|| schedule(root, &leave)))
+            .collect();
+        let ends: Vec<_> = schedulers
+            .into_iter()
+            .map(std::thread::ScopedJoinHandle::join)
+            .collect();
+        leave.store(true, Ordering::Relaxed);
+        for end in ends {
+            assert_eq!(end.unwrap(), Some(Turn::Finished));
+        }
+    });
+}
+
+/// What every finished search must look like; returns the jobs with their outcomes.
+pub(crate) fn check_finished(root: &Path) -> Vec<(String, Outcome)> {
+    let directory = Directory::open(root).unwrap();
+    let view = directory.jobs().unwrap();
+    assert!(view.claimed.is_empty(), "left claimed: {view:?}");
+    assert!(view.open.is_empty(), "left open: {view:?}");
+    assert!(directory.signs().unwrap().is_finished);
+    let results = directory.all_results().unwrap();
+    results
+        .into_iter()
+        .map(|result| (result.job().to_string(), result.outcome))
+        .collect()
+}

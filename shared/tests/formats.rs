@@ -1,0 +1,137 @@
+//! Golden files of every record in every version ever written, and the page that describes them.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value as Json;
+use shared::format::{Record, from_bytes, to_bytes};
+use shared::record::{
+    AttemptEnd, Finished, Heartbeat, Imported, Job, JobResult, Outcome, Proposal, Request,
+};
+use shared::space::SpaceFile;
+use shared::{Search, SearchFile, SearchSpace};
+
+fn golden(name: &str) -> (PathBuf, Vec<u8>) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/formats/1.0")
+        .join(name);
+    let bytes = std::fs::read(&path).unwrap();
+    (path, bytes)
+}
+
+/// Reads the golden file, writes it again, and compares: nothing is lost, nothing is made up.
+fn round_trip<R: Record>() -> R {
+    let (path, bytes) = golden(&format!("{}.json", R::FORMAT));
+    let record: R = from_bytes(&path, &bytes).unwrap();
+    let written: Json = serde_json::from_slice(&to_bytes(&record)).unwrap();
+    let original: Json = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!(written, original, "{}", R::FORMAT);
+    record
+}
+
+#[test]
+fn records_of_version_1_0_are_read_and_written_unchanged() {
+    let search: SearchFile = round_trip();
+    Search::new(&search).unwrap();
+    SearchSpace::new(&round_trip::<SpaceFile>()).unwrap();
+    round_trip::<Request>();
+    round_trip::<Proposal>();
+    round_trip::<Job>();
+    round_trip::<Heartbeat>();
+    round_trip::<AttemptEnd>();
+    round_trip::<JobResult>();
+    round_trip::<Finished>();
+    round_trip::<Imported>();
+}
+
+#[test]
+fn every_outcome_is_read_and_written_unchanged() {
+    for text in [
+        r#"{"kind":"evaluated","loss":0.5}"#,
+        r#"{"kind":"diverged","spent":12.0,"message":"the loss is NaN"}"#,
+        r#"{"kind":"out_of_memory","needed_mib":90000.0,"available_mib":2000.0}"#,
+        r#"{"kind":"crashed","message":"boom"}"#,
+        r#"{"kind":"lost","attempts":5,"fate":"node_lost"}"#,
+    ] {
+        let outcome: Outcome = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&outcome).unwrap(), text);
+    }
+}
+
+#[test]
+fn records_of_a_newer_minor_version_are_read() {
+    let (path, bytes) = golden("result.json");
+    let text = String::from_utf8(bytes).unwrap();
+    let newer = text.replacen("[1, 0]", "[1, 9]", 1).replacen(
+        "\"owner\"",
+        "\"colour\": \"red\", \"owner\"",
+        1,
+    );
+    from_bytes::<JobResult>(&path, newer.as_bytes()).unwrap();
+    let other = text.replacen("[1, 0]", "[2, 0]", 1);
+    let error = from_bytes::<JobResult>(&path, other.as_bytes()).unwrap_err();
+    assert_eq!(error.exit_code(), shared::exit::Code::NewerVersion);
+}
+
+#[test]
+fn losses_that_are_no_numbers_are_refused() {
+    let (path, bytes) = golden("result.json");
+    let text = String::from_utf8(bytes).unwrap();
+    for bad in ["null", "\"NaN\"", "1e999"] {
+        let text = text.replacen(
+            "0.1873 },\n  \"measures\"",
+            &format!("{bad} }},\n  \"measures\""),
+            1,
+        );
+        assert!(
+            from_bytes::<JobResult>(&path, text.as_bytes())
+                .unwrap_err()
+                .is_bad_file(),
+            "{bad}"
+        );
+    }
+}
+
+/// Every key of every golden file, below the names that users choose.
+fn keys(json: &Json, found: &mut BTreeSet<String>) {
+    match json {
+        Json::Object(fields) => {
+            for (key, value) in fields {
+                found.insert(key.clone());
+                if !["values", "measures", "notes", "start_with"].contains(&key.as_str()) {
+                    keys(value, found);
+                }
+            }
+        }
+        Json::Array(items) => items.iter().for_each(|item| keys(item, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_page_of_formats_names_every_field() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("../docs/formats.md")).unwrap();
+    for entry in std::fs::read_dir(root.join("tests/formats/1.0")).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        let json: Json = serde_json::from_slice(&bytes).unwrap();
+        let format = json["format"].as_str().unwrap().to_owned();
+        let section = page
+            .split("\n## ")
+            .find(|section| section.starts_with(&format!("`{format}`")));
+        let section =
+            section.unwrap_or_else(|| panic!("docs/formats.md has no section `{format}`"));
+        let mut found = BTreeSet::new();
+        keys(&json, &mut found);
+        // Values of one record are explained in the section of another: hyperparameters, objectives, budgets.
+        for key in found {
+            let is_named =
+                section.contains(&format!("`{key}`")) || page.contains(&format!("`{key}`"));
+            let is_chosen_by_the_user = ["blocks", "optimizer"].contains(&key.as_str());
+            assert!(
+                is_named || is_chosen_by_the_user,
+                "docs/formats.md does not explain `{key}` of `{format}`"
+            );
+        }
+    }
+}
