@@ -11,12 +11,18 @@
 
 pub mod arguments;
 mod commands;
+pub mod compare;
 pub mod configspace;
 pub mod correlation;
 pub mod extra;
+pub mod forest;
 pub mod hpbandster;
+pub mod importance;
 mod json;
 pub mod load;
+pub mod plot;
+pub mod png;
+pub mod report;
 pub mod rows;
 pub mod statistics;
 pub mod table;

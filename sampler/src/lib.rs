@@ -3,7 +3,7 @@
 //! ```text
 //! requests/ ──► follow ──► proposer ──► configurations/     follow, run, preview, replay: files
 //! results/  ──►               │                             proposer, history, method, kde, normal: no files, no clock
-//!                          method: bohb, hyperband, random
+//!                          method: bohb, tandem, hyperband, random
 //! ```
 //! A proposal is a function of the search, the requests up to its own, the results they name, and the seed. Two
 //! samplers on one directory write the same proposals, and `replay` computes each of them again.
@@ -41,7 +41,7 @@ enum Command {
     /// Compute every proposal of a search directory again, and compare
     Replay(replay::Args),
     /// Run methods on functions and tables with known optima, and compare
-    Bench(bench::Args),
+    Bench(Box<bench::Args>),
 }
 
 /// Runs the program.

@@ -124,6 +124,7 @@ fn help_says_what_each_argument_means() {
         ("help_run", &["run", "--help"]),
         ("help_propose", &["propose", "--help"]),
         ("help_replay", &["replay", "--help"]),
+        ("help_bench", &["bench", "--help"]),
     ] {
         insta::assert_snapshot!(name, stdout(&output(arguments)));
     }

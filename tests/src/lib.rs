@@ -52,6 +52,11 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
+/// Says that a test is skipped, and why, whatever the runner does with it.
+pub fn skip(why: &str) {
+    shared::cli::report(&format!("skipped: {why}"));
+}
+
 /// A file of the repository.
 pub fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)

@@ -1,5 +1,7 @@
 //! Several programs on one directory: what holds while they run, are killed, race and come back.
 
+mod bad_input;
+mod by_hand;
 mod chaos;
 mod determinism;
 mod race;

@@ -30,8 +30,8 @@ pub struct JobControl<'a> {
     saved_at: Instant,
     /// Budget that the newest checkpoint has spent.
     saved: f64,
-    /// Whether a later rung may need what this job ends with.
-    is_continued: bool,
+    /// Whether what this job ends with is wanted: by a later rung, or as the weights of a finished training.
+    is_end_kept: bool,
     reason: Option<StopReason>,
 }
 
@@ -46,7 +46,7 @@ impl<'a> JobControl<'a> {
         limit: TimeLimit,
     ) -> Self {
         Self {
-            is_continued: is_continued(directory.search(), claim),
+            is_end_kept: is_end_kept(directory.search(), claim),
             directory,
             claim,
             budget,
@@ -70,9 +70,9 @@ impl<'a> JobControl<'a> {
     }
 }
 
-/// Whether a later rung may go on from the end of this job.
-fn is_continued(search: &Search, claim: &Claim) -> bool {
-    search.promotion == Promotion::Continue && claim.attempt.job.rung < search.ladder.top()
+/// Whether a later rung may go on from the end of this job, or its weights are those of a finished training.
+fn is_end_kept(search: &Search, claim: &Claim) -> bool {
+    search.promotion == Promotion::Continue || claim.attempt.job.rung == search.ladder.top()
 }
 
 impl Control for JobControl<'_> {
@@ -106,7 +106,7 @@ impl Control for JobControl<'_> {
 
     fn checkpoint_due(&mut self, spent: f64) -> bool {
         if spent >= self.budget.amount {
-            return self.is_continued;
+            return self.is_end_kept;
         }
         let interval = Duration::from_secs_f64(self.directory.search().trainers.checkpoint_s);
         let age = self.saved_at.elapsed();

@@ -126,21 +126,16 @@ fn find_gpu() -> Result<Device, DeviceError> {
         return Err(DeviceError::NoCompiler);
     }
     // The places where cubecl-cuda looks, in its order: the first that exists is taken, right or wrong.
-    let looked_in: Vec<PathBuf> = match shared::env::CUDA_PATH.get() {
-        Some(folder) => vec![PathBuf::from(folder)],
-        None => {
-            let mut folders = vec![PathBuf::from("/usr/local/cuda"), PathBuf::from("/opt/cuda")];
-            if std::path::Path::new("/usr/bin/nvcc").exists() {
-                folders.push(PathBuf::from("/usr"));
-            }
-            folders
-                .into_iter()
-                .filter(|folder| folder.exists())
-                .take(1)
-                .collect()
+    let looked_in: Vec<PathBuf> = if let Some(folder) = shared::env::CUDA_PATH.get() {
+        vec![PathBuf::from(folder)]
+    } else {
+        let mut folders = vec![PathBuf::from("/usr/local/cuda"), PathBuf::from("/opt/cuda")];
+        if std::path::Path::new("/usr/bin/nvcc").exists() {
+            folders.push(PathBuf::from("/usr"));
         }
+        folders
     };
-    match looked_in.first() {
+    match looked_in.iter().find(|folder| folder.exists()) {
         Some(folder) if folder.join("include/cuda_runtime.h").exists() => Ok(Device::Cuda),
         _ => Err(DeviceError::NoHeaders { looked_in }),
     }

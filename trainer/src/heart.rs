@@ -80,6 +80,9 @@ impl Heart {
     ///
     /// # Errors
     /// The first heartbeat cannot be written.
+    ///
+    /// # Panics
+    /// If this machine has no thread left.
     pub fn start(directory: &Directory, owner: &OwnerId, device: &str) -> shared::Result<Self> {
         let pulse = Arc::new(Pulse::new());
         let mut heartbeat = Heartbeat {

@@ -36,27 +36,7 @@ pub fn run(file: &Path, directory: Option<&Path>, device: DeviceChoice) -> Resul
     };
     let directory = Directory::open(&root)?;
     let search = directory.search();
-    search
-        .space
-        .check_configuration(&job.configuration)
-        .map_err(|invalid: Invalid| Error::Value {
-            path: file.to_path_buf(),
-            format: "job",
-            source: invalid.within("configuration"),
-        })?;
-    if job.job.rung > search.ladder.top() {
-        let invalid = Invalid::new(
-            "job",
-            format!("a rung up to r{}", search.ladder.top()),
-            job.job,
-        );
-        return Err(Error::Value {
-            path: file.to_path_buf(),
-            format: "job",
-            source: invalid,
-        }
-        .into());
-    }
+    check(file, &job, search)?;
     let runner = Runner::new(search, device)?;
     info!(
         "evaluating job={} on {} to {}; nothing is published",
@@ -95,6 +75,32 @@ pub fn run(file: &Path, directory: Option<&Path>, device: DeviceChoice) -> Resul
         "elapsed_s": start.elapsed().as_secs_f64(),
     });
     Ok((Code::Done, format!("{text:#}\n")))
+}
+
+/// Whether a job belongs to the search.
+fn check(file: &Path, job: &Job, search: &shared::Search) -> Result<()> {
+    search
+        .space
+        .check_configuration(&job.configuration)
+        .map_err(|invalid: Invalid| Error::Value {
+            path: file.to_path_buf(),
+            format: "job",
+            source: invalid.within("configuration"),
+        })?;
+    if job.job.rung > search.ladder.top() {
+        let invalid = Invalid::new(
+            "job",
+            format!("a rung up to r{}", search.ladder.top()),
+            job.job,
+        );
+        return Err(Error::Value {
+            path: file.to_path_buf(),
+            format: "job",
+            source: invalid,
+        }
+        .into());
+    }
+    Ok(())
 }
 
 /// The search directory that a file lies in.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use rand::RngExt as _;
-use shared::exit::{Code, Failure};
+use shared::exit::{Code, Failure, code_of};
 use shared::record::{Fate, Job, JobResult, Outcome, TrainerState};
 use shared::search::Promotion;
 use shared::signal::Warning;
@@ -24,7 +24,7 @@ use crate::runner::{Runner, training_seed};
 use crate::time_limit::TimeLimit;
 
 /// Failures of this machine in a row after which the trainer gives up, so that it does not eat every job's attempts.
-const MAX_FAILURES: u32 = 3;
+const MAX_FAILURES: u32 = 5;
 
 /// How a trainer runs.
 #[derive(Debug, Clone)]
@@ -84,13 +84,21 @@ pub fn run(root: &Path, settings: &Settings) -> Result<Code> {
             return Ok(Code::Again);
         }
         Leave::Failures => {
-            let message = format!(
-                "{MAX_FAILURES} jobs in a row failed for reasons of this machine; see above"
-            );
+            let message =
+                format!("{MAX_FAILURES} failures of this machine or directory in a row; see above");
             return Err(Failure::new(Code::Directory, message).into());
         }
     }
     Ok(Code::Done)
+}
+
+/// What one look at the directory led to.
+enum Step {
+    Worked,
+    Idle,
+    /// A job failed for reasons of this machine.
+    Failed,
+    Leave(Leave),
 }
 
 struct Trainer<'a> {
@@ -117,32 +125,49 @@ impl Trainer<'_> {
             if self.limit.is_near() {
                 return Ok(Leave::TimeLimit);
             }
-            let signs = self.directory.signs()?;
-            if signs.is_stopped {
-                return Ok(Leave::Stopped);
-            }
-            let mut open = self.directory.open_jobs()?;
-            order(&mut open);
-            if let Some((claim, job)) = self.claim_one(open, &mut rng)? {
-                waiter.progress();
-                if self.evaluate(&claim, &job)? {
+            match self.step(settings, &mut rng) {
+                Ok(Step::Leave(leave)) => return Ok(leave),
+                Ok(Step::Worked) => {
                     num_failures = 0;
-                } else {
+                    waiter.progress();
+                    continue;
+                }
+                Ok(Step::Idle) => num_failures = 0,
+                Ok(Step::Failed) => num_failures += 1,
+                // A file server may be away for a moment.
+                Err(error) if code_of(&error) == Code::Directory => {
+                    warn!("cannot look for work: {error:#}");
                     num_failures += 1;
                 }
-                if num_failures >= MAX_FAILURES {
-                    return Ok(Leave::Failures);
-                }
-                continue;
+                Err(error) => return Err(error),
             }
-            if signs.is_finished {
-                return Ok(Leave::Finished);
-            }
-            if settings.is_once {
-                return Ok(Leave::NothingOpen);
+            if num_failures >= MAX_FAILURES {
+                return Ok(Leave::Failures);
             }
             waiter.wait(&mut || self.warning.received().is_some() || self.limit.is_near());
         }
+    }
+
+    /// One look at the directory, and the job it may lead to.
+    fn step(&self, settings: &Settings, rng: &mut impl rand::Rng) -> Result<Step> {
+        let signs = self.directory.signs()?;
+        if signs.is_stopped {
+            return Ok(Step::Leave(Leave::Stopped));
+        }
+        let mut open = self.directory.open_jobs()?;
+        order(&mut open);
+        if let Some((claim, job)) = self.claim_one(open, rng)? {
+            let is_well = self.evaluate(&claim, &job);
+            return Ok(if is_well { Step::Worked } else { Step::Failed });
+        }
+        if signs.is_finished {
+            return Ok(Step::Leave(Leave::Finished));
+        }
+        Ok(if settings.is_once {
+            Step::Leave(Leave::NothingOpen)
+        } else {
+            Step::Idle
+        })
     }
 
     /// Claims the first open job that can be had.
@@ -193,7 +218,7 @@ impl Trainer<'_> {
     }
 
     /// Evaluates a claimed job to its end, whichever it is; false if this machine failed.
-    fn evaluate(&self, claim: &Claim, job: &Job) -> Result<bool> {
+    fn evaluate(&self, claim: &Claim, job: &Job) -> bool {
         let pulse = self.heart.pulse();
         pulse.start(claim);
         let started_at = clock::now();
@@ -221,12 +246,12 @@ impl Trainer<'_> {
                 let fate = control
                     .stop_reason()
                     .map_or(Fate::Preempted, crate::objective::StopReason::fate);
-                self.give_back(claim, fate, control.saved(), "")?;
+                self.give_back(claim, fate, control.saved(), "");
                 true
             }
             Ok(ended) => {
                 let result = result_of(self.runner, claim, job, ended, started_at, start);
-                self.publish(claim, &result)?
+                self.publish(claim, &result)
             }
             Err(failure) => {
                 let message = format!("{failure:#}");
@@ -234,15 +259,15 @@ impl Trainer<'_> {
                     "job={} failed for reasons of this machine: {message}",
                     claim.attempt
                 );
-                self.give_back(claim, fate_of(&failure), control.saved(), &message)?;
+                self.give_back(claim, fate_of(&failure), control.saved(), &message);
                 false
             }
         };
         pulse.set_state(TrainerState::Waiting);
-        Ok(is_well)
+        is_well
     }
 
-    fn publish(&self, claim: &Claim, result: &JobResult) -> Result<bool> {
+    fn publish(&self, claim: &Claim, result: &JobResult) -> bool {
         match self.directory.finish(claim, result) {
             Ok(FinishedAs::First) => {
                 let loss = result
@@ -254,14 +279,14 @@ impl Trainer<'_> {
                     "finished job={} outcome={outcome}{loss} in {:.1} s",
                     claim.attempt, result.elapsed_s
                 );
-                Ok(true)
+                true
             }
             Ok(FinishedAs::Late) => {
                 warn!(
                     "job={} had a result already; this one is kept aside and ignored",
                     claim.attempt
                 );
-                Ok(true)
+                true
             }
             Err(error) => {
                 let message = shared::store::chain(&error);
@@ -274,20 +299,20 @@ impl Trainer<'_> {
                 } else {
                     Fate::InputOutput
                 };
-                self.give_back(claim, fate, 0.0, &message)?;
-                Ok(false)
+                self.give_back(claim, fate, 0.0, &message);
+                false
             }
         }
     }
 
-    fn give_back(&self, claim: &Claim, fate: Fate, saved: f64, message: &str) -> Result<()> {
+    fn give_back(&self, claim: &Claim, fate: Fate, saved: f64, message: &str) {
         let end = attempt_end(claim, fate, saved, message);
         match self.directory.end_attempt(&end) {
             Ok(shared::fs::Moved::Done) => {
-                info!("gave back job={} ({})", claim.attempt, fate.as_str())
+                info!("gave back job={} ({})", claim.attempt, fate.as_str());
             }
             Ok(shared::fs::Moved::Gone) => {
-                info!("job={} had been taken back already", claim.attempt)
+                info!("job={} had been taken back already", claim.attempt);
             }
             // The scheduler takes it back when the lease is over.
             Err(error) => warn!(
@@ -296,7 +321,6 @@ impl Trainer<'_> {
                 shared::store::chain(&error)
             ),
         }
-        Ok(())
     }
 }
 

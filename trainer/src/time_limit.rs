@@ -7,7 +7,7 @@ use shared::{clock, env};
 use tracing::{info, warn};
 
 /// Time kept for the last checkpoint and for giving the job back.
-pub const MARGIN: Duration = Duration::from_secs(60);
+pub const MARGIN: Duration = Duration::from_mins(1);
 
 /// When this process has to be gone.
 #[derive(Debug, Clone, Copy, Default)]
@@ -40,15 +40,12 @@ impl TimeLimit {
             let end: f64 = env::SLURM_JOB_END_TIME.get()?.parse().ok()?; // no number: no limit known
             Duration::try_from_secs_f64((end - clock::unix_s()).max(0.0)).ok() // beyond all limits: none
         });
-        match left {
-            Some(left) => {
-                info!("SLURM job {job} has {} s left", left.as_secs());
-                Self::in_(left)
-            }
-            None => {
-                warn!("SLURM does not say when job {job} ends; relying on its warning signal");
-                Self::none()
-            }
+        if let Some(left) = left {
+            info!("SLURM job {job} has {} s left", left.as_secs());
+            Self::in_(left)
+        } else {
+            warn!("SLURM does not say when job {job} ends; relying on its warning signal");
+            Self::none()
         }
     }
 

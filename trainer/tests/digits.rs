@@ -26,8 +26,8 @@ impl Control for Patient {
     }
 }
 
-fn digits() -> Splits {
-    let settings = serde_json::from_str(r#"{"name": "digits"}"#).unwrap();
+fn load(name: &str) -> Splits {
+    let settings = serde_json::from_value(serde_json::json!({ "name": name })).unwrap();
     Dataset::load(&settings).unwrap()
 }
 
@@ -87,7 +87,7 @@ fn task(values: &[(&str, f64)], epochs: f64, rung: u8) -> Task {
 
 #[test]
 fn a_small_network_reads_digits_after_nine_epochs() {
-    let splits = digits();
+    let splits = load("digits");
     let small = [
         ("nr_residual_blocks_1", 1.0),
         ("nr_residual_blocks_2", 1.0),
@@ -126,7 +126,7 @@ fn resident_mib() -> f64 {
 
 #[test]
 fn two_hundred_configurations_one_after_another_leave_nothing_behind() {
-    let splits = digits();
+    let splits = load("digits");
     let mut trainer = trainer(&splits);
     trainer.data.validation = Images {
         pixels: &splits.validation.images[..64 * 16],
@@ -159,4 +159,27 @@ fn two_hundred_configurations_one_after_another_leave_nothing_behind() {
         after < before + 15.0,
         "{before} MiB after 50 configurations, {after} after 200"
     );
+}
+
+#[test]
+#[ignore = "trains for a minute or two"]
+fn mnist_is_read_with_less_than_one_and_a_half_errors_in_a_hundred() {
+    let splits = load("mnist-10k");
+    let values = [
+        ("nr_residual_blocks_1", 1.0),
+        ("nr_residual_blocks_2", 1.0),
+        ("nr_residual_blocks_3", 1.0),
+        ("initial_filters", 16.0),
+        ("batch_size", 64.0),
+        ("learning_rate", 0.1),
+    ];
+    let ended = trainer(&splits)
+        .evaluate(&task(&values, 15.0, 0), &mut Patient)
+        .unwrap();
+    let Ended::Evaluated(evaluation) = ended else {
+        panic!("ended as {ended:?}")
+    };
+    let error = evaluation.measures["test_error"];
+    println!("{error} {:?}", evaluation.measures);
+    assert!(error < 0.015, "{:?}", evaluation.measures);
 }

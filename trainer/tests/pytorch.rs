@@ -7,8 +7,6 @@
 //! python3 docs/pytorch/scores.py target/tmp trainer/tests/pytorch
 //! ```
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
 use std::path::Path;
 
 use burn::backend::Flex;

@@ -70,9 +70,8 @@ impl Problem {
             ];
             (min_budget, max_budget) = (3, 100);
         } else {
-            let (function, level) = match name.split_at_checked("mf-hartmannN".len()) {
-                Some((function, level)) => (function, level),
-                None => bail!(unknown()),
+            let Some((function, level)) = name.split_at_checked("mf-hartmannN".len()) else {
+                bail!(unknown());
             };
             let function = Function::from_str(function).with_context(unknown)?;
             benchmark = Benchmark::new(function);
@@ -195,13 +194,8 @@ struct Table {
 impl Table {
     fn read(path: &Path, space: &SpaceFile, curve: Option<&str>) -> Result<Self> {
         let space = SearchSpace::new(space)?;
-        let bytes = shared::fs::read(path)?;
-        let text: Box<dyn std::io::Read> = if bytes.starts_with(&[0x1f, 0x8b]) {
-            Box::new(flate2::read::GzDecoder::new(bytes.as_slice()))
-        } else {
-            Box::new(bytes.as_slice())
-        };
-        let mut reader = csv::Reader::from_reader(text);
+        let text = unpacked(&shared::fs::read(path)?)?;
+        let mut reader = csv::Reader::from_reader(text.as_slice());
         let header = reader.headers()?.clone();
         let column = |name: &str| {
             let found = header.iter().position(|column| column == name);
@@ -241,7 +235,17 @@ impl Table {
                 rate.map(number).transpose()?.unwrap_or(0.0),
             ));
         }
-        let levels: Vec<Vec<f64>> = (0..columns.len())
+        Self::new(space, raw, rate.is_some())
+    }
+
+    /// # Shapes
+    /// `raw`: coordinates `[d]`, losses, learning rate.
+    fn new(
+        space: SearchSpace,
+        raw: Vec<(Vec<f64>, Vec<f64>, f64)>,
+        has_curve: bool,
+    ) -> Result<Self> {
+        let levels: Vec<Vec<f64>> = (0..space.num_dimensions())
             .map(|j| {
                 let mut levels: Vec<f64> = raw.iter().map(|row| row.0[j]).collect();
                 levels.sort_unstable_by(f64::total_cmp);
@@ -265,12 +269,12 @@ impl Table {
             .map(|(x, losses, rate)| (key(&x), (losses, rate)))
             .collect();
         Ok(Self {
-            has_curve: rate.is_some(),
             space,
-            rows,
             levels,
+            rows,
             best,
             median,
+            has_curve,
         })
     }
 
@@ -304,6 +308,18 @@ impl Table {
     fn regret(&self, values: &Configuration) -> Result<f64> {
         Ok((mean(&self.row(values)?.0) - self.best) / (self.median - self.best))
     }
+}
+
+/// The bytes of a file, unpacked if they are gzip's.
+pub(super) fn unpacked(bytes: &[u8]) -> Result<Vec<u8>> {
+    use std::io::Read as _;
+    let mut unpacked = Vec::new();
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        flate2::read::GzDecoder::new(bytes).read_to_end(&mut unpacked)?;
+    } else {
+        unpacked.extend(bytes);
+    }
+    Ok(unpacked)
 }
 
 /// The coordinate that a table's field stands for.

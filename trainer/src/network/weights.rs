@@ -72,6 +72,9 @@ impl<B: Backend> ModuleVisitor<B> for Collect {
 }
 
 /// A tensor's numbers, row-major.
+///
+/// # Panics
+/// Never: any tensor can be read as single precision.
 pub fn values<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
     tensor
         .into_data()

@@ -17,7 +17,7 @@ use super::{Control, Ended, Evaluation, Task};
 
 /// How often the program is looked after.
 const POLL: Duration = Duration::from_millis(20);
-/// How long a program has to end after SIGTERM, before SIGKILL. SLURM's own patience (KillWait) is 30 s.
+/// How long a program has to end after SIGTERM, before SIGKILL. SLURM's own patience (`KillWait`) is 30 s.
 const GRACE: Duration = Duration::from_secs(20);
 
 /// Runs one command.
@@ -160,7 +160,7 @@ fn watch(
                 told = Some(Instant::now());
             }
             Some(since) if since.elapsed() > GRACE => {
-                child.kill().context("cannot kill the program")?
+                child.kill().context("cannot kill the program")?;
             }
             _ => {}
         }

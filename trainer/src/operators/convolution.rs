@@ -10,7 +10,7 @@
 use rayon::prelude::*;
 
 use super::Window;
-use super::grid::Grid;
+use super::grid::{Grid, LINE};
 use super::kernels::{COLUMNS, Packed, Rows, correlate, multiply};
 use super::simd::Instructions;
 
@@ -70,30 +70,72 @@ impl Geometry {
     }
 }
 
+/// Numbers that start with a cache line: vectors that straddle two lines are read at half the speed.
+#[derive(Default)]
+struct Aligned {
+    memory: Vec<f32>,
+    start: usize,
+    len: usize,
+}
+
+impl Aligned {
+    /// So many zeros.
+    fn zeros(len: usize) -> Self {
+        let memory = vec![0.0; len + LINE];
+        // Alignment only matters for speed; where it cannot be had, this is past the end.
+        let start = memory
+            .as_ptr()
+            .align_offset(LINE * size_of::<f32>())
+            .min(LINE);
+        Self { memory, start, len }
+    }
+
+    /// At least so many numbers; which ones is not said.
+    fn reserve(&mut self, len: usize) {
+        if self.len < len {
+            *self = Self::zeros(len);
+        }
+    }
+
+    fn values(&self) -> &[f32] {
+        &self.memory[self.start..][..self.len]
+    }
+
+    fn values_mut(&mut self) -> &mut [f32] {
+        &mut self.memory[self.start..][..self.len]
+    }
+}
+
 /// Memory that is used for group after group.
 struct Scratch {
-    planes: Vec<f32>,
+    planes: Aligned,
     /// How many images the planes hold.
     images: usize,
-    product: Vec<f32>,
+    product: Aligned,
 }
 
 impl Scratch {
     fn new(planes: usize) -> Self {
         Self {
-            planes: vec![0.0; planes],
+            planes: Aligned::zeros(planes),
             images: 0,
-            product: Vec::new(),
+            product: Aligned::default(),
         }
     }
 
     /// The planes, with zeros wherever `images` images leave gaps.
     fn planes(&mut self, images: usize) -> &mut [f32] {
         if images < self.images {
-            self.planes.fill(0.0); // of images that are not there this time
+            self.planes.values_mut().fill(0.0); // of images that are not there this time
         }
         self.images = images;
-        &mut self.planes
+        self.planes.values_mut()
+    }
+
+    /// The planes, and room for a product of them.
+    fn with_product(&mut self, len: usize) -> (&[f32], &mut [f32]) {
+        self.product.reserve(len);
+        (self.planes.values(), self.product.values_mut())
     }
 }
 
@@ -123,8 +165,7 @@ pub(super) fn forward(
                 grid.lay_out(input, in_channels, scratch.planes(images));
                 let columns = grid.len(images);
                 let row = columns.next_multiple_of(COLUMNS);
-                scratch.product.resize(packed.padded_rows() * row, 0.0);
-                let (planes, product) = (&scratch.planes, &mut scratch.product);
+                let (planes, product) = scratch.with_product(packed.padded_rows() * row);
                 multiply(
                     instructions,
                     &packed,
@@ -269,11 +310,11 @@ impl<'a> Backward<'a> {
             if let Some(sums) = weight_gradient.as_deref_mut() {
                 grid.lay_out(&input[range.clone()], in_channels, inputs.planes(images));
                 let left = Rows {
-                    values: &gradients.planes,
+                    values: gradients.planes.values(),
                     starts: &self.gradients,
                 };
                 let right = Rows {
-                    values: &inputs.planes,
+                    values: inputs.planes.values(),
                     starts: &self.inputs,
                 };
                 correlate(self.instructions, left, right, grid.len(images), sums);
@@ -288,8 +329,7 @@ impl<'a> Backward<'a> {
         let columns = self.grid.len(images);
         let row = columns.next_multiple_of(COLUMNS);
         for (phase, (packed, offsets)) in self.phases.iter().enumerate() {
-            gradients.product.resize(packed.padded_rows() * row, 0.0);
-            let (planes, product) = (&gradients.planes, &mut gradients.product);
+            let (planes, product) = gradients.with_product(packed.padded_rows() * row);
             multiply(
                 self.instructions,
                 packed,

@@ -17,6 +17,9 @@
 
 use super::Window;
 
+/// Numbers in a cache line.
+pub(super) const LINE: usize = 16;
+
 /// One axis of a convolution.
 #[derive(Debug, Clone)]
 struct Axis {
@@ -112,8 +115,10 @@ impl Grid {
                 }
             }
         }
-        let lead = rows.reach * columns.pitch + columns.reach;
+        // Images start with a cache line in every plane.
+        let lead = (rows.reach * columns.pitch + columns.reach).next_multiple_of(LINE);
         let plane = lead + images * rows.pitch * columns.pitch + lead + slack;
+        let plane = plane.next_multiple_of(LINE);
         Self {
             rows,
             columns,

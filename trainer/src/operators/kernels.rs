@@ -219,15 +219,17 @@ pub(super) fn correlate(
     );
     let (height, width) = match instructions {
         #[cfg(target_arch = "x86_64")]
-        Instructions::Avx512 => (4, 6),
+        Instructions::Avx512 => (8, 3),
         #[cfg(target_arch = "x86_64")]
         Instructions::Avx2 => (2, 4),
         Instructions::Portable => (1, 1),
     };
     for start in (0..padded).step_by(CORRELATED_BLOCK) {
         let len = CORRELATED_BLOCK.min(padded - start);
-        for r in (0..columns).step_by(width) {
-            for l in (0..left.starts.len()).step_by(height) {
+        // Rows on the left start with cache lines, those on the right anywhere, so a tile has more of the former. They
+        // stay in the first cache, while those on the right, which overlap, pass by.
+        for l in (0..left.starts.len()).step_by(height) {
+            for r in (0..columns).step_by(width) {
                 let pair = Pair {
                     left,
                     right,
@@ -239,7 +241,7 @@ pub(super) fn correlate(
                 match instructions {
                     #[cfg(target_arch = "x86_64")]
                     Instructions::Avx512 => {
-                        let products = pair.pointers::<4, 6>();
+                        let products = pair.pointers::<8, 3>();
                         #[expect(
                             unsafe_code,
                             reason = "vector instructions, and pointers for them"
