@@ -315,7 +315,10 @@ fn ended(
             return with_last_line(message);
         }
     };
-    let file: ResultFile = match serde_json::from_slice(&bytes) {
+    // Through a map: a list of values would do for a structure otherwise.
+    let parsed = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&bytes)
+        .and_then(|map| serde_json::from_value(map.into()));
+    let file: ResultFile = match parsed {
         Ok(file) => file,
         Err(error) => {
             let text = String::from_utf8_lossy(&bytes);

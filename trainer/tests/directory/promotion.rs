@@ -7,7 +7,7 @@ use crate::outcomes::check_equal;
 
 #[test]
 fn rungs_that_continue_equal_one_training_with_the_same_cycles() {
-    let changes = json!({ "promotion": "continue" });
+    let changes = json!({ "promotion": "continue", "method": "hyperband" });
     let configuration = json!({
         "nr_residual_blocks_1": 1, "nr_residual_blocks_2": 1, "nr_residual_blocks_3": 1,
         "initial_filters": 5, "res_branches_1": 2, "batch_size": 64, "learning_rate": 0.1,
@@ -48,7 +48,7 @@ fn rungs_that_continue_equal_one_training_with_the_same_cycles() {
 
 #[test]
 fn a_lower_rungs_weights_can_be_exported_while_they_are_kept() {
-    let search = Search::new(&json!({ "promotion": "continue" }));
+    let search = Search::new(&json!({ "promotion": "continue", "method": "hyperband" }));
     let job = search.offer_continued(
         0,
         0,
