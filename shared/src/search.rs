@@ -214,13 +214,19 @@ impl Default for TrainerSettings {
 
 impl TrainerSettings {
     fn check(&self) -> Result<(), Invalid> {
+        /// A month: more is a slip of the pen.
+        const LONGEST_S: f64 = 30.0 * 86_400.0;
         let positive = |at: &str, seconds: f64| {
-            if seconds.is_finite() && seconds > 0.0 {
+            if seconds > 0.0 && seconds <= LONGEST_S {
                 Ok(())
             } else {
-                Err(Invalid::new(at, "more than 0 seconds", seconds))
+                let expected = format!("more than 0 and up to {LONGEST_S} seconds");
+                Err(Invalid::new(at, expected, seconds))
             }
         };
+        if self.ahead > 1_000_000 {
+            return Err(Invalid::new("ahead", "up to 1000000", self.ahead));
+        }
         positive("heartbeat_s", self.heartbeat_s)?;
         positive("checkpoint_s", self.checkpoint_s)?;
         if let Some(lease_s) = self.lease_s {
