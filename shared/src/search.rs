@@ -86,6 +86,14 @@ pub enum MethodName {
     Random,
     /// A Gaussian process over configurations and rungs, with Hyperband's brackets.
     Tandem,
+    /// Tree-structured Parzen estimators, Bergstra et al. 2011, at the largest budget only.
+    Tpe,
+    /// Regularised evolution, Real et al. 2018, at the largest budget only.
+    Evolution,
+    /// Policy gradient over the space, after Zoph et al. 2018, at the largest budget only.
+    Reinforce,
+    /// Random forest and expected improvement, after Hutter et al. 2011 (SMAC), at the largest budget only.
+    Smbo,
 }
 
 impl MethodName {
@@ -96,6 +104,10 @@ impl MethodName {
             Self::Hyperband => "hyperband",
             Self::Random => "random",
             Self::Tandem => "tandem",
+            Self::Tpe => "tpe",
+            Self::Evolution => "evolution",
+            Self::Reinforce => "reinforce",
+            Self::Smbo => "smbo",
         }
     }
 }
@@ -341,11 +353,15 @@ impl Search {
 
     /// Sizes of a bracket's rungs, lowest first; the bracket ends at the top rung.
     ///
-    /// Method `random` evaluates at the largest budget only, so its brackets have one rung.
+    /// Methods of one budget evaluate at the largest only, so their brackets have one rung.
     pub fn bracket_sizes(&self, bracket: u32) -> Vec<u32> {
         let sizes = self.ladder.bracket_sizes(bracket, self.bracket_sizes);
         match self.method {
-            MethodName::Random => vec![sizes[0]],
+            MethodName::Random
+            | MethodName::Tpe
+            | MethodName::Evolution
+            | MethodName::Reinforce
+            | MethodName::Smbo => vec![sizes[0]],
             MethodName::Bohb | MethodName::Hyperband | MethodName::Tandem => sizes,
         }
     }
