@@ -42,6 +42,9 @@ pub const LOGS: &str = "logs";
 /// Batch scripts and submissions.
 pub const SLURM: &str = "slurm";
 
+/// What `scheduler doctor` tries out, removed when it ends.
+pub const DOCTOR: &str = "doctor";
+
 /// The folders that a new search directory gets at once; shards come when they are needed.
 pub const FOLDERS: [&str; 13] = [
     REQUESTS,

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
+use shared::cli::report;
 
 use crate::repository;
 
@@ -64,7 +65,9 @@ impl Cluster {
     pub fn start(filesystem: Filesystem) -> Result<Option<Self>> {
         let alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(reason) = obstacle(filesystem) {
-            println!("SKIPPED: no SLURM cluster without {reason}; `.ci/install` installs all");
+            report(&format!(
+                "SKIPPED: no SLURM cluster without {reason}; `.ci/install` installs all"
+            ));
             return Ok(None);
         }
         let cluster = Self {
@@ -143,7 +146,7 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         if let Err(error) = finish(self.command("stop")) {
-            println!("the cluster is not gone: {error:#}");
+            report(&format!("the cluster is not gone: {error:#}"));
         }
     }
 }

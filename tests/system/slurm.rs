@@ -168,9 +168,10 @@ fn slurm_loses_nothing_with_a_crashed_node_a_preempted_task_and_a_requeued_coord
     assert!(test.on("sampler", "replay", &[])?.status.success());
     // All that was to happen has happened.
     let fates = fates(&test)?;
-    let is_preempted =
-        |(fate, owner): &(Fate, String)| *fate == Fate::Preempted && owner.starts_with(preempted);
-    assert!(fates.iter().any(is_preempted), "{fates:?}\n{}", logs(&test));
+    // The preempted trainer had its warning, and started again, as those of the crashed node did.
+    let printed = logs(&test);
+    assert!(printed.contains("leaving on SIGUSR1"), "{printed}");
+    assert_eq!(printed.matches(" ready for search").count(), 8, "{printed}");
     let is_lost =
         |(fate, owner): &(Fate, String)| *fate == Fate::NodeLost && owner.starts_with(crashed);
     assert!(fates.iter().any(is_lost), "{fates:?}\n{}", logs(&test));
@@ -180,5 +181,69 @@ fn slurm_loses_nothing_with_a_crashed_node_a_preempted_task_and_a_requeued_coord
     wait_for_queue(&cluster, &test, "the urgent job is done", |queue| {
         queue.iter().any(is_done)
     })?;
+    Ok(())
+}
+
+#[test]
+fn slurm_keeps_trainers_in_the_queue_when_some_are_cancelled() -> Result<()> {
+    let Some(cluster) = Cluster::start(Filesystem::Local)? else {
+        return Ok(());
+    };
+    let mut search = counting_ones("bohb", 3);
+    search["objective"]["seconds_per_unit"] = 0.1.into();
+    let test = TestSearch::within(&cluster.shared(), &search)?;
+    let root = test.root();
+    let root = root.to_string_lossy();
+    let arguments = [
+        "slurm",
+        &root,
+        "--trainers",
+        "2",
+        "--time",
+        "20",
+        "--keep",
+        "--poll-s",
+        "1",
+    ];
+    // By hand, but not for long: the coordinator does the same.
+    let by_hand = [
+        &["3", &program("scheduler").to_string_lossy()],
+        &arguments[..],
+    ]
+    .concat();
+    let by_hand: Vec<&str> = ["-s", "TERM", "--preserve-status"]
+        .into_iter()
+        .chain(by_hand)
+        .collect();
+    let ended = cluster.run(Path::new("timeout"), &by_hand);
+    assert!(
+        format!("{ended:?}").contains("exit status: 75"),
+        "{ended:?}"
+    );
+    test.wait_until("two jobs are claimed", |directory| {
+        Ok(directory.jobs()?.claimed.len() == 2)
+    })
+    .with_context(|| logs(&test))?;
+    let queue = cluster.queue()?;
+    assert_eq!(queue.len(), 3, "{queue:?}");
+    for task in queue.iter().filter(|task| task.name.ends_with("trainers")) {
+        cluster.run(Path::new("scancel"), &[&task.id])?;
+    }
+    wait_for_end(&test)?;
+    test.check_finished()?;
+    let over = "all SLURM jobs have ended";
+    let has_ended = |task: &Queued| ["COMPLETED", "CANCELLED"].contains(&task.state.as_str());
+    let is_over = |queue: &[Queued]| queue.iter().all(has_ended);
+    let queue = wait_for_queue(&cluster, &test, over, is_over)?;
+    let num_done = queue
+        .iter()
+        .filter(|task| task.state == "COMPLETED")
+        .count();
+    assert_eq!(
+        (queue.len(), num_done),
+        (5, 3),
+        "{queue:?}\n{}",
+        logs(&test)
+    );
     Ok(())
 }
