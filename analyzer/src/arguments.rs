@@ -6,6 +6,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use shared::BudgetUnit;
 
 use crate::correlation::RESAMPLES;
+use crate::importance::Of;
 use crate::table::Format;
 use crate::trajectory::At;
 
@@ -119,6 +120,9 @@ pub struct ImportanceArgs {
     /// At this budget only, in the search's unit; default: every budget that has at least 10 losses
     #[arg(long, value_name = "AMOUNT")]
     pub budget: Option<f64>,
+    /// What the importance is of
+    #[arg(long, value_enum, default_value_t = Of::Losses)]
+    pub of: Of,
     /// Write marginal curves instead of shares: mean loss by value of each hyperparameter
     #[arg(long)]
     pub marginals: bool,

@@ -14,7 +14,7 @@ use crate::arguments::{
 use crate::correlation::{self, Settings};
 use crate::load::{History, Wanted};
 use crate::table::Format;
-use crate::wording::{count, wrapped};
+use crate::wording::{count, put, wrapped};
 use crate::{compare, configspace, extra, hpbandster, importance, png, report, rows, trajectory};
 
 /// Width of remarks below tables.
@@ -93,10 +93,16 @@ fn correlation(args: &CorrelationArgs) -> Result<()> {
     text.push('\n');
     for pair in &pairs {
         let verdict = correlation::verdict(&history, pair);
-        text.push_str(&format!("{}\n", wrapped(&verdict, WIDTH, "  ")));
+        put(
+            &mut text,
+            format_args!("{}\n", wrapped(&verdict, WIDTH, "  ")),
+        );
     }
     let caveat = correlation::caveat(&pairs, &settings);
-    text.push_str(&format!("\n{}\n", wrapped(&caveat, WIDTH, "")));
+    put(
+        &mut text,
+        format_args!("\n{}\n", wrapped(&caveat, WIDTH, "")),
+    );
     print(&text)
 }
 
@@ -137,6 +143,7 @@ fn importance(args: &ImportanceArgs) -> Result<()> {
         Some(amount) => vec![budget_of(&history, amount)?],
     };
     let settings = importance::Settings {
+        of: args.of,
         num_trees: args.trees,
         most_losses: args.most_losses as usize,
         seed: Seed::new(args.seed),
@@ -158,7 +165,10 @@ fn importance(args: &ImportanceArgs) -> Result<()> {
     for importance in &all {
         if args.format == Format::Table {
             let basis = importance::basis(&history, importance);
-            text.push_str(&format!("{}\n\n", wrapped(&basis, WIDTH, "")));
+            put(
+                &mut text,
+                format_args!("{}\n\n", wrapped(&basis, WIDTH, "")),
+            );
         }
         text.push_str(&importance::short_table(importance).write(args.format)?);
         text.push('\n');

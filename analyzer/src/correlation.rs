@@ -12,7 +12,7 @@ use shared::{ConfigurationId, Seed};
 use crate::load::History;
 use crate::statistics::{self, PValue};
 use crate::table::{Cell, Table};
-use crate::wording::{self, count, fixed, p_value, significant};
+use crate::wording::{self, count, fixed, p_value, put, significant};
 
 /// Pairs are formed among at most this many budgets: those with the most losses.
 pub const MOST_BUDGETS: usize = 24;
@@ -221,12 +221,10 @@ pub fn judge(pair: &Pair) -> Judgement {
 
 /// The verdict on a pair, in words.
 pub fn verdict(history: &History, pair: &Pair) -> String {
-    // A bare number would not be taken for a budget.
-    let name = |budget| match history.unit {
-        Some(_) => history.budget_name(budget),
-        None => format!("budget {}", history.budget_name(budget)),
-    };
-    let (lower, upper) = (name(pair.lower), name(pair.upper));
+    let (lower, upper) = (
+        history.budget_phrase(pair.lower),
+        history.budget_phrase(pair.upper),
+    );
     let n = pair.n();
     let rho = pair
         .agreement
@@ -285,7 +283,7 @@ pub fn caveat(pairs: &[Pair], settings: &Settings<'_>) -> String {
         "Only the configurations of the given sample are compared."
     } else {
         "Only configurations evaluated at both budgets are compared: those that did well enough to be \
-         promoted. This selection usually lowers rho; --extra N has jobs for an unbiased table."
+         promoted. This selection usually lowers rho; correlation --extra N has jobs for an unbiased table."
     };
     if pairs.iter().all(|pair| pair.agreement.is_none()) {
         return selection.to_owned();
@@ -406,10 +404,10 @@ pub fn summary(history: &History) -> String {
             .iter()
             .filter(|(word, _)| **word != "evaluated")
             .map(|(word, number)| format!("{number} {}", word.replace('_', " ")));
-        text.push_str(&format!(
-            "; no loss: {}",
-            parts.collect::<Vec<_>>().join(", ")
-        ));
+        put(
+            &mut text,
+            format_args!("; no loss: {}", parts.collect::<Vec<_>>().join(", ")),
+        );
     }
     text
 }

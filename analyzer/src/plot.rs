@@ -3,9 +3,7 @@
 //! Colours are roles, not values: inside a page they are the page's CSS variables, so that one drawing does for light,
 //! dark and print; in a file of its own they are those of the light theme.
 
-use std::fmt::Write as _;
-
-use crate::wording::significant;
+use crate::wording::{put, significant};
 
 pub mod axis;
 
@@ -80,6 +78,9 @@ impl Ink {
     }
 
     /// Red, green, blue of the light theme.
+    ///
+    /// # Panics
+    /// Never: the palette is hexadecimal.
     pub fn rgb(self) -> [u8; 3] {
         let hex = &Self::ALL[self.index()].1[1..];
         let number = u32::from_str_radix(hex, 16).expect("the palette is hexadecimal");
@@ -295,12 +296,6 @@ impl Scene {
     }
 }
 
-/// Appends formatted text.
-pub(crate) fn put(text: &mut String, arguments: std::fmt::Arguments<'_>) {
-    text.write_fmt(arguments)
-        .expect("a string can be written to");
-}
-
 /// About how wide words are, in pixels.
 pub fn text_width(text: &str) -> f64 {
     text.chars().count() as f64 * FONT * CHARACTER
@@ -339,23 +334,14 @@ fn write_mark(svg: &mut String, mark: &Mark, theme: Theme) {
             opacity,
             is_dashed,
         } => {
-            let ink = ink.css(theme);
             let dash = if *is_dashed {
                 " stroke-dasharray=\"4 3\""
             } else {
                 ""
             };
-            put(
-                svg,
-                format_args!(
-                    "<path fill=\"none\" stroke-linejoin=\"round\" stroke-width=\"{width}\"{dash}"
-                ),
-            );
-            put(
-                svg,
-                format_args!(" style=\"stroke:{ink}\"{}", opacity_attribute(*opacity)),
-            );
-            put(svg, format_args!(" d=\"{}\"/>", path(points)));
+            let join = format!("stroke-linejoin=\"round\"{dash}");
+            start_stroke(svg, &ink.css(theme), *width, *opacity, &join);
+            put(svg, format_args!("{}\"/>", path(points)));
         }
         Mark::Strokes {
             strokes,
@@ -364,20 +350,9 @@ fn write_mark(svg: &mut String, mark: &Mark, theme: Theme) {
             opacity,
             is_round,
         } => {
-            let (ink, cap) = (ink.css(theme), if *is_round { "round" } else { "butt" });
-            put(
-                svg,
-                format_args!(
-                    "<path fill=\"none\" stroke-linecap=\"{cap}\" stroke-width=\"{width}\""
-                ),
-            );
-            put(
-                svg,
-                format_args!(
-                    " style=\"stroke:{ink}\"{} d=\"",
-                    opacity_attribute(*opacity)
-                ),
-            );
+            let cap = if *is_round { "round" } else { "butt" };
+            let cap = format!("stroke-linecap=\"{cap}\"");
+            start_stroke(svg, &ink.css(theme), *width, *opacity, &cap);
             for (from, to) in strokes {
                 put(svg, format_args!("M{} {}", short(from.0), short(from.1)));
                 if (from.1 - to.1).abs() < 0.05 {
@@ -394,12 +369,12 @@ fn write_mark(svg: &mut String, mark: &Mark, theme: Theme) {
             opacity,
             title,
         } => {
-            let ink = ink.css(theme);
+            let (ink, opacity) = (ink.css(theme), opacity_attribute(*opacity));
+            let path = path(points);
             put(
                 svg,
-                format_args!("<path style=\"fill:{ink}\"{}", opacity_attribute(*opacity)),
+                format_args!("<path style=\"fill:{ink}\"{opacity} d=\"{path}Z\""),
             );
-            put(svg, format_args!(" d=\"{}Z\"", path(points)));
             match title {
                 Some(title) => put(
                     svg,
@@ -408,36 +383,50 @@ fn write_mark(svg: &mut String, mark: &Mark, theme: Theme) {
                 None => svg.push_str("/>"),
             }
         }
-        Mark::Words {
-            at,
-            text,
-            ink,
-            size,
-            anchor,
-            turned,
-        } => {
-            let ink = ink.css(theme);
-            let anchor = match anchor {
-                Anchor::Start => "start",
-                Anchor::Middle => "middle",
-                Anchor::End => "end",
-            };
-            let (x, y) = (short(at.0), short(at.1));
-            put(
-                svg,
-                format_args!(
-                    "<text x=\"{x}\" y=\"{y}\" text-anchor=\"{anchor}\" style=\"fill:{ink}\""
-                ),
-            );
-            if (size - FONT).abs() > 0.01 {
-                put(svg, format_args!(" font-size=\"{size}\""));
-            }
-            if turned.abs() > 0.01 {
-                put(svg, format_args!(" transform=\"rotate({turned} {x} {y})\""));
-            }
-            put(svg, format_args!(">{}</text>", escaped(text)));
-        }
+        Mark::Words { .. } => write_words(svg, mark, theme),
     }
+}
+
+/// Begins a path that is stroked, up to its data.
+fn start_stroke(svg: &mut String, ink: &str, width: f64, opacity: f64, more: &str) {
+    let opacity = opacity_attribute(opacity);
+    put(
+        svg,
+        format_args!(
+            "<path fill=\"none\" {more} stroke-width=\"{width}\" style=\"stroke:{ink}\"{opacity} d=\""
+        ),
+    );
+}
+
+fn write_words(svg: &mut String, mark: &Mark, theme: Theme) {
+    let Mark::Words {
+        at,
+        text,
+        ink,
+        size,
+        anchor,
+        turned,
+    } = mark
+    else {
+        return;
+    };
+    let anchor = match anchor {
+        Anchor::Start => "start",
+        Anchor::Middle => "middle",
+        Anchor::End => "end",
+    };
+    let (x, y, ink) = (short(at.0), short(at.1), ink.css(theme));
+    put(
+        svg,
+        format_args!("<text x=\"{x}\" y=\"{y}\" text-anchor=\"{anchor}\" style=\"fill:{ink}\""),
+    );
+    if (size - FONT).abs() > 0.01 {
+        put(svg, format_args!(" font-size=\"{size}\""));
+    }
+    if turned.abs() > 0.01 {
+        put(svg, format_args!(" transform=\"rotate({turned} {x} {y})\""));
+    }
+    put(svg, format_args!(">{}</text>", escaped(text)));
 }
 
 fn opacity_attribute(opacity: f64) -> String {

@@ -112,29 +112,35 @@ fn draw(pixmap: &mut Pixmap, font: &Face<'_>, mark: &Mark) {
                 pixmap.fill_path(&path, &paint, FillRule::Winding, scale, None);
             }
         }
-        Mark::Words {
-            at,
-            text,
-            ink,
-            size,
-            anchor,
-            turned,
-        } => {
-            let Some((path, length)) = words(font, text, pixel(*size)) else {
-                return;
-            };
-            let start = match anchor {
-                Anchor::Start => 0.0,
-                Anchor::Middle => -length / 2.0,
-                Anchor::End => -length,
-            };
-            let place = Transform::from_translate(start, 0.0)
-                .post_concat(Transform::from_rotate(pixel(*turned)))
-                .post_concat(Transform::from_translate(pixel(at.0), pixel(at.1)))
-                .post_concat(scale);
-            pixmap.fill_path(&path, &paint(*ink, 1.0), FillRule::Winding, place, None);
-        }
+        Mark::Words { .. } => draw_words(pixmap, font, mark, scale),
     }
+}
+
+fn draw_words(pixmap: &mut Pixmap, font: &Face<'_>, mark: &Mark, scale: Transform) {
+    let Mark::Words {
+        at,
+        text,
+        ink,
+        size,
+        anchor,
+        turned,
+    } = mark
+    else {
+        return;
+    };
+    let Some((path, length)) = words(font, text, pixel(*size)) else {
+        return;
+    };
+    let start = match anchor {
+        Anchor::Start => 0.0,
+        Anchor::Middle => -length / 2.0,
+        Anchor::End => -length,
+    };
+    let place = Transform::from_translate(start, 0.0)
+        .post_concat(Transform::from_rotate(pixel(*turned)))
+        .post_concat(Transform::from_translate(pixel(at.0), pixel(at.1)))
+        .post_concat(scale);
+    pixmap.fill_path(&path, &paint(*ink, 1.0), FillRule::Winding, place, None);
 }
 
 fn lines(points: &[Point]) -> Option<Path> {

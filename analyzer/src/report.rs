@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result};
 use shared::{Seed, fs};
 
 use crate::correlation::{self, Pair};
-use crate::importance::{self, Importance};
-use crate::load::History;
+use crate::importance::{self, Importance, Of};
+use crate::load::{Evaluation, History};
 use crate::plot::{Scene, Theme};
 
 mod agreement;
@@ -89,6 +89,11 @@ impl<'a> Facts<'a> {
             seed,
         };
         let settings = importance::Settings {
+            of: if spans_magnitudes(history) {
+                Of::Ranks
+            } else {
+                Of::Losses
+            },
             most_losses: MOST_LOSSES,
             seed,
             ..importance::Settings::default()
@@ -106,6 +111,15 @@ impl<'a> Facts<'a> {
         facts.no_importance.truncate(5);
         facts
     }
+}
+
+/// Whether the losses span so many orders of magnitude that their variance would be that of a few outliers.
+fn spans_magnitudes(history: &History) -> bool {
+    const FACTOR: f64 = 1000.0;
+    let losses = || history.results.iter().filter_map(Evaluation::loss);
+    let low = losses().fold(f64::INFINITY, f64::min);
+    let high = losses().fold(f64::NEG_INFINITY, f64::max);
+    low > 0.0 && high / low > FACTOR
 }
 
 /// Computes all sections of a report.

@@ -15,6 +15,7 @@ use crate::bench::curve::{AtPoints, Mean, POINTS};
 use crate::bench::problem::Problem;
 
 pub mod curve;
+pub mod latency;
 pub mod problem;
 pub mod simulate;
 
@@ -173,6 +174,7 @@ fn runs(
         .collect()
 }
 
+/// A method by name, and whether it is to be faithful to HpBandSter.
 fn method(name: &str) -> Result<(&str, MethodName, bool)> {
     let (base, faithful) = match name.strip_suffix("-faithful") {
         Some(base) => (base, true),

@@ -50,7 +50,7 @@ impl Scale {
     }
 
     /// A scale for these numbers with a little room: logarithmic where all are positive and span more than a factor of
-    /// 50. `None` without finite numbers.
+    /// 10. `None` without finite numbers.
     pub fn fitting(numbers: impl IntoIterator<Item = f64>) -> Option<Self> {
         let numbers = numbers.into_iter().filter(|x| x.is_finite());
         let (low, high) = numbers.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| {
@@ -59,9 +59,12 @@ impl Scale {
         if low > high {
             return None;
         }
-        if low > 0.0 && high / low > 50.0 {
+        if low > 0.0 && high / low > 10.0 {
             let room = (high / low).powf(0.03);
-            return Some(Self::log(low / room, high * room));
+            return Some(Self::log(
+                (low / room).max(f64::MIN_POSITIVE),
+                (high * room).min(f64::MAX),
+            ));
         }
         // A range too large for the numbers themselves would overflow.
         let room = 0.04 * (high / 2.0 - low / 2.0) * 2.0;
@@ -219,8 +222,12 @@ impl Frame {
         for &tick in &ticks {
             let x = self.x_at(tick);
             scene.line(vec![(x, self.from.1), (x, self.to.1)], Ink::Grid, 1.0);
-            let at = (x, self.to.1 + FONT + 4.0);
-            scene.words(at, label(tick, &ticks), Ink::Muted, Anchor::Middle);
+            let text = label(tick, &ticks);
+            // A label at the very end would leave the drawing.
+            let half = text_width(&text) / 2.0 + 1.0;
+            let middle = x.min(scene.width - half).max(half);
+            let at = (middle, self.to.1 + FONT + 4.0);
+            scene.words(at, text, Ink::Muted, Anchor::Middle);
         }
         let corner = (self.from.0, self.to.1);
         scene.line(vec![corner, self.to], Ink::Muted, 1.0);

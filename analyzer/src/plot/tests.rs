@@ -4,7 +4,7 @@ use super::*;
 fn ticks_are_round_and_few() {
     assert_eq!(
         Scale::linear(0.0, 1.0).ticks(5),
-        [0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0]
+        [0.0, 0.2, 0.4, 0.600_000_000_000_000_1, 0.8, 1.0]
     );
     assert_eq!(Scale::log(1e-3, 1.0).ticks(5), [0.001, 0.01, 0.1, 1.0]);
     assert_eq!(Scale::log(1e-9, 1.0).ticks(5).len(), 5);

@@ -14,11 +14,11 @@ const MOST_DOTS: usize = 1000;
 pub(super) fn section(facts: &Facts<'_>) -> Section {
     let history = facts.history;
     let mut section = Section::new("correlation", "Do rankings agree between budgets?");
+    if history.results.is_empty() {
+        return section.say("No job has finished yet.");
+    }
     if facts.pairs.is_empty() {
-        return section.say(match history.budgets.len() {
-            0 => "No job has finished yet.",
-            _ => "There is one budget only, so there is nothing to compare.",
-        });
+        return section.say("There is one budget only, so there is nothing to compare.");
     }
     for pair in facts
         .pairs
@@ -26,7 +26,9 @@ pub(super) fn section(facts: &Facts<'_>) -> Section {
         .filter(|pair| pair.agreement.is_some())
         .take(MOST_SCATTERS)
     {
-        section.text.push(correlation::verdict(history, pair));
+        section
+            .text
+            .push(capitalised(&correlation::verdict(history, pair)));
     }
     if section.text.is_empty() {
         section.text.push(
@@ -55,6 +57,16 @@ pub(super) fn section(facts: &Facts<'_>) -> Section {
     section
 }
 
+fn capitalised(text: &str) -> String {
+    let mut characters = text.chars();
+    let first = characters
+        .next()
+        .map(char::to_uppercase)
+        .into_iter()
+        .flatten();
+    first.chain(characters).collect()
+}
+
 fn heat_map(history: &History, pairs: &[Pair]) -> Scene {
     let mut budgets: Vec<usize> = pairs.iter().flat_map(|p| [p.lower, p.upper]).collect();
     budgets.sort_unstable();
@@ -66,13 +78,13 @@ fn heat_map(history: &History, pairs: &[Pair]) -> Scene {
         .fold(0.0, f64::max);
     let left = widest + 14.0;
     let num = budgets.len() as f64 - 1.0;
-    let cell = ((PANEL_WIDTH - left - 10.0) / num).clamp(20.0, 64.0);
+    let cell = ((PANEL_WIDTH - left - 10.0) / num).clamp(20.0, 88.0);
     let width = (left + num * cell + 10.0).max(PANEL_WIDTH);
     let top = 30.0;
     let bottom = top + num * cell;
     let mut scene = Scene::new(
         width,
-        (bottom + widest + 40.0).max(PANEL_HEIGHT),
+        bottom + widest.max(20.0) + 34.0,
         "Spearman's rho of every pair of budgets",
     );
     scene.words((left, 16.0), "Spearman's rho (n)", Ink::Text, Anchor::Start);
@@ -104,16 +116,16 @@ fn heat_map(history: &History, pairs: &[Pair]) -> Scene {
         let place = index as f64;
         if index > 0 {
             let y = bottom - (place - 0.5) * cell + 4.0;
-            scene.words((left - 6.0, y - cell * 0.0), name, Ink::Muted, Anchor::End);
+            scene.words((left - 6.0, y), name, Ink::Muted, Anchor::End);
         }
         if index + 1 < names.len() {
             let x = left + (place + 0.5) * cell;
             let fits = names.iter().all(|name| text_width(name) < cell - 4.0);
             if fits {
-                scene.words((x, bottom + cell + 14.0), name, Ink::Muted, Anchor::Middle);
+                scene.words((x, bottom + 14.0), name, Ink::Muted, Anchor::Middle);
             } else {
                 scene.turned_words(
-                    (x + 4.0, bottom + cell + 8.0),
+                    (x + 4.0, bottom + 8.0),
                     name,
                     Ink::Muted,
                     Anchor::End,
@@ -143,8 +155,8 @@ fn scatter(facts: &Facts<'_>, pair: &Pair) -> Option<Scene> {
     };
     frame.draw_axes(
         &mut scene,
-        &format!("loss at {}", names.0),
-        &format!("loss at {}", names.1),
+        &format!("loss at {}", history.budget_phrase(pair.lower)),
+        &format!("loss at {}", history.budget_phrase(pair.upper)),
     );
     let rho = pair
         .agreement

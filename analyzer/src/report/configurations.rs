@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use shared::{Kind, SearchSpace};
+use shared::{Hyperparameter, Kind, SearchSpace};
 
-use super::{Facts, PANEL_HEIGHT, Section, WIDE, page, sampled};
+use super::{Facts, PANEL_HEIGHT, PANEL_WIDTH, Section, WIDE, page, sampled};
 use crate::load::{Evaluation, History, Source};
 use crate::plot::{Anchor, Frame, Ink, Mark, Point, Scale, Scene};
 use crate::rows::message;
@@ -48,41 +48,12 @@ pub(super) fn best(facts: &Facts<'_>) -> Section {
     };
     let num_names = names.len();
     names.truncate(MOST_COLUMNS);
-    let has_test = ranked.iter().any(|result| result.test_loss.is_some());
-    let mut columns = vec!["", "configuration", "loss"];
-    columns.extend(has_test.then_some("test loss"));
-    columns.extend(["elapsed (s)", "found by"]);
-    columns.extend(&names);
-    let mut table = Table::new(&columns);
-    for (index, result) in ranked.iter().enumerate() {
-        let tried = &history.configurations[result.configuration];
-        let rounded = |x: Option<f64>| Cell::rounded(x, |x| significant(x, 5));
-        let mut row = vec![
-            Cell::Count(index + 1),
-            Cell::text(history.configuration_name(result.configuration)),
-            rounded(result.loss()),
-        ];
-        row.extend(has_test.then(|| rounded(result.test_loss)));
-        row.push(rounded(Some(result.elapsed_s)));
-        row.push(
-            tried
-                .origin
-                .map_or(Cell::Missing, |o| Cell::text(o.as_str())),
-        );
-        row.extend(names.iter().map(|name| match tried.values.get(name) {
-            Some(value) => match value.as_f64() {
-                Some(x) => Cell::Rounded(significant(x, 4)),
-                None => Cell::Text(shortened(&value.to_string(), 40)),
-            },
-            None => Cell::Missing,
-        }));
-        table.push(row);
-    }
+    let table = best_table(history, &ranked, &names);
     let mut section = section.say(format!(
         "The best {} of {} at {}, the largest budget that has a loss. A dash: the hyperparameter is inactive.",
         ranked.len(),
         count(num, "configuration"),
-        history.budget_name(incumbent.budget)
+        history.budget_phrase(incumbent.budget)
     ));
     if num_names > names.len() {
         section.text.push(format!(
@@ -91,6 +62,51 @@ pub(super) fn best(facts: &Facts<'_>) -> Section {
     }
     section.table = Some(page::table(&table));
     section
+}
+
+/// One column a configuration: what it is and its values, a row each.
+fn best_table(history: &History, ranked: &[&Evaluation], names: &[&str]) -> Table {
+    let tried = |result: &Evaluation| &history.configurations[result.configuration];
+    let mut columns = vec![String::new()];
+    columns.extend(ranked.iter().map(|result| tried(result).id.to_string()));
+    let mut table = Table {
+        columns,
+        rows: Vec::new(),
+    };
+    let mut push = |name: &str, cell: &dyn Fn(&Evaluation) -> Cell| {
+        let mut row = vec![Cell::text(name)];
+        row.extend(ranked.iter().map(|result| cell(result)));
+        table.push(row);
+    };
+    let rounded = |x: Option<f64>| Cell::rounded(x, |x| significant(x, 5));
+    if ranked
+        .iter()
+        .any(|result| tried(result).foreign_id.is_some())
+    {
+        push("id in the log", &|result| {
+            let id = tried(result).foreign_id.clone();
+            id.map_or(Cell::Missing, Cell::Rounded)
+        });
+    }
+    push("loss", &|result| rounded(result.loss()));
+    if ranked.iter().any(|result| result.test_loss.is_some()) {
+        push("test loss", &|result| rounded(result.test_loss));
+    }
+    push("elapsed (s)", &|result| rounded(Some(result.elapsed_s)));
+    push("found by", &|result| {
+        let origin = tried(result).origin;
+        origin.map_or(Cell::Missing, |o| Cell::Rounded(o.as_str().into()))
+    });
+    for name in names {
+        push(name, &|result| match tried(result).values.get(name) {
+            Some(value) => Cell::Rounded(match value.as_f64() {
+                Some(x) => significant(x, 4),
+                None => shortened(&value.to_string(), 24),
+            }),
+            None => Cell::Missing,
+        });
+    }
+    table
 }
 
 fn values_of<'a>(
@@ -143,7 +159,7 @@ pub(super) fn parallel(facts: &Facts<'_>) -> Section {
         "{} with a loss at {}; the best tenth stand out. Every axis has the search space's range and scale; a line \
          that touches no axis there has the hyperparameter inactive.",
         count(num, "configuration"),
-        history.budget_name(budget)
+        history.budget_phrase(budget)
     ));
     section.text.extend(note);
     let mut dimensions: Vec<usize> = (0..space.num_dimensions()).collect();
@@ -160,10 +176,85 @@ pub(super) fn parallel(facts: &Facts<'_>) -> Section {
     if dimensions.is_empty() {
         return section.say("Nothing varies in this search space.");
     }
+    let scene = coordinates(history, space, &dimensions, &placed);
+    section.figures.extend(scene);
     section
-        .figures
-        .push(coordinates(history, space, &dimensions, &placed));
-    section
+}
+
+/// Where things are in parallel coordinates: an axis for each hyperparameter drawn, and one for the loss.
+struct Coordinates<'a> {
+    /// The hyperparameters drawn, each with its place in the encoding.
+    axes: Vec<(usize, &'a Hyperparameter)>,
+    losses: Scale,
+}
+
+impl Coordinates<'_> {
+    const TOP: f64 = 120.0;
+    const BOTTOM: f64 = 360.0;
+    const LEFT: f64 = 50.0;
+    const RIGHT: f64 = WIDE - 120.0;
+
+    fn x(&self, axis: usize) -> f64 {
+        Self::LEFT + (Self::RIGHT - Self::LEFT) * axis as f64 / self.axes.len() as f64
+    }
+
+    fn y(place: f64) -> f64 {
+        Self::BOTTOM - place * (Self::BOTTOM - Self::TOP)
+    }
+
+    /// The line of a configuration, in pieces where a hyperparameter is inactive.
+    fn pieces(&self, encoded: &[f64], loss: f64) -> Vec<Vec<Point>> {
+        let mut pieces: Vec<Vec<Point>> = Vec::new();
+        let mut piece = Vec::new();
+        for (axis, (dimension, hyperparameter)) in self.axes.iter().enumerate() {
+            let place = match hyperparameter.kind.num_levels() {
+                Some(levels) => (encoded[*dimension] + 0.5) / levels as f64,
+                None => encoded[*dimension],
+            };
+            if place.is_nan() {
+                pieces.push(std::mem::take(&mut piece));
+            } else {
+                piece.push((self.x(axis), Self::y(place)));
+            }
+        }
+        piece.push((self.x(self.axes.len()), Self::y(self.losses.place(loss))));
+        pieces.push(piece);
+        pieces.retain(|piece| piece.len() > 1);
+        pieces
+    }
+
+    fn draw_axis(&self, scene: &mut Scene, axis: usize, name: &str) {
+        let x = self.x(axis);
+        let ends = [(x, Self::TOP), (x, Self::BOTTOM)];
+        scene.line(ends.to_vec(), Ink::Muted, 1.0);
+        let at = (x + 3.0, Self::TOP - 18.0);
+        let name = shortened(name, 24);
+        scene.turned_words(at, name, Ink::Text, Anchor::Start, -38.0);
+    }
+
+    fn draw_axes(&self, scene: &mut Scene, loss_name: &str) {
+        for (axis, (_, hyperparameter)) in self.axes.iter().enumerate() {
+            self.draw_axis(scene, axis, &hyperparameter.name);
+            let (low, high) = ends(&hyperparameter.kind);
+            let (low, high) = (shortened(&low, 12), shortened(&high, 9));
+            // Neighbours would run into each other on one line.
+            let is_crowded = self.x(1) - self.x(0) < 80.0;
+            let down = if is_crowded && axis % 2 == 1 {
+                28.0
+            } else {
+                14.0
+            };
+            let x = self.x(axis);
+            scene.words((x, Self::BOTTOM + down), low, Ink::Muted, Anchor::Middle);
+            scene.words((x, Self::TOP - 5.0), high, Ink::Muted, Anchor::Middle);
+        }
+        self.draw_axis(scene, self.axes.len(), loss_name);
+        let x = self.x(self.axes.len()) + 5.0;
+        for tick in self.losses.ticks(4) {
+            let y = Self::y(self.losses.place(tick)) + 4.0;
+            scene.words((x, y), significant(tick, 3), Ink::Muted, Anchor::Start);
+        }
+    }
 }
 
 fn coordinates(
@@ -171,45 +262,18 @@ fn coordinates(
     space: &SearchSpace,
     dimensions: &[usize],
     placed: &[(&Evaluation, f64)],
-) -> Scene {
-    let (top, bottom) = (120.0, 360.0);
-    let mut scene = Scene::new(
-        WIDE,
-        bottom + 40.0,
-        "Parallel coordinates of configurations",
-    );
-    let num_axes = dimensions.len() + 1;
-    let (left, right) = (50.0, WIDE - 60.0);
-    let x_of = |axis: usize| left + (right - left) * axis as f64 / (num_axes - 1) as f64;
-    let losses = placed.iter().filter_map(|(result, _)| result.loss());
-    let Some(scale) = Scale::fitting(losses) else {
-        return scene;
+) -> Option<Scene> {
+    let all: Vec<&Hyperparameter> = space.dimensions().collect();
+    let coordinates = Coordinates {
+        axes: dimensions.iter().map(|&d| (d, all[d])).collect(),
+        losses: Scale::fitting(placed.iter().filter_map(|(result, _)| result.loss()))?,
     };
-    let hyperparameters: Vec<_> = space.dimensions().collect();
+    let title = "Parallel coordinates of configurations";
+    let mut scene = Scene::new(WIDE, Coordinates::BOTTOM + 40.0, title);
     for (result, worse) in placed {
         let encoded = space.encode(&history.configurations[result.configuration].values);
-        let mut pieces: Vec<Vec<Point>> = vec![Vec::new()];
-        for (axis, &dimension) in dimensions.iter().enumerate() {
-            let place = match hyperparameters[dimension].kind.num_levels() {
-                Some(levels) => (encoded[dimension] + 0.5) / levels as f64,
-                None => encoded[dimension],
-            };
-            if place.is_nan() {
-                pieces.push(Vec::new());
-            } else if let Some(piece) = pieces.last_mut() {
-                piece.push((x_of(axis), bottom - place * (bottom - top)));
-            }
-        }
-        let loss = result.loss().unwrap_or(f64::INFINITY);
-        let end = (
-            x_of(num_axes - 1),
-            bottom - scale.place(loss) * (bottom - top),
-        );
-        if let Some(piece) = pieces.last_mut() {
-            piece.push(end);
-        }
         let is_good = *worse < 0.1;
-        for points in pieces.into_iter().filter(|piece| piece.len() > 1) {
+        for points in coordinates.pieces(&encoded, result.loss()?) {
             scene.marks.push(Mark::Line {
                 points,
                 ink: if is_good { Ink::Series(1) } else { Ink::Muted },
@@ -219,43 +283,9 @@ fn coordinates(
             });
         }
     }
-    for axis in 0..num_axes {
-        let x = x_of(axis);
-        scene.line(vec![(x, top), (x, bottom)], Ink::Muted, 1.0);
-        let (name, low, high) = match dimensions.get(axis) {
-            Some(&dimension) => {
-                let hyperparameter = hyperparameters[dimension];
-                let (low, high) = ends(&hyperparameter.kind);
-                (hyperparameter.name.clone(), low, high)
-            }
-            None => {
-                let ticks = scale.ticks(4);
-                for &tick in &ticks {
-                    let y = bottom - scale.place(tick) * (bottom - top);
-                    scene.words(
-                        (x + 5.0, y + 4.0),
-                        significant(tick, 3),
-                        Ink::Muted,
-                        Anchor::Start,
-                    );
-                }
-                let name = format!("loss at {}", history.budget_name(placed[0].0.budget));
-                (name, String::new(), String::new())
-            }
-        };
-        let name = shortened(&name, 24);
-        scene.turned_words((x + 3.0, top - 18.0), name, Ink::Text, Anchor::Start, -38.0);
-        // Neighbours would run into each other on one line.
-        let y = bottom + if axis % 2 == 0 { 14.0 } else { 28.0 };
-        scene.words((x, y), shortened(&low, 12), Ink::Muted, Anchor::Middle);
-        scene.words(
-            (x, top - 5.0),
-            shortened(&high, 9),
-            Ink::Muted,
-            Anchor::Middle,
-        );
-    }
-    scene
+    let budget = history.budget_phrase(placed.first()?.0.budget);
+    coordinates.draw_axes(&mut scene, &format!("loss at {budget}"));
+    Some(scene)
 }
 
 fn ends(kind: &Kind) -> (String, String) {
@@ -313,7 +343,7 @@ pub(super) fn origins(facts: &Facts<'_>) -> Section {
                 .push((f64::from(tried.id.0), loss));
         }
     }
-    let at = history.budget_name(budget);
+    let at = history.budget_phrase(budget);
     let mut text = Vec::new();
     for (source, losses) in &losses {
         let mut sorted: Vec<f64> = losses.iter().map(|(_, loss)| *loss).collect();
@@ -340,7 +370,7 @@ pub(super) fn origins(facts: &Facts<'_>) -> Section {
     let seed = facts.seed.child("origins", "");
     section
         .figures
-        .extend(origin_drawings(&at, losses, seed, &mut section.text));
+        .extend(origin_drawings(&at, &losses, seed, &mut section.text));
     section
 }
 
@@ -357,7 +387,7 @@ fn superiority(losses: &BTreeMap<Source, Vec<(f64, f64)>>) -> Option<f64> {
 
 fn origin_drawings(
     at: &str,
-    losses: BTreeMap<Source, Vec<(f64, f64)>>,
+    losses: &BTreeMap<Source, Vec<(f64, f64)>>,
     seed: shared::Seed,
     text: &mut Vec<String>,
 ) -> Vec<Scene> {
@@ -366,7 +396,7 @@ fn origin_drawings(
         Source::Prior => Ink::Series(1),
         Source::Other => Ink::Series(2),
     };
-    let (width, height) = (530.0, PANEL_HEIGHT + 50.0);
+    let (width, height) = (PANEL_WIDTH, PANEL_HEIGHT + 20.0);
     let all = || losses.values().flatten();
     let Some(loss_scale) = Scale::fitting(all().map(|(_, loss)| *loss)) else {
         return Vec::new();
@@ -414,7 +444,7 @@ fn origin_drawings(
         .collect();
     let (dots, note) = sampled(dots, MOST_DOTS, "losses", seed);
     text.extend(note);
-    for (source, losses) in &losses {
+    for (source, losses) in losses {
         let mut sorted: Vec<f64> = losses.iter().map(|(_, loss)| *loss).collect();
         sorted.sort_by(f64::total_cmp);
         shares.line(share_line(&sorted, &share_frame), ink(*source), 2.0);

@@ -2,7 +2,7 @@
 
 use shared::Seed;
 
-use super::{PANEL_HEIGHT, Section, sampled};
+use super::{PANEL_HEIGHT, PANEL_WIDTH, Section, sampled};
 use crate::load::{Evaluation, History};
 use crate::plot::{Anchor, Frame, Ink, Mark, Point, Scale, Scene};
 use crate::wording::count;
@@ -11,10 +11,6 @@ use crate::wording::count;
 const MOST_CURVES: usize = 150;
 /// At most this many points of a curve.
 const MOST_POINTS: usize = 60;
-/// Width of one of two drawings side by side.
-const HALF: f64 = 530.0;
-/// Height of one of two drawings side by side.
-const HEIGHT: f64 = PANEL_HEIGHT + 70.0;
 
 pub(crate) fn section(history: &History, seed: Seed) -> Section {
     let mut section = Section::new("learning-curves", "How do losses develop with the budget?");
@@ -98,7 +94,7 @@ fn drawing(
     is_across: bool,
 ) -> Option<Scene> {
     let points = || lines.iter().flat_map(|(_, line)| line);
-    let mut scene = Scene::new(HALF, HEIGHT, title);
+    let mut scene = Scene::new(PANEL_WIDTH, PANEL_HEIGHT, title);
     let head = format!("{title} ({})", lines.len());
     scene.words((66.0, 16.0), head, Ink::Text, Anchor::Start);
     let x = if is_across {
@@ -111,7 +107,7 @@ fn drawing(
     };
     let frame = Frame {
         from: (66.0, 28.0),
-        to: (HALF - 14.0, HEIGHT - 40.0),
+        to: (PANEL_WIDTH - 14.0, PANEL_HEIGHT - 40.0),
         x,
         y: Scale::fitting(points().map(|point| point.1))?,
     };

@@ -3,7 +3,7 @@
 use shared::Kind;
 
 use super::{Facts, PANEL_HEIGHT, PANEL_WIDTH, Section};
-use crate::importance::{self, Importance, Marginal};
+use crate::importance::{self, Importance, Marginal, Of};
 use crate::plot::{Anchor, Frame, Ink, Mark, Point, Scale, Scene, text_width};
 use crate::wording::{fixed, shortened};
 
@@ -66,7 +66,7 @@ fn bars(facts: &Facts<'_>, importance: &Importance) -> Scene {
     let left = (widest + 10.0).min(190.0);
     let row = 18.0;
     let bottom = 48.0 + row * bars.len() as f64;
-    let at = facts.history.budget_name(importance.budget);
+    let at = facts.history.budget_phrase(importance.budget);
     let mut scene = Scene::new(PANEL_WIDTH, bottom + 40.0, format!("Importance at {at}"));
     let n = crate::wording::thousands(importance.num_losses);
     scene.words(
@@ -110,9 +110,13 @@ pub(super) fn marginals(facts: &Facts<'_>) -> Section {
     let (Some(importance), Some(space)) = (facts.importances.first(), &facts.history.space) else {
         return section.say("There are no marginal curves without importance.");
     };
-    let at = facts.history.budget_name(importance.budget);
+    let at = facts.history.budget_phrase(importance.budget);
+    let what = match importance.of {
+        Of::Losses => "loss",
+        Of::Ranks => "rank",
+    };
     section.text.push(format!(
-        "Mean loss at {at} by one hyperparameter, all others averaged over the whole space; the band is one \
+        "Mean {what} at {at} by one hyperparameter, all others averaged over the whole space; the band is one \
          standard deviation over the trees. All drawings share the vertical axis."
     ));
     let kinds: Vec<(&str, &Kind)> = space
@@ -135,14 +139,34 @@ pub(super) fn marginals(facts: &Facts<'_>) -> Section {
     for axis in order {
         let (name, kind) = kinds[axis];
         let share = importance.main[axis];
-        section
-            .figures
-            .push(marginal(name, kind, &importance.marginals[axis], share, y));
+        let drawn = Drawn {
+            name,
+            kind,
+            what: format!("mean {what}"),
+            share,
+        };
+        let curve = &importance.marginals[axis];
+        section.figures.push(marginal(&drawn, curve, y));
     }
     section
 }
 
-fn marginal(name: &str, kind: &Kind, marginal: &Marginal, share: f64, y: Scale) -> Scene {
+/// Whose marginal is drawn.
+struct Drawn<'a> {
+    name: &'a str,
+    kind: &'a Kind,
+    /// What is on the vertical axis.
+    what: String,
+    share: f64,
+}
+
+fn marginal(drawn: &Drawn<'_>, marginal: &Marginal, y: Scale) -> Scene {
+    let Drawn {
+        name,
+        kind,
+        what,
+        share,
+    } = drawn;
     let mut scene = Scene::new(PANEL_WIDTH, PANEL_HEIGHT, format!("Marginal of {name}"));
     let head = format!("{} ({} %)", shortened(name, 36), fixed(100.0 * share, 1));
     scene.words((62.0, 16.0), head, Ink::Text, Anchor::Start);
@@ -164,36 +188,13 @@ fn marginal(name: &str, kind: &Kind, marginal: &Marginal, share: f64, y: Scale) 
         };
         numbers.push((x, *mean, *spread));
     }
-    let x = match (levels, kind) {
-        (Some(levels), _) => Scale::linear(-0.5, levels.len() as f64 - 0.5),
-        (
-            None,
-            Kind::Float {
-                lower,
-                upper,
-                log: true,
-            },
-        ) => Scale::log(*lower, *upper),
-        (
-            None,
-            Kind::Integer {
-                lower,
-                upper,
-                log: true,
-            },
-        ) => Scale::log(*lower as f64 - 0.5, *upper as f64 + 0.5),
-        (None, Kind::Float { lower, upper, .. }) => Scale::linear(*lower, *upper),
-        (None, Kind::Integer { lower, upper, .. }) => {
-            Scale::linear(*lower as f64 - 0.5, *upper as f64 + 0.5)
-        }
-        (None, _) => Scale::linear(0.0, 1.0),
-    };
+    let x = value_scale(kind);
     let frame = Frame { from, to, x, y };
     if let Some(levels) = levels {
-        draw_levels(&mut scene, &frame, levels, &numbers);
+        draw_levels(&mut scene, &frame, levels, &numbers, what);
         return scene;
     }
-    frame.draw_axes(&mut scene, name, "mean loss");
+    frame.draw_axes(&mut scene, name, what);
     let upper = numbers
         .iter()
         .map(|(x, mean, spread)| frame.at(*x, mean + spread));
@@ -213,6 +214,24 @@ fn marginal(name: &str, kind: &Kind, marginal: &Marginal, share: f64, y: Scale) 
         .collect();
     scene.line(line, Ink::Series(0), 2.0);
     scene
+}
+
+/// The horizontal scale for a hyperparameter's values; levels by their index.
+fn value_scale(kind: &Kind) -> Scale {
+    match kind {
+        Kind::Categorical { choices: levels } | Kind::Ordinal { sequence: levels } => {
+            Scale::linear(-0.5, levels.len() as f64 - 0.5)
+        }
+        Kind::Float { lower, upper, log } if *log => Scale::log(*lower, *upper),
+        Kind::Float { lower, upper, .. } => Scale::linear(*lower, *upper),
+        Kind::Integer { lower, upper, log } if *log => {
+            Scale::log(*lower as f64 - 0.5, *upper as f64 + 0.5)
+        }
+        Kind::Integer { lower, upper, .. } => {
+            Scale::linear(*lower as f64 - 0.5, *upper as f64 + 0.5)
+        }
+        Kind::Constant { .. } => Scale::linear(0.0, 1.0),
+    }
 }
 
 /// The unrounded value at a place, so that curves over whole numbers have no steps.
@@ -235,9 +254,10 @@ fn draw_levels(
     frame: &Frame,
     levels: &[shared::Value],
     numbers: &[(f64, f64, f64)],
+    what: &str,
 ) {
     // The vertical axis and its grid only: levels are labelled by name.
-    frame.draw_y_axis(scene, "mean loss");
+    frame.draw_y_axis(scene, what);
     let each = (frame.to.0 - frame.from.0) / levels.len() as f64;
     for (index, level) in levels.iter().enumerate() {
         let x = frame.x_at(index as f64);

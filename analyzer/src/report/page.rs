@@ -1,9 +1,9 @@
 //! The report as one HTML file: styles inside, no scripts, and a policy that forbids every request.
 
 use crate::load::History;
-use crate::plot::{Ink, Theme, escaped, put};
+use crate::plot::{Ink, Theme, escaped};
 use crate::table::{Cell, Table};
-use crate::wording::{count, seconds, significant};
+use crate::wording::{count, put, seconds, significant};
 
 use super::Section;
 
@@ -16,12 +16,11 @@ h2{font-size:19px;margin:40px 0 6px;padding-top:12px;border-top:1px solid var(--
 p{margin:6px 0;max-width:78ch;overflow-wrap:anywhere}
 a{color:var(--s0)}
 nav{margin:14px 0;display:flex;flex-wrap:wrap;gap:4px 16px;font-size:14px}
-.facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:12px;margin:16px 0;padding:0}
+.facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(125px,1fr));gap:12px;margin:16px 0;padding:0}
 .facts div{border:1px solid var(--grid);border-radius:8px;padding:8px 12px}
 .facts dt{font-size:12px;color:var(--muted)}
 .facts dd{margin:0;font-size:18px;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
 .panels{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(340px,100%),1fr));gap:14px;margin:14px 0}
-.panels.half{grid-template-columns:repeat(auto-fill,minmax(min(500px,100%),1fr))}
 svg{max-width:100%;height:auto;display:block}
 .scroll{overflow-x:auto;margin:14px 0}
 .scroll svg{max-width:none}
@@ -106,10 +105,8 @@ fn write_section(page: &mut String, section: &Section) {
         put(page, format_args!("<p>{}</p>\n", escaped(text)));
     }
     if !section.figures.is_empty() {
-        let is_half = section.figures.iter().all(|scene| scene.width > 400.0);
         if !section.is_wide {
-            let class = if is_half { "panels half" } else { "panels" };
-            put(page, format_args!("<div class=\"{class}\">\n"));
+            page.push_str("<div class=\"panels\">\n");
         }
         for scene in &section.figures {
             let svg = scene.svg(Theme::Page);
@@ -203,6 +200,13 @@ fn facts(history: &History) -> String {
         fact("hyperparameters", space.num_dimensions().to_string());
     }
     html.push_str("</dl>\n");
+    html.push_str(&remarks(history));
+    html
+}
+
+/// What is to be said of the input.
+fn remarks(history: &History) -> String {
+    let mut html = String::new();
     if history.problems.num() > 0 {
         let heading = count(history.problems.num(), "remark");
         put(

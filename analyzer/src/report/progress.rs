@@ -38,11 +38,10 @@ pub(super) fn trajectory(facts: &Facts<'_>) -> Section {
         .loss()
         .map_or_else(String::new, |loss| significant(loss, 5));
     let mut section = section.say(format!(
-        "After {} and {} {} spent, the best loss at {} is {loss} ({}).",
+        "After {} and {} spent, the best loss at {} is {loss} ({}).",
         count(last.jobs, "job"),
-        significant(last.spent, 5),
-        history.unit_name(),
-        history.budget_name(incumbent.budget),
+        history.amount_phrase(last.spent),
+        history.budget_phrase(incumbent.budget),
         history.configuration_name(incumbent.configuration),
     ));
     let budgets = budgets_with_losses(history);

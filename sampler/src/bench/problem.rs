@@ -7,6 +7,7 @@ use std::str::FromStr as _;
 use anyhow::{Context as _, Result, bail};
 use data::benchmark::{Benchmark, Function};
 use rand::RngExt as _;
+use shared::exit::{Code, Failure};
 use shared::space::{HyperparameterFile, Kind, KindName, SpaceFile};
 use shared::{Configuration, SearchSpace, Seed, Value};
 
@@ -28,9 +29,22 @@ pub struct Problem {
 enum Source {
     Function(Benchmark),
     Table(Table),
+    /// Nothing is evaluated.
+    Nothing,
 }
 
 impl Problem {
+    /// A space without a question, four rungs.
+    pub(super) fn unposed(space: SpaceFile) -> Self {
+        Self {
+            name: "none".to_owned(),
+            space,
+            min_budget: 1,
+            max_budget: 27,
+            source: Source::Nothing,
+        }
+    }
+
     /// A benchmark function by name: `branin`, `counting-ones-N`, `mf-hartmann3-good`, …
     ///
     /// The levels of the Hartmann functions are `good` (bias 0.5, noise 0.1: what the rivals were measured on),
@@ -114,8 +128,10 @@ impl Problem {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        let table = Table::read(path, &space, curve)
-            .with_context(|| format!("cannot use the table `{}`", path.display()))?;
+        let table = Table::read(path, &space, curve).map_err(|error| {
+            let message = format!("cannot use the table `{}`", path.display());
+            Failure::because(Code::BadInput, message, error)
+        })?;
         Ok(Self {
             name: name.trim_end_matches(".csv").to_owned(),
             space,
@@ -138,6 +154,7 @@ impl Problem {
                 })
             }
             Source::Table(table) => table.evaluate(values, budget / max_budget, seed),
+            Source::Nothing => bail!("this problem has no losses"),
         }
     }
 
@@ -146,6 +163,7 @@ impl Problem {
         match &self.source {
             Source::Function(benchmark) => Ok(benchmark.regret(values)?),
             Source::Table(table) => table.regret(values),
+            Source::Nothing => bail!("this problem has no optimum"),
         }
     }
 }

@@ -8,7 +8,9 @@
 //! 67.5 %     the best point found by climbing from many draws, mutations and crossings of the best ([`climb`])
 //! ```
 //! where "best" means the largest expected improvement of f at the largest budget over the configuration that is
-//! believed to be the best one: E max(f(x*) - f(x), 0), both uncertain and correlated. A point next to x* shares its
+//! believed to be the best one: E max(f(x*) - ξ - f(x), 0), both uncertain and correlated. For half of the proposals the
+//! margin ξ is 0, for the others a draw from `[0, 1]`: they leave the last digits of a known region to the former and
+//! look for another one. A point next to x* shares its
 //! uncertainty and has little to gain, however little is known of both; that keeps the method from asking the same
 //! question again and again. Jobs under way count with their expected results.
 //!
@@ -49,6 +51,10 @@ const RANDOM_FRACTION: f64 = 0.1;
 const EXPLORING_FRACTION: f64 = 0.25;
 /// Draws that such a proposal is the best of.
 const NUM_EXPLORING: usize = 16;
+/// Share of the proposals that look for an improvement by more than a margin, drawn up to [`LARGEST_MARGIN`].
+const AMBITIOUS_FRACTION: f64 = 0.5;
+/// In units of scores, which have a standard deviation of about 1.
+const LARGEST_MARGIN: f64 = 1.0;
 /// Steps of a fit of the scales.
 const FIT_STEPS: usize = 40;
 
@@ -162,7 +168,13 @@ impl Method for Tandem {
         let Some(model) = model else {
             return prior::draw(history, &mut rng, "the model's covariances are singular");
         };
-        let mut climb = climb::Climb::new(&self.space, &self.kernels, &self.features, &model);
+        let margin = if rng.random::<f64>() < AMBITIOUS_FRACTION {
+            LARGEST_MARGIN * rng.random::<f64>()
+        } else {
+            0.0
+        };
+        let mut climb =
+            climb::Climb::new(&self.space, &self.kernels, &self.features, &model, margin);
         let is_exploring = rng.random::<f64>() < EXPLORING_FRACTION;
         let best = if is_exploring {
             climb.best_of_prior(NUM_EXPLORING, &mut rng)

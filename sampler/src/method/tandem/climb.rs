@@ -2,7 +2,8 @@
 //!
 //! Candidates: draws from the prior, mutations and crossings of the five points with the smallest mean. From the best
 //! four of them it climbs: numbers along the slope of ln EI, step sizes by its sign only (resilient propagation), then
-//! every category through all its levels, and once more. With difference δ = f(x*) - f(x), of mean m and deviation s:
+//! every category through all its levels, and once more. With difference δ = f(x*) - ξ - f(x), of mean m and deviation s
+//! (x*: the reference; ξ: the margin):
 //!
 //! ```text
 //! EI = s h(z),   h(z) = z Φ(z) + φ(z),   z = m / s          δ is normal
@@ -26,6 +27,8 @@ const NUM_PRIOR: usize = 100;
 const NUM_MUTATIONS: usize = 8;
 const STEP_SIZES: [f64; 3] = [0.3, 0.1, 0.03];
 const NUM_CROSSINGS: usize = 30;
+/// Candidates that are looked at closely.
+const NUM_PROMISING: usize = 40;
 /// Candidates that are climbed from.
 const NUM_CLIMBS: usize = 4;
 const NUM_SWEEPS: usize = 2;
@@ -47,6 +50,8 @@ pub(super) struct Climb<'a> {
     features: &'a Features,
     model: &'a Surrogate,
     has_conditions: bool,
+    /// Improvements count from here.
+    margin: f64,
     work: Work,
     num_candidates: u64,
 }
@@ -57,6 +62,7 @@ impl<'a> Climb<'a> {
         kernels: &'a [Kernel],
         features: &'a Features,
         model: &'a Surrogate,
+        margin: f64,
     ) -> Self {
         Self {
             space,
@@ -67,6 +73,7 @@ impl<'a> Climb<'a> {
                 .hyperparameters()
                 .iter()
                 .any(|h| h.condition.is_some()),
+            margin,
             work: Work::default(),
             num_candidates: 0,
         }
@@ -108,7 +115,8 @@ impl<'a> Climb<'a> {
             let pick = |(a, b): (&f64, &f64)| if rng.random() { *a } else { *b };
             vectors.push(a.iter().zip(b).map(pick).collect());
         }
-        let mut candidates: Vec<Candidate> = vectors
+        let mut candidates: Vec<Candidate> = self
+            .promising(vectors)
             .into_iter()
             .map(|vector| self.candidate(vector))
             .collect();
@@ -120,6 +128,23 @@ impl<'a> Climb<'a> {
         }
         candidates.sort_by(|a, b| b.ln_improvement.total_cmp(&a.ln_improvement));
         candidates.swap_remove(0)
+    }
+
+    /// The vectors that may improve most, by an upper bound that is cheap.
+    fn promising(&mut self, vectors: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
+        let mut bounded: Vec<(f64, Vec<f64>)> = vectors
+            .into_iter()
+            .map(|vector| {
+                let vector = self.canonical(vector);
+                let point = self.features.of_vector(&vector);
+                let rough = self.model.predict_roughly(&point, &mut self.work);
+                self.num_candidates += 1;
+                (self.ln_improvement(rough), vector)
+            })
+            .collect();
+        bounded.sort_by(|a, b| b.0.total_cmp(&a.0));
+        bounded.truncate(NUM_PROMISING);
+        bounded.into_iter().map(|(_, vector)| vector).collect()
     }
 
     /// The observed points with the smallest means, each once.
@@ -152,7 +177,7 @@ impl<'a> Climb<'a> {
 
     fn ln_improvement(&self, found: Prediction) -> f64 {
         let deviation = found.difference_variance.sqrt();
-        let z = (self.model.reference_mean() - found.mean) / deviation;
+        let z = (self.model.reference_mean() - self.margin - found.mean) / deviation;
         ln_h(z) + libm::log(deviation)
     }
 
@@ -181,7 +206,7 @@ impl<'a> Climb<'a> {
             self.num_candidates += 1;
             let variance = found.difference_variance;
             let deviation = variance.sqrt();
-            let z = (self.model.reference_mean() - found.mean) / deviation;
+            let z = (self.model.reference_mean() - self.margin - found.mean) / deviation;
             // ∂ ln EI = -Φ(z)/(s h) ∂ mean + φ(z)/(2 s² h) ∂ s²
             let ln_h = ln_h(z);
             let by_mean = -libm::exp(ln_distribution(z) - ln_h) / deviation;
