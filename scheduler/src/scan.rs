@@ -291,7 +291,19 @@ impl Scanner {
             );
         }
         // What is not there needs no removal.
-        state.spent_checkpoints.retain(|id, _| kept.contains(id));
+        let spent = std::mem::take(&mut state.spent_checkpoints);
+        for (id, below) in spent.into_iter().filter(|(id, _)| kept.contains(id)) {
+            let is_spent = match below {
+                None => true,
+                Some(below) => {
+                    let claims = self.directory.checkpoints(id)?;
+                    claims.iter().any(|claim| claim.attempt.job.rung < below)
+                }
+            };
+            if is_spent {
+                state.spent_checkpoints.insert(id, below);
+            }
+        }
         Ok(())
     }
 

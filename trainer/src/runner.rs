@@ -144,7 +144,8 @@ fn check_space(search: &Search, splits: &Splits) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn shape_of(splits: &Splits) -> ImageShape {
+/// The shape of a data set's images.
+pub(crate) fn shape_of(splits: &Splits) -> ImageShape {
     ImageShape {
         channels: splits.shape.channels,
         height: splits.shape.height,
@@ -152,7 +153,8 @@ fn shape_of(splits: &Splits) -> ImageShape {
     }
 }
 
-fn data_of(splits: &Splits) -> crate::batch::TrainingData<'_> {
+/// The data of a training.
+pub(crate) fn data_of(splits: &Splits) -> crate::batch::TrainingData<'_> {
     fn images(images: &data::Images) -> Images<'_> {
         Images {
             pixels: &images.images,
