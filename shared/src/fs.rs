@@ -139,6 +139,11 @@ pub fn remove(path: &Path) -> Result<bool> {
     }
 }
 
+/// Removes an empty folder; a folder that is not empty, or gone, is left as it is.
+pub fn remove_empty_folder(path: &Path) {
+    let _kept_if_in_use = std::fs::remove_dir(path);
+}
+
 /// Removes a folder with all that is in it, following no links; for the checkpoints of a dropped configuration only.
 pub fn remove_folder(path: &Path) -> Result<()> {
     match std::fs::remove_dir_all(path) {
