@@ -84,7 +84,7 @@ pub fn search_with_faults(seed: u64) -> Result<Tally> {
 }
 
 fn disturb(test: &mut TestSearch, seed: u64) -> Result<Tally> {
-    let mut rng = Seed::new(seed).child("faults", &"campaign").rng();
+    let mut rng = Seed::new(seed).child("faults", "campaign").rng();
     let mut faults = || format!("seed={},{FAULTS}", rng.random_range(0..u32::MAX));
     for program in PROGRAMS {
         test.start(program, Some(&faults()))?;
@@ -94,7 +94,7 @@ fn disturb(test: &mut TestSearch, seed: u64) -> Result<Tally> {
         searches: 1,
         ..Tally::default()
     };
-    let mut chance = Seed::new(seed).child("faults", &"freezes").rng();
+    let mut chance = Seed::new(seed).child("faults", "freezes").rng();
     let mut frozen: Option<(usize, Instant)> = None;
     let start = Instant::now();
     let mut done = [false; PROGRAMS.len()];
