@@ -6,6 +6,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use shared::BudgetUnit;
 
 use crate::correlation::RESAMPLES;
+use crate::importance::Of;
 use crate::table::Format;
 use crate::trajectory::At;
 
@@ -31,6 +32,14 @@ pub enum Command {
     Incumbent(IncumbentArgs),
     /// Show how the incumbent's loss fell with jobs, spent budget and time
     Trajectory(TrajectoryArgs),
+    /// Show which hyperparameters matter, at each budget and around the best configuration
+    Importance(ImportanceArgs),
+    /// Show how losses develop while a job is trained
+    LearningCurves(LearningCurvesArgs),
+    /// Compare several searches, grouped by method or by name
+    Compare(CompareArgs),
+    /// Write everything there is to see into one HTML file, or single drawings
+    Report(ReportArgs),
     /// Read another program's log or space
     #[command(subcommand)]
     Import(ImportCommand),
@@ -97,6 +106,118 @@ pub struct TrajectoryArgs {
     /// Which results may become the incumbent
     #[arg(long, value_enum, default_value_t = At::Reached)]
     pub at: At,
+}
+
+/// Arguments of `importance`.
+#[derive(Debug, ClapArgs)]
+pub struct ImportanceArgs {
+    /// Where the results are
+    #[command(flatten)]
+    pub input: Input,
+    /// How the table is written
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+    /// At this budget only, in the search's unit; default: every budget that has at least 10 losses
+    #[arg(long, value_name = "AMOUNT")]
+    pub budget: Option<f64>,
+    /// What the importance is of
+    #[arg(long, value_enum, default_value_t = Of::Losses)]
+    pub of: Of,
+    /// Write marginal curves instead of shares: mean loss by value of each hyperparameter
+    #[arg(long)]
+    pub marginals: bool,
+    /// Trees in each stage of the forest
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(4..=1000))]
+    pub trees: u32,
+    /// Fit the forest to at most this many losses, drawn at random
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(10..))]
+    pub most_losses: u32,
+    /// Seed of the forest
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// Arguments of `learning-curves`.
+#[derive(Debug, ClapArgs)]
+pub struct LearningCurvesArgs {
+    /// Where the results are
+    #[command(flatten)]
+    pub input: Input,
+    /// How the table is written: one row for each point of each curve
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+    /// Jobs of this configuration only, such as c000012
+    #[arg(long, value_name = "ID")]
+    pub configuration: Option<shared::ConfigurationId>,
+}
+
+/// Arguments of `compare`.
+#[derive(Debug, ClapArgs)]
+pub struct CompareArgs {
+    /// Search directories, imported directories, or HpBandSter logs
+    #[arg(value_name = "DIR", required = true)]
+    pub dirs: Vec<PathBuf>,
+    /// Searches with the same of these are repetitions of each other
+    #[arg(long, value_enum, default_value_t = GroupBy::Method)]
+    pub by: GroupBy,
+    /// What the searches are compared along
+    #[arg(long, value_enum, default_value_t = Along::Spent)]
+    pub along: Along,
+    /// Which results may become the incumbent
+    #[arg(long, value_enum, default_value_t = At::Reached)]
+    pub at: At,
+    /// Places at which they are compared, evenly spaced up to where the shortest search ends
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub points: u32,
+    /// How the table is written
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+    /// Also draw the curves into this SVG file
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+}
+
+/// What makes searches repetitions of each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GroupBy {
+    /// The search method: bohb, hyperband, random (a log of another program: its folder's name)
+    Method,
+    /// The search's name
+    Name,
+    /// Nothing: every search stands for itself
+    Dir,
+}
+
+/// What searches are compared along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Along {
+    /// Number of jobs that have a result
+    Jobs,
+    /// Budget spent by all jobs together
+    Spent,
+    /// Seconds since the first job started
+    Wall,
+}
+
+/// Arguments of `report`.
+#[derive(Debug, ClapArgs)]
+#[command(group = clap::ArgGroup::new("output").required(true).multiple(true))]
+pub struct ReportArgs {
+    /// Where the results are
+    #[command(flatten)]
+    pub input: Input,
+    /// HTML file to write; it needs no network and opens from disk
+    #[arg(long, value_name = "FILE", group = "output")]
+    pub out: Option<PathBuf>,
+    /// Folder for every drawing as an SVG file
+    #[arg(long, value_name = "FOLDER", group = "output")]
+    pub svg: Option<PathBuf>,
+    /// Folder for every drawing as a PNG file of twice the size
+    #[arg(long, value_name = "FOLDER", group = "output")]
+    pub png: Option<PathBuf>,
+    /// Seed of samples, intervals and forests
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
 }
 
 /// What to import.

@@ -1,20 +1,21 @@
 //! What each command does: read, compute, print.
 
 use anyhow::Result;
-use shared::cli::{print, report};
+use shared::cli::{print, report as tell};
 use shared::exit::{Code, Failure};
 use shared::space::SpaceFile;
 use shared::{Seed, fs};
 
 use crate::arguments::{
-    Args, Command, ConfigspaceArgs, CorrelationArgs, ExportCommand, ExportCsvArgs,
-    ExportHpbandsterArgs, ImportCommand, ImportHpbandsterArgs, IncumbentArgs, TrajectoryArgs,
+    Along, Args, Command, CompareArgs, ConfigspaceArgs, CorrelationArgs, ExportCommand,
+    ExportCsvArgs, ExportHpbandsterArgs, ImportCommand, ImportHpbandsterArgs, ImportanceArgs,
+    IncumbentArgs, LearningCurvesArgs, ReportArgs, TrajectoryArgs,
 };
 use crate::correlation::{self, Settings};
 use crate::load::{History, Wanted};
 use crate::table::Format;
-use crate::wording::{count, wrapped};
-use crate::{configspace, extra, hpbandster, rows, trajectory};
+use crate::wording::{count, put, wrapped};
+use crate::{compare, configspace, extra, hpbandster, importance, png, report, rows, trajectory};
 
 /// Width of remarks below tables.
 const WIDTH: usize = 80;
@@ -25,6 +26,10 @@ pub fn run(args: Args) -> Result<Code> {
         Command::Correlation(args) => correlation(&args)?,
         Command::Incumbent(args) => incumbent(&args)?,
         Command::Trajectory(args) => trajectory(&args)?,
+        Command::Importance(args) => importance(&args)?,
+        Command::LearningCurves(args) => learning_curves(&args)?,
+        Command::Compare(args) => compare(&args)?,
+        Command::Report(args) => report_file(&args)?,
         Command::Import(ImportCommand::Hpbandster(args)) => import_hpbandster(&args)?,
         Command::Import(ImportCommand::Configspace(args)) => import_configspace(&args)?,
         Command::Export(ExportCommand::Hpbandster(args)) => export_hpbandster(&args)?,
@@ -40,7 +45,7 @@ fn correlation(args: &CorrelationArgs) -> Result<()> {
     if let (Some(num), Some(out)) = (args.extra, &args.extra_out) {
         let extra = extra::draw(&history, num as usize, seed)?;
         extra::write(&extra, out)?;
-        report(&format!(
+        tell(&format!(
             "wrote {} and a sample of {} to `{}`",
             count(extra.jobs.len(), "job"),
             count(extra.sample.len(), "configuration"),
@@ -56,7 +61,7 @@ fn correlation(args: &CorrelationArgs) -> Result<()> {
     };
     let pairs = correlation::pairs(&history, &settings);
     if history.budgets.len() > correlation::MOST_BUDGETS {
-        report(&format!(
+        tell(&format!(
             "{} budgets: only the {} with most losses are compared",
             history.budgets.len(),
             correlation::MOST_BUDGETS
@@ -88,10 +93,16 @@ fn correlation(args: &CorrelationArgs) -> Result<()> {
     text.push('\n');
     for pair in &pairs {
         let verdict = correlation::verdict(&history, pair);
-        text.push_str(&format!("{}\n", wrapped(&verdict, WIDTH, "  ")));
+        put(
+            &mut text,
+            format_args!("{}\n", wrapped(&verdict, WIDTH, "  ")),
+        );
     }
     let caveat = correlation::caveat(&pairs, &settings);
-    text.push_str(&format!("\n{}\n", wrapped(&caveat, WIDTH, "")));
+    put(
+        &mut text,
+        format_args!("\n{}\n", wrapped(&caveat, WIDTH, "")),
+    );
     print(&text)
 }
 
@@ -125,13 +136,116 @@ fn trajectory(args: &TrajectoryArgs) -> Result<()> {
     print(&trajectory::table(&history, args.at).write(args.format)?)
 }
 
+fn importance(args: &ImportanceArgs) -> Result<()> {
+    let history = History::open(&args.input.dir, Wanted::default())?;
+    let budgets: Vec<usize> = match args.budget {
+        None => (0..history.budgets.len()).collect(),
+        Some(amount) => vec![budget_of(&history, amount)?],
+    };
+    let settings = importance::Settings {
+        of: args.of,
+        num_trees: args.trees,
+        most_losses: args.most_losses as usize,
+        seed: Seed::new(args.seed),
+    };
+    let mut all = Vec::new();
+    for budget in budgets {
+        match importance::importance(&history, budget, &settings) {
+            Ok(importance) => all.push(importance),
+            Err(reason) => tell(&format!("no importance: {reason}")),
+        }
+    }
+    if args.marginals {
+        return print(&importance::marginal_table(&history, &all).write(args.format)?);
+    }
+    if matches!(args.format, Format::Csv | Format::Json) {
+        return print(&importance::full_table(&history, &all).write(args.format)?);
+    }
+    let mut text = String::new();
+    for importance in &all {
+        if args.format == Format::Table {
+            let basis = importance::basis(&history, importance);
+            put(
+                &mut text,
+                format_args!("{}\n\n", wrapped(&basis, WIDTH, "")),
+            );
+        }
+        text.push_str(&importance::short_table(importance).write(args.format)?);
+        text.push('\n');
+    }
+    print(&text)
+}
+
+fn budget_of(history: &History, amount: f64) -> Result<usize> {
+    crate::load::position_of(&history.budgets, amount).ok_or_else(|| {
+        let names = (0..history.budgets.len()).map(|budget| history.budget_name(budget));
+        let names = names.collect::<Vec<_>>().join(", ");
+        let message = format!("there is no budget {amount}; there are: {names}");
+        Failure::new(Code::Usage, message).into()
+    })
+}
+
+fn learning_curves(args: &LearningCurvesArgs) -> Result<()> {
+    let wanted = Wanted {
+        curves: true,
+        ..Wanted::default()
+    };
+    let history = History::open(&args.input.dir, wanted)?;
+    print(&rows::curves(&history, args.configuration).write(args.format)?)
+}
+
+fn compare(args: &CompareArgs) -> Result<()> {
+    let mut curves = Vec::new();
+    for dir in &args.dirs {
+        let history = History::open(dir, Wanted::default())?;
+        let curve = compare::curve(dir, &history, args.by, args.along, args.at);
+        if curve.steps.is_empty() {
+            tell(&format!("`{}` has no incumbent yet", dir.display()));
+        }
+        curves.push(curve);
+    }
+    let unit = curves[0].unit;
+    if args.along == Along::Spent && curves.iter().any(|curve| curve.unit != unit) {
+        let message =
+            "the searches' budgets have different units: compare them --along jobs or wall";
+        return Err(Failure::new(Code::Usage, message).into());
+    }
+    let summaries = compare::summaries(&curves, args.points);
+    if let Some(path) = &args.svg {
+        match compare::drawing(&summaries, args.along, unit) {
+            Some(scene) => fs::replace(path, &report::svg_file(&scene))?,
+            None => tell("nothing to draw: no search has an incumbent"),
+        }
+    }
+    let is_rounded = !matches!(args.format, Format::Csv | Format::Json);
+    print(&compare::table(&summaries, args.along, is_rounded).write(args.format)?)
+}
+
+fn report_file(args: &ReportArgs) -> Result<()> {
+    let history = History::open(&args.input.dir, Wanted::ALL)?;
+    let seed = Seed::new(args.seed);
+    let sections = report::sections(&history, seed);
+    if let Some(path) = &args.out {
+        report::write(&history, &sections, path)?;
+    }
+    if let Some(folder) = &args.svg {
+        report::write_drawings(&sections, folder, "svg", |scene| {
+            Ok(report::svg_file(scene))
+        })?;
+    }
+    if let Some(folder) = &args.png {
+        report::write_drawings(&sections, folder, "png", png::encode)?;
+    }
+    Ok(())
+}
+
 fn import_hpbandster(args: &ImportHpbandsterArgs) -> Result<()> {
     let history = hpbandster::read(&args.log, args.unit.map(Into::into))?;
     for problem in history.problems.lines() {
         tracing::warn!("{problem}");
     }
     hpbandster::import(&history, &args.out)?;
-    report(&format!(
+    tell(&format!(
         "imported {} of {} into `{}`",
         count(history.results.len(), "result"),
         count(history.configurations.len(), "configuration"),

@@ -534,6 +534,7 @@ impl Tree {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "exact values are expected")]
 mod tests {
     use super::*;
 

@@ -1,12 +1,12 @@
 //! Which hyperparameters matter: the functional analysis of variance of a random forest that was fitted to the losses
 //! at one budget; marginal curves; and importance around one configuration.
 //!
-//! A function on the unit cube is a sum of its mean f₀, functions f_j of one hyperparameter, f_jk of two, and so on,
+//! A function on the unit cube is a sum of its mean `f₀`, functions `f_j` of one hyperparameter, `f_jk` of two, and so on,
 //! each with mean 0 along every one of its arguments; their variances sum to the function's. The share of a variance
-//! is the importance. With a_j(x) the mean of the function where hyperparameter j is x, f_j = a_j − f₀ and
-//! f_jk = a_jk − a_j − a_k + f₀.
+//! is the importance. With `a_j(x)` the mean of the function where hyperparameter j is x,
+//! `f_j = a_j − f₀` and `f_jk = a_jk − a_j − a_k + f₀`.
 //!
-//! The function here is the forest's prediction. The marginals a_j and a_jk are exact (from the leaves' boxes),
+//! The function here is the forest's prediction. The marginals `a_j` and `a_jk` are exact (from the leaves' boxes),
 //! taken at the middles of a grid; the forest's whole variance is had from a Latin hypercube. All hyperparameters are
 //! uniform on the encoding's scale, so a logarithmic one is uniform in its logarithm. An inactive hyperparameter
 //! counts as being in the middle of its range, or at its first level.
@@ -23,6 +23,7 @@ use shared::{Kind, SearchSpace, Seed};
 
 use crate::forest::{self, Axis, Forest, Side};
 use crate::load::History;
+use crate::statistics::average_ranks;
 use crate::table::{Cell, Table};
 use crate::wording::{count, fixed, significant};
 
@@ -39,9 +40,22 @@ const MOST_HYPERPARAMETERS: usize = 500;
 /// Pairs are formed among this many hyperparameters: those with the largest main effects.
 const MOST_IN_PAIRS: usize = 40;
 
+/// What the importance is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Of {
+    /// The losses themselves
+    #[default]
+    Losses,
+    /// Their ranks among all losses at the budget, from 0 (best) to 1: for losses over many orders of magnitude, whose
+    /// variance is that of the few worst
+    Ranks,
+}
+
 /// How importance is computed.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
+    /// Of what.
+    pub of: Of,
     /// Trees of each of the forest's stages.
     pub num_trees: u32,
     /// The forest is fitted to at most this many losses, drawn at random.
@@ -53,8 +67,9 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            of: Of::Losses,
             num_trees: 16,
-            most_losses: 20_000,
+            most_losses: 10_000,
             seed: Seed::new(0),
         }
     }
@@ -63,6 +78,8 @@ impl Default for Settings {
 /// Importance at one budget.
 #[derive(Debug, Clone)]
 pub struct Importance {
+    /// Of what.
+    pub of: Of,
     /// Index of the budget.
     pub budget: usize,
     /// Losses there are at this budget.
@@ -116,12 +133,15 @@ pub struct Marginal {
 }
 
 /// Computes importance at one budget; or says why there is none.
+///
+/// # Panics
+/// Never: a budget with enough losses has a best one.
 pub fn importance(
     history: &History,
     budget: usize,
     settings: &Settings,
 ) -> Result<Importance, String> {
-    let at = history.budget_name(budget);
+    let at = history.budget_phrase(budget);
     let space = history
         .space
         .as_ref()
@@ -157,7 +177,14 @@ pub fn importance(
         .iter()
         .map(|(configuration, _)| point(space, history, *configuration))
         .collect();
-    let values: Vec<f64> = rows.iter().map(|(_, loss)| *loss).collect();
+    let mut values: Vec<f64> = rows.iter().map(|(_, loss)| *loss).collect();
+    if settings.of == Of::Ranks {
+        let most = (values.len() - 1) as f64;
+        values = average_ranks(&values)
+            .iter()
+            .map(|rank| (rank - 1.0) / most)
+            .collect();
+    }
     let forest_settings = forest::Settings {
         num_trees: settings.num_trees,
         seed: seed.child("forest", ""),
@@ -168,6 +195,7 @@ pub fn importance(
     let parts = Decomposition::new(&forest, seed).ok_or_else(constant)?;
     let best = history.best_at(budget).expect("there are losses");
     Ok(Importance {
+        of: settings.of,
         budget,
         num_losses,
         num_used: rows.len(),
@@ -577,15 +605,19 @@ pub fn basis(history: &History, importance: &Importance) -> String {
             crate::wording::thousands(importance.num_losses)
         )
     };
+    let of = match importance.of {
+        Of::Losses => "",
+        Of::Ranks => "of their ranks ",
+    };
     let trust = if importance.explained < 0.3 {
         ": too little to trust the shares"
     } else {
         ""
     };
     format!(
-        "At {}: {used} and {} trees explain {} % of the variance out of the bag (error {}){trust}. \
+        "At {}: {used} and {} trees explain {} % of the variance {of}out of the bag (error {}){trust}. \
          Shares are of the forest's variance over the whole space; local ones hold around {}.",
-        history.budget_name(importance.budget),
+        history.budget_phrase(importance.budget),
         importance.num_trees,
         fixed(100.0 * importance.explained, 0),
         significant(importance.error, 3),
@@ -593,8 +625,8 @@ pub fn basis(history: &History, importance: &Importance) -> String {
     )
 }
 
-/// Marginal curves for programs. Columns: `budget`, `hyperparameter`, `value`, `mean`, `spread` (standard deviation over
-/// the trees).
+/// Marginal curves for programs. Columns: `budget`, `hyperparameter`, `value`, `mean` (loss or rank), `spread` (standard
+/// deviation over the trees).
 pub fn marginal_table(history: &History, all: &[Importance]) -> Table {
     let mut table = Table::new(&["budget", "hyperparameter", "value", "mean", "spread"]);
     let Some(space) = &history.space else {

@@ -11,6 +11,7 @@
 
 pub mod arguments;
 mod commands;
+pub mod compare;
 pub mod configspace;
 pub mod correlation;
 pub mod extra;
@@ -19,6 +20,9 @@ pub mod hpbandster;
 pub mod importance;
 mod json;
 pub mod load;
+pub mod plot;
+pub mod png;
+pub mod report;
 pub mod rows;
 pub mod statistics;
 pub mod table;

@@ -302,6 +302,22 @@ impl History {
         crate::wording::budget(self.budgets[budget], self.unit)
     }
 
+    /// A budget's name in a sentence: where the unit is not known, a bare number would not be taken for a budget.
+    pub fn budget_phrase(&self, budget: usize) -> String {
+        match self.unit {
+            Some(_) => self.budget_name(budget),
+            None => format!("budget {}", self.budget_name(budget)),
+        }
+    }
+
+    /// An amount of budget with its unit, in a sentence.
+    pub fn amount_phrase(&self, amount: f64) -> String {
+        match self.unit {
+            Some(unit) => crate::wording::budget(amount, Some(unit)),
+            None => format!("a budget of {}", crate::wording::significant(amount, 5)),
+        }
+    }
+
     /// The unit as it stands behind numbers; `budget` where it is not known.
     pub fn unit_name(&self) -> &'static str {
         self.unit.map_or("budget", BudgetUnit::symbol)

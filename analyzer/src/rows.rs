@@ -1,9 +1,10 @@
 //! The flat table of all results, for pandas, polars, R or a spreadsheet: one row a result.
 
 use anyhow::Result;
+use shared::ConfigurationId;
 
 use crate::load::History;
-use crate::table::Cell;
+use crate::table::{Cell, Table};
 
 /// CSV with a header; what does not exist is an empty field.
 ///
@@ -67,6 +68,36 @@ pub fn csv(history: &History) -> Result<String> {
         writer.write_record(&row)?;
     }
     Ok(String::from_utf8(writer.into_inner()?)?)
+}
+
+/// Learning curves, one row a point. Columns: `job`, `configuration`, `budget` (of the job), `spent` (so far),
+/// `training_loss`, `loss`.
+pub fn curves(history: &History, only: Option<ConfigurationId>) -> Table {
+    let mut table = Table::new(&[
+        "job",
+        "configuration",
+        "budget",
+        "spent",
+        "training_loss",
+        "loss",
+    ]);
+    for result in &history.results {
+        let id = result.job.configuration;
+        if only.is_some_and(|only| only != id) {
+            continue;
+        }
+        for point in &result.curve {
+            table.push(vec![
+                Cell::text(result.job.to_string()),
+                Cell::text(id.to_string()),
+                Cell::Number(history.budgets[result.budget]),
+                Cell::Number(point.spent),
+                Cell::number(point.training_loss),
+                Cell::number(point.loss),
+            ]);
+        }
+    }
+    table
 }
 
 fn fixed_fields(history: &History, index: usize) -> Vec<String> {

@@ -53,7 +53,7 @@ pub fn average_ranks(values: &[f64]) -> Vec<f64> {
     let mut before = 0.0;
     for group in order.chunk_by(|&a, &b| is_tied(values[a], values[b])) {
         for &index in group {
-            ranks[index] = before + (group.len() as f64 + 1.0) / 2.0;
+            ranks[index] = before + f64::midpoint(group.len() as f64, 1.0);
         }
         before += group.len() as f64;
     }
@@ -66,7 +66,10 @@ fn is_tied(a: f64, b: f64) -> bool {
     a == b
 }
 
-/// Pearson's correlation of two sides of equal length; `None` where one is constant or there are fewer than 2 pairs.
+/// Pearson's correlation of two sides; `None` where one is constant or there are fewer than 2 pairs.
+///
+/// # Panics
+/// Where the sides have different lengths.
 pub fn pearson(x: &[f64], y: &[f64]) -> Option<f64> {
     assert_eq!(x.len(), y.len(), "pairs");
     let n = x.len() as f64;
@@ -101,7 +104,7 @@ pub fn spearman_p(x: &[f64], y: &[f64]) -> Option<PValue> {
     if x.len() <= MOST_COUNTED {
         let (x, y) = (average_ranks(x), average_ranks(y));
         // Means and variances do not change with the order, so the products decide.
-        let middle = (x.len() as f64 + 1.0) / 2.0;
+        let middle = f64::midpoint(x.len() as f64, 1.0);
         let centred: Vec<f64> = x.iter().map(|rank| rank - middle).collect();
         let product = |y: &[f64]| centred.iter().zip(y).map(|(a, b)| a * b).sum::<f64>().abs();
         let p = share_of_orders(&y, product);
@@ -340,7 +343,7 @@ fn exact_kendall_p(n: usize, fewest: f64) -> f64 {
     (2.0 * shares.iter().sum::<f64>()).min(1.0)
 }
 
-/// P(|T| ≥ |t|) for Student's t with `freedom` degrees of freedom: I_x(freedom/2, 1/2) at x = freedom/(freedom + t²).
+/// P(|T| ≥ |t|) for Student's t with `freedom` degrees of freedom: `I_x(freedom/2, 1/2)` at `x = freedom/(freedom + t²)`.
 pub fn student_two_sided(t: f64, freedom: f64) -> f64 {
     incomplete_beta(freedom / 2.0, 0.5, freedom / (freedom + t * t))
 }
@@ -362,10 +365,10 @@ pub fn student_quantile(p: f64, freedom: f64) -> f64 {
     f64::midpoint(low, high)
 }
 
-/// The regularised incomplete beta function I_x(a, b), by its continued fraction (Lentz); about 14 digits.
+/// The regularised incomplete beta function `I_x(a, b)`, by its continued fraction (Lentz); about 14 digits.
 ///
 /// # Source
-/// DLMF 8.17.22; the symmetry I_x(a, b) = 1 − I_{1−x}(b, a) where the fraction converges slowly.
+/// DLMF 8.17.22; the symmetry `I_x(a, b) = 1 − I_{1−x}(b, a)` where the fraction converges slowly.
 fn incomplete_beta(a: f64, b: f64, x: f64) -> f64 {
     if x <= 0.0 {
         return 0.0;
@@ -472,13 +475,13 @@ impl Grouped {
 
     /// Average ranks, less their mean, of a sample that holds each value as often as `counts` says.
     fn ranks(&self, counts: &[u32]) -> Vec<f64> {
-        let middle = (self.order.len() as f64 + 1.0) / 2.0;
+        let middle = f64::midpoint(self.order.len() as f64, 1.0);
         let mut ranks = vec![0.0; self.order.len()];
         let (mut start, mut before) = (0, 0.0);
         for &end in &self.ends {
             let group = &self.order[start..end];
             let size: u32 = group.iter().map(|&index| counts[index]).sum();
-            let rank = before + (f64::from(size) + 1.0) / 2.0 - middle;
+            let rank = before + f64::midpoint(f64::from(size), 1.0) - middle;
             for &index in group {
                 ranks[index] = rank;
             }

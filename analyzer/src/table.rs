@@ -101,6 +101,9 @@ impl Table {
     }
 
     /// Adds a row.
+    ///
+    /// # Panics
+    /// Where it has not one cell for each column.
     pub fn push(&mut self, row: Vec<Cell>) {
         assert_eq!(row.len(), self.columns.len(), "a cell for each column");
         self.rows.push(row);

@@ -41,7 +41,14 @@ pub(crate) fn configuration(number: u32) -> Configuration {
         ("blocks", Value::Integer(i64::from(number % 5) + 1)),
         (
             "kind",
-            Value::Text(if number % 3 == 0 { "wide" } else { "plain" }.into()),
+            Value::Text(
+                if number.is_multiple_of(3) {
+                    "wide"
+                } else {
+                    "plain"
+                }
+                .into(),
+            ),
         ),
     ]
     .into_iter()

@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::load::{Evaluation, History};
 use crate::table::{Cell, Table};
-use crate::wording::significant;
+use crate::wording::{put, significant};
 
 /// Which results may become incumbents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -117,18 +117,24 @@ pub fn incumbent_text(history: &History, result: &Evaluation) -> String {
         "{}: loss {} at {}, the best of {} there\n",
         history.configuration_name(result.configuration),
         number(result.loss()),
-        history.budget_name(result.budget),
+        history.budget_phrase(result.budget),
         peers.count(),
     );
     if result.test_loss.is_some() {
-        text.push_str(&format!("test loss {}\n", number(result.test_loss)));
+        put(
+            &mut text,
+            format_args!("test loss {}\n", number(result.test_loss)),
+        );
     }
     if let Some(origin) = tried.origin {
-        text.push_str(&format!(
-            "found by: {}, in bracket {}\n",
-            origin.as_str(),
-            tried.bracket
-        ));
+        put(
+            &mut text,
+            format_args!(
+                "found by: {}, in bracket {}\n",
+                origin.as_str(),
+                tried.bracket
+            ),
+        );
     }
     let mut values = Table::new(&["hyperparameter", "value"]);
     for (name, value) in tried.values.iter() {

@@ -1,8 +1,13 @@
 //! Numbers, budgets and counts as people read them.
 
+use std::fmt::Write as _;
+
 use shared::BudgetUnit;
 
 /// A number with this many significant digits, no trailing zeros, and an exponent only where it is very large or small.
+///
+/// # Panics
+/// Never: Rust's scientific form has an exponent.
 pub fn significant(number: f64, digits: usize) -> String {
     if number.is_nan() {
         return "-".into();
@@ -140,6 +145,12 @@ pub fn wrapped(text: &str, width: usize, indent: &str) -> String {
         length += word_length;
     }
     lines
+}
+
+/// Appends formatted text.
+pub(crate) fn put(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+    text.write_fmt(arguments)
+        .expect("a string can be written to");
 }
 
 #[cfg(test)]

@@ -11,12 +11,17 @@ use shared::cli;
 use shared::exit::{Code, Failure};
 use shared::search::MethodName;
 
-use crate::bench::curve::{Mean, POINTS};
+use crate::bench::curve::{AtPoints, Mean, POINTS};
 use crate::bench::problem::Problem;
 
 pub mod curve;
+pub mod latency;
 pub mod problem;
 pub mod simulate;
+
+/// A ratio of regrets counts as this at least: some runs end at a regret of exactly 0, which would make every
+/// geometric mean 0.
+const SMALLEST_RATIO: f64 = 0.01;
 
 /// Arguments of `sampler bench`.
 #[derive(Debug, clap::Args)]
@@ -51,7 +56,7 @@ pub struct Args {
     /// Simulated parallel workers
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
     workers: u32,
-    /// Folder for one BENCHMARK__METHOD__SEED.csv a run
+    /// Folder for one `BENCHMARK__METHOD__SEED.csv` a run
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// Folder with others' curves of the same form, to compare with
@@ -109,7 +114,7 @@ pub fn run(args: &Args) -> Result<Code> {
             "{}",
             line("", &POINTS.map(|point| format!("{point}")))
         )?;
-        let mut best: [Option<f64>; POINTS.len()] = [None; POINTS.len()];
+        let mut best: AtPoints = [None; POINTS.len()];
         for (tool, runs) in &rivals {
             let means = curve::summary(runs);
             for (best, mean) in best.iter_mut().zip(means) {
@@ -123,8 +128,7 @@ pub fn run(args: &Args) -> Result<Code> {
             let means = curve::summary(&runs);
             writeln!(text, "{}", line(name, &means.map(cell)))?;
             if !rivals.is_empty() {
-                let ratio: [Option<f64>; POINTS.len()] =
-                    std::array::from_fn(|i| Some(means[i]?.mean / best[i]?));
+                let ratio: AtPoints = std::array::from_fn(|i| Some(means[i]?.mean / best[i]?));
                 ratios.extend(ratio.iter().flatten());
                 let cells = ratio.map(|r| r.map_or_else(|| "-".to_owned(), |r| format!("{r:.2}")));
                 writeln!(text, "{}", line(&format!("{name} / best rival"), &cells))?;
@@ -133,12 +137,13 @@ pub fn run(args: &Args) -> Result<Code> {
         text.push('\n');
     }
     if methods.len() == 1 && !ratios.is_empty() {
-        let mean_ln = ratios.iter().map(|r| libm::log(*r)).sum::<f64>() / ratios.len() as f64;
+        let logs = ratios.iter().map(|r| libm::log(r.max(SMALLEST_RATIO)));
+        let mean_ln = logs.sum::<f64>() / ratios.len() as f64;
         let worst = ratios.iter().copied().fold(0.0, f64::max);
         let mean = libm::exp(mean_ln);
         writeln!(
             text,
-            "geometric mean of the ratios {mean:.3}, the largest {worst:.2}"
+            "geometric mean of the ratios, each at least {SMALLEST_RATIO}: {mean:.3}; the largest {worst:.2}"
         )?;
     }
     cli::print(&text)?;
@@ -152,7 +157,7 @@ fn runs(
     name: &str,
     method: MethodName,
     faithful: bool,
-) -> Result<Vec<[Option<f64>; POINTS.len()]>> {
+) -> Result<Vec<AtPoints>> {
     let workers = usize::try_from(args.workers)?;
     (args.seeds.0..args.seeds.1)
         .into_par_iter()
@@ -169,6 +174,7 @@ fn runs(
         .collect()
 }
 
+/// A method by name, and whether it is to be faithful to HpBandSter.
 fn method(name: &str) -> Result<(&str, MethodName, bool)> {
     let (base, faithful) = match name.strip_suffix("-faithful") {
         Some(base) => (base, true),

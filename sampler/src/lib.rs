@@ -3,7 +3,7 @@
 //! ```text
 //! requests/ ──► follow ──► proposer ──► configurations/     follow, run, preview, replay: files
 //! results/  ──►               │                             proposer, history, method, kde, normal: no files, no clock
-//!                          method: bohb, hyperband, random
+//!                          method: bohb, tandem, hyperband, random, tpe, …
 //! ```
 //! A proposal is a function of the search, the requests up to its own, the results they name, and the seed. Two
 //! samplers on one directory write the same proposals, and `replay` computes each of them again.
@@ -13,6 +13,7 @@ use clap::{Parser, Subcommand};
 use shared::exit::Code;
 
 pub mod bench;
+pub mod explain;
 pub mod follow;
 pub mod history;
 pub mod kde;
@@ -40,8 +41,12 @@ enum Command {
     Propose(preview::Args),
     /// Compute every proposal of a search directory again, and compare
     Replay(replay::Args),
+    /// Say in plain words how a configuration was found
+    Explain(explain::Args),
     /// Run methods on functions and tables with known optima, and compare
-    Bench(bench::Args),
+    Bench(Box<bench::Args>),
+    /// Measure how long one proposal takes with so many results known
+    Latency(bench::latency::Args),
 }
 
 /// Runs the program.
@@ -50,7 +55,9 @@ pub fn run(args: Args) -> Result<Code> {
         Command::Run(args) => run::run(&args),
         Command::Propose(args) => preview::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Latency(args) => bench::latency::run(&args),
     }
 }
 

@@ -124,6 +124,9 @@ fn help_says_what_each_argument_means() {
         ("help_run", &["run", "--help"]),
         ("help_propose", &["propose", "--help"]),
         ("help_replay", &["replay", "--help"]),
+        ("help_explain", &["explain", "--help"]),
+        ("help_bench", &["bench", "--help"]),
+        ("help_latency", &["latency", "--help"]),
     ] {
         insta::assert_snapshot!(name, stdout(&output(arguments)));
     }
@@ -199,6 +202,137 @@ fn replay_names_what_is_not_as_it_was() {
     assert_eq!(replayed.status.code(), Some(1));
     let text = String::from_utf8(replayed.stdout).unwrap();
     assert!(text.contains("c000005-r0, which is not there"), "{text}");
+}
+
+#[test]
+fn a_proposal_is_explained_in_plain_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = answered_search(folder.path(), "{}");
+    let path = folder.path().to_str().unwrap();
+    let with_model = proposals(&directory)
+        .into_iter()
+        .rfind(|p| p.origin.source == "model");
+    let id = with_model.unwrap().configuration.to_string();
+    let text = stdout(&output(&["explain", path, &id]));
+    for words in [
+        "configurations were under way",
+        "A model chose it (method bohb)",
+        "ln l/g",
+        "incumbent c0000",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    assert!(
+        text.ends_with("it comes out the same, bit for bit.\n"),
+        "{text}"
+    );
+    assert_eq!(output(&["explain", path, "c000099"]).status.code(), Some(3));
+    assert_eq!(output(&["explain", path, "99"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_search_with_the_gaussian_process_replays_bit_for_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = answered_search(folder.path(), r#"{"method":"tandem"}"#);
+    assert!(
+        proposals(&directory)
+            .iter()
+            .any(|p| p.origin.source == "model")
+    );
+    let path = folder.path().to_str().unwrap();
+    let replayed = stdout(&output(&["replay", path]));
+    assert!(
+        replayed.starts_with("16 of 16 proposals are equal"),
+        "{replayed}"
+    );
+    let explained = stdout(&output(&["explain", path, "c000015"]));
+    assert!(explained.contains("method tandem"), "{explained}");
+}
+
+#[test]
+fn benchmarks_write_curves_and_a_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().to_str().unwrap();
+    let run = |method: &str| {
+        let text = output(&[
+            "bench",
+            "--benchmark",
+            "counting-ones-2",
+            "--method",
+            method,
+            "--seeds",
+            "0..3",
+            "--total",
+            "8",
+            "--out",
+            out,
+        ]);
+        stdout(&text)
+    };
+    let table = run("bohb,random");
+    assert!(
+        table.contains("counting-ones-2: mean true regret") && table.contains("(3)"),
+        "{table}"
+    );
+    let curve =
+        std::fs::read_to_string(folder.path().join("counting-ones-2__bohb__1.csv")).unwrap();
+    assert!(
+        curve.starts_with("eval,budget,loss,true_regret,cum_restart,cum_cont\n0,9.0,"),
+        "{curve}"
+    );
+    let random =
+        std::fs::read_to_string(folder.path().join("counting-ones-2__random__1.csv")).unwrap();
+    assert_eq!(random.lines().count(), 9);
+    // Seeds decide everything.
+    assert_eq!(run("bohb,random"), table);
+    assert_eq!(
+        output(&["bench", "--benchmark", "nothing", "--method", "bohb"])
+            .status
+            .code(),
+        Some(2)
+    );
+    assert_eq!(
+        output(&["bench", "--benchmark", "branin", "--method", "magic"])
+            .status
+            .code(),
+        Some(2)
+    );
+}
+
+#[test]
+fn a_table_of_losses_is_a_benchmark() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        shared::fs::publish_new(&path, text.as_bytes()).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let space = file(
+        "space.json",
+        r#"{"format":"space","version":[1,0],"hyperparameters":[
+            {"name":"kind","type":"categorical","choices":["a","b"]},{"name":"size","type":"ordinal","sequence":[8,16]}]}"#,
+    );
+    let table = file(
+        "grid.csv",
+        "kind,size,loss0,loss1\na,8,1,3\na,16,0,0\nb,8,5,5\nb,16,4,4\n",
+    );
+    let run = |table: &str| {
+        output(&[
+            "bench", "--table", table, "--space", &space, "--method", "random", "--seeds", "0..4",
+            "--total", "16",
+        ])
+    };
+    // Sixteen draws of four find the best.
+    let text = stdout(&run(&table));
+    assert!(
+        text.contains("grid: mean") && text.contains("0.0000 ± 0.0000 (4)"),
+        "{text}"
+    );
+    let bad = file("bad.csv", "kind,loss\na,1\n");
+    let refused = run(&bad);
+    assert_eq!(refused.status.code(), Some(3));
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(text.contains("no column `size`"), "{text}");
 }
 
 #[test]

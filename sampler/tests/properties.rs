@@ -8,7 +8,16 @@ use sampler::proposer::Proposer;
 use shared::record::{Fate, JobResult, Proposal, Request};
 use shared::{Configuration, ConfigurationId, JobId, Outcome, Search, SearchFile};
 
-const METHODS: [&str; 3] = ["bohb", "hyperband", "random"];
+const METHODS: [&str; 8] = [
+    "bohb",
+    "tandem",
+    "tpe",
+    "evolution",
+    "reinforce",
+    "smbo",
+    "hyperband",
+    "random",
+];
 
 fn search(space: &str, method: &str, more: &str) -> Search {
     let json = format!(
@@ -134,7 +143,15 @@ proptest! {
                 losses[job.configuration.0 as usize].map_or_else(crashed, evaluated)
             });
             assert_valid(&search, &proposals);
-            prop_assert_eq!(num_from_model(&proposals) > 0, method == "bohb");
+            let any_loss = losses.iter().any(Option::is_some);
+            let has_model = match method {
+                "bohb" => true,
+                "tandem" => any_loss,
+                "hyperband" | "random" => false,
+                // Whether the others have enough results depends on the delay.
+                _ => continue,
+            };
+            prop_assert_eq!(num_from_model(&proposals) > 0, has_model);
         }
     }
 
@@ -151,7 +168,8 @@ proptest! {
 
     #[test]
     fn the_order_in_which_equal_results_arrive_changes_nothing(seed: u64) {
-        let search = search(MIXED, "bohb", "");
+        for method in ["bohb", "tandem"] {
+        let search = search(MIXED, method, "");
         let start = drive(&search, 40, 0, |_, _| evaluated(0.0));
         let mut results: Vec<JobResult> = start
             .iter()
@@ -172,6 +190,7 @@ proptest! {
         let sorted = answer(&results);
         shuffle(&mut results, seed);
         prop_assert_eq!(sorted, answer(&results));
+        }
     }
 }
 
@@ -184,7 +203,14 @@ fn shuffle(results: &mut [JobResult], seed: u64) {
 }
 
 #[test]
-fn all_crashed_and_all_equal_results_still_give_valid_proposals_of_the_model() {
+fn all_crashed_and_all_equal_results_still_give_valid_proposals() {
+    let tandem = search(MIXED, "tandem", "");
+    for outcome in [crashed(), evaluated(0.0), evaluated(-0.0)] {
+        let proposals = drive(&tandem, 60, 3, |_, _| outcome.clone());
+        assert_valid(&tandem, &proposals);
+        let expected = outcome.loss().map_or(0, |_| 40);
+        assert!(num_from_model(&proposals) >= expected);
+    }
     for faithful in [false, true] {
         let search = search(
             MIXED,
@@ -201,20 +227,6 @@ fn all_crashed_and_all_equal_results_still_give_valid_proposals_of_the_model() {
 
 #[test]
 fn one_and_two_hundred_dimensions_get_a_model() {
-    let one = search(
-        r#"{"name":"x","type":"float","lower":0,"upper":1}"#,
-        "bohb",
-        "",
-    );
-    let proposals = drive(&one, 40, 0, |_, v| {
-        evaluated((v.float("x").unwrap() - 0.3).abs())
-    });
-    assert_valid(&one, &proposals);
-    let near = proposals[20..]
-        .iter()
-        .filter(|p| p.origin.source == "model" && (p.values.float("x").unwrap() - 0.3).abs() < 0.2);
-    assert!(near.count() >= 8, "{:?}", values(&proposals));
-
     let dimensions: Vec<String> = (0..200)
         .map(|i| match i % 3 {
             0 => format!(r#"{{"name":"h{i}","type":"float","lower":0,"upper":1}}"#),
@@ -222,17 +234,33 @@ fn one_and_two_hundred_dimensions_get_a_model() {
             _ => format!(r#"{{"name":"h{i}","type":"categorical","choices":[1,2]}}"#),
         })
         .collect();
-    let many = search(&dimensions.join(","), "bohb", "");
-    let proposals = drive(&many, 420, 0, |_, v| evaluated(v.float("h0").unwrap()));
-    assert_valid(&many, &proposals);
-    let models: Vec<f64> = proposals
-        .iter()
-        .filter_map(|p| p.origin.model.as_ref().map(|m| m.log_acquisition))
-        .collect();
-    assert!(
-        models.len() > 5 && models.iter().all(|x| x.is_finite() && x.abs() < 1e6),
-        "{models:?}"
-    );
+    for (method, most) in [("bohb", 420), ("tandem", 40)] {
+        let one = search(
+            r#"{"name":"x","type":"float","lower":0,"upper":1}"#,
+            method,
+            "",
+        );
+        let proposals = drive(&one, 40, 0, |_, v| {
+            evaluated((v.float("x").unwrap() - 0.3).abs())
+        });
+        assert_valid(&one, &proposals);
+        let near = proposals[20..].iter().filter(|p| {
+            p.origin.source == "model" && (p.values.float("x").unwrap() - 0.3).abs() < 0.2
+        });
+        assert!(near.count() >= 8, "{method}: {:?}", values(&proposals));
+
+        let many = search(&dimensions.join(","), method, "");
+        let proposals = drive(&many, most, 0, |_, v| evaluated(v.float("h0").unwrap()));
+        assert_valid(&many, &proposals);
+        let models: Vec<f64> = proposals
+            .iter()
+            .filter_map(|p| p.origin.model.as_ref().map(|m| m.log_acquisition))
+            .collect();
+        assert!(
+            models.len() > 5 && models.iter().all(|x| x.is_finite() && x.abs() < 1e6),
+            "{method}: {models:?}"
+        );
+    }
 }
 
 #[test]
@@ -250,7 +278,8 @@ fn a_space_without_dimensions_is_answered_with_its_constants() {
 #[test]
 fn crashed_configurations_steer_away_and_lost_jobs_do_not() {
     let space = r#"{"name":"x","type":"float","lower":0,"upper":1}"#;
-    let search = search(space, "bohb", r#","bohb":{"random_fraction":0}"#);
+    let bohb = search(space, "bohb", r#","bohb":{"random_fraction":0}"#);
+    let tandem = search(space, "tandem", "");
     let low = |proposals: &[Proposal]| {
         let late = &proposals[40..];
         let low = late
@@ -260,15 +289,17 @@ fn crashed_configurations_steer_away_and_lost_jobs_do_not() {
         low as f64 / late.len() as f64
     };
     // Everything below 0.5 crashes, everything above is as good as the next.
-    let crashing = drive(&search, 100, 0, |_, v| {
-        if v.float("x").unwrap() < 0.5 {
-            crashed()
-        } else {
-            evaluated(1.0)
-        }
-    });
-    assert!(low(&crashing) < 0.2, "{}", low(&crashing));
-    let losing = drive(&search, 100, 0, |_, v| {
+    for search in [&bohb, &tandem] {
+        let crashing = drive(search, 100, 0, |_, v| {
+            if v.float("x").unwrap() < 0.5 {
+                crashed()
+            } else {
+                evaluated(1.0)
+            }
+        });
+        assert!(low(&crashing) < 0.2, "{}", low(&crashing));
+    }
+    let losing = drive(&bohb, 100, 0, |_, v| {
         if v.float("x").unwrap() < 0.5 {
             Outcome::Lost {
                 attempts: 3,
@@ -290,31 +321,71 @@ fn crashed_configurations_steer_away_and_lost_jobs_do_not() {
 #[test]
 fn a_proposal_depends_on_the_results_known_and_not_on_how_they_were_learnt() {
     // One process answers all requests; another one only the last, having learnt everything at once.
-    let search = search(MIXED, "bohb", "");
-    let proposals = drive(&search, 60, 0, |_, values| evaluated(number(values)));
-    let last = &proposals[59];
-    let mut proposer = Proposer::new(&search);
-    let mut results = Vec::new();
-    for p in &proposals[..59] {
-        proposer.ask(p.configuration);
-        for rung in 0..=u8::from(p.configuration.0 % 3 == 0) {
-            let job = p.configuration.job(rung);
-            results.push(result(
-                &search,
-                job,
-                &p.values,
-                evaluated(number(&p.values)),
-            ));
+    for method in ["bohb", "tandem"] {
+        let search = search(MIXED, method, "");
+        let proposals = drive(&search, 60, 0, |_, values| evaluated(number(values)));
+        let last = &proposals[59];
+        let mut proposer = Proposer::new(&search);
+        let mut results = Vec::new();
+        for p in &proposals[..59] {
+            proposer.ask(p.configuration);
+            for rung in 0..=u8::from(p.configuration.0 % 3 == 0) {
+                let job = p.configuration.job(rung);
+                results.push(result(
+                    &search,
+                    job,
+                    &p.values,
+                    evaluated(number(&p.values)),
+                ));
+            }
         }
+        if method == "bohb" {
+            results.reverse();
+            proposer.learn(&results);
+        } else {
+            // What is fitted depends on which results were named first.
+            for result in &results {
+                proposer.learn(std::slice::from_ref(result));
+            }
+        }
+        let request = Request {
+            configuration: last.configuration,
+            bracket: 0,
+            rung: 0,
+            finished: Vec::new(),
+            pending: Vec::new(),
+        };
+        assert_eq!(proposer.propose(&request), *last);
     }
-    results.reverse();
-    proposer.learn(&results);
-    let request = Request {
-        configuration: last.configuration,
-        bracket: 0,
-        rung: 0,
-        finished: Vec::new(),
-        pending: Vec::new(),
+}
+
+#[test]
+fn every_method_that_learns_beats_chance() {
+    use sampler::bench::{curve, problem::Problem, simulate};
+    use shared::search::MethodName;
+    let problem = Problem::function("counting-ones-4", None, None).unwrap();
+    // At 32 largest budgets, or at 128 for methods that need many cheap steps.
+    let regret = |method: MethodName, point: usize| -> f64 {
+        let runs = (0..6).map(|seed| {
+            let search = simulate::search(&problem, method, false, seed).unwrap();
+            let rows = simulate::run(&problem, &search, curve::POINTS[point], 1).unwrap();
+            curve::at_points(&rows)[point].unwrap()
+        });
+        runs.sum::<f64>() / 6.0
     };
-    assert_eq!(proposer.propose(&request), *last);
+    for (method, point) in [
+        (MethodName::Bohb, 2),
+        (MethodName::Tandem, 2),
+        (MethodName::Smbo, 4),
+        (MethodName::Tpe, 4),
+        (MethodName::Evolution, 4),
+        (MethodName::Reinforce, 4),
+    ] {
+        let (found, chance) = (regret(method, point), regret(MethodName::Random, point));
+        assert!(
+            found < 0.75 * chance,
+            "{}: {found} against {chance}",
+            method.as_str()
+        );
+    }
 }

@@ -9,8 +9,10 @@
 
 pub mod asha;
 pub mod bracket;
+pub mod doctor;
 pub mod init;
 pub mod job_state;
+pub mod keep;
 pub mod local;
 pub mod plan;
 mod progress;
@@ -110,6 +112,11 @@ enum Command {
     /// Submits an array of trainers and one coordinator job (scheduler and sampler), as far as they are not queued or
     /// running: repeating the command doubles nothing. Scripts, logs and what was submitted are in DIRECTORY/slurm.
     Slurm(slurm::SlurmArgs),
+    /// Find out whether a filesystem does what a search needs
+    ///
+    /// Tries names, renames, races, syncing and free space out in DIRECTORY, and with --peer what two hosts see of each
+    /// other. Recommends a lease. Ends with code 0 if searches may run there, else with 5.
+    Doctor(doctor::DoctorArgs),
 }
 
 /// Runs the program.
@@ -140,6 +147,7 @@ pub fn run(args: Args) -> Result<Code> {
         }
         Command::Local(args) => local::run(&args),
         Command::Slurm(args) => slurm::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
     }
 }
 

@@ -147,6 +147,7 @@ impl Scheduler {
         let mut turn = Turn::Idle;
         loop {
             if self.state.signs.is_finished {
+                self.drop_leftovers()?;
                 return Ok(Turn::Finished);
             }
             if self.state.signs.is_stopped {
@@ -179,6 +180,7 @@ impl Scheduler {
         match action {
             Action::Request(request) => {
                 let id = request.configuration;
+                make_shards(&directory, id)?;
                 if directory.request(request)? == Published::New {
                     info!(
                         "requested configuration={id} bracket={} rung={} news={}",
@@ -318,6 +320,26 @@ impl Scheduler {
         Ok(Taken::Yes)
     }
 
+    /// Removes tickets and claims of a finished search. A scheduler that was slow may have offered a job once more that
+    /// another scheduler had offered, and a trainer had finished, in between.
+    fn drop_leftovers(&self) -> Result<(), Error> {
+        let directory = self.scanner.directory();
+        let view = directory.jobs()?;
+        for attempt in view.open {
+            if directory.has_result(attempt.job)? {
+                directory.drop_ticket(attempt)?;
+                info!("dropped ticket={attempt}, which nobody needs");
+            }
+        }
+        for claim in view.claimed {
+            if directory.has_result(claim.attempt.job)? {
+                directory.drop_claim(&claim)?;
+                info!("dropped claim={claim}, which has its result");
+            }
+        }
+        Ok(())
+    }
+
     /// Removes drafts that crashes have left.
     fn sweep(&mut self) -> Result<(), Error> {
         let now = Instant::now();
@@ -385,6 +407,22 @@ fn is_transient(error: &Error) -> bool {
         ),
         _ => false,
     }
+}
+
+/// Makes the folders of the shard that begins with `id`, before anybody can look for them: a network filesystem would
+/// go on believing for a while that they are not there.
+fn make_shards(directory: &Directory, id: ConfigurationId) -> Result<(), Error> {
+    if id.0.is_multiple_of(ConfigurationId::SHARD) {
+        for kind in [
+            layout::RESULTS,
+            layout::ATTEMPTS,
+            layout::CHECKPOINTS,
+            layout::CONFIGURATIONS,
+        ] {
+            fs::make_folder(&directory.layout().shard(kind, id.shard()))?;
+        }
+    }
+    Ok(())
 }
 
 fn waiter(directory: &Directory, shard: u32, longest: Duration) -> Result<Waiter> {

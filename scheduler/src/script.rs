@@ -42,8 +42,8 @@ pub fn trainers(batch: &Batch<'_>, tasks: u32, gpus: u32) -> String {
     text
 }
 
-/// The script of the job that runs the scheduler and the sampler.
-pub fn coordinator(batch: &Batch<'_>) -> String {
+/// The script of the job that runs the scheduler and the sampler, and the command `keep` beside them.
+pub fn coordinator(batch: &Batch<'_>, keep: Option<&[String]>) -> String {
     let mut text = head(batch, &[], "coordinator-%j");
     let command = |program: &str| {
         format!(
@@ -52,7 +52,15 @@ pub fn coordinator(batch: &Batch<'_>) -> String {
             quote(batch.root)
         )
     };
-    text += &wait_for(&[command("scheduler"), command("sampler")]);
+    let mut commands = vec![command("scheduler"), command("sampler")];
+    if let Some(words) = keep {
+        let words: Vec<String> = words
+            .iter()
+            .map(|word| quote(Path::new(word.as_str())))
+            .collect();
+        commands.push(words.join(" "));
+    }
+    text += &wait_for(&commands);
     text
 }
 
@@ -146,10 +154,26 @@ mod tests {
 
     #[test]
     fn a_coordinator() {
-        insta::assert_snapshot!(coordinator(&Batch {
-            time: None,
-            partition: Some("cpu"),
-            ..batch()
-        }));
+        insta::assert_snapshot!(coordinator(
+            &Batch {
+                time: None,
+                partition: Some("cpu"),
+                ..batch()
+            },
+            None
+        ));
+    }
+
+    #[test]
+    fn a_coordinator_may_keep_trainers_in_the_queue() {
+        let words = [
+            "/opt/tandem/bin/scheduler",
+            "slurm",
+            "--",
+            "--comment=it's mine",
+        ];
+        let text = coordinator(&batch(), Some(&words.map(str::to_owned)));
+        let line = "'/opt/tandem/bin/scheduler' 'slurm' '--' '--comment=it'\\''s mine' &\nchildren+=($!)\n";
+        assert!(text.contains(line), "{text}");
     }
 }

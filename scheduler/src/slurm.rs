@@ -20,6 +20,7 @@ use shared::{Directory, clock, layout};
 use tracing::{info, warn};
 
 use crate::job_state::{JobState, Meaning};
+use crate::keep;
 use crate::script::{self, Batch};
 
 /// What `scheduler slurm` is told.
@@ -29,24 +30,33 @@ pub struct SlurmArgs {
     directory: PathBuf,
     /// How many trainers shall be queued or running
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    trainers: u32,
+    pub(crate) trainers: u32,
     /// Time limit of each SLURM job, such as 4:00:00; default: the partition's
     ///
     /// Two minutes before its end a trainer saves a checkpoint and is queued again.
     #[arg(long, value_name = "T", value_parser = word)]
-    time: Option<String>,
+    pub(crate) time: Option<String>,
     /// Partition; default: the cluster's
     #[arg(long, value_name = "P", value_parser = word)]
-    partition: Option<String>,
+    pub(crate) partition: Option<String>,
     /// GPUs of each trainer
     #[arg(long, value_name = "G", default_value_t = 0)]
-    gpus_per_trainer: u32,
+    pub(crate) gpus_per_trainer: u32,
+    /// Go on until the search is finished: submit trainers in place of those that have ended
+    ///
+    /// The coordinator job does so too. After three arrays that ended before a trainer had run for some time, no more
+    /// are submitted until somebody has looked and submits by hand.
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Seconds between two looks at SLURM's queue, with --keep
+    #[arg(long, default_value_t = 60.0, value_name = "S", value_parser = crate::seconds)]
+    pub(crate) poll_s: f64,
     /// Print the scripts and submit nothing
     #[arg(long)]
     dry_run: bool,
     /// More arguments for sbatch, for trainers and coordinator, such as `--account=…`; they come after the script's own
     #[arg(last = true, value_name = "SBATCH ARGUMENTS")]
-    sbatch: Vec<String>,
+    pub(crate) sbatch: Vec<String>,
 }
 
 /// SLURM's own default, for clusters that do not say.
@@ -128,7 +138,29 @@ pub fn run(args: &SlurmArgs) -> Result<Code> {
         print(&text)?;
         return Ok(Code::Done);
     }
-    let queue = queue(&root)?;
+    if directory.signs()?.is_stopped {
+        warn!(
+            "the search is stopped: programs that start will leave at once (`scheduler stop --undo`)"
+        );
+    }
+    if args.keep {
+        return keep::keep(args, &Directory::open(&root)?, &programs);
+    }
+    let queue = count(&tasks(&root)?);
+    for queued in &queue {
+        print(&format!("in the queue: {}\n", describe(queued)))?;
+    }
+    submit_missing(args, &directory, &programs, &queue)?;
+    Ok(Code::Done)
+}
+
+/// Submits what of `args` is not in the queue.
+pub(crate) fn submit_missing(
+    args: &SlurmArgs,
+    directory: &Directory,
+    programs: &Path,
+    queue: &[Queued],
+) -> Result<()> {
     let live = |kind: Kind| -> u32 {
         let of_kind = queue.iter().filter(|queued| queued.kind == kind);
         of_kind
@@ -137,22 +169,17 @@ pub fn run(args: &SlurmArgs) -> Result<Code> {
             .sum()
     };
     let (trainers, coordinators) = (live(Kind::Trainers), live(Kind::Coordinator));
-    for queued in &queue {
-        print(&format!("in the queue: {}\n", describe(queued)))?;
+    if coordinators > 0 && trainers >= args.trainers {
+        return if args.keep {
+            Ok(())
+        } else {
+            print("nothing to submit: all that was asked for is queued or running\n")
+        };
     }
-    if directory.signs()?.is_stopped {
-        warn!(
-            "the search is stopped: programs that start will leave at once (`scheduler stop --undo`)"
-        );
+    for (kind, tasks) in missing(args, trainers, coordinators, max_array_size()) {
+        submit(args, directory, programs, kind, tasks)?;
     }
-    let missing = missing(args, trainers, coordinators, max_array_size());
-    if missing.is_empty() {
-        print("nothing to submit: all that was asked for is queued or running\n")?;
-    }
-    for (kind, tasks) in missing {
-        submit(args, &directory, &programs, kind, tasks)?;
-    }
-    Ok(Code::Done)
+    Ok(())
 }
 
 /// What of this search is in SLURM's queue; nothing if nothing was ever submitted or SLURM cannot be asked.
@@ -167,7 +194,7 @@ pub fn queue_if_any(directory: &Directory) -> Vec<Queued> {
     }
     let asked = fs_err::canonicalize(directory.layout().root())
         .map_err(anyhow::Error::from)
-        .and_then(|root| queue(&root));
+        .and_then(|root| Ok(count(&tasks(&root)?)));
     asked.unwrap_or_else(|error| {
         warn!("cannot see SLURM's queue: {error:#}");
         Vec::new()
@@ -206,7 +233,10 @@ fn text_of(args: &SlurmArgs, root: &Path, programs: &Path, kind: Kind, tasks: u3
     };
     match kind {
         Kind::Trainers => script::trainers(&batch, tasks, args.gpus_per_trainer),
-        Kind::Coordinator => script::coordinator(&batch),
+        Kind::Coordinator => {
+            let keep = args.keep.then(|| keep::command(args, root, programs));
+            script::coordinator(&batch, keep.as_deref())
+        }
     }
 }
 
@@ -224,40 +254,70 @@ fn job_name(root: &Path, kind: Kind) -> String {
     format!("tandem-{folder}-{}-{}", &path[..10], kind.as_str())
 }
 
+/// A task of this search that SLURM knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Task {
+    kind: Kind,
+    state: String,
+    reason: String,
+    /// The id of its job, or of its whole array.
+    pub(crate) slurm_job: String,
+}
+
+impl Task {
+    /// Whether it is queued or running.
+    pub(crate) fn is_live(&self) -> bool {
+        JobState::parse(&self.state).is_live()
+    }
+}
+
 /// Asks SLURM once for all jobs of this directory.
-fn queue(root: &Path) -> Result<Vec<Queued>> {
+pub(crate) fn tasks(root: &Path) -> Result<Vec<Task>> {
     let names: BTreeMap<String, Kind> = Kind::ALL.map(|kind| (job_name(root, kind), kind)).into();
     let list: Vec<&str> = names.keys().map(String::as_str).collect();
     // `-r`: one line for each task of an array; `-t all`: those that have just ended too.
     let name = format!("--name={}", list.join(","));
     let text = ask(
         "squeue",
-        &["-h", "-r", "-t", "all", &name, "-o", "%j|%T|%r"],
+        &["-h", "-r", "-t", "all", &name, "-o", "%j|%T|%F|%r"],
     )?;
-    let mut counts: BTreeMap<(Kind, String, String), u32> = BTreeMap::new();
+    let mut tasks = Vec::new();
     for line in text.lines() {
-        let mut fields = line.trim().splitn(3, '|');
-        let (Some(name), Some(state), Some(reason)) = (fields.next(), fields.next(), fields.next())
-        else {
+        let fields: Vec<&str> = line.trim().splitn(4, '|').collect();
+        let [name, state, slurm_job, reason] = fields[..] else {
             warn!("squeue says `{line}`, which is not understood");
             continue;
         };
         let Some(kind) = names.get(name) else {
             continue;
         };
+        tasks.push(Task {
+            kind: *kind,
+            state: state.to_owned(),
+            reason: reason.to_owned(),
+            slurm_job: slurm_job.to_owned(),
+        });
+    }
+    Ok(tasks)
+}
+
+/// Tasks by kind, state and reason.
+pub(crate) fn count(tasks: &[Task]) -> Vec<Queued> {
+    let mut counts: BTreeMap<(Kind, &str, &str), u32> = BTreeMap::new();
+    for task in tasks {
         *counts
-            .entry((*kind, state.to_owned(), reason.to_owned()))
+            .entry((task.kind, &task.state, &task.reason))
             .or_default() += 1;
     }
     let queued = counts
         .into_iter()
         .map(|((kind, state, reason), tasks)| Queued {
             kind,
-            state,
-            reason,
+            state: state.to_owned(),
+            reason: reason.to_owned(),
             tasks,
         });
-    Ok(queued.collect())
+    queued.collect()
 }
 
 /// A line about jobs in one state.
@@ -349,13 +409,18 @@ fn submit(
 
 /// Runs one of SLURM's commands and returns what it prints.
 fn ask(program: &str, arguments: &[&str]) -> Result<String> {
-    let output = Command::new(program)
-        .args(arguments)
-        .output()
-        .map_err(|error| {
-            let message = format!("cannot run `{program}`: is this a machine of a SLURM cluster?");
-            Failure::because(Code::Unforeseen, message, error)
-        })?;
+    let mut command = Command::new(program);
+    // What the coordinator's SLURM job was given is not for the jobs that it submits.
+    for (name, _value) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("SLURM_") && name != "SLURM_CONF" {
+            command.env_remove(&*name);
+        }
+    }
+    let output = command.args(arguments).output().map_err(|error| {
+        let message = format!("cannot run `{program}`: is this a machine of a SLURM cluster?");
+        Failure::because(Code::Unforeseen, message, error)
+    })?;
     if !output.status.success() {
         let message = format!(
             "`{program}` ended with {}: {}",

@@ -76,6 +76,7 @@ fn help_is_complete() {
         &["stop", "--help"],
         &["local", "--help"],
         &["slurm", "--help"],
+        &["doctor", "--help"],
     ] {
         let output = run(arguments);
         assert!(output.status.success());
@@ -453,6 +454,34 @@ fn local_stops_its_children_on_a_signal_and_ends_with_75() {
     assert_eq!(lines("saved"), 2);
 }
 
+#[test]
+fn the_doctor_finds_a_local_disk_usable_and_a_read_only_folder_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().to_str().unwrap();
+    let output = run(&["doctor", root]);
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    for line in [
+        "good  200 races of 4 processes of this host for one rename: 200 winners",
+        "good  200 races of 4 processes of this host for one new name: 200 winners",
+        "good  a name that is taken cannot be taken again",
+        "usable: searches may run here",
+    ] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    assert!(!said.contains("BAD"), "{said}");
+    // It cleans up.
+    assert_eq!(fs::list(folder.path()).unwrap(), [""; 0]);
+    let output = run(&["doctor", root, "--peer", "--wait-s", "0.1"]);
+    assert_eq!(output.status.code(), Some(5), "{output:?}");
+    assert!(
+        text(&output.stdout).contains("BAD   no other host"),
+        "{output:?}"
+    );
+    let output = run(&["doctor", "/proc"]);
+    assert_eq!(output.status.code(), Some(5), "{output:?}");
+}
+
 /// Commands of SLURM: `sbatch` numbers jobs and remembers their names, `squeue` shows those.
 fn fake_slurm(folder: &Path) {
     let queue = folder.join("queue").display().to_string();
@@ -463,7 +492,7 @@ fn fake_slurm(folder: &Path) {
             format!(
                 "for last; do :; done\nname=$(sed -n 's/^#SBATCH --job-name=//p' \"$last\")\n\
                  tasks=$(sed -n 's/^#SBATCH --array=0-//p' \"$last\")\n\
-                 i=0; while [ $i -le ${{tasks:-0}} ]; do echo \"$name|PENDING|Priority\" >> '{queue}'; i=$((i+1)); done\n\
+                 i=0; while [ $i -le ${{tasks:-0}} ]; do echo \"$name|PENDING|7|Priority\" >> '{queue}'; i=$((i+1)); done\n\
                  echo \"$*\" >> '{queue}.arguments'\necho \"$(wc -l < '{queue}.arguments');cluster\""
             ),
         ),
@@ -503,7 +532,11 @@ fn slurm_gets_what_is_missing_and_never_twice_the_array() {
     // A node fails, and its task is not queued again.
     let queue = bin.path().join("queue");
     let queued = std::fs::read_to_string(&queue).unwrap();
-    let failed = queued.replacen("trainers|PENDING|Priority", "trainers|NODE_FAIL|None", 1);
+    let failed = queued.replacen(
+        "trainers|PENDING|7|Priority",
+        "trainers|NODE_FAIL|7|None",
+        1,
+    );
     fs::replace(&queue, failed.as_bytes()).unwrap();
     said += &format!("a task lost:\n{}", submit(&["--trainers", "11"]));
     insta::assert_snapshot!(said);
@@ -526,6 +559,63 @@ fn slurm_gets_what_is_missing_and_never_twice_the_array() {
     assert!(
         text(&status.stdout).contains("trainers PENDING (Priority)"),
         "{status:?}"
+    );
+}
+
+#[test]
+fn trainers_that_do_not_start_are_not_asked_for_for_ever() {
+    let folder = tempfile::tempdir().unwrap();
+    let bin = tempfile::tempdir().unwrap();
+    let directory = create(&folder.path().join("dir"), json!({}));
+    fake_slurm(bin.path());
+    // Whatever is submitted is over at once.
+    executable(bin.path(), "squeue", "exit 0");
+    let path = format!("{}:/usr/bin:/bin", bin.path().display());
+    let slurm = |arguments: &[&str]| {
+        let mut command = scheduler();
+        command
+            .env("PATH", &path)
+            .arg("slurm")
+            .arg(directory.layout().root())
+            .args(["--trainers", "2"])
+            .args(arguments);
+        command
+    };
+    let log = folder.path().join("log");
+    let mut keeper = slurm(&["--keep", "--poll-s", "0.05"])
+        .stdout(Stdio::null())
+        .stderr(
+            fs_err::File::options()
+                .create(true)
+                .append(true)
+                .open(&log)
+                .unwrap()
+                .into_parts()
+                .0,
+        )
+        .spawn()
+        .unwrap();
+    let said = || std::fs::read_to_string(&log).unwrap();
+    let arrays = || {
+        let names = fs::list(&directory.layout().path("slurm")).unwrap();
+        names
+            .iter()
+            .filter(|name| name.ends_with("-trainers.json"))
+            .count()
+    };
+    wait_until("the breaker", || said().contains("no more are submitted"));
+    assert_eq!(arrays(), 3);
+    // By hand it still goes; that came to nothing too, so it stays open.
+    assert!(slurm(&[]).output().unwrap().status.success());
+    assert_eq!(arrays(), 4);
+    directory.stop("enough").unwrap();
+    assert!(keeper.wait().unwrap().success());
+    assert_eq!(arrays(), 4);
+    assert_eq!(
+        said().matches("no more are submitted").count(),
+        1,
+        "{}",
+        said()
     );
 }
 

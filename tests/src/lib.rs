@@ -2,6 +2,9 @@
 //!
 //! A test says what it waits for, with a deadline; when that is over it gets the last state and the programs' logs.
 
+pub mod cluster;
+pub mod faults;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -36,12 +39,15 @@ pub struct Running {
 /// If it is not built.
 pub fn program(name: &str) -> PathBuf {
     let exe = std::env::current_exe().expect("a running test has a path");
-    // target/PROFILE/deps/system-… → target/PROFILE/NAME
-    let path = exe
-        .ancestors()
-        .nth(2)
-        .expect("a test lies in target/PROFILE/deps")
-        .join(name);
+    // target/PROFILE/deps/system-… or target/PROFILE/faults → target/PROFILE/NAME
+    let folder = exe.parent().expect("a program lies in a folder");
+    let folder = match folder.file_name() {
+        Some(deps) if deps == "deps" => {
+            folder.parent().expect("a test lies in target/PROFILE/deps")
+        }
+        _ => folder,
+    };
+    let path = folder.join(name);
     assert!(
         path.exists(),
         "`{}` is not built; run the tests with --workspace, which builds all programs",
@@ -89,7 +95,18 @@ impl TestSearch {
     /// # Errors
     /// `init` fails; its words are in the message.
     pub fn new(search: &serde_json::Value) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
+        Self::in_folder(tempfile::tempdir()?, search)
+    }
+
+    /// As [`new`](Self::new), in a temporary folder inside `parent`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn within(parent: &Path, search: &serde_json::Value) -> Result<Self> {
+        Self::in_folder(tempfile::tempdir_in(parent)?, search)
+    }
+
+    fn in_folder(folder: tempfile::TempDir, search: &serde_json::Value) -> Result<Self> {
         let file = folder.path().join("search.json");
         fs::replace(&file, &serde_json::to_vec_pretty(search)?)?;
         let this = Self {
@@ -166,9 +183,9 @@ impl TestSearch {
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn restart(&mut self, index: usize) -> Result<()> {
+    pub fn restart(&mut self, index: usize, faults: Option<&str>) -> Result<()> {
         let name = self.running[index].program;
-        self.running[index] = self.spawn(name, None)?;
+        self.running[index] = self.spawn(name, faults)?;
         self.started += 1;
         Ok(())
     }
@@ -290,6 +307,27 @@ impl TestSearch {
             "
 ",
         )
+    }
+
+    /// All that the programs have printed.
+    ///
+    /// # Errors
+    /// A log cannot be read.
+    pub fn all_logs(&self) -> Result<String> {
+        let mut logs: Vec<&PathBuf> = self.running.iter().map(|running| &running.log).collect();
+        logs.sort();
+        logs.dedup();
+        let mut text = String::new();
+        for log in logs {
+            text += &std::fs::read_to_string(log)?;
+        }
+        Ok(text)
+    }
+
+    /// Leaves the directory behind, to be looked at: where it is.
+    pub fn keep(&mut self) -> PathBuf {
+        self.folder.disable_cleanup(true);
+        self.root()
     }
 
     /// Runs the search to its end with one scheduler, one sampler and some trainers.

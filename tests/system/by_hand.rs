@@ -1,6 +1,6 @@
 //! Each program by hand, as for debugging.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use harness::{TestSearch, counting_ones, repository, repository_search};
 use shared::{ConfigurationId, fs};
 
@@ -85,5 +85,26 @@ fn the_largest_network_of_the_space_is_described_and_said_not_to_fit() -> Result
         serde_json::from_str(&text(&test.output("trainer", &arguments)?))?;
     let parameters = description["parameters"].as_f64().unwrap_or_default();
     assert!((25.1e9..25.3e9).contains(&parameters), "{parameters}");
+    Ok(())
+}
+
+#[test]
+fn every_search_and_space_of_the_repository_is_valid() -> Result<()> {
+    let mut num_searches = 0;
+    for entry in std::fs::read_dir(repository("data/searches"))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".json") {
+            let mut search = repository_search(&name)?;
+            let fields = search.as_object_mut().context("a search is an object")?;
+            fields.remove("format");
+            fields.remove("version");
+            shared::Search::new(&serde_json::from_value(search)?).with_context(|| name.clone())?;
+            num_searches += 1;
+        }
+    }
+    assert!(num_searches >= 4, "{num_searches}");
+    let reference: shared::space::SpaceFile =
+        fs::read_record(&repository("data/spaces/joint-resnet.json"))?;
+    assert_eq!(shared::SearchSpace::new(&reference)?.num_dimensions(), 17);
     Ok(())
 }

@@ -14,6 +14,7 @@ use shared::{Budget, BudgetUnit, JobResult, Outcome, OwnerId, SearchSpace, fs};
 use super::{CONFIGS, RESULTS};
 use crate::configspace;
 use crate::load::{Evaluation, FOREIGN_ID, History, Source, Tried};
+use crate::wording::put;
 
 /// Writes a log that was read by [`super::read`] as an imported directory. `imported.json` comes last, so that a
 /// directory that has it is whole.
@@ -109,13 +110,13 @@ pub fn export(history: &History, to: &Path) -> Result<()> {
     for (tried, id) in history.configurations.iter().zip(&ids) {
         let is_model = tried.origin == Some(Source::Model);
         let line = json!([id, tried.values, {"model_based_pick": is_model}]);
-        configs.push_str(&format!("{line}\n"));
+        put(&mut configs, format_args!("{line}\n"));
     }
     let mut results = String::new();
     for index in history.by_time() {
         let result = &history.results[index];
         if let Some(line) = result_line(history, result, &ids[result.configuration]) {
-            results.push_str(&format!("{line}\n"));
+            put(&mut results, format_args!("{line}\n"));
         }
     }
     let write = |name: &str, text: &str| {

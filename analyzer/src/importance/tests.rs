@@ -148,3 +148,23 @@ fn a_marginal_is_the_mean_over_all_other_axes() {
     }
     assert!(marginal.spread.iter().all(|spread| *spread < 0.2));
 }
+
+#[test]
+fn ranks_do_not_care_for_outliers() {
+    let rows: Vec<Vec<f64>> = (0..60)
+        .map(|number| vec![1e3_f64.powi(number % 5) + f64::from(number) * 1e-6])
+        .collect();
+    let rows: Vec<&[f64]> = rows.iter().map(Vec::as_slice).collect();
+    let history = crate::testing::history(&rows);
+    let settings = Settings {
+        of: Of::Ranks,
+        ..Settings::default()
+    };
+    let found = importance(&history, 0, &settings).unwrap();
+    assert!(found.main[1] > 0.9, "{found:?}");
+    let curve = &found.marginals[1].mean;
+    assert!(
+        curve.iter().all(|rank| (-0.1..1.1).contains(rank)),
+        "{curve:?}"
+    );
+}

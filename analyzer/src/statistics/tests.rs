@@ -118,6 +118,7 @@ fn the_same_seed_gives_the_same_interval() {
 }
 
 #[test]
+#[expect(clippy::float_cmp, reason = "exact values are expected")]
 fn quantiles_are_numpys() {
     // numpy.quantile([1, 2, 4, 8], [0, 0.25, 0.5, 0.75, 1])
     let shares = [0.0, 0.25, 0.5, 0.75, 1.0].map(|share| quantile(&[1.0, 2.0, 4.0, 8.0], share));

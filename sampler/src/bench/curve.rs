@@ -4,15 +4,19 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
+use crate::bench::problem::unpacked;
 use crate::bench::simulate::Row;
 
 /// Where curves are compared, in largest budgets.
 pub const POINTS: [f64; 5] = [8.0, 16.0, 32.0, 64.0, 128.0];
 
+/// A run at each of [`POINTS`].
+pub type AtPoints = [Option<f64>; POINTS.len()];
+
 /// The true regret of the incumbent at each of [`POINTS`]; `None` beyond the end of the run.
 ///
 /// Incumbent: the smallest loss seen at the largest budget evaluated so far, as HpBandSter has it.
-pub fn at_points(rows: &[Row]) -> [Option<f64>; POINTS.len()] {
+pub fn at_points(rows: &[Row]) -> AtPoints {
     let mut found = [None; POINTS.len()];
     for (found, point) in found.iter_mut().zip(POINTS) {
         let last = rows.last().map_or(0.0, |row| row.cum_restart);
@@ -70,19 +74,16 @@ pub fn mean(values: &[f64]) -> Option<Mean> {
 }
 
 /// The means at each point.
-pub fn summary(runs: &[[Option<f64>; POINTS.len()]]) -> [Option<Mean>; POINTS.len()] {
+pub fn summary(runs: &[AtPoints]) -> [Option<Mean>; POINTS.len()] {
     std::array::from_fn(|i| mean(&runs.iter().filter_map(|run| run[i]).collect::<Vec<f64>>()))
 }
 
 /// Reads a curve, `.csv` or `.csv.gz`.
 pub fn read(path: &Path) -> Result<Vec<Row>> {
-    let bytes = shared::fs::read(path)?;
-    let text: Box<dyn std::io::Read> = if bytes.starts_with(&[0x1f, 0x8b]) {
-        Box::new(flate2::read::GzDecoder::new(bytes.as_slice()))
-    } else {
-        Box::new(bytes.as_slice())
-    };
-    let rows: Result<Vec<Row>, _> = csv::Reader::from_reader(text).deserialize().collect();
+    let text = unpacked(&shared::fs::read(path)?)?;
+    let rows: Result<Vec<Row>, _> = csv::Reader::from_reader(text.as_slice())
+        .deserialize()
+        .collect();
     rows.with_context(|| format!("`{}` is not a regret curve", path.display()))
 }
 
@@ -96,11 +97,10 @@ pub fn write(path: &Path, rows: &[Row]) -> Result<()> {
 }
 
 /// The runs of each tool on a benchmark in a folder of `BENCHMARK__TOOL__SEED.csv[.gz]`, by tool.
-pub fn read_folder(
-    folder: &Path,
-    benchmark: &str,
-) -> Result<Vec<(String, Vec<[Option<f64>; POINTS.len()]>)>> {
-    let mut tools: Vec<(String, Vec<[Option<f64>; POINTS.len()]>)> = Vec::new();
+///
+/// Other files are not looked at.
+pub fn read_folder(folder: &Path, benchmark: &str) -> Result<Vec<(String, Vec<AtPoints>)>> {
+    let mut tools: Vec<(String, Vec<AtPoints>)> = Vec::new();
     for name in shared::fs::list(folder)? {
         let stem = name.trim_end_matches(".gz").trim_end_matches(".csv");
         let parts: Vec<&str> = stem.split("__").collect();

@@ -7,6 +7,7 @@ use std::str::FromStr as _;
 use anyhow::{Context as _, Result, bail};
 use data::benchmark::{Benchmark, Function};
 use rand::RngExt as _;
+use shared::exit::{Code, Failure};
 use shared::space::{HyperparameterFile, Kind, KindName, SpaceFile};
 use shared::{Configuration, SearchSpace, Seed, Value};
 
@@ -28,9 +29,22 @@ pub struct Problem {
 enum Source {
     Function(Benchmark),
     Table(Table),
+    /// Nothing is evaluated.
+    Nothing,
 }
 
 impl Problem {
+    /// A space without a question, four rungs.
+    pub(super) fn unposed(space: SpaceFile) -> Self {
+        Self {
+            name: "none".to_owned(),
+            space,
+            min_budget: 1,
+            max_budget: 27,
+            source: Source::Nothing,
+        }
+    }
+
     /// A benchmark function by name: `branin`, `counting-ones-N`, `mf-hartmann3-good`, …
     ///
     /// The levels of the Hartmann functions are `good` (bias 0.5, noise 0.1: what the rivals were measured on),
@@ -70,9 +84,8 @@ impl Problem {
             ];
             (min_budget, max_budget) = (3, 100);
         } else {
-            let (function, level) = match name.split_at_checked("mf-hartmannN".len()) {
-                Some((function, level)) => (function, level),
-                None => bail!(unknown()),
+            let Some((function, level)) = name.split_at_checked("mf-hartmannN".len()) else {
+                bail!(unknown());
             };
             let function = Function::from_str(function).with_context(unknown)?;
             benchmark = Benchmark::new(function);
@@ -115,8 +128,10 @@ impl Problem {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        let table = Table::read(path, &space, curve)
-            .with_context(|| format!("cannot use the table `{}`", path.display()))?;
+        let table = Table::read(path, &space, curve).map_err(|error| {
+            let message = format!("cannot use the table `{}`", path.display());
+            Failure::because(Code::BadInput, message, error)
+        })?;
         Ok(Self {
             name: name.trim_end_matches(".csv").to_owned(),
             space,
@@ -139,6 +154,7 @@ impl Problem {
                 })
             }
             Source::Table(table) => table.evaluate(values, budget / max_budget, seed),
+            Source::Nothing => bail!("this problem has no losses"),
         }
     }
 
@@ -147,6 +163,7 @@ impl Problem {
         match &self.source {
             Source::Function(benchmark) => Ok(benchmark.regret(values)?),
             Source::Table(table) => table.regret(values),
+            Source::Nothing => bail!("this problem has no optimum"),
         }
     }
 }
@@ -195,13 +212,8 @@ struct Table {
 impl Table {
     fn read(path: &Path, space: &SpaceFile, curve: Option<&str>) -> Result<Self> {
         let space = SearchSpace::new(space)?;
-        let bytes = shared::fs::read(path)?;
-        let text: Box<dyn std::io::Read> = if bytes.starts_with(&[0x1f, 0x8b]) {
-            Box::new(flate2::read::GzDecoder::new(bytes.as_slice()))
-        } else {
-            Box::new(bytes.as_slice())
-        };
-        let mut reader = csv::Reader::from_reader(text);
+        let text = unpacked(&shared::fs::read(path)?)?;
+        let mut reader = csv::Reader::from_reader(text.as_slice());
         let header = reader.headers()?.clone();
         let column = |name: &str| {
             let found = header.iter().position(|column| column == name);
@@ -241,7 +253,17 @@ impl Table {
                 rate.map(number).transpose()?.unwrap_or(0.0),
             ));
         }
-        let levels: Vec<Vec<f64>> = (0..columns.len())
+        Self::new(space, raw, rate.is_some())
+    }
+
+    /// # Shapes
+    /// `raw`: coordinates `[d]`, losses, learning rate.
+    fn new(
+        space: SearchSpace,
+        raw: Vec<(Vec<f64>, Vec<f64>, f64)>,
+        has_curve: bool,
+    ) -> Result<Self> {
+        let levels: Vec<Vec<f64>> = (0..space.num_dimensions())
             .map(|j| {
                 let mut levels: Vec<f64> = raw.iter().map(|row| row.0[j]).collect();
                 levels.sort_unstable_by(f64::total_cmp);
@@ -265,12 +287,12 @@ impl Table {
             .map(|(x, losses, rate)| (key(&x), (losses, rate)))
             .collect();
         Ok(Self {
-            has_curve: rate.is_some(),
             space,
-            rows,
             levels,
+            rows,
             best,
             median,
+            has_curve,
         })
     }
 
@@ -304,6 +326,18 @@ impl Table {
     fn regret(&self, values: &Configuration) -> Result<f64> {
         Ok((mean(&self.row(values)?.0) - self.best) / (self.median - self.best))
     }
+}
+
+/// The bytes of a file, unpacked if they are gzip's.
+pub(super) fn unpacked(bytes: &[u8]) -> Result<Vec<u8>> {
+    use std::io::Read as _;
+    let mut unpacked = Vec::new();
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        flate2::read::GzDecoder::new(bytes).read_to_end(&mut unpacked)?;
+    } else {
+        unpacked.extend(bytes);
+    }
+    Ok(unpacked)
 }
 
 /// The coordinate that a table's field stands for.

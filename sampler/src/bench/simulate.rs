@@ -1,17 +1,21 @@
 //! A search without files: Hyperband's brackets over a problem, with any number of simulated workers.
 
 use anyhow::Result;
-use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
-use shared::search::{Limit, MethodName};
+use shared::budget::{BracketSizes, BudgetSettings};
+use shared::objective::ObjectiveFile;
+use shared::search::{BohbSettings, Limit, MethodName, Promotion, Scheduling, TrainerSettings};
 use shared::{BudgetUnit, Configuration, ConfigurationId, JobId, Search, SearchFile, Seed};
 
 use crate::bench::problem::Problem;
 use crate::history::{History, Ranked, Standing};
-use crate::method::{self, Ask};
+use crate::method::{self, Ask, Method};
 use crate::normal;
 
-/// One evaluation, in the order of their ends.
+/// Standard deviation of the logarithm of durations.
+const DURATION_SPREAD: f64 = 0.3;
+
+/// One evaluation, in the order of their starts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// Its number.
@@ -30,7 +34,7 @@ pub struct Row {
 
 /// The search that a run makes.
 pub fn search(problem: &Problem, method: MethodName, faithful: bool, seed: u64) -> Result<Search> {
-    let budget = shared::budget::BudgetSettings {
+    let budget = BudgetSettings {
         unit: BudgetUnit::Steps,
         min: problem.min_budget,
         max: problem.max_budget,
@@ -40,23 +44,23 @@ pub fn search(problem: &Problem, method: MethodName, faithful: bool, seed: u64) 
         name: problem.name.clone(),
         space: Some(problem.space.clone()),
         space_file: None,
-        objective: shared::objective::ObjectiveFile {
+        objective: ObjectiveFile {
             command: Some(vec!["none".into()]),
-            ..Default::default()
+            ..ObjectiveFile::default()
         },
         budget,
         limit: Limit::Brackets(u32::MAX),
         method,
-        bohb: shared::search::BohbSettings {
+        bohb: BohbSettings {
             faithful,
-            ..Default::default()
+            ..BohbSettings::default()
         },
-        scheduling: Default::default(),
-        bracket_sizes: Default::default(),
-        promotion: Default::default(),
+        scheduling: Scheduling::default(),
+        bracket_sizes: BracketSizes::default(),
+        promotion: Promotion::default(),
         seed,
         start_with: Vec::new(),
-        trainers: Default::default(),
+        trainers: TrainerSettings::default(),
     };
     Ok(Search::new(&file)?)
 }
@@ -82,6 +86,19 @@ struct Bracket {
 }
 
 impl Bracket {
+    fn new(search: &Search, number: u32) -> Self {
+        let sizes = search.bracket_sizes(number);
+        let num_rungs = u8::try_from(sizes.len()).unwrap_or(u8::MAX); // a ladder has at most 54
+        Self {
+            first_rung: search.ladder.num_rungs().saturating_sub(num_rungs),
+            sizes,
+            stage: 0,
+            queue: Vec::new(),
+            num_started: 0,
+            results: Vec::new(),
+        }
+    }
+
     fn size(&self) -> usize {
         usize::try_from(self.sizes[self.stage]).unwrap_or(usize::MAX) // a usize holds a u32
     }
@@ -109,120 +126,147 @@ impl Bracket {
     }
 }
 
-/// Runs a search until `total` largest budgets are spent; one simulated worker for `num_workers` of 1, else that many,
-/// whose durations are the budget with log-normal spread.
+/// Runs a search until `total` largest budgets are spent, on one simulated worker or many. The durations of many are
+/// the budget with log-normal spread.
 pub fn run(problem: &Problem, search: &Search, total: f64, num_workers: usize) -> Result<Vec<Row>> {
-    let mut history = History::new(&search.space);
-    let mut method = method::of_search(search);
-    let mut brackets: Vec<Bracket> = Vec::new();
-    let mut running: Vec<Running> = Vec::new();
-    let mut configurations: Vec<Configuration> = Vec::new();
-    let mut rows: Vec<Row> = Vec::new();
-    let mut spent_on: Vec<f64> = Vec::new();
-    let (mut restart, mut continued, mut now) = (0.0, 0.0, 0.0);
-    let max_budget = search.ladder.budget(search.ladder.top()).amount;
-    let noise = Seed::new(search.seed.number()).child("noise", &problem.name);
+    let mut simulation = Simulation {
+        problem,
+        search,
+        noise: search.seed.child("noise", &problem.name),
+        has_spread: num_workers > 1,
+        history: History::new(&search.space),
+        method: method::of_search(search),
+        brackets: Vec::new(),
+        running: Vec::new(),
+        configurations: Vec::new(),
+        spent_on: Vec::new(),
+        rows: Vec::new(),
+        now: 0.0,
+    };
     loop {
-        while running.len() < num_workers && restart < total {
-            let (bracket, job) =
-                next_job(search, &mut brackets, &mut configurations, |id, rung| {
-                    let pending: Vec<JobId> = running.iter().map(|r| r.job).collect();
-                    let ask = Ask {
-                        configuration: id,
-                        rung,
-                        pending: &pending,
-                        seed: search.seed.child("proposal", id),
-                    };
-                    let vector = method.propose(&history, &ask).vector;
-                    let values = search.space.decode(&vector);
-                    history.ask(id);
-                    history.know(id, search.space.encode(&values));
-                    values
-                });
-            let index = usize::try_from(job.configuration.0)?;
-            let budget = search.ladder.budget(job.rung).amount;
-            spent_on.resize(configurations.len(), 0.0);
-            restart += budget / max_budget;
-            continued += (budget - spent_on[index]).max(0.0) / max_budget;
-            spent_on[index] = spent_on[index].max(budget);
-            let loss = problem.evaluate(&configurations[index], budget, noise)?;
-            rows.push(Row {
-                eval: rows.len() as u64,
-                budget,
-                loss,
-                true_regret: problem.regret(&configurations[index])?,
-                cum_restart: restart,
-                cum_cont: continued,
-            });
-            let mut spread = noise.child("duration", job).rng();
-            let factor = if num_workers > 1 {
-                libm::exp(0.3 * normal::quantile(spread.random_range(1e-12..1.0)))
-            } else {
-                1.0
-            };
-            running.push(Running {
-                ends_at: now + budget * factor,
-                bracket,
-                job,
-                loss,
-            });
+        while simulation.running.len() < num_workers && simulation.spent() < total {
+            simulation.start()?;
         }
-        let Some(first) =
-            (0..running.len()).min_by(|a, b| running[*a].ends_at.total_cmp(&running[*b].ends_at))
-        else {
-            return Ok(rows);
+        if !simulation.end() {
+            return Ok(simulation.rows);
+        }
+    }
+}
+
+struct Simulation<'a> {
+    problem: &'a Problem,
+    search: &'a Search,
+    noise: Seed,
+    has_spread: bool,
+    history: History,
+    method: Box<dyn Method>,
+    brackets: Vec<Bracket>,
+    running: Vec<Running>,
+    configurations: Vec<Configuration>,
+    /// The largest budget spent on each configuration.
+    spent_on: Vec<f64>,
+    rows: Vec<Row>,
+    now: f64,
+}
+
+impl Simulation<'_> {
+    /// Largest budgets spent so far.
+    fn spent(&self) -> f64 {
+        self.rows.last().map_or(0.0, |row| row.cum_restart)
+    }
+
+    /// Starts the next job.
+    fn start(&mut self) -> Result<()> {
+        let (bracket, job) = self.next_job();
+        let index = usize::try_from(job.configuration.0)?;
+        let budget = self.search.ladder.budget(job.rung).amount;
+        let max_budget = self.search.ladder.budget(self.search.ladder.top()).amount;
+        let values = &self.configurations[index];
+        let loss = self.problem.evaluate(values, budget, self.noise)?;
+        let before = self.rows.last().map_or(0.0, |row| row.cum_cont);
+        self.rows.push(Row {
+            eval: self.rows.len() as u64,
+            budget,
+            loss,
+            true_regret: self.problem.regret(values)?,
+            cum_restart: self.spent() + budget / max_budget,
+            cum_cont: before + (budget - self.spent_on[index]).max(0.0) / max_budget,
+        });
+        self.spent_on[index] = self.spent_on[index].max(budget);
+        let factor = if self.has_spread {
+            let mut rng = self.noise.child("duration", job).rng();
+            libm::exp(DURATION_SPREAD * normal::draw(&mut rng))
+        } else {
+            1.0
         };
-        let done = running.swap_remove(first);
-        now = done.ends_at;
+        self.running.push(Running {
+            ends_at: self.now + budget * factor,
+            bracket,
+            job,
+            loss,
+        });
+        Ok(())
+    }
+
+    /// Ends the job that is done first; whether there was one.
+    fn end(&mut self) -> bool {
+        let first = (0..self.running.len()).min_by(|a, b| {
+            self.running[*a]
+                .ends_at
+                .total_cmp(&self.running[*b].ends_at)
+        });
+        let Some(first) = first else { return false };
+        let done = self.running.swap_remove(first);
+        self.now = done.ends_at;
         let standing = Standing::Loss(done.loss);
-        let vector = history.vector(done.job.configuration).to_vec();
-        history.learn(done.job, Some(standing), vector);
-        let bracket = &mut brackets[done.bracket];
+        let vector = self.history.vector(done.job.configuration).to_vec();
+        self.history.learn(done.job, Some(standing), vector);
+        let bracket = &mut self.brackets[done.bracket];
         bracket.results.push(Ranked {
             standing,
             job: done.job,
         });
         bracket.promote();
+        true
     }
-}
 
-/// The next job: of the oldest bracket that has one, else of a new bracket.
-fn next_job(
-    search: &Search,
-    brackets: &mut Vec<Bracket>,
-    configurations: &mut Vec<Configuration>,
-    mut propose: impl FnMut(ConfigurationId, u8) -> Configuration,
-) -> (usize, JobId) {
-    let mut index = 0;
-    loop {
-        if index == brackets.len() {
-            let sizes = search.bracket_sizes(u32::try_from(index).unwrap_or(u32::MAX)); // capped: no run gets there
-            let top = search.ladder.num_rungs();
-            let first_rung = match search.method {
-                MethodName::Random => search.ladder.top(),
-                _ => top - u8::try_from(sizes.len()).unwrap_or(top),
-            };
-            brackets.push(Bracket {
-                sizes,
-                first_rung,
-                stage: 0,
-                queue: Vec::new(),
-                num_started: 0,
-                results: Vec::new(),
-            });
+    /// The next job: of the oldest bracket that has one, else of a new bracket.
+    fn next_job(&mut self) -> (usize, JobId) {
+        let mut index = 0;
+        loop {
+            if index == self.brackets.len() {
+                let number = u32::try_from(index).unwrap_or(u32::MAX); // no run gets there
+                self.brackets.push(Bracket::new(self.search, number));
+            }
+            let bracket = &mut self.brackets[index];
+            let rung = bracket.rung();
+            if bracket.stage == 0 && bracket.num_started < bracket.sizes[0] {
+                bracket.num_started += 1;
+                return (index, self.propose(rung).job(rung));
+            }
+            if let Some(id) = bracket.queue.pop() {
+                return (index, id.job(rung));
+            }
+            index += 1;
         }
-        let bracket = &mut brackets[index];
-        let rung = bracket.rung();
-        if bracket.stage == 0 && bracket.num_started < bracket.sizes[0] {
-            bracket.num_started += 1;
-            let id = ConfigurationId(u32::try_from(configurations.len()).unwrap_or(u32::MAX)); // see above
-            let values = propose(id, rung);
-            configurations.push(values);
-            return (index, id.job(rung));
-        }
-        if let Some(id) = bracket.queue.pop() {
-            return (index, id.job(rung));
-        }
-        index += 1;
+    }
+
+    fn propose(&mut self, rung: u8) -> ConfigurationId {
+        let number = u32::try_from(self.configurations.len()).unwrap_or(u32::MAX); // no run gets there
+        let id = ConfigurationId(number);
+        let pending: Vec<JobId> = self.running.iter().map(|running| running.job).collect();
+        let ask = Ask {
+            configuration: id,
+            rung,
+            pending: &pending,
+            seed: self.search.seed.child("proposal", id),
+        };
+        let vector = self.method.propose(&self.history, &ask).vector;
+        let values = self.search.space.decode(&vector);
+        self.history.ask(id);
+        self.history.know(id, self.search.space.encode(&values));
+        self.configurations.push(values);
+        self.spent_on.push(0.0);
+        id
     }
 }

@@ -1,32 +1,71 @@
-//! Method `tandem`: expected improvement at the largest budget, under a model of all budgets.
+//! Method `tandem`: expected improvement at the largest budget, under one model of the results of all budgets.
+//!
+//! The model is the Gaussian process of [`crate::surrogate`], over scores of losses ([`scores`]). A proposal is
+//!
+//! ```text
+//! 10 %       a draw from the prior, so that no error of the model lasts
+//! 22.5 %     the best of 16 draws from the prior, so that no region is forgotten
+//! 67.5 %     the best point found by climbing from many draws, mutations and crossings of the best ([`climb`])
+//! ```
+//! where "best" means the largest expected improvement of f at the largest budget over the configuration that is
+//! believed to be the best one: E max(f(x*) - ξ - f(x), 0), both uncertain and correlated. For half of the proposals the
+//! margin ξ is 0, for the others a draw from `[0, 1]`: they leave the last digits of a known region to the former and
+//! look for another one. A point next to x* shares its
+//! uncertainty and has little to gain, however little is known of both; that keeps the method from asking the same
+//! question again and again. Jobs under way count with their expected results.
+//!
+//! Lengths and scales are fitted when the number of results passes 4, 6, 8, … (about every 15 %), on the results that
+//! were named first: what is fitted depends on the files alone, and one process that answered everything agrees with
+//! another that starts now. In between, a proposal costs one factorisation of at most 200 observations.
+//!
+//! Range of validity: any space; fewer than four results, or failures only: draws from the prior. Equal losses: the
+//! model is flat and climbing spreads out. Scores, and with them proposals, do not change when every loss is shifted or
+//! multiplied (but for rounding); other monotone transformations change them.
+//!
+//! # Source
+//! Expected improvement: Jones, Schonlau and Welch 1998. Its logarithm: Ament et al. 2023. Budgets as steps of one
+//! process: Kennedy and O'Hagan 2000. Comparison with an uncertain incumbent: Frazier, Powell and Dayanik 2009.
 
 use rand::RngExt as _;
-use rand_chacha::ChaCha12Rng;
+use serde_json::{Map, Value as Json, json};
 use shared::record::ModelUse;
-use shared::space::Kind;
 use shared::{Search, SearchSpace};
 
 use crate::history::{History, Ranked, Standing};
 use crate::kde::Kernel;
 use crate::method::{Ask, Method, Suggestion, prior};
-use crate::normal;
-use crate::surrogate::{Features, Observation, Scales, Surrogate, Work};
+use crate::surrogate::{Features, Observation, Scales, Surrogate};
+
+mod climb;
+mod scores;
 
 /// Results needed before the model is asked.
 const FEWEST_RESULTS: usize = 4;
-/// Observations the model is conditioned on at most.
+/// Observations that the model is conditioned on at most: the factorisation's cost grows with the third power.
 const MOST_OBSERVATIONS: usize = 200;
+/// Configurations under way that are counted at most, the newest ones.
+const MOST_UNDER_WAY: usize = 64;
 /// Share of the proposals drawn from the prior.
 const RANDOM_FRACTION: f64 = 0.1;
+/// Share of the others that are the best of [`NUM_EXPLORING`] draws from the prior.
+const EXPLORING_FRACTION: f64 = 0.25;
+/// Draws that such a proposal is the best of.
+const NUM_EXPLORING: usize = 16;
+/// Share of the proposals that look for an improvement by more than a margin, drawn up to [`LARGEST_MARGIN`].
+const AMBITIOUS_FRACTION: f64 = 0.5;
+/// In units of scores, which have a standard deviation of about 1.
+const LARGEST_MARGIN: f64 = 1.0;
 /// Steps of a fit of the scales.
 const FIT_STEPS: usize = 40;
 
 /// The method and what it fitted last.
 #[derive(Debug)]
 pub struct Tandem {
+    space: SearchSpace,
     kernels: Vec<Kernel>,
     features: Features,
     num_rungs: usize,
+    /// The scales, and the number of results they were fitted on.
     fitted: Option<(usize, Scales)>,
 }
 
@@ -35,6 +74,7 @@ impl Tandem {
     pub fn new(search: &Search) -> Self {
         let kernels = Kernel::of_space(&search.space);
         Self {
+            space: search.space.clone(),
             features: Features::new(&kernels),
             kernels,
             num_rungs: usize::from(search.ladder.num_rungs()),
@@ -42,39 +82,156 @@ impl Tandem {
         }
     }
 
-    /// Scales fitted on the first results named, as many as the largest of 4, 6, 8, … ×1.15 that are there.
-    fn scales(&mut self, history: &History) -> &Scales {
+    /// Scales fitted on the first results named, as many as the last threshold passed.
+    fn scales(&mut self, history: &History) -> Scales {
         let count = last_threshold(history.arrivals().len());
-        if self
-            .fitted
-            .as_ref()
-            .is_none_or(|(fitted, _)| *fitted != count)
-        {
-            let observations = self.observations(history, &history.arrivals()[..count]);
-            let scales = Scales::fit(&self.features, &observations, self.num_rungs, FIT_STEPS);
-            self.fitted = Some((count, scales));
+        match &self.fitted {
+            Some((fitted, scales)) if *fitted == count => scales.clone(),
+            Some(_) | None => {
+                let mut by_rung: Vec<Vec<Ranked>> = vec![Vec::new(); self.num_rungs];
+                for ranked in &history.arrivals()[..count] {
+                    by_rung[self.rung(ranked.job.rung)].push(*ranked);
+                }
+                for rung in &mut by_rung {
+                    rung.sort_unstable();
+                }
+                let by_rung: Vec<&[Ranked]> = by_rung.iter().map(Vec::as_slice).collect();
+                let observations = self.observations(history, &by_rung);
+                let scales = Scales::fit(&self.features, &observations, self.num_rungs, FIT_STEPS);
+                self.fitted = Some((count, scales.clone()));
+                scales
+            }
         }
-        &self.fitted.as_ref().expect("fitted above").1
     }
 
-    fn observations(&self, history: &History, results: &[Ranked]) -> Vec<Observation> {
-        let chosen = choose(results, MOST_OBSERVATIONS, self.num_rungs);
-        let scores = normal_scores(&chosen);
-        chosen
-            .iter()
-            .zip(scores)
-            .map(|(ranked, value)| Observation {
-                point: self
-                    .features
-                    .of_vector(history.vector(ranked.job.configuration)),
-                rung: usize::from(ranked.job.rung).min(self.num_rungs - 1),
-                value,
+    fn rung(&self, rung: u8) -> usize {
+        usize::from(rung).min(self.num_rungs - 1)
+    }
+
+    /// # Shapes
+    /// `by_rung`: the results of each rung, best first.
+    fn observations(&self, history: &History, by_rung: &[&[Ranked]]) -> Vec<Observation> {
+        let chosen = choose(by_rung, MOST_OBSERVATIONS);
+        let scores = scores::scores(&chosen);
+        let observation = |(ranked, value): (&Ranked, f64)| Observation {
+            point: self
+                .features
+                .of_vector(history.vector(ranked.job.configuration)),
+            rung: self.rung(ranked.job.rung),
+            value,
+        };
+        chosen.iter().zip(scores).map(observation).collect()
+    }
+
+    /// What is under way, the newest first: jobs at their rungs, configurations without a job at the rung asked for.
+    fn under_way(&self, history: &History, ask: &Ask<'_>) -> Vec<(Vec<f64>, usize)> {
+        let ids = history.under_way(ask.configuration, ask.pending);
+        let newest = ids.iter().rev().take(MOST_UNDER_WAY);
+        newest
+            .map(|id| {
+                let job = ask.pending.iter().find(|job| job.configuration == *id);
+                let rung = job.map_or(ask.rung, |job| job.rung);
+                (
+                    self.features.of_vector(history.vector(*id)),
+                    self.rung(rung),
+                )
             })
             .collect()
     }
 }
 
-/// The largest number of the row that is at most `count`.
+impl Method for Tandem {
+    fn propose(&mut self, history: &History, ask: &Ask<'_>) -> Suggestion {
+        let mut rng = ask.seed.rng();
+        let results = history.arrivals();
+        if results.len() < FEWEST_RESULTS || self.kernels.is_empty() {
+            let reason = format!("a model needs {FEWEST_RESULTS} results at least");
+            return prior::draw(history, &mut rng, reason);
+        }
+        if results
+            .iter()
+            .all(|ranked| ranked.standing == Standing::Failed)
+        {
+            return prior::draw(history, &mut rng, "every configuration so far has failed");
+        }
+        if rng.random::<f64>() < RANDOM_FRACTION {
+            let reason = format!("a share of {RANDOM_FRACTION} is drawn from the prior");
+            return prior::draw(history, &mut rng, reason);
+        }
+        let scales = self.scales(history);
+        let by_rung: Vec<&[Ranked]> = (0..ask_rungs(history, self.num_rungs))
+            .map(|rung| history.rung(rung))
+            .collect();
+        let observations = self.observations(history, &by_rung);
+        let under_way = self.under_way(history, ask);
+        let model = Surrogate::new(&self.features, &scales, &observations, &under_way);
+        let Some(model) = model else {
+            return prior::draw(history, &mut rng, "the model's covariances are singular");
+        };
+        let margin = if rng.random::<f64>() < AMBITIOUS_FRACTION {
+            LARGEST_MARGIN * rng.random::<f64>()
+        } else {
+            0.0
+        };
+        let mut climb =
+            climb::Climb::new(&self.space, &self.kernels, &self.features, &model, margin);
+        let is_exploring = rng.random::<f64>() < EXPLORING_FRACTION;
+        let best = if is_exploring {
+            climb.best_of_prior(NUM_EXPLORING, &mut rng)
+        } else {
+            climb.best(&observations, &mut rng)
+        };
+        let act = if is_exploring {
+            "draws from the prior"
+        } else {
+            "candidates"
+        };
+        Suggestion {
+            vector: best.vector,
+            source: "model",
+            reason: format!(
+                "the largest expected improvement among {} {act}, by {} results of all rungs",
+                climb.num_candidates(),
+                observations.len()
+            ),
+            model: Some(ModelUse {
+                rung: history.num_rungs() - 1,
+                num_good: observations.len() as u64,
+                num_bad: 0,
+                num_candidates: climb.num_candidates(),
+                log_acquisition: best.ln_improvement,
+            }),
+        }
+    }
+
+    fn fitted(&self) -> Map<String, Json> {
+        let Some((count, scales)) = &self.fitted else {
+            return Map::new();
+        };
+        let names = self.space.dimensions().map(|h| h.name.clone());
+        let lengths: Map<String, Json> = names
+            .zip(scales.lengths())
+            .map(|(name, length)| (name, json!(length)))
+            .collect();
+        let mut fitted = Map::new();
+        fitted.insert("num_results".into(), json!(count));
+        fitted.insert("lengths".into(), lengths.into());
+        fitted.insert(
+            "correlation_with_top_rung".into(),
+            json!(scales.correlations()),
+        );
+        fitted
+    }
+}
+
+/// How many rungs the history has results of, as far as the ladder goes.
+fn ask_rungs(history: &History, num_rungs: usize) -> u8 {
+    history
+        .num_rungs()
+        .min(u8::try_from(num_rungs).unwrap_or(u8::MAX)) // a ladder has at most 54
+}
+
+/// The largest number of 4, 6, 8, …, each a seventh (at least 2) more than the one before, that is at most `count`.
 fn last_threshold(count: usize) -> usize {
     let mut threshold = FEWEST_RESULTS;
     loop {
@@ -86,381 +243,60 @@ fn last_threshold(count: usize) -> usize {
     }
 }
 
-/// At most `count` results: of each rung, from the top, its best and an even sample of the others.
-fn choose(results: &[Ranked], count: usize, num_rungs: usize) -> Vec<Ranked> {
-    let mut by_rung: Vec<Vec<Ranked>> = vec![Vec::new(); num_rungs];
-    for ranked in results {
-        by_rung[usize::from(ranked.job.rung).min(num_rungs - 1)].push(*ranked);
-    }
+/// At most `count` results, in the order of their jobs: equal shares for the rungs, and what the upper ones do not need
+/// for the lower ones. Two thirds of a rung's share are its best, the rest an even sample of the others.
+fn choose(by_rung: &[&[Ranked]], count: usize) -> Vec<Ranked> {
     let mut chosen = Vec::new();
     let mut left = count;
-    for (index, rung) in by_rung.iter_mut().enumerate().rev() {
-        rung.sort_unstable();
-        // What the rungs above have left over is shared by those below.
-        let quota = (left / (index + 1))
-            .min(rung.len())
-            .max(left.min(rung.len()).min(1));
-        let quota = if index == 0 {
-            left.min(rung.len())
-        } else {
-            quota
-        };
-        let num_best = quota - quota / 3;
-        let others = quota - num_best;
-        chosen.extend(&rung[..num_best]);
-        let rest = &rung[num_best..];
-        chosen.extend((0..others).map(|i| rest[i * rest.len() / others]));
-        left -= quota;
+    for (rungs_below, rung) in by_rung.iter().enumerate().rev() {
+        let share = (left / (rungs_below + 1)).min(rung.len());
+        let num_others = if share < rung.len() { share / 3 } else { 0 };
+        let (best, others) = rung.split_at(share - num_others);
+        chosen.extend(best);
+        chosen.extend((0..num_others).map(|i| others[i * others.len() / num_others]));
+        left -= share;
     }
     chosen.sort_unstable_by_key(|ranked| ranked.job);
     chosen
 }
 
-/// Ranks among all results, equal ones sharing the mean rank, as quantiles of the normal distribution.
-fn normal_scores(results: &[Ranked]) -> Vec<f64> {
-    let n = results.len();
-    let mut order: Vec<usize> = (0..n).collect();
-    order.sort_unstable_by_key(|i| results[*i]);
-    let mut scores = vec![0.0; n];
-    let mut start = 0;
-    while start < n {
-        let standing = results[order[start]].standing;
-        let len = order[start..]
-            .iter()
-            .take_while(|i| results[**i].standing == standing)
-            .count();
-        let mean_rank = start as f64 + len as f64 / 2.0;
-        let score = normal::quantile(mean_rank / n as f64);
-        for i in &order[start..start + len] {
-            scores[*i] = score;
-        }
-        start += len;
-    }
-    scores
-}
+#[cfg(test)]
+mod tests {
+    use shared::ConfigurationId;
 
-impl Method for Tandem {
-    fn propose(&mut self, history: &History, ask: &Ask<'_>) -> Suggestion {
-        let mut rng = ask.seed.rng();
-        let num_results = history.arrivals().len();
-        if num_results < FEWEST_RESULTS || self.kernels.is_empty() {
-            return prior::draw(history, &mut rng, "too few results for a model");
-        }
-        if history
-            .arrivals()
-            .iter()
-            .all(|r| r.standing == Standing::Failed)
-        {
-            return prior::draw(history, &mut rng, "every result so far is a failure");
-        }
-        if rng.random::<f64>() < RANDOM_FRACTION {
-            return prior::draw(
-                history,
-                &mut rng,
-                "a share of the proposals is drawn from the prior",
-            );
-        }
-        let scales = self.scales(history).clone();
-        let observations = self.observations(history, history.arrivals());
-        let under_way: Vec<(Vec<f64>, usize)> = history
-            .under_way(ask.configuration, ask.pending)
-            .iter()
-            .rev()
-            .take(64)
-            .map(|id| {
-                (
-                    self.features.of_vector(history.vector(*id)),
-                    usize::from(ask.rung),
-                )
-            })
-            .collect();
-        let Some(model) = Surrogate::new(&self.features, &scales, &observations, &under_way) else {
-            return prior::draw(history, &mut rng, "the model's matrix is singular");
+    use super::*;
+
+    #[test]
+    fn scales_are_fitted_again_every_seventh() {
+        let thresholds: Vec<usize> = (4..=30).map(last_threshold).collect();
+        assert_eq!(thresholds[..5], [4, 4, 6, 6, 8]);
+        assert_eq!(last_threshold(1000), last_threshold(1001));
+        let mut all: Vec<usize> = (4..100_000).map(last_threshold).collect();
+        all.dedup();
+        assert!(all.len() < 80, "{}", all.len());
+    }
+
+    #[test]
+    fn the_model_sees_the_best_of_every_rung_and_some_of_the_rest() {
+        let rung = |rung: u8, count: u32| -> Vec<Ranked> {
+            (0..count)
+                .map(|number| Ranked {
+                    standing: Standing::Loss(f64::from(number)),
+                    job: ConfigurationId(number).job(rung),
+                })
+                .collect()
         };
-        let search = Climb {
-            space: history.space(),
-            kernels: &self.kernels,
-            features: &self.features,
-            model: &model,
+        let (lower, middle, upper) = (rung(0, 1000), rung(1, 300), rung(2, 5));
+        let chosen = choose(&[&lower, &middle, &upper], 100);
+        assert_eq!(chosen.len(), 100);
+        let of = |wanted: u8| -> Vec<u32> {
+            let on_rung = chosen.iter().filter(|r| r.job.rung == wanted);
+            on_rung.map(|r| r.job.configuration.0).collect()
         };
-        let (vector, ln_improvement, num_candidates) = search.run(history, &observations, &mut rng);
-        Suggestion {
-            vector,
-            source: "model",
-            reason: format!("the largest expected improvement among {num_candidates} candidates"),
-            model: Some(ModelUse {
-                rung: history.num_rungs() - 1,
-                num_good: observations.len() as u64,
-                num_bad: 0,
-                num_candidates,
-                log_acquisition: ln_improvement,
-            }),
-        }
+        assert_eq!(of(2), [0, 1, 2, 3, 4]);
+        assert_eq!(of(1).len(), 47);
+        assert_eq!(of(1)[..32], (0..32).collect::<Vec<u32>>());
+        assert!(of(0).len() == 48 && of(0)[47] > 900);
+        assert_eq!(choose(&[&lower[..7], &[], &upper], 100).len(), 12);
     }
-}
-
-/// The search for the largest expected improvement.
-struct Climb<'a> {
-    space: &'a SearchSpace,
-    kernels: &'a [Kernel],
-    features: &'a Features,
-    model: &'a Surrogate,
-}
-
-impl Climb<'_> {
-    fn run(
-        &self,
-        history: &History,
-        observations: &[Observation],
-        rng: &mut ChaCha12Rng,
-    ) -> (Vec<f64>, f64, u64) {
-        let mut buffer = Work::default();
-        // Distinct configurations by posterior mean.
-        let mut ids: Vec<_> = history
-            .arrivals()
-            .iter()
-            .map(|r| r.job.configuration)
-            .collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let mut incumbents: Vec<(f64, Vec<f64>)> = observations
-            .iter()
-            .map(|o| {
-                (
-                    self.model.mean(&o.point, &mut buffer),
-                    self.unfeature(&o.point),
-                )
-            })
-            .collect();
-        incumbents.sort_by(|a, b| a.0.total_cmp(&b.0));
-        incumbents.dedup_by(|a, b| (a.0 - b.0).abs() < 1e-12);
-        let best_mean = incumbents[0].0;
-        incumbents.truncate(5);
-        let mut count = 0;
-        let value = |vector: &[f64], buffer: &mut Work| {
-            let found = self.model.predict(&self.features.of_vector(vector), buffer);
-            ln_expected_improvement(best_mean, found.mean, found.difference_variance.sqrt())
-        };
-        let mut candidates: Vec<(f64, Vec<f64>)> = Vec::new();
-        for _ in 0..100 {
-            let vector = self.canonical(self.space.sample(rng));
-            candidates.push((value(&vector, &mut buffer), vector));
-        }
-        for (_, incumbent) in &incumbents {
-            for scale in [0.3, 0.1, 0.03] {
-                for _ in 0..8 {
-                    let vector = self.canonical(self.mutate(incumbent, scale, rng));
-                    candidates.push((value(&vector, &mut buffer), vector));
-                }
-            }
-        }
-        if incumbents.len() > 1 {
-            for _ in 0..30 {
-                let a = &incumbents[rng.random_range(0..incumbents.len())].1;
-                let b = &incumbents[rng.random_range(0..incumbents.len())].1;
-                let mixed: Vec<f64> = a
-                    .iter()
-                    .zip(b)
-                    .map(|(a, b)| if rng.random() { *a } else { *b })
-                    .collect();
-                let vector = self.canonical(mixed);
-                candidates.push((value(&vector, &mut buffer), vector));
-            }
-        }
-        candidates.sort_by(|a, b| b.0.total_cmp(&a.0));
-        candidates.truncate(4);
-        let mut work = Work::default();
-        for candidate in &mut candidates {
-            count += self.climb(candidate, best_mean, &mut work);
-        }
-        candidates.sort_by(|a, b| b.0.total_cmp(&a.0));
-        count += 250;
-        let (value, vector) = candidates.swap_remove(0);
-        (vector, value, count)
-    }
-
-    /// Climbs from a candidate: numbers along the slope, then each category to its best level.
-    fn climb(&self, candidate: &mut (f64, Vec<f64>), best_mean: f64, work: &mut Work) -> u64 {
-        let mut count = 0;
-        let d = self.kernels.len();
-        let scale_of = |j: usize| match self.kernels[j] {
-            Kernel::Ordered { levels } => levels.saturating_sub(1).max(1) as f64,
-            Kernel::Continuous | Kernel::Unordered { .. } => 1.0,
-        };
-        for _sweep in 0..2 {
-            let before = candidate.0;
-            let mut point = self.features.of_vector(&candidate.1);
-            let mut steps = vec![0.05; d];
-            let mut last = vec![0.0; d];
-            for _ in 0..25 {
-                let found = self.model.predict_with_slopes(&point, work);
-                let (mean, variance) = (found.mean, found.difference_variance);
-                count += 1;
-                let deviation = variance.sqrt();
-                let z = (best_mean - mean) / deviation;
-                // ∂ ln EI = -Φ/(σ h) ∂μ + φ/(2 σ² h) ∂σ²,   h = z Φ + φ
-                let ln_h =
-                    ln_expected_improvement(best_mean, mean, deviation) - libm::log(deviation);
-                let by_mean = -libm::exp(ln_distribution(z) - ln_h) / deviation;
-                let by_variance =
-                    0.5 * libm::exp(-0.5 * z * z - normal::LN_SQRT_TWO_PI - ln_h) / variance;
-                let mut has_moved = false;
-                for j in 0..d {
-                    let slope =
-                        by_mean * work.mean_slopes[j] + by_variance * work.variance_slopes[j];
-                    let turn = slope * last[j];
-                    if turn > 0.0 {
-                        steps[j] = f64::min(steps[j] * 1.3, 0.3);
-                    } else if turn < 0.0 {
-                        steps[j] *= 0.4;
-                    }
-                    last[j] = slope;
-                    if slope != 0.0 && steps[j] > 1e-4 {
-                        let moved = (point[j] + steps[j].copysign(slope)).clamp(0.0, 1.0);
-                        has_moved |= moved != point[j];
-                        point[j] = moved;
-                    }
-                }
-                if !has_moved {
-                    break;
-                }
-            }
-            let vector = self.canonical(
-                point
-                    .iter()
-                    .enumerate()
-                    .map(|(j, x)| {
-                        let x = x * scale_of(j);
-                        if let Kernel::Ordered { .. } = self.kernels[j] {
-                            x.round()
-                        } else {
-                            x
-                        }
-                    })
-                    .collect(),
-            );
-            let found = self.model.predict(&self.features.of_vector(&vector), work);
-            let value =
-                ln_expected_improvement(best_mean, found.mean, found.difference_variance.sqrt());
-            if value > candidate.0 {
-                *candidate = (value, vector);
-            }
-            count += 1;
-            for j in 0..d {
-                let levels = match self.kernels[j] {
-                    Kernel::Unordered { levels } if levels > 1 => levels,
-                    _ => continue,
-                };
-                for level in 0..levels {
-                    let mut vector = candidate.1.clone();
-                    if vector[j].is_nan() || (vector[j] - level as f64).abs() < 0.5 {
-                        continue;
-                    }
-                    vector[j] = level as f64;
-                    let vector = self.canonical(vector);
-                    let found = self.model.predict(&self.features.of_vector(&vector), work);
-                    let value = ln_expected_improvement(
-                        best_mean,
-                        found.mean,
-                        found.difference_variance.sqrt(),
-                    );
-                    count += 1;
-                    if value > candidate.0 {
-                        *candidate = (value, vector);
-                    }
-                }
-            }
-            if candidate.0 - before < 1e-3 {
-                break;
-            }
-        }
-        count
-    }
-
-    /// The vector of a point.
-    fn unfeature(&self, point: &[f64]) -> Vec<f64> {
-        point
-            .iter()
-            .zip(self.kernels)
-            .map(|(x, kernel)| match kernel {
-                Kernel::Ordered { levels } => x * (levels.saturating_sub(1).max(1) as f64),
-                Kernel::Continuous | Kernel::Unordered { .. } => *x,
-            })
-            .collect()
-    }
-
-    /// Changes some dimensions, on average three at most, by steps of about `scale` of their range.
-    fn mutate(&self, vector: &[f64], scale: f64, rng: &mut ChaCha12Rng) -> Vec<f64> {
-        let d = vector.len();
-        let share = (3.0 / d as f64).min(1.0);
-        let forced = rng.random_range(0..d);
-        vector
-            .iter()
-            .enumerate()
-            .zip(self.kernels)
-            .map(|((j, x), kernel)| {
-                if j != forced && rng.random::<f64>() >= share {
-                    return *x;
-                }
-                match *kernel {
-                    Kernel::Continuous if x.is_nan() => rng.random(),
-                    Kernel::Continuous => normal::draw_in_unit_interval(*x, scale, rng),
-                    Kernel::Unordered { levels } => rng.random_range(0..levels) as f64,
-                    Kernel::Ordered { levels } if x.is_nan() => rng.random_range(0..levels) as f64,
-                    Kernel::Ordered { levels } => {
-                        let step = if rng.random() { 1.0 } else { -1.0 };
-                        (x + step).clamp(0.0, (levels - 1) as f64)
-                    }
-                }
-            })
-            .collect()
-    }
-
-    /// The vector as the history would have it: whole numbers in the middle of their step, inactive dimensions NaN.
-    fn canonical(&self, mut vector: Vec<f64>) -> Vec<f64> {
-        let has_conditions = self
-            .space
-            .hyperparameters()
-            .iter()
-            .any(|h| h.condition.is_some());
-        if has_conditions {
-            // Inactive dimensions that become active by a change need a value.
-            for x in &mut vector {
-                if x.is_nan() {
-                    *x = 0.5;
-                }
-            }
-            return self.space.encode(&self.space.decode(&vector));
-        }
-        for (x, hyperparameter) in vector.iter_mut().zip(self.space.dimensions()) {
-            if let Kind::Integer { .. } = hyperparameter.kind {
-                *x = hyperparameter
-                    .kind
-                    .encode(&hyperparameter.kind.decode(*x))
-                    .unwrap_or(*x);
-            }
-        }
-        vector
-    }
-}
-
-/// ln Φ(z).
-fn ln_distribution(z: f64) -> f64 {
-    if z > -6.0 {
-        libm::log(normal::distribution(z))
-    } else {
-        -0.5 * z * z - normal::LN_SQRT_TWO_PI - libm::log(-z) + libm::log1p(-1.0 / (z * z))
-    }
-}
-
-/// ln E[max(best - Y, 0)] for Y normal with this mean and standard deviation.
-fn ln_expected_improvement(best: f64, mean: f64, deviation: f64) -> f64 {
-    let z = (best - mean) / deviation;
-    let ln_h = if z > -6.0 {
-        libm::log(z * normal::distribution(z) + normal::density(z))
-    } else {
-        // z Φ(z) + φ(z) → φ(z) / z² (1 - 3/z² …)
-        -0.5 * z * z - normal::LN_SQRT_TWO_PI - 2.0 * libm::log(-z) + libm::log1p(-3.0 / (z * z))
-    };
-    ln_h + libm::log(deviation)
 }

@@ -1,0 +1,592 @@
+//! The program as its users run it: help, exit codes, formats, bad input, and the report in a browser.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::format_push_string, reason = "short texts")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::{Value as Json, json};
+use tempfile::TempDir;
+
+fn analyzer(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_analyzer"))
+        .args(arguments)
+        .env_clear()
+        .output()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Runs it, expects success, and returns what it printed.
+fn run(arguments: &[&str]) -> String {
+    let output = analyzer(arguments);
+    assert!(
+        output.status.success(),
+        "{arguments:?}: {}",
+        stderr(&output)
+    );
+    stdout(&output)
+}
+
+fn write(path: &Path, text: &str) {
+    shared::fs::replace(path, text.as_bytes()).unwrap();
+}
+
+/// A small HpBandSter log: 27 configurations, budgets 1, 3, 9, a NaN, a crash with a message, a crash without one.
+struct Log {
+    folder: TempDir,
+}
+
+impl Log {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut configs, mut results) = (String::new(), String::new());
+        for number in 0..27_u32 {
+            let rate = 10_f64.powf(-f64::from(number) / 9.0);
+            let kind = ["a", "b", "<i>c</i>"][number as usize % 3];
+            let config = json!([[0, 0, number], {"rate": rate, "units": number % 7 + 1, "kind": kind},
+                {"model_based_pick": number % 2 == 0}]);
+            configs.push_str(&format!("{config}\n"));
+            for (budget, every) in [(1.0, 1), (3.0, 3), (9.0, 9)] {
+                if number % every != 0 {
+                    continue;
+                }
+                let start = 1.5e9 + f64::from(number) * 10.0 + budget * 100.0;
+                let loss = (f64::from(number) - 9.0).abs() / 27.0 + 0.1 / budget;
+                let (result, exception) = match (number, every) {
+                    (4, _) => (
+                        "{\"loss\": NaN, \"info\": {\"cost\": Infinity}}".to_owned(),
+                        Json::Null,
+                    ),
+                    (7, _) => (
+                        "null".to_owned(),
+                        json!("Traceback: <script>alert(1)</script>"),
+                    ),
+                    (8, _) => ("null".to_owned(), Json::Null),
+                    _ => {
+                        let info = json!({"cost": budget, "test_loss": loss + 0.01});
+                        (json!({"loss": loss, "info": info}).to_string(), Json::Null)
+                    }
+                };
+                let times =
+                    json!({"submitted": start, "started": start, "finished": start + budget});
+                results.push_str(&format!(
+                    "[[0, 0, {number}], {budget:?}, {times}, {result}, {exception}]\n"
+                ));
+            }
+        }
+        write(&folder.path().join("configs.json"), &configs);
+        write(&folder.path().join("results.json"), &results);
+        Self { folder }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().to_path_buf()
+    }
+
+    fn text(&self) -> String {
+        self.path().display().to_string()
+    }
+
+    /// Replaces the text of one of its files.
+    fn change(&self, name: &str, change: impl Fn(&str) -> String) {
+        let path = self.path().join(name);
+        let text = String::from_utf8(shared::fs::read(&path).unwrap()).unwrap();
+        write(&path, &change(&text));
+    }
+}
+
+#[test]
+fn help_of_every_command_is_as_reviewed() {
+    let commands: [&[&str]; 15] = [
+        &[],
+        &["correlation"],
+        &["incumbent"],
+        &["trajectory"],
+        &["importance"],
+        &["learning-curves"],
+        &["compare"],
+        &["report"],
+        &["import"],
+        &["import", "hpbandster"],
+        &["import", "configspace"],
+        &["export"],
+        &["export", "hpbandster"],
+        &["export", "csv"],
+        &["export", "configspace"],
+    ];
+    for command in commands {
+        let arguments = [command, &["--help"]].concat();
+        let name = format!("help {}", command.join(" "));
+        insta::assert_snapshot!(name.trim().replace(' ', "-"), run(&arguments));
+    }
+}
+
+#[test]
+fn exit_codes_are_the_documented_ones() {
+    let log = Log::new();
+    let empty = tempfile::tempdir().unwrap();
+    let empty = empty.path().display().to_string();
+    let code = |arguments: &[&str]| analyzer(arguments).status.code();
+    assert_eq!(code(&["correlation", &log.text()]), Some(0));
+    assert_eq!(code(&[]), Some(2));
+    assert_eq!(code(&["correlation"]), Some(2));
+    assert_eq!(code(&["report", &log.text()]), Some(2), "no output named");
+    assert_eq!(code(&["correlation", &log.text(), "--extra", "3"]), Some(2));
+    assert_eq!(code(&["importance", &log.text(), "--budget", "2"]), Some(2));
+    assert_eq!(code(&["correlation", &empty]), Some(3));
+    assert_eq!(code(&["correlation", "/nonexistent"]), Some(3));
+    assert_eq!(
+        code(&["import", "hpbandster", &empty, &format!("{empty}/out")]),
+        Some(5)
+    );
+}
+
+#[test]
+fn a_log_gives_the_same_tables_read_directly_and_imported() {
+    let log = Log::new();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("imported").display().to_string();
+    run(&[
+        "import",
+        "hpbandster",
+        &log.text(),
+        &out,
+        "--unit",
+        "epochs",
+    ]);
+    for command in ["correlation", "trajectory", "incumbent", "importance"] {
+        let direct = run(&[command, &log.text(), "--format", "csv"]);
+        let imported = run(&[command, &out, "--format", "csv"]);
+        // Verdicts name the unit, which only the import knows.
+        let imported = imported
+            .replace("1 epoch ", "budget 1 ")
+            .replace("3 epochs", "budget 3");
+        let imported = imported.replace("9 epochs", "budget 9");
+        if command == "correlation" || command == "importance" {
+            assert_eq!(direct, imported, "{command}");
+        }
+        assert_eq!(
+            direct.lines().count(),
+            imported.lines().count(),
+            "{command}"
+        );
+    }
+    let correlation = run(&["correlation", &out, "--format", "csv"]);
+    let rows: Vec<Vec<&str>> = correlation
+        .lines()
+        .map(|line| line.split(',').collect())
+        .collect();
+    assert_eq!(rows[0][..4], ["lower", "upper", "n", "rho"]);
+    let counts: Vec<[&str; 3]> = rows[1..]
+        .iter()
+        .map(|row| [row[0], row[1], row[2]])
+        .collect();
+    assert_eq!(
+        counts,
+        [
+            ["1.0", "3.0", "9"],
+            ["1.0", "9.0", "3"],
+            ["3.0", "9.0", "3"]
+        ]
+    );
+    let again = analyzer(&["import", "hpbandster", &log.text(), &out]);
+    assert_eq!(
+        again.status.code(),
+        Some(2),
+        "an import never writes over another"
+    );
+}
+
+#[test]
+fn an_exported_log_is_the_same_log() {
+    let log = Log::new();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().display().to_string();
+    run(&["export", "hpbandster", &log.text(), "--out", &out]);
+    let first = run(&["export", "csv", &log.text()]);
+    let second = run(&["export", "csv", &out]);
+    // A loss that was NaN is exported as a crash, so that strict parsers can read it.
+    let second = second
+        .replace("crashed,,,0.0,", "?")
+        .replace("diverged: loss NaN", "loss NaN");
+    let first = first.replace("crashed,,,0.0,", "?");
+    let differing: Vec<(&str, &str)> = first
+        .lines()
+        .zip(second.lines())
+        .filter(|(a, b)| a != b)
+        .collect();
+    assert_eq!(differing.len(), 1, "{differing:?}");
+    assert!(differing[0].0.contains("diverged"), "{differing:?}");
+    assert!(
+        shared::fs::list(folder.path())
+            .unwrap()
+            .contains(&"configspace.json".to_owned())
+    );
+}
+
+#[test]
+fn the_flat_table_has_a_row_for_each_result_and_documented_columns() {
+    let log = Log::new();
+    let csv = run(&["export", "csv", &log.text()]);
+    let mut lines = csv.lines();
+    assert_eq!(
+        lines.next().unwrap(),
+        "job,configuration,foreign_id,bracket,rung,budget,unit,outcome,loss,test_loss,spent,started_s,\
+         finished_s,elapsed_s,owner,origin,message,values.kind,values.rate,values.units,measures.cost,\
+         measures.test_loss"
+    );
+    assert_eq!(lines.count(), 27 + 9 + 3);
+    assert!(csv.contains(
+        "c000007-r0,c000007,\"0,0,7\",0,0,1.0,,crashed,,,0.0,1500000170.0,1500000171.0,1.0,\
+        hpbandster,prior,Traceback: <script>alert(1)</script>,b,"
+    ));
+}
+
+#[test]
+fn lines_that_cannot_be_used_are_named_and_skipped() {
+    let log = Log::new();
+    log.change("results.json", |text| {
+        let (first, rest) = text.split_once('\n').unwrap();
+        let first_again = first.replace("0.433", "0.9");
+        let more = [
+            "[[9, 9, 9], 1.0, {}, {\"loss\": 1}, null]", // an unknown configuration
+            "[[0, 0, 1], \"x\", {}, {\"loss\": 1}, null]", // no budget
+            "[[0, 0, 1], -1.0, {}, {\"loss\": 1}, null]",
+            "[[0, 0, 1], 1.0]",
+            "[\"x\", 1.0, {}, null, null]",
+            "{\"not\": \"an array\"}",
+            "[[0, 0, 1], 2.0, {}, {\"loss\": 0.25}, null]", // a budget that nothing else has
+            first_again.as_str(),                           // twice
+            "[[0, 0, 1], 1.0, {\"started\": 1, \"fini",     // truncated
+        ];
+        format!("{first}\n{rest}{}", more.join("\n"))
+    });
+    log.change("configs.json", |text| {
+        let first = text.lines().next().unwrap();
+        format!("{text}{first}\n[[0, 0, 99], 5]\n")
+    });
+    let output = analyzer(&["correlation", &log.text(), "--format", "csv"]);
+    assert!(output.status.success());
+    let told = stderr(&output).replace(&log.text(), "DIR");
+    let told: Vec<&str> = told
+        .lines()
+        .map(|line| line.split_once("WARN ").unwrap().1)
+        .collect();
+    insta::assert_snapshot!(told.join("\n"));
+    assert!(
+        stdout(&output).contains("\n1.0,2.0,1,-,"),
+        "{}",
+        stdout(&output)
+    );
+}
+
+#[test]
+fn files_that_are_something_else_are_refused() {
+    let log = Log::new();
+    log.change("results.json", |_| "not\njson at all\n".into());
+    let output = analyzer(&["correlation", &log.text()]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(
+        stderr(&output).contains("no line of"),
+        "{}",
+        stderr(&output)
+    );
+    // Two hundred and fifty-seven budgets are no ladder.
+    log.change("results.json", |_| {
+        let lines = (1..=257).map(|budget| format!("[[0, 0, 1], {budget}, {{}}, null, null]\n"));
+        lines.collect()
+    });
+    let output = analyzer(&["correlation", &log.text()]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(
+        stderr(&output).contains("257 different budgets"),
+        "{}",
+        stderr(&output)
+    );
+    // Nothing at all is a log without results.
+    log.change("results.json", |_| String::new());
+    assert!(run(&["correlation", &log.text()]).contains("No results yet"));
+    assert!(run(&["incumbent", &log.text()]).contains("No incumbent yet"));
+    assert_eq!(
+        run(&["incumbent", &log.text(), "--format", "json"]),
+        "null\n"
+    );
+}
+
+#[test]
+fn a_million_hyperparameters_are_survived() {
+    let log = Log::new();
+    let mut wide = String::from("[[0, 0, 0], {");
+    for number in 0..1_000_000 {
+        let comma = if number > 0 { "," } else { "" };
+        wide.push_str(&format!("{comma}\"x{number}\": {number}"));
+    }
+    wide.push_str("}, {}]\n");
+    log.change("configs.json", |text| {
+        let (_, rest) = text.split_once('\n').unwrap();
+        format!("{wide}{rest}")
+    });
+    let csv = run(&["correlation", &log.text(), "--format", "csv"]);
+    assert!(csv.contains("\n1.0,3.0,9,"), "{csv}");
+    let importance = analyzer(&["importance", &log.text()]);
+    assert!(importance.status.success());
+    assert!(
+        stderr(&importance).contains("no search space"),
+        "{}",
+        stderr(&importance)
+    );
+    let report = log.path().join("report.html");
+    run(&[
+        "report",
+        &log.text(),
+        "--out",
+        &report.display().to_string(),
+    ]);
+    assert!(shared::fs::read(&report).unwrap().len() < 5_000_000);
+}
+
+#[test]
+fn spaces_are_translated_both_ways() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let theirs = json!({"hyperparameters": [
+        {"name": "x", "type": "uniform_float", "lower": 0.5, "upper": 2.0, "log": true, "default": 1.0, "q": null},
+        {"name": "k", "type": "ordinal", "sequence": [1, 2, 4], "default": 1}],
+        "conditions": [{"child": "k", "parent": "x", "type": "EQ", "value": 1.0}], "forbiddens": []});
+    write(Path::new(&path("configspace.json")), &theirs.to_string());
+    run(&[
+        "import",
+        "configspace",
+        &path("configspace.json"),
+        "--out",
+        &path("space.json"),
+    ]);
+    run(&[
+        "export",
+        "configspace",
+        &path("space.json"),
+        "--out",
+        &path("again.json"),
+    ]);
+    let again: Json =
+        serde_json::from_slice(&shared::fs::read(Path::new(&path("again.json"))).unwrap()).unwrap();
+    assert_eq!(again["hyperparameters"][0]["upper"], 2.0);
+    assert_eq!(again["conditions"], theirs["conditions"]);
+    let wrong = analyzer(&[
+        "export",
+        "configspace",
+        &path("again.json"),
+        "--out",
+        &path("x"),
+    ]);
+    assert_eq!(wrong.status.code(), Some(3), "{}", stderr(&wrong));
+}
+
+#[test]
+fn every_format_of_every_table_is_written() {
+    let log = Log::new();
+    for command in [
+        "correlation",
+        "incumbent",
+        "trajectory",
+        "importance",
+        "learning-curves",
+    ] {
+        for format in ["table", "csv", "json", "markdown", "latex"] {
+            let text = run(&[command, &log.text(), "--format", format]);
+            match format {
+                "json" => assert!(serde_json::from_str::<Json>(&text).is_ok(), "{text}"),
+                "latex" => assert!(text.starts_with("\\begin{tabular}"), "{command}: {text}"),
+                "markdown" => assert!(text.starts_with("| "), "{command}: {text}"),
+                _ => assert!(!text.is_empty(), "{command} {format}"),
+            }
+        }
+    }
+    let svg = log.path().join("compare.svg");
+    let svg = svg.display().to_string();
+    let table = run(&[
+        "compare",
+        &log.text(),
+        &log.text(),
+        "--by",
+        "name",
+        "--along",
+        "jobs",
+        "--svg",
+        &svg,
+    ]);
+    assert!(table.starts_with("group"), "{table}");
+    assert!(
+        shared::fs::read(Path::new(&svg))
+            .unwrap()
+            .starts_with(b"<svg")
+    );
+}
+
+#[test]
+fn a_read_only_copy_can_be_analysed() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let log = Log::new();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("copy");
+    run(&[
+        "import",
+        "hpbandster",
+        &log.text(),
+        &out.display().to_string(),
+    ]);
+    let mut folders = vec![out.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let entry = entry.unwrap();
+            if entry.metadata().unwrap().is_dir() {
+                folders.push(entry.path());
+            }
+        }
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o555)).unwrap();
+    }
+    let text = out.display().to_string();
+    for command in ["correlation", "incumbent", "trajectory", "learning-curves"] {
+        run(&[command, &text]);
+    }
+    let report = log.path().join("report.html").display().to_string();
+    run(&["report", &text, "--out", &report]);
+    let mut folders = vec![out];
+    while let Some(folder) = folders.pop() {
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let entry = entry.unwrap();
+            if entry.metadata().unwrap().is_dir() {
+                folders.push(entry.path());
+            }
+        }
+    }
+}
+
+/// Opens the report in Chromium, which says on stderr what a console or a blocked request would say.
+#[test]
+fn a_browser_opens_the_report_without_a_request_or_an_error() {
+    let browsers = [
+        "/usr/bin/chromium",
+        "/usr/bin/chromium-browser",
+        "/usr/bin/google-chrome",
+    ];
+    let Some(browser) = browsers.iter().find(|path| Path::new(path).exists()) else {
+        eprintln!("SKIPPED: no Chromium on this machine, the report was not opened in a browser");
+        return;
+    };
+    let log = Log::new();
+    let report = log.path().join("report.html");
+    run(&[
+        "report",
+        &log.text(),
+        "--out",
+        &report.display().to_string(),
+    ]);
+    let page = open(browser, &log.path(), &report);
+    assert!(
+        page.dom.contains("Do rankings agree between budgets?"),
+        "the page was shown"
+    );
+    assert_eq!(page.complaints, Vec::<String>::new());
+    assert_eq!(
+        page.requests,
+        ["file"],
+        "nothing but the file itself is asked for"
+    );
+
+    // The test can fail: a page that asks for something is seen to do so.
+    let bad = log.path().join("bad.html");
+    write(
+        &bad,
+        "<!doctype html><img src=\"http://127.0.0.1:9/x.png\"><script>console.error('oh')</script>",
+    );
+    let page = open(browser, &log.path(), &bad);
+    assert!(
+        page.requests.contains(&"http".to_owned()),
+        "{:?}",
+        page.requests
+    );
+    assert!(
+        page.complaints.iter().any(|line| line.contains("oh")),
+        "{:?}",
+        page.complaints
+    );
+}
+
+struct Page {
+    dom: String,
+    complaints: Vec<String>,
+    /// Schemes of what was asked for, `data` aside, in alphabetical order.
+    requests: Vec<String>,
+}
+
+fn open(browser: &str, folder: &Path, file: &Path) -> Page {
+    let net_log = folder.join("net.json");
+    let output = Command::new(browser)
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+        ])
+        .args([
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+        ])
+        .args([
+            "--enable-logging=stderr",
+            "--v=0",
+            "--window-size=1280,900",
+            "--dump-dom",
+        ])
+        .arg(format!(
+            "--user-data-dir={}",
+            folder.join("profile").display()
+        ))
+        .arg(format!("--log-net-log={}", net_log.display()))
+        .arg(format!("file://{}", file.display()))
+        .output()
+        .unwrap();
+    let complaints = stderr(&output);
+    let complaints = complaints.lines().filter(|line| line.contains("CONSOLE"));
+    let log: Json = serde_json::from_slice(&shared::fs::read(&net_log).unwrap()).unwrap();
+    let kind = &log["constants"]["logEventTypes"]["URL_REQUEST_START_JOB"];
+    let events = log["events"].as_array().unwrap().iter();
+    let urls = events
+        .filter(|event| &event["type"] == kind)
+        .filter_map(|event| event["params"]["url"].as_str().map(str::to_owned));
+    let mut requests: Vec<String> = urls
+        // The browser's own pages and start-up are no requests of the page.
+        .filter(|url| url.contains("127.0.0.1") || !is_of_the_browser(url))
+        .map(|url| url.split_once(':').unwrap().0.to_owned())
+        .filter(|scheme| scheme != "data")
+        .collect();
+    requests.push("file".into());
+    requests.sort();
+    requests.dedup();
+    Page {
+        dom: stdout(&output),
+        complaints: complaints.map(str::to_owned).collect(),
+        requests,
+    }
+}
+
+fn is_of_the_browser(url: &str) -> bool {
+    ["chrome", "devtools", "about"]
+        .iter()
+        .any(|scheme| url.starts_with(scheme))
+        || url.contains(".googleapis.com")
+        || url.contains(".google.com")
+        || url.contains(".gvt1.com")
+}

@@ -1,0 +1,195 @@
+//! `sampler explain`: one proposal in plain words, computed again from what it knew.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use shared::exit::{Code, Failure};
+use shared::record::{Proposal, Request};
+use shared::{Configuration, ConfigurationId, Directory, cli};
+
+use crate::follow::{Follower, Next};
+use crate::history::History;
+
+/// Arguments of `sampler explain`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The search directory
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+    /// The configuration, such as c000123
+    #[arg(value_name = "ID")]
+    configuration: ConfigurationId,
+}
+
+/// Runs the subcommand.
+pub fn run(args: &Args) -> Result<Code> {
+    let directory = Directory::open(&args.directory)?;
+    cli::print(&explain(&directory, args.configuration)?)?;
+    Ok(Code::Done)
+}
+
+/// The explanation of a proposal.
+pub fn explain(directory: &Directory, id: ConfigurationId) -> Result<String> {
+    let missing = |what: String| Failure::new(Code::BadInput, what);
+    let mut follower = Follower::new(directory);
+    let request = loop {
+        let next = follower.next();
+        match follower.look()? {
+            Next::Answered(request) if next == id => break request,
+            Next::Answered(_) => follower.advance(None),
+            Next::Open(_) if next < id => follower.advance(None),
+            Next::Open(_) => bail!(missing(format!("{id} is asked for, but not proposed yet"))),
+            Next::NoRequest => {
+                bail!(missing(format!(
+                    "{id} is not asked for; the next request would be {next}"
+                )));
+            }
+            Next::NoResult(job) => {
+                bail!(missing(format!(
+                    "request {next} names result {job}, which is not there"
+                )));
+            }
+            Next::NoProposal(other) => bail!(missing(format!("proposal {other} is not there"))),
+        }
+    };
+    if let Some(other) = follower.know_those_under_way(id)? {
+        bail!(missing(format!(
+            "{other} was under way, and its proposal is not there"
+        )));
+    }
+    let Some(proposal) = follower.read_proposal(id)? else {
+        bail!(missing(format!(
+            "proposal {id} is corrupt and was set aside"
+        )));
+    };
+    let again = follower.propose(&request);
+    let history = follower.proposer().history();
+    let mut text = String::new();
+    write_what_it_knew(&mut text, directory, history, &request)?;
+    write_how(&mut text, &proposal)?;
+    write_values(&mut text, directory, history, &proposal.values)?;
+    let is_same = again.values == proposal.values && again.origin == proposal.origin;
+    writeln!(
+        text,
+        "\nComputed again from the same results, it comes out {}.",
+        if is_same {
+            "the same, bit for bit"
+        } else {
+            "different: see `sampler replay`"
+        }
+    )?;
+    Ok(text)
+}
+
+fn write_what_it_knew(
+    text: &mut String,
+    directory: &Directory,
+    history: &History,
+    request: &Request,
+) -> Result<()> {
+    let (id, ladder) = (request.configuration, &directory.search().ladder);
+    let budget = ladder.budget(request.rung.min(ladder.top()));
+    writeln!(
+        text,
+        "{id} was asked for to start bracket {} at {budget}.",
+        request.bracket
+    )?;
+    let num_under_way = history.under_way(id, &request.pending).len();
+    writeln!(
+        text,
+        "Known were {} results, and {num_under_way} configurations were under way.",
+        history.named().len()
+    )?;
+    for rung in 0..history.num_rungs().min(ladder.num_rungs()) {
+        let results = history.rung(rung);
+        let Some(best) = results.first() else {
+            continue;
+        };
+        let best = match best.standing.loss() {
+            Some(loss) => format!("the best is {} with loss {loss}", best.job.configuration),
+            None => "all of them failures".to_owned(),
+        };
+        let count = results.len();
+        writeln!(
+            text,
+            "  {count} at {} (rung {rung}): {best}",
+            ladder.budget(rung)
+        )?;
+    }
+    Ok(())
+}
+
+fn write_how(text: &mut String, proposal: &Proposal) -> Result<()> {
+    let origin = &proposal.origin;
+    let how = match origin.source.as_str() {
+        "given" => "The user gave it",
+        "prior" => "It is a draw from the prior",
+        _ => "A model chose it",
+    };
+    writeln!(
+        text,
+        "\n{how} (method {}): {}.",
+        origin.method, origin.reason
+    )?;
+    let Some(model) = &origin.model else {
+        return Ok(());
+    };
+    if origin.method == "bohb" {
+        writeln!(
+            text,
+            "The model of rung {} holds {} good and {} bad configurations. This one is {} under the good density \
+             than under the bad one (ln l/g = {:.4}), the most among {} candidates.",
+            model.rung,
+            model.num_good,
+            model.num_bad,
+            times_as_likely(model.log_acquisition),
+            model.log_acquisition,
+            model.num_candidates
+        )?;
+    } else {
+        writeln!(
+            text,
+            "The model rests on {} results of all rungs. The logarithm of the expected improvement is {:.4}, in units \
+             of the scores, the most among {} points compared.",
+            model.num_good, model.log_acquisition, model.num_candidates
+        )?;
+    }
+    Ok(())
+}
+
+fn times_as_likely(log_ratio: f64) -> String {
+    let ratio = libm::exp(log_ratio.abs());
+    if log_ratio >= 0.0 {
+        format!("{ratio:.3} times as likely")
+    } else {
+        format!("{ratio:.3} times less likely")
+    }
+}
+
+/// Its values beside those of the best configuration known at the highest rung that has a loss.
+fn write_values(
+    text: &mut String,
+    directory: &Directory,
+    history: &History,
+    values: &Configuration,
+) -> Result<()> {
+    let best = (0..history.num_rungs()).rev().find_map(|rung| {
+        let best = history.rung(rung).first()?;
+        best.standing.loss()?;
+        Some(best.job.configuration)
+    });
+    let best = best.map(|id| (id, directory.search().space.decode(history.vector(id))));
+    let head = best
+        .as_ref()
+        .map_or_else(String::new, |(id, _)| format!("incumbent {id}"));
+    let width = values.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    writeln!(text, "\n  {:width$}  {:24}  {head}", "", "this one")?;
+    for (name, value) in values.iter() {
+        let other = best.as_ref().and_then(|(_, best)| best.get(name));
+        let other = other.map_or_else(String::new, ToString::to_string);
+        let line = format!("  {name:width$}  {:24}  {other}", value.to_string());
+        writeln!(text, "{}", line.trim_end())?;
+    }
+    Ok(())
+}

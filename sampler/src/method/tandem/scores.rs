@@ -1,0 +1,128 @@
+//! Losses as a Gaussian process likes them: of the order of 1 around 0, without far outliers.
+//!
+//! ```text
+//! score = ½ (rank score + value score)
+//! rank score   Φ⁻¹((rank - ½) / n), equal results sharing their mean rank
+//! value score  t = (loss - median) / spread; t below 0, ln(1 + t) above      spread = (median - 10 % quantile) / 1.2816
+//! ```
+//! Ranks alone magnify the differences between nearly equal losses where results are dense, which is around the
+//! incumbent, until everything else looks hopeless; values alone hide the differences between good losses where the
+//! scale is wide. Their mean does neither.
+//!
+//! Range of validity: any number of results, failures among them. Equal losses: spread 1, all scores 0. Failures rank
+//! after all losses and have the value score of the worst loss, at least 1: no loss is invented for them.
+
+use crate::history::Ranked;
+use crate::normal;
+
+/// Distance from the median to the 10 % quantile of the standard normal distribution.
+const TENTH: f64 = 1.281_551_565_544_600_4;
+
+/// The scores of results, which may come from several rungs.
+pub(super) fn scores(results: &[Ranked]) -> Vec<f64> {
+    let ranks = rank_scores(results);
+    let values = value_scores(results);
+    ranks
+        .iter()
+        .zip(values)
+        .map(|(rank, value)| 0.5 * (rank + value))
+        .collect()
+}
+
+fn rank_scores(results: &[Ranked]) -> Vec<f64> {
+    let n = results.len();
+    let mut order: Vec<usize> = (0..n).collect();
+    order.sort_unstable_by_key(|i| results[*i]);
+    let mut scores = vec![0.0; n];
+    let mut start = 0;
+    while start < n {
+        let standing = results[order[start]].standing;
+        let is_equal = |i: &&usize| results[**i].standing == standing;
+        let num_equal = order[start..].iter().take_while(is_equal).count();
+        let score = normal::quantile((start as f64 + 0.5 * num_equal as f64) / n as f64);
+        for i in &order[start..start + num_equal] {
+            scores[*i] = score;
+        }
+        start += num_equal;
+    }
+    scores
+}
+
+fn value_scores(results: &[Ranked]) -> Vec<f64> {
+    let mut losses: Vec<f64> = results.iter().filter_map(|r| r.standing.loss()).collect();
+    losses.sort_unstable_by(f64::total_cmp);
+    let Some(largest) = losses.last() else {
+        return vec![0.0; results.len()];
+    };
+    let median = losses[losses.len() / 2];
+    let range = largest - losses[0];
+    let spread = [(median - losses[losses.len() / 10]) / TENTH, range]
+        .into_iter()
+        .find(|spread| *spread > 0.0)
+        .unwrap_or(1.0);
+    let score = |loss: f64| {
+        // Far apart, finite losses may have an infinite difference.
+        let t = ((loss - median) / spread).clamp(-1e3, 1e30);
+        if t > 0.0 { libm::log1p(t) } else { t }
+    };
+    let worst = score(*largest).max(1.0);
+    let standing = |r: &Ranked| r.standing.loss().map_or(worst, score);
+    results.iter().map(standing).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::ConfigurationId;
+
+    use super::*;
+    use crate::history::Standing;
+
+    fn results(standings: &[Option<f64>]) -> Vec<Ranked> {
+        (0..)
+            .zip(standings)
+            .map(|(number, loss)| Ranked {
+                standing: loss.map_or(Standing::Failed, Standing::Loss),
+                job: ConfigurationId(number).job(0),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn failures_score_worse_than_every_loss() {
+        let found = scores(&results(&[
+            Some(1.0),
+            None,
+            Some(1e300),
+            Some(-1e308),
+            Some(1e308),
+            None,
+        ]));
+        assert!(found.iter().all(|x| x.is_finite()), "{found:?}");
+        assert!(found[1] > found[4] && (found[1] - found[5]).abs() < f64::MIN_POSITIVE);
+        assert!(found[3] < found[0] && found[0] < found[2] && found[2] < found[4]);
+    }
+
+    #[test]
+    fn shifts_and_factors_change_no_score() {
+        let losses = [3.0, -1.0, 0.5, 0.25, 8.0, 0.5];
+        let scaled = losses.map(|x| Some(4.0 * x + 16.0));
+        let (a, b) = (
+            scores(&results(&losses.map(Some))),
+            scores(&results(&scaled)),
+        );
+        // Powers of two: not even rounding differs.
+        assert!(
+            a.iter()
+                .zip(b)
+                .all(|(a, b)| (a - b).abs() < f64::MIN_POSITIVE)
+        );
+    }
+
+    #[test]
+    fn equal_losses_score_nothing() {
+        let flat = scores(&results(&[Some(7.0); 9]));
+        assert!(flat.iter().all(|x| x.abs() < 1e-15), "{flat:?}");
+        assert!(scores(&results(&[None; 3])).iter().all(|x| x.is_finite()));
+        assert!(scores(&[]).is_empty());
+    }
+}

@@ -1,0 +1,189 @@
+//! `scheduler slurm --keep`: submits trainers in place of those that have ended, until the search is finished.
+//!
+//! A trainer that is warned, preempted, or on a node that fails is queued again by its script or by SLURM. What that
+//! leaves out is done here: tasks that were cancelled, ended at their limit without having heard the warning, or
+//! failed. All it decides by is in files and in SLURM's queue, so it may be ended and started again anywhere.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use shared::cli::report;
+use shared::exit::Code;
+use shared::signal::Warning;
+use shared::{Directory, fs, layout};
+use tracing::{error, info, warn};
+
+use crate::slurm::{self, Kind, SlurmArgs, Submission};
+
+/// Arrays in a row that ended without one good start, after which no more are submitted.
+pub const MOST_FAILED: usize = 3;
+/// Heartbeats of a trainer whose start was a good one.
+const GOOD_BEATS: u64 = 3;
+/// The longest pause after SLURM has refused something or not answered.
+const LONGEST_PAUSE: Duration = Duration::from_hours(1);
+/// How often it is looked whether the search is over.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Looks at the queue every `args.poll_s` seconds and submits what is missing.
+pub fn keep(args: &SlurmArgs, directory: &Directory, programs: &Path) -> Result<Code> {
+    let warning = Warning::listen().context("cannot listen for signals")?;
+    let mut refusals = 0_u32;
+    let mut was_broken = false;
+    loop {
+        match turn(args, directory, programs, &mut was_broken) {
+            Ok(()) => refusals = 0,
+            Err(error) => {
+                refusals += 1;
+                warn!("cannot keep trainers in the queue: {error:#}");
+            }
+        }
+        let pause = Duration::from_secs_f64(args.poll_s)
+            .saturating_mul(1 << refusals.min(10))
+            .min(LONGEST_PAUSE);
+        let start = Instant::now();
+        let mut looked = start;
+        while start.elapsed() < pause {
+            if let Some(signal) = warning.received() {
+                info!("{signal}: leaving; SLURM's queue stays as it is");
+                return Ok(Code::Again);
+            }
+            std::thread::sleep(Duration::from_millis(200).min(pause));
+            if looked.elapsed() < LOOK.min(pause) {
+                continue;
+            }
+            looked = Instant::now();
+            if is_over(directory) {
+                report("the search is finished or stopped: no more trainers are needed");
+                return Ok(Code::Done);
+            }
+        }
+    }
+}
+
+/// Whether no program of the search is needed any more; what cannot be read now may be later.
+fn is_over(directory: &Directory) -> bool {
+    let signs = directory.signs().unwrap_or_default();
+    signs.is_finished || signs.is_stopped
+}
+
+fn turn(
+    args: &SlurmArgs,
+    directory: &Directory,
+    programs: &Path,
+    was_broken: &mut bool,
+) -> Result<()> {
+    let root = directory.layout().root();
+    let tasks = slurm::tasks(root)?;
+    let live: BTreeSet<&str> = tasks
+        .iter()
+        .filter(|task| task.is_live())
+        .map(|task| task.slurm_job.as_str())
+        .collect();
+    let num_failed = failed_starts(&arrays(directory)?, &live, &started_well(directory)?);
+    let is_broken = num_failed >= MOST_FAILED;
+    if is_broken && !*was_broken {
+        error!(
+            "the last {num_failed} arrays of trainers ended before any of them had run for {GOOD_BEATS} heartbeats: \
+             no more are submitted. See the logs in `{}`; when the cause is gone, `scheduler slurm` without --keep \
+             submits once more, and this goes on",
+            root.join(layout::SLURM).display()
+        );
+    }
+    *was_broken = is_broken;
+    if is_broken {
+        return Ok(());
+    }
+    let queue = slurm::count(&tasks);
+    slurm::submit_missing(args, directory, programs, &queue)
+}
+
+/// The arrays of trainers that were submitted, oldest first.
+fn arrays(directory: &Directory) -> Result<Vec<Submission>> {
+    let folder = directory.layout().path(layout::SLURM);
+    let mut arrays = Vec::new();
+    for name in fs::list(&folder)? {
+        if name.ends_with("-trainers.json") {
+            arrays.push(fs::read_record(&folder.join(name))?);
+        }
+    }
+    Ok(arrays)
+}
+
+/// The SLURM arrays of which a trainer has run for some time.
+fn started_well(directory: &Directory) -> Result<BTreeSet<String>> {
+    let heartbeats = directory.heartbeats()?;
+    let good = heartbeats
+        .into_values()
+        .filter(|heartbeat| heartbeat.beat >= GOOD_BEATS)
+        .filter_map(|heartbeat| heartbeat.slurm_job);
+    // `123_4` is a task of the array 123.
+    Ok(good
+        .map(|job| job.split('_').next().unwrap_or_default().to_owned())
+        .collect())
+}
+
+/// How many of the newest arrays are over without a good start.
+fn failed_starts(arrays: &[Submission], live: &BTreeSet<&str>, good: &BTreeSet<String>) -> usize {
+    debug_assert!(arrays.iter().all(|array| array.kind == Kind::Trainers));
+    arrays
+        .iter()
+        .rev()
+        .take_while(|array| {
+            let job = array.slurm_job.as_str();
+            !live.contains(job) && !good.contains(job)
+        })
+        .count()
+}
+
+/// The command that keeps trainers in the queue, for the coordinator's script.
+pub fn command(args: &SlurmArgs, root: &Path, programs: &Path) -> Vec<String> {
+    let mut words = vec![
+        programs.join("scheduler").to_string_lossy().into_owned(),
+        "slurm".into(),
+        root.to_string_lossy().into_owned(),
+        "--keep".into(),
+        format!("--trainers={}", args.trainers),
+        format!("--gpus-per-trainer={}", args.gpus_per_trainer),
+        format!("--poll-s={}", args.poll_s),
+    ];
+    words.extend(args.time.iter().map(|time| format!("--time={time}")));
+    words.extend(
+        args.partition
+            .iter()
+            .map(|partition| format!("--partition={partition}")),
+    );
+    if !args.sbatch.is_empty() {
+        words.push("--".into());
+        words.extend(args.sbatch.iter().cloned());
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn array(number: u32) -> Submission {
+        Submission {
+            kind: Kind::Trainers,
+            slurm_job: number.to_string(),
+            name: "tandem".into(),
+            tasks: 2,
+            script: "x.sh".into(),
+            at: String::new(),
+        }
+    }
+
+    #[test]
+    fn only_the_newest_arrays_that_came_to_nothing_count() {
+        let arrays: Vec<Submission> = (1..=5).map(array).collect();
+        let good: BTreeSet<String> = ["2".to_owned()].into();
+        assert_eq!(failed_starts(&arrays, &[].into(), &good), 3);
+        // One that is queued or running may still come to something.
+        assert_eq!(failed_starts(&arrays, &["5"].into(), &good), 0);
+        assert_eq!(failed_starts(&arrays, &["4"].into(), &good), 1);
+        assert_eq!(failed_starts(&[], &[].into(), &good), 0);
+    }
+}

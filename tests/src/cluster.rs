@@ -1,0 +1,199 @@
+//! A throw-away SLURM cluster of four nodes on this machine: `tests/cluster/cluster`, from Rust.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context as _, Result, ensure};
+use shared::cli::report;
+
+use crate::repository;
+
+/// One cluster at a time: two cores are busy enough with one.
+static ONE: Mutex<()> = Mutex::new(());
+
+/// Programs that a cluster is made of.
+const SLURM: [&str; 10] = [
+    "slurmctld",
+    "slurmd",
+    "sbatch",
+    "munged",
+    "ip",
+    "nsenter",
+    "unshare",
+    "setsid",
+    "pgrep",
+    "mountpoint",
+];
+/// Programs of the network filesystem.
+const MOOSEFS: [&str; 3] = ["mfsmaster", "mfschunkserver", "mfsmount"];
+
+/// Where the search directory lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filesystem {
+    /// On this machine's disk, which all nodes see.
+    Local,
+    /// On a network filesystem, which every node and the login node mount with a client of their own.
+    MooseFs,
+}
+
+/// A running cluster; dropped, it is gone.
+#[derive(Debug)]
+pub struct Cluster {
+    folder: tempfile::TempDir,
+    _alone: MutexGuard<'static, ()>,
+}
+
+/// A task in SLURM's queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queued {
+    /// Its id, such as `2_0`.
+    pub id: String,
+    /// The node it is on; empty if it is on none.
+    pub node: String,
+    /// Its state, such as `RUNNING`.
+    pub state: String,
+    /// The name of its job.
+    pub name: String,
+}
+
+impl Cluster {
+    /// Starts a cluster; `None`, with the reason printed, where that cannot be.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn start(filesystem: Filesystem) -> Result<Option<Self>> {
+        let alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reason) = obstacle(filesystem) {
+            report(&format!(
+                "SKIPPED: no SLURM cluster without {reason}; `.ci/install` installs all"
+            ));
+            return Ok(None);
+        }
+        let cluster = Self {
+            folder: tempfile::Builder::new().prefix("tandem-").tempdir()?,
+            _alone: alone,
+        };
+        let mut command = cluster.command("start");
+        command.arg(std::process::id().to_string());
+        if filesystem == Filesystem::MooseFs {
+            command.env("FILESYSTEM", "moosefs");
+        }
+        finish(command)?;
+        Ok(Some(cluster))
+    }
+
+    /// A folder that all nodes share.
+    pub fn shared(&self) -> PathBuf {
+        self.folder.path().join("shared")
+    }
+
+    /// Runs a command on the login node; what it prints.
+    ///
+    /// # Errors
+    /// It fails.
+    pub fn run(&self, program: &Path, arguments: &[&str]) -> Result<String> {
+        let mut command = self.command("run");
+        command.arg(program).args(arguments);
+        finish(command)
+    }
+
+    /// Lets something happen to a node: `crash`, `boot`, `freeze`, `thaw`, `cut` or `mend`.
+    ///
+    /// # Errors
+    /// It cannot be done.
+    pub fn event(&self, event: &str, node: &str) -> Result<()> {
+        let mut command = self.command(event);
+        command.arg(node);
+        finish(command).map(|_printed| ())
+    }
+
+    /// All tasks that SLURM knows, those that have ended too.
+    ///
+    /// # Errors
+    /// SLURM does not answer.
+    pub fn queue(&self) -> Result<Vec<Queued>> {
+        let arguments = ["-h", "-r", "-t", "all", "-o", "%i|%N|%T|%j"];
+        let text = self.run(Path::new("squeue"), &arguments)?;
+        let lines = text.lines().map(|line| {
+            let fields: Vec<&str> = line.trim().split('|').collect();
+            let [id, node, state, name] = fields[..] else {
+                anyhow::bail!("squeue says `{line}`");
+            };
+            Ok(Queued {
+                id: id.to_owned(),
+                node: node.to_owned(),
+                state: state.to_owned(),
+                name: name.to_owned(),
+            })
+        });
+        lines.collect()
+    }
+
+    fn command(&self, what: &str) -> Command {
+        let mut command = Command::new(repository("tests/cluster/cluster"));
+        command.arg(what).arg(self.folder.path());
+        // Not the surroundings of a cluster that this test may itself run on.
+        for variable in shared::env::ALL {
+            if variable.name() != shared::env::HOME.name() {
+                command.env_remove(variable.name());
+            }
+        }
+        command
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Err(error) = finish(self.command("stop")) {
+            report(&format!("the cluster is not gone: {error:#}"));
+        }
+    }
+}
+
+/// What stands in the way of a cluster on this machine.
+fn obstacle(filesystem: Filesystem) -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("root".to_owned());
+    }
+    let programs = SLURM.iter().chain(match filesystem {
+        Filesystem::Local => &[][..],
+        Filesystem::MooseFs => &MOOSEFS[..],
+    });
+    let is_missing = |name: &&&str| !is_well(&["sh", "-c", &format!("command -v {name}")]);
+    if let Some(name) = programs.clone().find(is_missing) {
+        return Some(format!("`{name}`"));
+    }
+    if !is_well(&[
+        "unshare", "--net", "ip", "link", "add", "x", "type", "bridge",
+    ]) {
+        return Some("the right to make network namespaces".to_owned());
+    }
+    if filesystem == Filesystem::MooseFs && !Path::new("/dev/fuse").exists() {
+        return Some("`/dev/fuse`".to_owned());
+    }
+    None
+}
+
+fn is_well(command: &[&str]) -> bool {
+    let mut process = Command::new(command[0]);
+    process
+        .args(&command[1..])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    process.status().is_ok_and(|status| status.success())
+}
+
+fn finish(mut command: Command) -> Result<String> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run {command:?}"))?;
+    ensure!(
+        output.status.success(),
+        "{command:?} ended with {}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

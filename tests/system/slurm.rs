@@ -1,0 +1,244 @@
+//! `scheduler slurm` on a real SLURM cluster.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use harness::cluster::{Cluster, Filesystem, Queued};
+use harness::{DEADLINE, TestSearch, counting_ones, program};
+use shared::Fate;
+
+/// `scheduler slurm` on the search: what it prints.
+fn submit(cluster: &Cluster, test: &TestSearch, trainers: u32) -> Result<String> {
+    let (root, trainers) = (test.root(), trainers.to_string());
+    let root = root.to_string_lossy();
+    let arguments = ["slurm", &root, "--trainers", &trainers, "--time", "20"];
+    cluster.run(&program("scheduler"), &arguments)
+}
+
+/// Waits for a state of SLURM's queue.
+fn wait_for_queue(
+    cluster: &Cluster,
+    test: &TestSearch,
+    what: &str,
+    is_so: impl Fn(&[Queued]) -> bool,
+) -> Result<Vec<Queued>> {
+    let start = Instant::now();
+    loop {
+        let queue = cluster.queue()?;
+        if is_so(&queue) {
+            return Ok(queue);
+        }
+        ensure!(
+            start.elapsed() < DEADLINE,
+            "after {DEADLINE:?} still not: {what}: {queue:?}\n{}",
+            logs(test)
+        );
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+}
+
+/// What the SLURM jobs of a search have printed.
+fn logs(test: &TestSearch) -> String {
+    let folder = test.root().join("slurm");
+    let names = shared::fs::list(&folder).unwrap_or_default(); // the message is about something else
+    let read = |name: &String| std::fs::read_to_string(folder.join(name)).unwrap_or_default();
+    let logs = names
+        .iter()
+        .filter(|name| Path::new(name).extension() == Some("log".as_ref()))
+        .map(|name| format!("--- {name}\n{}", read(name)));
+    logs.collect()
+}
+
+fn wait_for_end(test: &TestSearch) -> Result<()> {
+    test.wait_until("the search is finished", |directory| {
+        Ok(directory.signs()?.is_finished)
+    })
+    .with_context(|| logs(test))
+}
+
+/// Every ending of an attempt, from the files.
+fn fates(test: &TestSearch) -> Result<Vec<(Fate, String)>> {
+    let directory = test.directory()?;
+    let mut fates = Vec::new();
+    for job in directory.finished_jobs()? {
+        for end in directory.attempt_ends(job)? {
+            fates.push((end.fate, end.claim.owner.to_string()));
+        }
+    }
+    Ok(fates)
+}
+
+fn a_search_in_the_queue_finishes_exactly(filesystem: Filesystem) -> Result<()> {
+    let Some(cluster) = Cluster::start(filesystem)? else {
+        return Ok(());
+    };
+    let mut search = counting_ones("bohb", 2);
+    search["objective"]["seconds_per_unit"] = 0.04.into();
+    if filesystem == Filesystem::MooseFs {
+        // Longer than the clients believe what they have seen.
+        search["trainers"]["lease_s"] = 10.0.into();
+    }
+    let test = TestSearch::within(&cluster.shared(), &search)?;
+
+    let said = submit(&cluster, &test, 3)?;
+    assert!(
+        said.contains("submitted: 1 coordinator as SLURM job"),
+        "{said}"
+    );
+    assert!(
+        said.contains("submitted: 3 trainers as SLURM job"),
+        "{said}"
+    );
+    let said = submit(&cluster, &test, 3)?;
+    assert!(said.contains("nothing to submit"), "{said}");
+    let said = submit(&cluster, &test, 4)?;
+    assert!(
+        said.contains("submitted: 1 trainers as SLURM job"),
+        "{said}"
+    );
+
+    wait_for_end(&test)?;
+    // Nobody has to clean up: the programs see the end and leave.
+    let over = "all SLURM jobs have ended well";
+    let is_over = |queue: &[Queued]| queue.iter().all(|task| task.state == "COMPLETED");
+    let queue = wait_for_queue(&cluster, &test, over, is_over)?;
+    assert_eq!(queue.len(), 5, "{queue:?}");
+    test.check_finished()?;
+    assert_eq!(fates(&test)?, [], "{}", logs(&test));
+    assert!(test.on("sampler", "replay", &[])?.status.success());
+    Ok(())
+}
+
+#[test]
+fn slurm_finishes_a_search_exactly_and_repeating_the_command_doubles_nothing() -> Result<()> {
+    a_search_in_the_queue_finishes_exactly(Filesystem::Local)
+}
+
+#[test]
+fn slurm_finishes_a_search_exactly_on_a_network_filesystem() -> Result<()> {
+    a_search_in_the_queue_finishes_exactly(Filesystem::MooseFs)
+}
+
+#[test]
+fn slurm_loses_nothing_with_a_crashed_node_a_preempted_task_and_a_requeued_coordinator()
+-> Result<()> {
+    let Some(cluster) = Cluster::start(Filesystem::Local)? else {
+        return Ok(());
+    };
+    let mut search = counting_ones("bohb", 4);
+    search["objective"]["seconds_per_unit"] = 0.15.into();
+    let test = TestSearch::within(&cluster.shared(), &search)?;
+    submit(&cluster, &test, 5)?;
+    test.wait_until("five jobs are claimed", |directory| {
+        Ok(directory.jobs()?.claimed.len() == 5)
+    })
+    .with_context(|| logs(&test))?;
+
+    let queue = cluster.queue()?;
+    let is_coordinator = |task: &&Queued| task.name.ends_with("coordinator");
+    let coordinator = queue
+        .iter()
+        .find(is_coordinator)
+        .context("no coordinator")?;
+    let mut nodes: Vec<&str> = queue.iter().map(|task| task.node.as_str()).collect();
+    nodes.retain(|node| !node.is_empty() && *node != coordinator.node);
+    nodes.dedup();
+    let [preempted, crashed] = nodes[..] else {
+        anyhow::bail!("not on three nodes: {queue:?}");
+    };
+    cluster.event("crash", crashed)?;
+    let urgent = [
+        "-p",
+        "urgent",
+        "-w",
+        preempted,
+        "-J",
+        "urgent",
+        "-o",
+        "/dev/null",
+        "--wrap",
+        "sleep 2",
+    ];
+    cluster.run(Path::new("sbatch"), &urgent)?;
+    cluster.run(Path::new("scontrol"), &["requeue", &coordinator.id])?;
+
+    wait_for_end(&test)?;
+    test.check_finished()?;
+    assert!(test.on("sampler", "replay", &[])?.status.success());
+    // All that was to happen has happened.
+    let fates = fates(&test)?;
+    // The preempted trainer had its warning, and started again, as those of the crashed node did.
+    let printed = logs(&test);
+    assert!(printed.contains("leaving on SIGUSR1"), "{printed}");
+    assert_eq!(printed.matches(" ready for search").count(), 8, "{printed}");
+    let is_lost =
+        |(fate, owner): &(Fate, String)| *fate == Fate::NodeLost && owner.starts_with(crashed);
+    assert!(fates.iter().any(is_lost), "{fates:?}\n{}", logs(&test));
+    let starts = logs(&test).matches("scheduling the search").count();
+    assert_eq!(starts, 2, "{}", logs(&test));
+    let is_done = |task: &Queued| task.name == "urgent" && task.state == "COMPLETED";
+    wait_for_queue(&cluster, &test, "the urgent job is done", |queue| {
+        queue.iter().any(is_done)
+    })?;
+    Ok(())
+}
+
+#[test]
+fn slurm_keeps_trainers_in_the_queue_when_some_are_cancelled() -> Result<()> {
+    let Some(cluster) = Cluster::start(Filesystem::Local)? else {
+        return Ok(());
+    };
+    let mut search = counting_ones("bohb", 3);
+    search["objective"]["seconds_per_unit"] = 0.1.into();
+    let test = TestSearch::within(&cluster.shared(), &search)?;
+    let root = test.root();
+    let root = root.to_string_lossy();
+    let arguments = [
+        "slurm",
+        &root,
+        "--trainers",
+        "2",
+        "--time",
+        "20",
+        "--keep",
+        "--poll-s",
+        "1",
+    ];
+    // By hand, but not for long: the coordinator does the same.
+    let scheduler = program("scheduler");
+    let scheduler = scheduler.to_string_lossy();
+    let mut by_hand = vec!["-s", "TERM", "--preserve-status", "3", &scheduler];
+    by_hand.extend(arguments);
+    let ended = cluster.run(Path::new("timeout"), &by_hand);
+    assert!(
+        format!("{ended:?}").contains("exit status: 75"),
+        "{ended:?}"
+    );
+    test.wait_until("two jobs are claimed", |directory| {
+        Ok(directory.jobs()?.claimed.len() == 2)
+    })
+    .with_context(|| logs(&test))?;
+    let queue = cluster.queue()?;
+    assert_eq!(queue.len(), 3, "{queue:?}");
+    for task in queue.iter().filter(|task| task.name.ends_with("trainers")) {
+        cluster.run(Path::new("scancel"), &[&task.id])?;
+    }
+    wait_for_end(&test)?;
+    test.check_finished()?;
+    let over = "all SLURM jobs have ended";
+    let has_ended = |task: &Queued| ["COMPLETED", "CANCELLED"].contains(&task.state.as_str());
+    let is_over = |queue: &[Queued]| queue.iter().all(has_ended);
+    let queue = wait_for_queue(&cluster, &test, over, is_over)?;
+    let num_done = queue
+        .iter()
+        .filter(|task| task.state == "COMPLETED")
+        .count();
+    assert_eq!(
+        (queue.len(), num_done),
+        (5, 3),
+        "{queue:?}\n{}",
+        logs(&test)
+    );
+    Ok(())
+}
