@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use image::imageops::FilterType;
-use image::{ColorType, ImageError, ImageFormat, ImageReader};
+use image::{ColorType, DynamicImage, ImageError, ImageFormat, ImageReader};
 use rayon::prelude::*;
 use shared::dataset::DatasetName;
 use walkdir::WalkDir;
@@ -33,6 +33,83 @@ const NUM_LISTED: usize = 5;
 struct Item {
     path: PathBuf,
     label: u16,
+}
+
+/// Reads images to be looked at by a network that was trained on a data set: one file, or all of a folder and its
+/// folders, sorted by path. Each is brought to the data set's size and to its colours.
+///
+/// # Errors
+/// Files that cannot be read or decoded, all counted and the first ones named; no image at all.
+pub fn read_images(path: &Path, shape: Shape) -> Result<(Vec<PathBuf>, Vec<u8>), Error> {
+    let mut paths = Vec::new();
+    if path.is_dir() {
+        let walk = WalkDir::new(path).follow_links(true).sort_by_file_name();
+        for entry in walk
+            .into_iter()
+            .filter_entry(|entry| entry.depth() == 0 || !is_hidden(entry))
+        {
+            let entry = entry.map_err(|error| walk_error(path, error))?;
+            if entry.file_type().is_file() && is_image(entry.path()) {
+                paths.push(entry.into_path());
+            }
+        }
+    } else {
+        paths.push(path.to_owned());
+    }
+    if paths.is_empty() {
+        return Err(Error::EmptyClass {
+            path: path.to_owned(),
+        });
+    }
+    let decoded: Vec<Result<Vec<u8>, String>> = paths
+        .par_iter()
+        .map(|path| decode_like(path, shape))
+        .collect();
+    let mut pixels = Vec::with_capacity(paths.len() * shape.image_len());
+    let mut bad = Vec::new();
+    for (path, decoded) in paths.iter().zip(decoded) {
+        match decoded {
+            Ok(image) => pixels.extend(image),
+            Err(reason) => bad.push(BadImage {
+                path: path.clone(),
+                reason,
+            }),
+        }
+    }
+    if bad.is_empty() {
+        return Ok((paths, pixels));
+    }
+    let (num_images, num_bad) = (paths.len(), bad.len());
+    bad.truncate(NUM_LISTED);
+    Err(Error::BadImages {
+        path: path.to_owned(),
+        num_images,
+        num_bad,
+        first: bad,
+    })
+}
+
+/// Decodes one image into a given form. `[channels, height, width]`
+fn decode_like(path: &Path, shape: Shape) -> Result<Vec<u8>, String> {
+    let mut image = open(path)?;
+    let size = |side: usize| u32::try_from(side).expect("the side of an image");
+    let (height, width) = (size(shape.height), size(shape.width));
+    if (image.height(), image.width()) != (height, width) {
+        image = image.resize_exact(width, height, FilterType::Triangle);
+    }
+    let is_grey = shape.channels == 1;
+    let values = if is_grey {
+        image.into_luma8().into_raw()
+    } else {
+        image.into_rgb8().into_raw()
+    };
+    let size = Size { height, width };
+    let image = Decoded {
+        size,
+        is_grey,
+        values,
+    };
+    Ok(planes(std::iter::once(image), 1, shape))
 }
 
 /// The files of a data set, in order.
@@ -287,8 +364,8 @@ fn decode_all(root: &Path, files: Files, resize: Option<NonZeroU32>) -> Result<D
     ))
 }
 
-/// Decodes one image; what its content is decides how, not its name.
-fn decode(path: &Path, resize: Option<NonZeroU32>) -> Result<Decoded, String> {
+/// Opens one image; what its content is decides how, not its name.
+fn open(path: &Path) -> Result<DynamicImage, String> {
     // The decoder's messages end with a line break.
     let reason = |error: ImageError| error.to_string().trim_end().to_owned();
     let bytes = fs::read(path).map_err(|error| error.to_string())?;
@@ -296,9 +373,14 @@ fn decode(path: &Path, resize: Option<NonZeroU32>) -> Result<Decoded, String> {
     if format == ImageFormat::Jpeg && !jpeg::is_whole(&bytes) {
         return Err("it is cut off before the end of the image".to_owned());
     }
-    let mut image = ImageReader::with_format(Cursor::new(bytes), format)
+    ImageReader::with_format(Cursor::new(bytes), format)
         .decode()
-        .map_err(reason)?;
+        .map_err(reason)
+}
+
+/// Decodes one image.
+fn decode(path: &Path, resize: Option<NonZeroU32>) -> Result<Decoded, String> {
+    let mut image = open(path)?;
     if let Some(side) = resize.map(NonZeroU32::get)
         && (image.height(), image.width()) != (side, side)
     {
@@ -361,7 +443,7 @@ mod tests {
     use std::fs::File;
     use std::path::PathBuf;
 
-    use image::{DynamicImage, GrayImage, Luma, Rgb, RgbImage, Rgba, RgbaImage};
+    use image::{GrayImage, Luma, Rgb, RgbImage, Rgba, RgbaImage};
     use tempfile::TempDir;
 
     use super::*;
@@ -443,6 +525,55 @@ mod tests {
 
     fn grey(value: u8) -> DynamicImage {
         GrayImage::from_pixel(3, 2, Luma([value])).into()
+    }
+
+    #[test]
+    fn images_to_look_at_get_the_form_of_the_data_set() {
+        let folder = Folder::good();
+        folder.put("train/cat/.hidden.png", &colour(1));
+        folder.put("train/zebra.png", &grey(7));
+        folder.put(
+            "train/wide.png",
+            &RgbImage::from_pixel(6, 4, Rgb([9, 8, 7])).into(),
+        );
+        let set = Folder::good().read().unwrap();
+        let (paths, pixels) = read_images(&folder.root().join("train"), set.shape).unwrap();
+        let names: Vec<_> = paths
+            .iter()
+            .map(|path| path.strip_prefix(folder.root()).unwrap().to_str().unwrap())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "train/cat/0.png",
+                "train/cat/1.png",
+                "train/dog/0.PNG",
+                "train/wide.png",
+                "train/zebra.png"
+            ]
+        );
+        assert_eq!(pixels[..54], set.train.images);
+        assert_eq!(pixels[54..72], [[9; 6], [8; 6], [7; 6]].concat());
+        assert_eq!(pixels[72..], [7; 18]);
+
+        // One file, for a network that has learnt grey images; and what is none.
+        let shape = Shape {
+            channels: 1,
+            ..set.shape
+        };
+        let (_, pixels) = read_images(&folder.root().join("train/wide.png"), shape).unwrap();
+        assert_eq!(pixels, [8; 6]);
+        write(&folder.root().join("train/bad.png"), b"no image");
+        let error = read_images(&folder.root(), shape).unwrap_err().to_string();
+        assert!(
+            error.starts_with("cannot use 1 of the 7 images in") && error.contains("bad.png"),
+            "{error}"
+        );
+        let error = read_images(folder.all.path(), shape).unwrap_err();
+        assert!(matches!(error, Error::BadImages { .. }), "{error}");
+        let empty = Folder::new();
+        let error = read_images(empty.all.path(), shape).unwrap_err();
+        assert!(matches!(error, Error::EmptyClass { .. }), "{error}");
     }
 
     #[test]

@@ -36,5 +36,6 @@ pub mod benchmark;
 
 pub use dataset::{Dataset, Digest, Images, Shape};
 pub use error::{BadImage, Error, Found};
+pub use folder::read_images;
 pub use shared::dataset::{DataSettings, DatasetName, Validation};
 pub use split::{Normalisation, Splits};

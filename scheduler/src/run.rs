@@ -147,6 +147,7 @@ impl Scheduler {
         let mut turn = Turn::Idle;
         loop {
             if self.state.signs.is_finished {
+                self.drop_leftovers()?;
                 return Ok(Turn::Finished);
             }
             if self.state.signs.is_stopped {
@@ -317,6 +318,26 @@ impl Scheduler {
             None => directory.drop_ticket(attempt)?,
         }
         Ok(Taken::Yes)
+    }
+
+    /// Removes tickets and claims of a finished search. A scheduler that was slow may have offered a job once more that
+    /// another scheduler had offered, and a trainer had finished, in between.
+    fn drop_leftovers(&self) -> Result<(), Error> {
+        let directory = self.scanner.directory();
+        let view = directory.jobs()?;
+        for attempt in view.open {
+            if directory.has_result(attempt.job)? {
+                directory.drop_ticket(attempt)?;
+                info!("dropped ticket={attempt}, which nobody needs");
+            }
+        }
+        for claim in view.claimed {
+            if directory.has_result(claim.attempt.job)? {
+                directory.drop_claim(&claim)?;
+                info!("dropped claim={claim}, which has its result");
+            }
+        }
+        Ok(())
     }
 
     /// Removes drafts that crashes have left.

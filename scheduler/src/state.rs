@@ -276,17 +276,24 @@ impl State {
             Schedule::Brackets(brackets) => brackets.record(job, verdict),
             Schedule::Asha(asha) => asha.record(job, verdict),
         };
+        let top = self.table.num_rungs() - 1;
         let below = match self.promotion {
+            // What a training to the full budget has learnt is kept: people export it.
+            _ if job.rung == top => top,
             // No later job reads it.
             Promotion::Scratch => job.rung + 1,
             // The next rung does; this one's lower rungs are done.
             Promotion::Continue => job.rung,
         };
-        if below > 0 {
-            self.spend(job.configuration, Some(below));
+        match verdict {
+            Verdict::Evaluated(_) if below > 0 => self.spend(job.configuration, Some(below)),
+            Verdict::Evaluated(_) => {}
+            // There is nothing to go on from, and nothing to export.
+            Verdict::Failed | Verdict::Lost => self.spend(job.configuration, None),
         }
         for configuration in retired {
-            self.spend(configuration, None);
+            let is_at_top = self.results.contains(&configuration.job(top));
+            self.spend(configuration, is_at_top.then_some(top));
         }
     }
 

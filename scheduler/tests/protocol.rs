@@ -186,6 +186,32 @@ fn attempts_that_save_checkpoints_are_progress() {
 }
 
 #[test]
+fn of_checkpoints_only_those_of_finished_trainings_stay() {
+    for promotion in ["scratch", "continue"] {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = create(folder.path(), json!({ "promotion": promotion }));
+        run_all(folder.path(), 1, 1, &|directory, claim, _| {
+            directory.save_checkpoint(claim, b"weights").unwrap();
+            false
+        });
+        let top = directory.search().ladder.top();
+        let mut num_kept = 0;
+        for (job, outcome) in check_finished(folder.path()) {
+            let id = job.parse::<shared::JobId>().unwrap().configuration;
+            let left = directory.checkpoints(id).unwrap();
+            let is_finished = job == id.job(top).to_string() && outcome.as_str() == "evaluated";
+            num_kept += usize::from(is_finished);
+            assert!(
+                left.iter().all(|claim| claim.attempt.job.rung == top),
+                "{promotion}: {left:?} of {job}"
+            );
+            assert!(!is_finished || left.len() == 1, "{promotion}: {job}");
+        }
+        assert!(num_kept > 0);
+    }
+}
+
+#[test]
 fn corrupt_and_foreign_files_are_set_aside_and_cost_no_job() {
     let reference = tempfile::tempdir().unwrap();
     create(reference.path(), json!({}));

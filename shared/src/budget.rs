@@ -43,7 +43,16 @@ pub struct Budget {
 
 impl fmt::Display for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", short(self.amount), self.unit.symbol())
+        let amount = short(self.amount);
+        let unit = self.unit.symbol();
+        let unit = if amount == "1" {
+            unit.trim_end_matches('s')
+        } else {
+            unit
+        };
+        // Seconds lose their whole symbol.
+        let unit = if unit.is_empty() { "s" } else { unit };
+        write!(f, "{amount} {unit}")
     }
 }
 
@@ -225,6 +234,15 @@ mod tests {
         assert_eq!(amounts(&ladder(5, 5, 3)), [5.0]);
         assert_eq!(amounts(&ladder(5, 14, 3)), [14.0]);
         assert_eq!(ladder(1, 1 << 53, 2).num_rungs(), 54);
+    }
+
+    #[test]
+    fn one_is_singular() {
+        let text = |amount, unit| Budget { amount, unit }.to_string();
+        assert_eq!(text(1.0, BudgetUnit::Epochs), "1 epoch");
+        assert_eq!(text(9.0, BudgetUnit::Epochs), "9 epochs");
+        assert_eq!(text(1.0, BudgetUnit::Seconds), "1 s");
+        assert_eq!(text(1.372, BudgetUnit::Steps), "1.372 steps");
     }
 
     #[test]

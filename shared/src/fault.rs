@@ -9,6 +9,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rand::RngExt as _;
 use rand_chacha::ChaCha12Rng;
+use rustix::io::Errno;
 
 use crate::env;
 use crate::seed::Seed;
@@ -17,7 +18,7 @@ use crate::seed::Seed;
 struct Plan {
     kill_at: Option<u64>,
     kill: f64,
-    before: Vec<(f64, i32)>,
+    before: Vec<(&'static str, f64, Errno)>,
     lie: f64,
 }
 
@@ -35,10 +36,11 @@ pub(crate) fn before() -> io::Result<()> {
     at_step(|state| {
         let draw: f64 = state.rng.random();
         let mut sum = 0.0;
-        for (probability, errno) in &state.plan.before {
+        for (name, probability, errno) in &state.plan.before {
             sum += probability;
             if draw < sum {
-                return Err(io::Error::from_raw_os_error(*errno));
+                tell(name);
+                return Err((*errno).into());
             }
         }
         Ok(())
@@ -49,12 +51,16 @@ pub(crate) fn before() -> io::Result<()> {
 pub(crate) fn after() -> io::Result<()> {
     at_step(|state| {
         if state.rng.random_bool(state.plan.lie) {
-            return Err(io::Error::from_raw_os_error(
-                rustix::io::Errno::IO.raw_os_error(),
-            ));
+            tell("lie");
+            return Err(Errno::IO.into());
         }
         Ok(())
     })
+}
+
+/// So that a test can count them in the log.
+fn tell(fault: &str) {
+    crate::cli::report(&format!("fault: {fault}"));
 }
 
 fn at_step(then: impl FnOnce(&mut State) -> io::Result<()>) -> io::Result<()> {
@@ -85,7 +91,6 @@ fn at_step(then: impl FnOnce(&mut State) -> io::Result<()>) -> io::Result<()> {
 }
 
 fn parse(text: &str) -> Result<(u64, Plan), String> {
-    use rustix::io::Errno;
     let mut plan = Plan::default();
     let mut seed = 0;
     for item in text.split(',') {
@@ -101,9 +106,9 @@ fn parse(text: &str) -> Result<(u64, Plan), String> {
             "seed" => seed = whole()?,
             "kill-at" => plan.kill_at = Some(whole()?),
             "kill" => plan.kill = share()?,
-            "eio" => plan.before.push((share()?, Errno::IO.raw_os_error())),
-            "enospc" => plan.before.push((share()?, Errno::NOSPC.raw_os_error())),
-            "estale" => plan.before.push((share()?, Errno::STALE.raw_os_error())),
+            "eio" => plan.before.push(("eio", share()?, Errno::IO)),
+            "enospc" => plan.before.push(("enospc", share()?, Errno::NOSPC)),
+            "estale" => plan.before.push(("estale", share()?, Errno::STALE)),
             "lie" => plan.lie = share()?,
             _ => return Err(format!("`{key}` is no fault")),
         }

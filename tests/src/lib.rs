@@ -3,6 +3,7 @@
 //! A test says what it waits for, with a deadline; when that is over it gets the last state and the programs' logs.
 
 pub mod cluster;
+pub mod faults;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -38,12 +39,15 @@ pub struct Running {
 /// If it is not built.
 pub fn program(name: &str) -> PathBuf {
     let exe = std::env::current_exe().expect("a running test has a path");
-    // target/PROFILE/deps/system-… → target/PROFILE/NAME
-    let path = exe
-        .ancestors()
-        .nth(2)
-        .expect("a test lies in target/PROFILE/deps")
-        .join(name);
+    // target/PROFILE/deps/system-… or target/PROFILE/faults → target/PROFILE/NAME
+    let folder = exe.parent().expect("a program lies in a folder");
+    let folder = match folder.file_name() {
+        Some(deps) if deps == "deps" => {
+            folder.parent().expect("a test lies in target/PROFILE/deps")
+        }
+        _ => folder,
+    };
+    let path = folder.join(name);
     assert!(
         path.exists(),
         "`{}` is not built; run the tests with --workspace, which builds all programs",
@@ -179,9 +183,9 @@ impl TestSearch {
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn restart(&mut self, index: usize) -> Result<()> {
+    pub fn restart(&mut self, index: usize, faults: Option<&str>) -> Result<()> {
         let name = self.running[index].program;
-        self.running[index] = self.spawn(name, None)?;
+        self.running[index] = self.spawn(name, faults)?;
         self.started += 1;
         Ok(())
     }
@@ -303,6 +307,27 @@ impl TestSearch {
             "
 ",
         )
+    }
+
+    /// All that the programs have printed.
+    ///
+    /// # Errors
+    /// A log cannot be read.
+    pub fn all_logs(&self) -> Result<String> {
+        let mut logs: Vec<&PathBuf> = self.running.iter().map(|running| &running.log).collect();
+        logs.sort();
+        logs.dedup();
+        let mut text = String::new();
+        for log in logs {
+            text += &std::fs::read_to_string(log)?;
+        }
+        Ok(text)
+    }
+
+    /// Leaves the directory behind, to be looked at: where it is.
+    pub fn keep(&mut self) -> PathBuf {
+        self.folder.disable_cleanup(true);
+        self.root()
     }
 
     /// Runs the search to its end with one scheduler, one sampler and some trainers.

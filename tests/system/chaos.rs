@@ -46,7 +46,7 @@ fn a_search_survives_kills_of_any_program_at_any_moment() -> Result<()> {
         if rng.random_bool(0.5) {
             std::thread::sleep(Duration::from_millis(rng.random_range(0..200)));
         }
-        disturbed.restart(index)?;
+        disturbed.restart(index, None)?;
     }
     disturbed.wait_for_all()?;
     let results = disturbed.check_finished()?;

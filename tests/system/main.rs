@@ -4,6 +4,7 @@ mod bad_input;
 mod by_hand;
 mod chaos;
 mod determinism;
+mod faults;
 mod race;
 mod slurm;
 mod steps;

@@ -206,15 +206,10 @@ fn slurm_keeps_trainers_in_the_queue_when_some_are_cancelled() -> Result<()> {
         "1",
     ];
     // By hand, but not for long: the coordinator does the same.
-    let by_hand = [
-        &["3", &program("scheduler").to_string_lossy()],
-        &arguments[..],
-    ]
-    .concat();
-    let by_hand: Vec<&str> = ["-s", "TERM", "--preserve-status"]
-        .into_iter()
-        .chain(by_hand)
-        .collect();
+    let scheduler = program("scheduler");
+    let scheduler = scheduler.to_string_lossy();
+    let mut by_hand = vec!["-s", "TERM", "--preserve-status", "3", &scheduler];
+    by_hand.extend(arguments);
     let ended = cluster.run(Path::new("timeout"), &by_hand);
     assert!(
         format!("{ended:?}").contains("exit status: 75"),

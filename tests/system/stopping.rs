@@ -36,7 +36,7 @@ fn a_warned_trainer_saves_gives_back_and_exits_75_and_the_next_one_goes_on() -> 
         assert!(ends[0].spent >= 1.0 && ends[0].spent < 4.0, "{ends:?}");
         assert!(directory.jobs()?.claimed.is_empty());
 
-        test.restart(trainer)?;
+        test.restart(trainer, None)?;
         test.wait_until("the first job has its result", |directory| {
             directory.has_result(job).map_err(Into::into)
         })?;
@@ -66,7 +66,7 @@ fn a_stopped_search_can_be_gone_on_with() -> Result<()> {
 
     assert!(test.on("scheduler", "stop", &["--undo"])?.status.success());
     for index in 0..3 {
-        test.restart(index)?;
+        test.restart(index, None)?;
     }
     test.wait_for_all()?;
     test.check_finished()?;

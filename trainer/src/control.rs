@@ -126,6 +126,10 @@ impl Control for JobControl<'_> {
         self.saved_at = Instant::now();
         Ok(())
     }
+
+    fn kept(&mut self, spent: f64) {
+        self.saved = spent;
+    }
 }
 
 impl StopReason {

@@ -7,7 +7,7 @@
 //! | [`runner`], [`objective`] | what a job evaluates: a network, a command, a benchmark function |
 //! | [`hyperparameters`], [`network`], [`memory`] | configuration → network, its size, its memory |
 //! | [`train`], [`schedule`], [`augment`], [`batch`], [`checkpoint`] | the training |
-//! | [`trained`] | a trained network: weights for PyTorch, scores |
+//! | [`trained`], [`finished`] | a trained network: its scores, its weights for PyTorch |
 //! | [`operators`] | convolution and batch norm for the CPU |
 //! | [`device`] | CPU or GPU, chosen when the program runs |
 
@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use shared::ConfigurationId;
 use shared::exit::{Code, Failure};
 
 use crate::device::DeviceChoice;
@@ -26,6 +27,7 @@ pub mod checkpoint;
 pub mod control;
 pub mod describe;
 pub mod device;
+pub mod finished;
 pub mod heart;
 pub mod hyperparameters;
 pub mod job;
@@ -97,6 +99,34 @@ pub enum Command {
         /// Number of classes
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
         classes: u16,
+    },
+    /// Write the weights of a finished training as a safetensors file that PyTorch loads
+    ///
+    /// Those of the configuration's highest rung, which must be the full budget: other trainings do not keep theirs.
+    /// docs/export.md has the few lines of PyTorch.
+    Export {
+        /// Search directory
+        dir: PathBuf,
+        /// Id of the configuration, such as c000123
+        configuration: ConfigurationId,
+        /// File to write; one that is there is replaced
+        #[arg(long, value_name = "FILE.safetensors")]
+        out: PathBuf,
+    },
+    /// Show what a finished training makes of images
+    ///
+    /// Each image is brought to the size and the colours of the data set that was trained on, and normalised as in
+    /// training. The scores are the network's output; their softmax are probabilities.
+    Predict {
+        /// Search directory
+        dir: PathBuf,
+        /// Id of the configuration, such as c000123
+        configuration: ConfigurationId,
+        /// An image, or a folder with images in it and in its folders (.png, .jpg, .jpeg)
+        images: PathBuf,
+        /// Output format
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
     },
 }
 
@@ -194,6 +224,27 @@ pub fn main(args: Args) -> anyhow::Result<Code> {
             shared::cli::print(&match format {
                 Format::Table => description.table(),
                 Format::Json => format!("{:#}\n", description.json()),
+            })?;
+            Ok(Code::Done)
+        }
+        Command::Export {
+            dir,
+            configuration,
+            out,
+        } => {
+            finished::export(&dir, configuration, &out)?;
+            Ok(Code::Done)
+        }
+        Command::Predict {
+            dir,
+            configuration,
+            images,
+            format,
+        } => {
+            let predictions = finished::predict(&dir, configuration, &images)?;
+            shared::cli::print(&match format {
+                Format::Table => predictions.table(),
+                Format::Json => format!("{:#}\n", predictions.json()),
             })?;
             Ok(Code::Done)
         }

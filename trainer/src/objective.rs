@@ -58,6 +58,10 @@ pub trait Control {
     /// # Errors
     /// The file system's, most often a full disk; the objective returns it as it is.
     fn save_checkpoint(&mut self, spent: f64, bytes: &[u8]) -> anyhow::Result<()>;
+
+    /// Tells that an interrupted objective keeps what it has spent by itself, where this program sees no checkpoint:
+    /// an outside command does. Otherwise a job that is interrupted often would look as if it never got on.
+    fn kept(&mut self, _spent: f64) {}
 }
 
 /// What a finished evaluation gave.

@@ -60,9 +60,15 @@ impl Runner {
             Objective::Benchmark(objective) => {
                 let max_budget = search.ladder.budget(search.ladder.top()).amount;
                 let seed = search.seed.child("benchmark", &objective.name);
-                Ok(Self::Benchmark(BenchmarkRunner::new(
-                    objective, max_budget, seed,
-                )?))
+                let runner = BenchmarkRunner::new(objective, max_budget, seed)?;
+                let lowest = search
+                    .space
+                    .decode(&vec![0.0; search.space.num_dimensions()]);
+                runner.check(&lowest).map_err(|error| {
+                    let message = "the search space does not fit the benchmark function";
+                    Failure::because(Code::BadInput, message, error)
+                })?;
+                Ok(Self::Benchmark(runner))
             }
         }
     }
@@ -144,7 +150,8 @@ fn check_space(search: &Search, splits: &Splits) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn shape_of(splits: &Splits) -> ImageShape {
+/// The shape of a data set's images.
+pub(crate) fn shape_of(splits: &Splits) -> ImageShape {
     ImageShape {
         channels: splits.shape.channels,
         height: splits.shape.height,
@@ -152,7 +159,8 @@ fn shape_of(splits: &Splits) -> ImageShape {
     }
 }
 
-fn data_of(splits: &Splits) -> crate::batch::TrainingData<'_> {
+/// The data of a training.
+pub(crate) fn data_of(splits: &Splits) -> crate::batch::TrainingData<'_> {
     fn images(images: &data::Images) -> Images<'_> {
         Images {
             pixels: &images.images,

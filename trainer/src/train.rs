@@ -18,7 +18,7 @@ use shared::objective::TrainingSettings;
 use shared::{Budget, BudgetUnit, CurvePoint, Seed};
 
 use self::optimizer::Optimizer;
-pub use self::state::evaluated_weights;
+pub use self::state::{Learnt, learnt};
 use self::state::{Progress, State};
 use crate::augment::Augmentation;
 use crate::batch::{self, Batch, Batches, Images, TrainingData};

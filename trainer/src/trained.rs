@@ -1,4 +1,4 @@
-//! A network that has been trained: its weights for other programs, its scores for images.
+//! A network that has been trained: its scores for images.
 
 use std::collections::BTreeMap;
 
@@ -6,24 +6,11 @@ use anyhow::Context as _;
 use burn::backend::Flex;
 use burn::backend::flex::FlexDevice;
 use burn::tensor::{Tensor, TensorData};
-use serde_json::json;
 use shared::{Configuration, Seed};
 
-use crate::checkpoint::{self, Array, Arrays};
+use crate::checkpoint::Array;
 use crate::hyperparameters;
 use crate::network::{ImageShape, Network, weights};
-use crate::train::evaluated_weights;
-
-/// The weights in a checkpoint as a safetensors file, ready for PyTorch: averaged ones where there are any.
-///
-/// Names and shapes are those of `torch.nn`'s modules; see `docs/pytorch/network.py`.
-///
-/// # Errors
-/// The bytes are no checkpoint.
-pub fn export(checkpoint: &[u8]) -> Result<Vec<u8>, checkpoint::Error> {
-    let weights = Arrays(evaluated_weights(checkpoint)?);
-    Ok(checkpoint::write(&weights, json!({ "format": "pt" })))
-}
 
 /// A network that only evaluates, on the CPU.
 #[derive(Debug)]

@@ -42,6 +42,7 @@ pub(super) fn run(folder: &Path, me: &OwnerId, wait: Duration) -> Result<Met> {
     let other = find_other(&meeting, me.as_str(), wait);
     let Some(other) = other? else {
         fs::remove(&mine)?;
+        fs::remove_empty_folder(&meeting);
         return Ok(Met {
             findings: vec![Finding::Bad(format!(
                 "no other host showed itself within {} s: was `scheduler doctor --peer` running there, on the same folder?",
@@ -60,6 +61,7 @@ pub(super) fn run(folder: &Path, me: &OwnerId, wait: Duration) -> Result<Met> {
     };
     let met = table.ask_everything();
     fs::remove(&mine)?;
+    fs::remove_empty_folder(&meeting);
     met
 }
 

@@ -1,24 +1,42 @@
 //! The objective that runs a program: it gets a JSON file, writes a JSON file, and is told to stop by SIGTERM.
 //!
-//! The contract is in `docs/any-trainer.md`. The program runs in a folder of its own on this machine's temporary
-//! storage; what it prints goes to the search's `logs/`.
+//! The contract is in `docs/any-trainer.md`. The files lie in a folder of their own on this machine's temporary
+//! storage; what the program prints goes to the search's `logs/`.
+//!
+//! The program leads a process group of its own. The warning goes to the program alone, because helpers of its own
+//! (those that load data, for example) must not end while it saves; what is left of the group when it has ended is
+//! killed, so that nothing holds the device or writes into the checkpoints beside the next job.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use serde::{Deserialize, Serialize};
 use shared::{Budget, Configuration, CurvePoint, JobId};
 
 use super::{Control, Ended, Evaluation, Task};
+use crate::batch::to_u64;
 
+/// A program's exit code for "this machine cannot do it": the attempt's fault, not the configuration's.
+const RUN_ME_AGAIN: i32 = 75;
 /// How often the program is looked after.
 const POLL: Duration = Duration::from_millis(20);
 /// How long a program has to end after SIGTERM, before SIGKILL. SLURM's own patience (`KillWait`) is 30 s.
 const GRACE: Duration = Duration::from_secs(20);
+/// How long a signal that ended the program may arrive here after it.
+const SAME_WARNING: Duration = Duration::from_secs(1);
+/// The largest result file, in bytes: it becomes part of a record that every program reads.
+const MAX_RESULT: u64 = 4 << 20;
+/// The largest progress file, in bytes.
+const MAX_PROGRESS: u64 = 64;
+/// The most of what a program says about its failure that is kept in the result, in bytes.
+const MAX_MESSAGE: usize = 1000;
 
 /// Runs one command.
 #[derive(Debug)]
@@ -110,101 +128,219 @@ impl CommandRunner {
         };
         let job_file = folder.path().join("job.json");
         shared::fs::replace(&job_file, &serde_json::to_vec_pretty(&file)?)?;
-        let mut child = self.start(&job_file, place)?;
-        let Some(status) = watch(&mut child, &progress, control)? else {
-            return Ok(Ended::Interrupted);
-        };
-        Ok(ended(status, &result, task.budget.amount))
+        let log_start = std::fs::metadata(&place.log).map_or(0, |metadata| metadata.len()); // not there: 0
+        let mut group = self.start(&job_file, place)?;
+        let (end, is_told) = group.watch(&progress, control)?;
+        let spent = read_progress(&progress);
+        let has_result = result.exists();
+        match end {
+            End::Exited(status) if !is_told && status.code() == Some(RUN_ME_AGAIN) => {
+                anyhow::bail!(
+                    "the program asks to be run again (exit code {RUN_ME_AGAIN}): {}",
+                    last_line(&place.log, log_start).unwrap_or_default()
+                )
+            }
+            End::Exited(status) if !is_told || (status.success() && has_result) => {
+                let spent = spent.unwrap_or(task.budget.amount);
+                Ok(ended(status, &result, spent, &|| {
+                    last_line(&place.log, log_start)
+                }))
+            }
+            End::Exited(_) => {
+                // It had time to save what it wanted to.
+                control.kept(spent.unwrap_or(0.0));
+                Ok(Ended::Interrupted)
+            }
+            End::Killed => Ok(Ended::Interrupted),
+        }
     }
 
-    fn start(&self, job_file: &Path, place: &Place) -> anyhow::Result<Child> {
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&place.log)
-            .with_context(|| format!("cannot open the log `{}`", place.log.display()))?;
+    fn start(&self, job_file: &Path, place: &Place) -> anyhow::Result<Group> {
+        let log = shared::fs::open_log(&place.log)?;
         let (program, arguments) = self.command.split_first().context("the command is empty")?;
-        Command::new(program)
+        let leader = Command::new(program)
             .args(arguments)
             .arg(job_file)
             .env(shared::env::JOB.name(), job_file)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
+            .process_group(0)
             .spawn()
-            .with_context(|| format!("cannot start `{program}`"))
+            .with_context(|| format!("cannot start `{program}`"))?;
+        let pid = i32::try_from(leader.id()).ok().and_then(Pid::from_raw);
+        let pid = pid.expect("the system's process ids are positive");
+        Ok(Group {
+            leader,
+            pid,
+            has_been_waited_for: false,
+        })
     }
 }
 
-/// Waits for the program; `None` if it was told to stop before it had finished.
-fn watch(
-    child: &mut Child,
-    progress: &Path,
-    control: &mut dyn Control,
-) -> anyhow::Result<Option<ExitStatus>> {
-    let mut told: Option<Instant> = None;
-    loop {
-        if let Some(status) = child.try_wait().context("cannot wait for the program")? {
-            return Ok(if told.is_some() && !status.success() {
-                None
-            } else {
-                Some(status)
-            });
-        }
-        if let Some(spent) = read_progress(progress) {
-            control.progress(spent);
-        }
-        match told {
-            None if control.stop_reason().is_some() => {
-                terminate(child);
-                told = Some(Instant::now());
+/// How a program came to its end.
+enum End {
+    /// By itself, or by somebody else's signal.
+    Exited(ExitStatus),
+    /// Because it did not heed the warning.
+    Killed,
+}
+
+/// A program and all that it has started; dropping it ends them.
+struct Group {
+    leader: Child,
+    /// The program's id, which is the group's.
+    pid: Pid,
+    /// From then on the id may be somebody else's.
+    has_been_waited_for: bool,
+}
+
+impl Group {
+    /// Waits for the program; how it ended, and whether it had been told to stop.
+    fn watch(&mut self, progress: &Path, control: &mut dyn Control) -> anyhow::Result<(End, bool)> {
+        let mut told: Option<Instant> = None;
+        while !self.has_ended()? {
+            if let Some(spent) = read_progress(progress) {
+                control.progress(spent);
             }
-            Some(since) if since.elapsed() > GRACE => {
-                child.kill().context("cannot kill the program")?;
+            match told {
+                None if control.stop_reason().is_some() => {
+                    // A program that has just ended cannot be told, and need not be.
+                    let _ended = rustix::process::kill_process(self.pid, Signal::TERM);
+                    told = Some(Instant::now());
+                }
+                Some(since) if since.elapsed() > GRACE => {
+                    self.end().context("cannot wait for the program")?;
+                    return Ok((End::Killed, true));
+                }
+                _ => {}
             }
-            _ => {}
+            std::thread::sleep(POLL);
         }
-        std::thread::sleep(POLL);
+        let status = self.end().context("cannot wait for the program")?;
+        // Who warns this process may warn the program too, and it may be the first to act on it.
+        let start = Instant::now();
+        while status.signal().is_some()
+            && control.stop_reason().is_none()
+            && start.elapsed() < SAME_WARNING
+        {
+            std::thread::sleep(POLL);
+        }
+        Ok((
+            End::Exited(status),
+            told.is_some() || control.stop_reason().is_some(),
+        ))
+    }
+
+    /// Whether the program has ended. It is not waited for: until then its id, the group's, is nobody else's.
+    fn has_ended(&self) -> anyhow::Result<bool> {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let status = rustix::process::waitid(WaitId::Pid(self.pid), options);
+        Ok(status.context("cannot look after the program")?.is_some())
+    }
+
+    /// Kills what is left of the group and waits for the program.
+    fn end(&mut self) -> io::Result<ExitStatus> {
+        if !self.has_been_waited_for {
+            // Nothing may be left.
+            let _gone = rustix::process::kill_process_group(self.pid, Signal::KILL);
+        }
+        let status = self.leader.wait()?;
+        self.has_been_waited_for = true;
+        Ok(status)
     }
 }
 
-fn terminate(child: &Child) {
-    let pid = i32::try_from(child.id())
-        .ok()
-        .and_then(rustix::process::Pid::from_raw); // ids are positive
-    if let Some(pid) = pid {
-        // A program that has just ended cannot be told, and need not be.
-        let _ended = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+impl Drop for Group {
+    fn drop(&mut self) {
+        // After an error only, which is what the caller hears of.
+        let _ended = self.end();
     }
 }
 
 fn read_progress(path: &Path) -> Option<f64> {
-    let bytes = std::fs::read(path).ok()?; // not written yet
+    let bytes = read_small(path, MAX_PROGRESS).ok()?; // not written yet, or nonsense
     let spent: f64 = std::str::from_utf8(&bytes).ok()?.trim().parse().ok()?; // half-written: next time
     (spent.is_finite() && spent >= 0.0).then_some(spent)
 }
 
-/// What an ended program's exit status and result file mean.
-fn ended(status: ExitStatus, result: &Path, budget: f64) -> Ended {
-    let crashed = |message: String| Ended::Crashed { message };
-    if !status.success() {
-        return crashed(format!("the program ended with {status}"));
+/// Reads a regular file of limited size.
+fn read_small(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    // Opening a pipe would wait for a writer.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
     }
-    let bytes = match std::fs::read(result) {
-        Ok(bytes) => bytes,
-        Err(error) => return crashed(format!("the program left no readable result file: {error}")),
+    let mut bytes = Vec::new();
+    File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+    if to_u64(bytes.len()) > limit {
+        let message = format!("it is larger than {limit} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
+    Ok(bytes)
+}
+
+/// The last line that is not empty of what was printed since `start`, if anything was.
+fn last_line(log: &Path, start: u64) -> Option<String> {
+    let mut file = File::open(log).ok()?; // a log for people: whatever is wrong, it is not there
+    let length = file.metadata().ok()?.len();
+    let tail = 4 * u64::try_from(MAX_MESSAGE).ok()?;
+    file.seek(SeekFrom::Start(start.max(length.saturating_sub(tail))))
+        .ok()?;
+    let mut bytes = Vec::new();
+    file.take(tail).read_to_end(&mut bytes).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    let line = text.lines().map(str::trim).rfind(|line| !line.is_empty())?;
+    Some(line.to_owned())
+}
+
+/// What an ended program's exit status and result file mean.
+fn ended(
+    status: ExitStatus,
+    result: &Path,
+    spent: f64,
+    last_line: &dyn Fn() -> Option<String>,
+) -> Ended {
+    let crashed = |message: String| Ended::Crashed {
+        message: shortened(message),
     };
-    let file: ResultFile = match serde_json::from_slice(&bytes) {
+    let with_last_line = |message: String| {
+        crashed(match last_line() {
+            Some(line) => format!("{message}; the last it said: {line}"),
+            None => message,
+        })
+    };
+    if !status.success() {
+        return with_last_line(format!("the program ended with {status}"));
+    }
+    let bytes = match read_small(result, MAX_RESULT) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            let message = format!("the program left no readable result file: {error}");
+            return with_last_line(message);
+        }
+    };
+    // Through a map: a list of values would do for a structure otherwise.
+    let parsed = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&bytes)
+        .and_then(|map| serde_json::from_value(map.into()));
+    let file: ResultFile = match parsed {
         Ok(file) => file,
-        Err(error) => return crashed(format!("the program's result file is wrong: {error}")),
+        Err(error) => {
+            let text = String::from_utf8_lossy(&bytes);
+            let hint = if text.contains("NaN") || text.contains("Infinity") {
+                " (JSON has numbers that are finite only; write `diverged` instead of a `loss` that is none)"
+            } else {
+                ""
+            };
+            return crashed(format!("the program's result file is wrong: {error}{hint}"));
+        }
     };
     match file {
         ResultFile {
             diverged: Some(message),
             ..
         } => Ended::Diverged {
-            spent: budget,
-            message,
+            spent,
+            message: shortened(message),
         },
         ResultFile {
             crashed: Some(message),
@@ -222,4 +358,13 @@ fn ended(status: ExitStatus, result: &Path, budget: f64) -> Ended {
         }),
         _ => crashed("the program's result file has no `loss`".to_owned()),
     }
+}
+
+/// A message that a record can hold.
+fn shortened(mut message: String) -> String {
+    if message.len() > MAX_MESSAGE {
+        message.truncate(message.floor_char_boundary(MAX_MESSAGE));
+        message.push('…');
+    }
+    message
 }

@@ -197,17 +197,39 @@ fn split(arrays: Arrays) -> (BTreeMap<String, Array>, Arrays) {
     (network, rest)
 }
 
-/// The tensors of the network in a checkpoint as it is evaluated: averaged weights where there are any.
+/// What a checkpoint has to give to those who do not go on with its training.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Learnt {
+    /// The tensors of the network as it is evaluated, by name: averaged weights where there are any.
+    pub arrays: BTreeMap<String, Array>,
+    /// Budget spent, in the budget's unit.
+    pub spent: f64,
+    /// What was learnt: the digest of the data set with its split.
+    pub data_digest: String,
+}
+
+/// Reads what a training has learnt from its checkpoint.
 ///
 /// # Errors
 /// The bytes are no checkpoint.
-pub fn evaluated_weights(bytes: &[u8]) -> Result<BTreeMap<String, Array>, checkpoint::Error> {
-    let (arrays, _): (Arrays, Header) = checkpoint::decode(bytes)?;
-    let (mut network, mut rest) = split(arrays);
-    for (name, array) in &mut network {
+pub fn learnt(bytes: &[u8]) -> Result<Learnt, checkpoint::Error> {
+    /// What is needed of the training's identity.
+    #[derive(Deserialize)]
+    struct Identity {
+        data: String,
+    }
+    let (arrays, header): (Arrays, Header) = checkpoint::decode(bytes)?;
+    let identity: Identity = serde_json::from_str(&header.identity)
+        .map_err(|source| checkpoint::Error::Header { source })?;
+    let (mut arrays, mut rest) = split(arrays);
+    for (name, array) in &mut arrays {
         if let Some(average) = rest.0.remove(&format!("average.{name}")) {
             *array = average;
         }
     }
-    Ok(network)
+    Ok(Learnt {
+        arrays,
+        spent: header.progress.spent,
+        data_digest: identity.data,
+    })
 }

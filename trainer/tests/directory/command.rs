@@ -1,0 +1,463 @@
+//! Any program as a trainer: the contract of `docs/any-trainer.md`, line by line.
+
+use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use shared::record::Fate;
+use shared::{JobId, Outcome, clock, fs};
+
+use crate::{Search, is_alive, said, wait_until};
+
+/// What a script begins with: `$1` is the job file; its fields are put into variables.
+const PREAMBLE: &str = r#"
+field() { sed -n 's/.*"'"$2"'": "\(.*\)".*/\1/p' "$1"; }
+result=$(field "$1" result)
+progress=$(field "$1" progress)
+checkpoints=$(field "$1" checkpoints)
+case=$(field "$1" case)
+"#;
+
+/// A search whose objective is a shell script; the space has one hyperparameter, `case`.
+fn scripted(script: &str) -> Search {
+    Search::new(&json!({
+        "space": { "hyperparameters": [
+            { "name": "case", "type": "categorical", "choices": ["a", "b"] }
+        ] },
+        "objective": { "command": ["sh", "-c", format!("{PREAMBLE}{script}"), "sh"] },
+    }))
+}
+
+fn a() -> Value {
+    json!({ "case": "a" })
+}
+
+/// The folder of a configuration that its programs may use.
+fn checkpoints(search: &Search, job: JobId) -> std::path::PathBuf {
+    let layout = search.directory.layout();
+    layout.checkpoints(job.configuration).join("program")
+}
+
+/// A number that a program has written.
+fn number(path: &Path) -> Option<u32> {
+    let text = std::fs::read_to_string(path).ok()?;
+    text.strip_suffix('\n')?.parse().ok()
+}
+
+#[test]
+fn a_program_is_given_its_job_and_gives_its_result() {
+    let search = scripted(
+        r#"
+        [ "$1" = "$TANDEM_JOB" ] || exit 9
+        cp "$1" "$checkpoints/job.json"
+        echo "hello from $case"
+        echo "and to stderr" >&2
+        cat > "$result" <<END
+        {"loss": 0.25, "measures": {"speed": 7.5},
+         "curve": [{"spent": 1, "loss": 0.5}, {"spent": 3, "training_loss": 0.125, "loss": 0.25}]}
+END
+        "#,
+    );
+    let job = search.offer(7, 1, &a());
+    search.work();
+    let result = search.result(job);
+    assert_eq!(result.outcome, Outcome::Evaluated { loss: 0.25 });
+    assert_eq!(result.measures, [("speed".to_owned(), 7.5)].into());
+    let curve: Vec<_> = result
+        .curve
+        .iter()
+        .map(|point| (point.spent, point.training_loss, point.loss))
+        .collect();
+    assert_eq!(
+        curve,
+        [(1.0, None, Some(0.5)), (3.0, Some(0.125), Some(0.25))]
+    );
+    assert_eq!(search.logs(job), "hello from a\nand to stderr\n");
+
+    let folder = checkpoints(&search, job);
+    let given: Value =
+        serde_json::from_slice(&fs::read(&folder.join("job.json")).unwrap()).unwrap();
+    assert_eq!(given["job"], "c000007-r1");
+    assert_eq!(given["configuration"], a());
+    assert_eq!(given["budget"], json!({"amount": 3.0, "unit": "epochs"}));
+    assert_eq!(given["earlier_budgets"], json!([]));
+    assert_eq!(given["checkpoints"], json!(folder));
+    // The same at every rung, another for every configuration.
+    let seed_of = |search: &Search, id, rung| {
+        let job = search.offer(id, rung, &a());
+        search.work();
+        let bytes = fs::read(&checkpoints(search, job).join("job.json")).unwrap();
+        serde_json::from_slice::<Value>(&bytes).unwrap()["seed"]
+            .as_u64()
+            .unwrap()
+    };
+    assert_eq!(seed_of(&search, 7, 2), given["seed"].as_u64().unwrap());
+    assert_ne!(seed_of(&search, 8, 1), given["seed"].as_u64().unwrap());
+}
+
+/// What a program does; what the message of the outcome `crashed` must say.
+const CRASHES: &[(&str, &str)] = &[
+    ("exit 3", "exit status: 3"),
+    (
+        "echo out of luck >&2; echo; exit 1",
+        "the last it said: out of luck",
+    ),
+    ("kill -9 $$", "signal: 9"),
+    ("true", "no readable result file"),
+    ("mkdir \"$result\"", "no regular file"),
+    ("mkfifo \"$result\"", "no regular file"),
+    ("ln -s /dev/zero \"$result\"", "no regular file"),
+    (
+        "head -c 5000000 /dev/zero > \"$result\"",
+        "larger than 4194304 bytes",
+    ),
+    (": > \"$result\"", "EOF"),
+    (
+        "head -c 1000 /dev/urandom > \"$result\"",
+        "result file is wrong",
+    ),
+    ("echo '{\"loss\": 0.5' > \"$result\"", "EOF"),
+    ("echo '[0.5]' > \"$result\"", "result file is wrong"),
+    ("echo '{}' > \"$result\"", "no `loss`"),
+    ("echo '{\"loss\": null}' > \"$result\"", "no `loss`"),
+    (
+        "echo '{\"loss\": NaN}' > \"$result\"",
+        "write `diverged` instead",
+    ),
+    (
+        "echo '{\"loss\": Infinity}' > \"$result\"",
+        "write `diverged` instead",
+    ),
+    ("echo '{\"loss\": 1e999}' > \"$result\"", "out of range"),
+    ("echo '{\"loss\": \"low\"}' > \"$result\"", "expected f64"),
+    (
+        "echo '{\"loss\": 1, \"lost\": 2}' > \"$result\"",
+        "unknown field `lost`",
+    ),
+    (
+        "echo '{\"loss\": 1}' > \"$result\"; exit 1",
+        "exit status: 1",
+    ),
+    (
+        "echo '{\"crashed\": \"no such layer\"}' > \"$result\"",
+        "no such layer",
+    ),
+];
+
+#[test]
+fn every_end_of_a_program_has_its_outcome() {
+    let others = [
+        (
+            "echo '{\"loss\": -1.5e-3}' > \"$result\"",
+            Outcome::Evaluated { loss: -0.0015 },
+        ),
+        (
+            "echo '{\"diverged\": \"loss is inf\"}' > \"$result\"",
+            Outcome::Diverged {
+                spent: 1.0,
+                message: "loss is inf".into(),
+            },
+        ),
+        (
+            "echo 0.25 > \"$progress\"; echo '{\"diverged\": \"NaN\"}' > \"$result\"",
+            Outcome::Diverged {
+                spent: 0.25,
+                message: "NaN".into(),
+            },
+        ),
+    ];
+    let cases: Vec<&str> = CRASHES
+        .iter()
+        .map(|(script, _)| *script)
+        .chain(others.iter().map(|(script, _)| *script))
+        .collect();
+    let mut script = "case $(basename \"$(dirname \"$checkpoints\")\") in\n".to_owned();
+    for (index, case) in cases.iter().enumerate() {
+        writeln!(script, "c{index:06}) {case} ;;").unwrap();
+    }
+    script.push_str("*) exit 99 ;;\nesac\n");
+    let search = scripted(&script);
+    let jobs: Vec<JobId> = (0..)
+        .take(cases.len())
+        .map(|id| search.offer(id, 0, &a()))
+        .collect();
+    search.work();
+    for ((script, expected), job) in CRASHES.iter().zip(&jobs) {
+        let message = search.message(*job);
+        assert!(message.contains(expected), "`{script}` gave: {message}");
+    }
+    for ((script, expected), job) in others.iter().zip(&jobs[CRASHES.len()..]) {
+        assert_eq!(search.result(*job).outcome, *expected, "`{script}`");
+    }
+}
+
+#[test]
+fn words_without_end_are_cut() {
+    let search = scripted(
+        r#"printf '{"crashed": "' > "$result"; head -c 100000 /dev/zero | tr '\0' x >> "$result"; echo '"}' >> "$result""#,
+    );
+    let job = search.offer(0, 0, &a());
+    search.work();
+    let message = search.message(job);
+    assert!(
+        message.len() < 1100 && message.ends_with("xxx…"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_program_that_cannot_be_started_is_this_machines_fault() {
+    let folder = tempfile::tempdir().unwrap();
+    let not_executable = folder.path().join("program");
+    fs::replace(&not_executable, b"#!/bin/sh\n").unwrap();
+    std::fs::set_permissions(&not_executable, std::fs::Permissions::from_mode(0o644)).unwrap();
+    for program in ["/nowhere/program", not_executable.to_str().unwrap()] {
+        let search = Search::new(&json!({ "objective": { "command": [program] } }));
+        let job = search.offer(0, 0, &json!({ "learning_rate": 0.1 }));
+        let output = search.trainer_run().output().unwrap();
+        assert_eq!(output.status.code(), Some(5), "{}", said(&output));
+        assert!(
+            said(&output).contains("5 failures of this machine"),
+            "{}",
+            said(&output)
+        );
+        assert!(!search.directory.has_result(job).unwrap());
+        let ends = search.directory.attempt_ends(job).unwrap();
+        assert_eq!(ends.len(), 5);
+        for end in ends {
+            assert_eq!(end.fate, Fate::InputOutput);
+            assert!(end.message.contains(program), "{}", end.message);
+        }
+        assert_eq!(search.directory.open_jobs().unwrap(), [job.attempt(6)]);
+    }
+}
+
+/// Counts up to 40, a step a moment, from where an earlier attempt was; 40 is the loss.
+const COUNTING: &str = r#"
+n=$(cat "$checkpoints/saved" 2>/dev/null || echo 0)
+first=$n
+trap 'echo "$n" > "$checkpoints/saved"; exit 1' TERM
+while [ "$n" -lt 40 ]; do
+    n=$((n + 1))
+    echo "$n" > "$progress"
+    echo "$n" > "$checkpoints/counted"
+    sleep 0.05
+done
+echo "{\"loss\": $n, \"measures\": {\"first\": $first}}" > "$result"
+"#;
+
+#[test]
+fn a_warned_program_saves_and_goes_on_later() {
+    let search = scripted(COUNTING);
+    let job = search.offer(0, 0, &a());
+    let running = search.start();
+    let counted = checkpoints(&search, job).join("counted");
+    wait_until("five steps", || number(&counted).filter(|n| *n >= 5));
+    let (code, seconds, log) = running.terminate();
+    assert_eq!(code, Some(75), "{log}");
+    assert!(seconds < 5.0, "{seconds} s");
+    let saved = number(&checkpoints(&search, job).join("saved")).unwrap();
+    assert!((5..40).contains(&saved), "{saved}");
+    // It got on, so it is never given up however often it is interrupted.
+    let end = search.check_given_back(job, Fate::Preempted);
+    assert!(
+        (end.spent - f64::from(saved)).abs() < 1.5,
+        "{end:?}, saved {saved}"
+    );
+
+    search.work();
+    let result = search.result(job);
+    assert_eq!(result.outcome, Outcome::Evaluated { loss: 40.0 });
+    assert_eq!(result.measures["first"], f64::from(saved));
+}
+
+#[test]
+fn the_end_of_the_slurm_job_is_a_warning_too() {
+    let search = scripted(COUNTING);
+    let job = search.offer(0, 0, &a());
+    let end = clock::unix_s() + 62.0; // a minute is kept for saving
+    let output = search
+        .trainer_run()
+        .env(shared::env::SLURM_JOB_ID.name(), "1")
+        .env(shared::env::SLURM_JOB_END_TIME.name(), format!("{end:.0}"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(75), "{}", said(&output));
+    search.check_given_back(job, Fate::TimeLimit);
+    assert!(number(&checkpoints(&search, job).join("saved")).is_some());
+}
+
+#[test]
+fn stopping_the_search_warns_the_program() {
+    let search = scripted(COUNTING);
+    let job = search.offer(0, 0, &a());
+    let running = search.start();
+    let counted = checkpoints(&search, job).join("counted");
+    wait_until("a step", || number(&counted));
+    search.directory.stop("enough").unwrap();
+    let output = running.wait();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    search.check_given_back(job, Fate::Stopped);
+}
+
+#[test]
+fn a_program_that_the_warning_kills_first_is_given_back() {
+    // As where SLURM sends its signal to all processes at once.
+    let search = scripted("kill -TERM $PPID; kill -TERM $$");
+    let job = search.offer(0, 0, &a());
+    let output = search.trainer_run().output().unwrap();
+    assert_eq!(output.status.code(), Some(75), "{}", said(&output));
+    search.check_given_back(job, Fate::Preempted);
+}
+
+#[test]
+fn a_warned_program_may_end_well_with_a_result_or_without() {
+    let search = scripted(
+        r#"
+        trap '[ "$case" = a ] && echo "{\"loss\": 3}" > "$result"; exit 0' TERM
+        echo 1 > "$checkpoints/counted"
+        while true; do sleep 0.05; done
+        "#,
+    );
+    for case in ["a", "b"] {
+        let job = search.offer(u32::from(case == "b"), 0, &json!({ "case": case }));
+        let running = search.start();
+        let counted = checkpoints(&search, job).join("counted");
+        wait_until("a step", || number(&counted));
+        let (code, _, log) = running.terminate();
+        assert_eq!(code, Some(75), "{log}");
+        if case == "a" {
+            assert_eq!(search.loss(job), 3.0);
+        } else {
+            search.check_given_back(job, Fate::Preempted);
+        }
+    }
+}
+
+#[test]
+fn what_a_program_leaves_running_is_ended_with_it() {
+    let search = scripted(
+        r#"
+        sleep 300 & echo $! > "$checkpoints/helper"
+        echo '{"loss": 1}' > "$result"
+        "#,
+    );
+    let job = search.offer(0, 0, &a());
+    search.work();
+    assert_eq!(search.loss(job), 1.0);
+    let helper = number(&checkpoints(&search, job).join("helper")).unwrap();
+    wait_until("the helper has ended", || (!is_alive(helper)).then_some(()));
+}
+
+#[test]
+fn a_program_that_does_not_heed_the_warning_is_killed_with_all_it_started() {
+    let search = scripted(
+        r#"
+        trap '' TERM
+        sleep 300 & echo $! > "$checkpoints/helper"
+        echo $$ > "$checkpoints/leader"
+        while true; do sleep 1; done
+        "#,
+    );
+    let job = search.offer(0, 0, &a());
+    let running = search.start();
+    let pid = |name| {
+        let path = checkpoints(&search, job).join(name);
+        wait_until(name, || number(&path))
+    };
+    let (helper, leader) = (pid("helper"), pid("leader"));
+    let (code, seconds, log) = running.terminate();
+    assert_eq!(code, Some(75), "{log}");
+    assert!((19.0..25.0).contains(&seconds), "{seconds} s");
+    for process in [helper, leader] {
+        wait_until("it has ended", || (!is_alive(process)).then_some(()));
+    }
+    search.check_given_back(job, Fate::Preempted);
+}
+
+#[test]
+fn progress_is_in_the_heartbeat_and_nonsense_is_not() {
+    let search = scripted(
+        r#"
+        echo 0.5 > "$progress"
+        while [ ! -e "$checkpoints/go" ]; do sleep 0.02; done
+        for nonsense in '' soon -1 NaN inf; do echo "$nonsense" > "$progress"; sleep 0.05; done
+        head -c 1000000 /dev/zero > "$progress"; sleep 0.05
+        echo '{"loss": 1}' > "$result"
+        "#,
+    );
+    let job = search.offer(0, 0, &a());
+    let running = search.start();
+    wait_until("a heartbeat that says 0.5", || {
+        let heartbeats = search.directory.heartbeats().unwrap();
+        heartbeats
+            .values()
+            .any(|heartbeat| {
+                matches!(&heartbeat.state, shared::record::TrainerState::Working { spent, .. } if *spent == 0.5)
+            })
+            .then_some(())
+    });
+    fs::replace(&checkpoints(&search, job).join("go"), b"").unwrap();
+    let output = running.wait();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(search.loss(job), 1.0);
+}
+
+/// A Python that has scikit-learn, if there is one.
+fn python() -> Option<&'static str> {
+    let has_it = |program: &&str| {
+        let import = Command::new(program)
+            .args(["-c", "import sklearn"])
+            .output();
+        import.is_ok_and(|output| output.status.success())
+    };
+    ["python3", "/usr/bin/python3"].into_iter().find(has_it)
+}
+
+fn document(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../docs")
+        .join(name)
+}
+
+#[test]
+fn the_example_in_the_documentation_is_the_file_beside_it() {
+    let text = String::from_utf8(fs::read(&document("any-trainer.md")).unwrap()).unwrap();
+    let (_, rest) = text.split_once("```python\n").unwrap();
+    let (example, _) = rest.split_once("```").unwrap();
+    let file = String::from_utf8(fs::read(&document("any-trainer/train.py")).unwrap()).unwrap();
+    assert_eq!(example, file);
+}
+
+#[test]
+fn the_example_in_the_documentation_learns_the_digits() {
+    let Some(python) = python() else {
+        shared::cli::report("skipped: there is no python3 with scikit-learn");
+        return;
+    };
+    let search = Search::new(&json!({
+        "space": { "hyperparameters": [
+            { "name": "alpha", "type": "float", "lower": 1e-6, "upper": 1e-1, "log": true },
+            { "name": "rate", "type": "float", "lower": 1e-4, "upper": 1, "log": true },
+        ] },
+        "objective": { "command": [python, document("any-trainer/train.py")] },
+    }));
+    let job = search.offer(0, 2, &json!({ "alpha": 1e-4, "rate": 0.01 }));
+    let start = Instant::now();
+    search.work();
+    let result = search.result(job);
+    let loss = result.outcome.loss();
+    assert!(
+        loss.is_some_and(|loss| loss < 0.1),
+        "{:?}\n{}",
+        result.outcome,
+        search.logs(job)
+    );
+    assert_eq!(result.curve.len(), 9);
+    assert_eq!(result.curve[8].loss, loss);
+    // The trainer's own clock, not the program's.
+    assert!(result.elapsed_s > 0.0 && result.elapsed_s <= start.elapsed().as_secs_f64());
+}

@@ -1,0 +1,179 @@
+//! Everything that may come of a training, made to happen.
+
+use serde_json::{Value, json};
+use shared::record::{Fate, TrainerState};
+use shared::{JobId, Outcome, fs};
+
+use crate::{Search, wait_until};
+
+/// A network that takes a moment an epoch.
+fn small(changes: &Value) -> Value {
+    let mut configuration = json!({
+        "nr_residual_blocks_1": 1, "nr_residual_blocks_2": 1, "nr_residual_blocks_3": 1,
+        "initial_filters": 6, "res_branches_2": 2, "batch_size": 32, "learning_rate": 0.05,
+        "mixup_alpha": 0.2, "cutout_length": 8,
+    });
+    for (name, value) in changes.as_object().unwrap() {
+        configuration[name] = value.clone();
+    }
+    configuration
+}
+
+#[test]
+fn a_learning_rate_that_is_too_high_diverges() {
+    let search = Search::new(&json!({}));
+    let job = search.offer(0, 0, &small(&json!({ "learning_rate": 1e6 })));
+    search.work();
+    let Outcome::Diverged { spent, message } = search.result(job).outcome else {
+        panic!("{:?}", search.result(job).outcome)
+    };
+    assert!((0.0..1.0).contains(&spent), "{spent}");
+    // "training loss 12345.6 at step 3"
+    let (loss, step) = message
+        .strip_prefix("training loss ")
+        .and_then(|rest| rest.split_once(" at step "))
+        .unwrap_or_else(|| panic!("{message}"));
+    let loss: f64 = loss.parse().unwrap();
+    assert!(!loss.is_finite() || loss > 1e4, "{loss}");
+    assert!((1..42).contains(&step.parse::<u32>().unwrap()), "{message}");
+}
+
+#[test]
+fn a_bound_that_is_too_low_is_passed_at_once() {
+    let search = Search::new(&json!({ "objective": { "network": {
+        "data": { "name": "digits" },
+        "training": { "flip": false, "divergence_bound": 0.5 },
+    } } }));
+    let job = search.offer(0, 0, &small(&json!({})));
+    search.work();
+    let Outcome::Diverged { message, .. } = search.result(job).outcome else {
+        panic!("{:?}", search.result(job).outcome)
+    };
+    assert!(message.ends_with("at step 1"), "{message}");
+}
+
+#[test]
+fn the_largest_network_of_the_reference_space_does_not_fit() {
+    let search = Search::new(&json!({}));
+    let job = search.offer(0, 0, &json!({
+        "nr_residual_blocks_1": 16, "nr_residual_blocks_2": 16, "nr_residual_blocks_3": 16,
+        "initial_filters": 32, "widen_factor_1": 8.0, "widen_factor_2": 4.0, "widen_factor_3": 4.0,
+        "res_branches_1": 5, "res_branches_2": 5, "res_branches_3": 5,
+        "learning_rate": 0.1, "batch_size": 64,
+    }));
+    search.work();
+    let result = search.result(job);
+    let Outcome::OutOfMemory {
+        needed_mib,
+        available_mib,
+    } = result.outcome
+    else {
+        panic!("{:?}", result.outcome)
+    };
+    // 25·10⁹ parameters of four bytes, their velocities, and what saving both takes.
+    assert!(
+        needed_mib > 2.0 * 25e9 * 4.0 / f64::from(1 << 20),
+        "{needed_mib}"
+    );
+    assert!(
+        available_mib > 0.0 && available_mib < needed_mib,
+        "{available_mib}"
+    );
+    assert!(
+        result.elapsed_s < 10.0,
+        "told before training: {} s",
+        result.elapsed_s
+    );
+}
+
+#[test]
+fn a_network_that_cannot_be_built_is_the_configurations_fault() {
+    let search = Search::new(&json!({}));
+    let jobs = [
+        (json!({ "widen_factor_1": 1e-3 }), "widen_factor_1"),
+        (json!({ "initial_filters": 0 }), "initial_filters"),
+        (json!({ "kernel_size": 4 }), "kernel_size"),
+        (json!({ "depth": 4 }), "`depth`"),
+    ];
+    let offered: Vec<JobId> = (0..)
+        .zip(&jobs)
+        .map(|(id, (changes, _))| search.offer(id, 0, &small(changes)))
+        .collect();
+    search.work();
+    for ((_, name), job) in jobs.iter().zip(offered) {
+        let message = search.message(job);
+        assert!(
+            message.starts_with("no such network: ") && message.contains(name),
+            "{message}"
+        );
+    }
+}
+
+/// Training is interrupted where no epoch ends, a second trainer goes on, and nothing shows that it was not the first.
+#[test]
+fn an_interrupted_training_ends_as_if_it_had_not_been() {
+    let configuration = small(&json!({ "initial_filters": 16, "weight_average": 0.9 }));
+    let whole = Search::new(&json!({}));
+    let job = whole.offer(0, 2, &configuration);
+    whole.work();
+
+    let cut = wait_until("interrupted where no epoch ends", || {
+        let cut = interrupted(&configuration);
+        let steps = cut.only_end(job).spent * STEPS_PER_EPOCH;
+        assert!((steps - steps.round()).abs() < 1e-6, "{steps}");
+        (steps.round() % STEPS_PER_EPOCH != 0.0).then_some(cut)
+    });
+    let log = cut.work();
+    assert!(
+        log.contains("goes on from checkpoint c000000-r2-a1"),
+        "{log}"
+    );
+    check_equal(&whole, &cut, job);
+}
+
+/// 1,350 images, 32 a step.
+const STEPS_PER_EPOCH: f64 = 42.0;
+
+/// A search whose only job was interrupted by SIGTERM.
+fn interrupted(configuration: &Value) -> Search {
+    let search = Search::new(&json!({}));
+    let job = search.offer(0, 2, configuration);
+    let running = search.start();
+    wait_until("an epoch and a bit", || {
+        let heartbeats = search.directory.heartbeats().unwrap();
+        let is_on = |state: &TrainerState| matches!(state, TrainerState::Working { spent, .. } if *spent > 1.0);
+        heartbeats
+            .values()
+            .any(|heartbeat| is_on(&heartbeat.state))
+            .then_some(())
+    });
+    let (code, seconds, log) = running.terminate();
+    assert_eq!(code, Some(75), "{log}");
+    assert!(seconds < 20.0, "{seconds} s");
+    let end = search.check_given_back(job, Fate::Preempted);
+    assert!(end.spent > 1.0 && end.spent < 9.0, "{end:?}");
+    search
+}
+
+/// Checks that two trainings gave the same: losses, curve, and every bit of the weights.
+pub(crate) fn check_equal(one: &Search, other: &Search, job: JobId) {
+    assert_eq!(one.loss(job), other.loss(job));
+    let (result, result_2) = (one.result(job), other.result(job));
+    assert_eq!(result.curve, result_2.curve);
+    for name in ["steps", "test_error"] {
+        assert_eq!(result.measures[name], result_2.measures[name], "{name}");
+    }
+    let weights = [one, other].map(|search| {
+        let file = search.beside("weights.safetensors");
+        let output = search
+            .trainer("export")
+            .arg(job.configuration.to_string())
+            .arg("--out")
+            .arg(&file)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", crate::said(&output));
+        fs::read(&file).unwrap()
+    });
+    assert!(weights[0] == weights[1], "the weights differ");
+}
