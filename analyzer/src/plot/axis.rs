@@ -202,27 +202,28 @@ impl Frame {
 
     /// Draws the horizontal axis alone.
     pub fn draw_x_axis(&self, scene: &mut Scene, name: &str) {
+        let ticks = self.x.ticks(most(self.to.0 - self.from.0, 60.0));
+        self.draw_x_ticks(scene, &ticks, name);
+    }
+
+    /// Draws the horizontal axis with these ticks, or every second or third of them, so that labels have room.
+    pub fn draw_x_ticks(&self, scene: &mut Scene, ticks: &[f64], name: &str) {
         let width = self.to.0 - self.from.0;
-        let mut ticks = self.x.ticks(most(width, 60.0));
-        let widest = |ticks: &[f64]| {
-            let widths = ticks.iter().map(|tick| text_width(&label(*tick, ticks)));
-            widths.fold(0.0, f64::max) + 10.0
-        };
-        let room = (width / widest(&ticks)).floor();
-        if (ticks.len() as f64) > room + 1.0 {
-            let step = (ticks.len() as f64 / room.max(1.0)).ceil();
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "a few"
-            )]
-            let step = step as usize;
-            ticks = ticks.into_iter().step_by(step.max(1)).collect();
-        }
-        for &tick in &ticks {
+        let labels: Vec<(f64, String)> = ticks.iter().map(|t| (*t, label(*t, ticks))).collect();
+        let places: Vec<f64> = ticks.iter().map(|tick| self.x_at(*tick)).collect();
+        let closest = places.windows(2).map(|pair| pair[1] - pair[0]);
+        let closest = closest.fold(width, f64::min).max(1.0);
+        let widest = labels.iter().map(|(_, text)| text_width(text));
+        let step = ((widest.fold(0.0, f64::max) + 8.0) / closest).ceil();
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a few"
+        )]
+        let step = (step as usize).max(1);
+        for (tick, text) in labels.into_iter().step_by(step) {
             let x = self.x_at(tick);
             scene.line(vec![(x, self.from.1), (x, self.to.1)], Ink::Grid, 1.0);
-            let text = label(tick, &ticks);
             // A label at the very end would leave the drawing.
             let half = text_width(&text) / 2.0 + 1.0;
             let middle = x.min(scene.width - half).max(half);
@@ -231,16 +232,10 @@ impl Frame {
         }
         let corner = (self.from.0, self.to.1);
         scene.line(vec![corner, self.to], Ink::Muted, 1.0);
-        let at = (
-            f64::midpoint(self.from.0, self.to.0),
-            self.to.1 + 2.0 * FONT + 10.0,
-        );
-        scene.words(
-            at,
-            shortened(name, characters(width + 60.0)),
-            Ink::Text,
-            Anchor::Middle,
-        );
+        let middle = f64::midpoint(self.from.0, self.to.0);
+        let at = (middle, self.to.1 + 2.0 * FONT + 10.0);
+        let name = shortened(name, characters(width + 60.0));
+        scene.words(at, name, Ink::Text, Anchor::Middle);
     }
 }
 

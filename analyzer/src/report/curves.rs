@@ -116,7 +116,12 @@ fn drawing(
         (true, Some(unit)) => format!("budget ({})", unit.symbol()),
         (false, Some(unit)) => format!("spent in the job ({})", unit.symbol()),
     };
-    frame.draw_axes(&mut scene, &name, "loss");
+    if is_across {
+        frame.draw_x_ticks(&mut scene, &history.budgets, &name);
+        frame.draw_y_axis(&mut scene, "loss");
+    } else {
+        frame.draw_axes(&mut scene, &name, "loss");
+    }
     let opacity = if lines.len() > 40 { 0.35 } else { 0.7 };
     for (ink, line) in lines {
         let points: Vec<Point> = line.iter().map(|(x, y)| frame.at(*x, *y)).collect();
