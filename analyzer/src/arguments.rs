@@ -130,7 +130,7 @@ pub struct ImportanceArgs {
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(4..=1000))]
     pub trees: u32,
     /// Fit the forest to at most this many losses, drawn at random
-    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(10..))]
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(10..))]
     pub most_losses: u32,
     /// Seed of the forest
     #[arg(long, value_name = "N", default_value_t = 0)]

@@ -18,7 +18,11 @@ use crate::wording::{self, count, fixed, p_value, put, significant};
 pub const MOST_BUDGETS: usize = 24;
 /// Resamples of the bootstrap, unless the user says otherwise.
 pub const RESAMPLES: u32 = 2000;
-/// An interval of p values above this is no evidence of a correlation.
+/// Draws of one bootstrap, all resamples together; very many pairs get fewer resamples, so that they take no longer.
+const MOST_DRAWS: usize = 4_000_000;
+/// The fewest resamples that give an interval.
+const LEAST_RESAMPLES: u32 = 200;
+/// A p value from here on is no evidence of a correlation.
 const SIGNIFICANT: f64 = 0.05;
 
 /// A pair of budgets and how the losses of the configurations that have both go together.
@@ -73,7 +77,7 @@ impl Pair {
 /// How the pairs are computed.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings<'a> {
-    /// Resamples of the bootstrap.
+    /// Resamples of the bootstrap; fewer are taken of very many pairs, but 200 at least.
     pub resamples: u32,
     /// Drives the bootstrap.
     pub seed: Seed,
@@ -140,10 +144,16 @@ fn agreement(x: &[f64], y: &[f64], settings: &Settings<'_>, id: String) -> Optio
     Some(Agreement {
         rho,
         rho_p: statistics::spearman_p(x, y)?,
-        interval: statistics::spearman_interval(x, y, settings.resamples, seed),
+        interval: statistics::spearman_interval(x, y, resamples(x.len(), settings), seed),
         tau,
         tau_p,
     })
+}
+
+/// How often `n` pairs are drawn anew.
+fn resamples(n: usize, settings: &Settings<'_>) -> u32 {
+    let affordable = u32::try_from(MOST_DRAWS / n.max(1)).unwrap_or(u32::MAX); // more than anybody asks for
+    settings.resamples.min(affordable.max(LEAST_RESAMPLES))
 }
 
 /// The overlap of the best thirds; `None` without pairs.
@@ -288,9 +298,16 @@ pub fn caveat(pairs: &[Pair], settings: &Settings<'_>) -> String {
     if pairs.iter().all(|pair| pair.agreement.is_none()) {
         return selection.to_owned();
     }
+    let fewest = pairs.iter().map(|pair| resamples(pair.n(), settings)).min();
+    let fewer = match fewest {
+        Some(fewest) if fewest < settings.resamples => {
+            format!(" (as few as {fewest} for the largest n)")
+        }
+        _ => String::new(),
+    };
     format!(
         "{selection} p is two-sided, exact for small n (up to 9), else by Student's t; the interval is a \
-         95 % percentile bootstrap with {} resamples.",
+         95 % percentile bootstrap with {} resamples{fewer}.",
         wording::thousands(settings.resamples as usize)
     )
 }

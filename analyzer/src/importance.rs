@@ -69,7 +69,7 @@ impl Default for Settings {
         Self {
             of: Of::Losses,
             num_trees: 16,
-            most_losses: 20_000,
+            most_losses: 10_000,
             seed: Seed::new(0),
         }
     }

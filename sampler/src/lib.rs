@@ -3,7 +3,7 @@
 //! ```text
 //! requests/ ──► follow ──► proposer ──► configurations/     follow, run, preview, replay: files
 //! results/  ──►               │                             proposer, history, method, kde, normal: no files, no clock
-//!                          method: bohb, tandem, hyperband, random
+//!                          method: bohb, tandem, hyperband, random, tpe, …
 //! ```
 //! A proposal is a function of the search, the requests up to its own, the results they name, and the seed. Two
 //! samplers on one directory write the same proposals, and `replay` computes each of them again.

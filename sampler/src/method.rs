@@ -10,10 +10,15 @@ use shared::search::MethodName;
 use shared::{Search, Seed};
 
 use crate::history::History;
+use crate::kde::Kernel;
 
 pub mod bohb;
+pub mod evolution;
 pub mod prior;
+pub mod reinforce;
+pub mod smbo;
 pub mod tandem;
+pub mod tpe;
 
 /// The question: which configuration next?
 #[derive(Debug, Clone)]
@@ -54,8 +59,13 @@ pub trait Method: Send {
 
 /// The method a search asks for.
 pub fn of_search(search: &Search) -> Box<dyn Method> {
+    let kernels = Kernel::of_space(&search.space);
     match search.method {
         MethodName::Bohb => Box::new(bohb::Bohb::new(&search.space, search.bohb, search.seed)),
+        MethodName::Tpe => Box::new(tpe::Tpe::new(kernels)),
+        MethodName::Evolution => Box::new(evolution::Evolution::new(kernels)),
+        MethodName::Reinforce => Box::new(reinforce::Reinforce::new(kernels)),
+        MethodName::Smbo => Box::new(smbo::Smbo::new(kernels)),
         MethodName::Tandem => Box::new(tandem::Tandem::new(search)),
         MethodName::Hyperband | MethodName::Random => Box::new(prior::Prior),
     }

@@ -8,7 +8,16 @@ use sampler::proposer::Proposer;
 use shared::record::{Fate, JobResult, Proposal, Request};
 use shared::{Configuration, ConfigurationId, JobId, Outcome, Search, SearchFile};
 
-const METHODS: [&str; 4] = ["bohb", "tandem", "hyperband", "random"];
+const METHODS: [&str; 8] = [
+    "bohb",
+    "tandem",
+    "tpe",
+    "evolution",
+    "reinforce",
+    "smbo",
+    "hyperband",
+    "random",
+];
 
 fn search(space: &str, method: &str, more: &str) -> Search {
     let json = format!(
@@ -134,7 +143,14 @@ proptest! {
                 losses[job.configuration.0 as usize].map_or_else(crashed, evaluated)
             });
             assert_valid(&search, &proposals);
-            let has_model = method == "bohb" || method == "tandem" && losses.iter().any(Option::is_some);
+            let any_loss = losses.iter().any(Option::is_some);
+            let has_model = match method {
+                "bohb" => true,
+                "tandem" => any_loss,
+                "hyperband" | "random" => false,
+                // Whether the others have enough results depends on the delay.
+                _ => continue,
+            };
             prop_assert_eq!(num_from_model(&proposals) > 0, has_model);
         }
     }
@@ -340,5 +356,36 @@ fn a_proposal_depends_on_the_results_known_and_not_on_how_they_were_learnt() {
             pending: Vec::new(),
         };
         assert_eq!(proposer.propose(&request), *last);
+    }
+}
+
+#[test]
+fn every_method_that_learns_beats_chance() {
+    use sampler::bench::{curve, problem::Problem, simulate};
+    use shared::search::MethodName;
+    let problem = Problem::function("counting-ones-4", None, None).unwrap();
+    // At 32 largest budgets, or at 128 for methods that need many cheap steps.
+    let regret = |method: MethodName, point: usize| -> f64 {
+        let runs = (0..6).map(|seed| {
+            let search = simulate::search(&problem, method, false, seed).unwrap();
+            let rows = simulate::run(&problem, &search, curve::POINTS[point], 1).unwrap();
+            curve::at_points(&rows)[point].unwrap()
+        });
+        runs.sum::<f64>() / 6.0
+    };
+    for (method, point) in [
+        (MethodName::Bohb, 2),
+        (MethodName::Tandem, 2),
+        (MethodName::Smbo, 4),
+        (MethodName::Tpe, 4),
+        (MethodName::Evolution, 4),
+        (MethodName::Reinforce, 4),
+    ] {
+        let (found, chance) = (regret(method, point), regret(MethodName::Random, point));
+        assert!(
+            found < 0.75 * chance,
+            "{}: {found} against {chance}",
+            method.as_str()
+        );
     }
 }

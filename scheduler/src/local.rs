@@ -307,12 +307,7 @@ impl Post {
     }
 
     fn start(&mut self, programs: &Programs, directory: &Directory, log: &Path) -> Result<()> {
-        let file = files::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(log)?
-            .into_parts()
-            .0;
+        let file = shared::fs::open_log(log)?;
         let errors = file.try_clone().context("cannot share a log file")?;
         let child = programs
             .command(self.program)
@@ -347,11 +342,10 @@ impl Post {
         // A wrong input does not get better by trying again.
         let is_input = status.code() == Some(Code::BadInput as i32);
         if is_input || self.short_lives >= MOST_SHORT_LIVES {
-            let code = if is_input {
-                Code::BadInput
-            } else {
-                Code::Unforeseen
-            };
+            let code = [Code::BadInput, Code::NewerVersion, Code::Directory]
+                .into_iter()
+                .find(|code| status.code() == Some(*code as i32))
+                .unwrap_or(Code::Unforeseen);
             let message = format!(
                 "{} cannot work: it ended with {status}{}; the end of `{}`:\n{}",
                 self.name,

@@ -4,7 +4,6 @@ use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use fs_err as files;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use shared::Directory;
 use shared::budget::short;
@@ -43,10 +42,7 @@ impl Progress {
         } else {
             None
         };
-        let log = files::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(log_path(directory, "scheduler"))?;
+        let log = shared::fs::open_log(&log_path(directory, "scheduler"))?;
         let all = bars.as_ref().map(|bars| bars.all.clone());
         redirect_logs(move |line| {
             let line = without_colours(&String::from_utf8_lossy(line));

@@ -622,6 +622,14 @@ fn best_spent(ends: &[AttemptEnd]) -> f64 {
     ends.iter().map(|end| end.spent).fold(0.0, f64::max)
 }
 
+/// A warning that SLURM or a person gave says nothing about the job: however often it comes, the job is tried again.
+fn is_machines_fault(fate: Fate) -> bool {
+    match fate {
+        Fate::NodeLost | Fate::DiskFull | Fate::InputOutput => true,
+        Fate::Preempted | Fate::TimeLimit | Fate::Stopped => false,
+    }
+}
+
 /// How many attempts in a row, up to the last, brought the job no further. Stopping the search is nobody's failure.
 ///
 /// A trainer that gave the job back says what its checkpoint has spent. Of a trainer that vanished only the checkpoint
@@ -634,7 +642,7 @@ fn num_futile(ends: &[AttemptEnd], saved: &[Claim]) -> u32 {
         if has_saved || end.spent > best {
             best = end.spent.max(best);
             futile = 0;
-        } else if end.fate != Fate::Stopped {
+        } else if is_machines_fault(end.fate) {
             futile += 1;
         }
     }
@@ -646,7 +654,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn progress_and_stops_do_not_count_as_futile() {
+    fn progress_and_warnings_do_not_count_as_futile() {
         let end = |attempt: u32, spent: f64, fate: Fate| AttemptEnd {
             claim: format!("c000000-r0-a{attempt}.h").parse().unwrap(),
             fate,
@@ -655,11 +663,15 @@ mod tests {
             at: String::new(),
         };
         let mut ends = vec![end(1, 0.0, Fate::NodeLost), end(2, 0.0, Fate::Preempted)];
+        assert_eq!(num_futile(&ends, &[]), 1);
+        ends.push(end(2, 0.0, Fate::InputOutput));
         assert_eq!(num_futile(&ends, &[]), 2);
         ends.push(end(3, 5.0, Fate::NodeLost));
         assert_eq!((num_futile(&ends, &[]), best_spent(&ends)), (0, 5.0));
         ends.push(end(4, 5.0, Fate::Stopped));
         ends.push(end(5, 5.0, Fate::TimeLimit));
+        assert_eq!((num_futile(&ends, &[]), best_spent(&ends)), (0, 5.0));
+        ends.push(end(6, 5.0, Fate::DiskFull));
         assert_eq!((num_futile(&ends, &[]), best_spent(&ends)), (1, 5.0));
     }
 }

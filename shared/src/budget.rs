@@ -45,7 +45,11 @@ impl fmt::Display for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let amount = short(self.amount);
         let unit = self.unit.symbol();
-        let unit = if amount == "1" { unit.trim_end_matches("s") } else { unit };
+        let unit = if amount == "1" {
+            unit.trim_end_matches('s')
+        } else {
+            unit
+        };
         // Seconds lose their whole symbol.
         let unit = if unit.is_empty() { "s" } else { unit };
         write!(f, "{amount} {unit}")

@@ -89,6 +89,12 @@ pub enum Error {
         /// JSON path, expected, found.
         source: Invalid,
     },
+    /// A folder, a pipe, a loop of links: nothing that could hold a record.
+    #[error("`{}` is not a file", path.display())]
+    NotAFile {
+        /// Its path.
+        path: PathBuf,
+    },
     /// Another kind of record.
     #[error("`{}` is not a {expected} file: its `format` is {found}", path.display())]
     WrongFormat {
@@ -141,6 +147,7 @@ impl Error {
             | Self::Shape { .. }
             | Self::Value { .. }
             | Self::WrongFormat { .. }
+            | Self::NotAFile { .. }
             | Self::NoSearch { .. }
             | Self::OtherSearch { .. } => Code::BadInput,
         }
@@ -154,6 +161,7 @@ impl Error {
                 | Self::Shape { .. }
                 | Self::Value { .. }
                 | Self::WrongFormat { .. }
+                | Self::NotAFile { .. }
         )
     }
 

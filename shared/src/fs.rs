@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use crate::error::{Result, io_error};
+use crate::error::{Error, Result, io_error};
 use crate::fault;
 use crate::format::{self, Record};
 
@@ -144,25 +144,68 @@ pub fn remove_empty_folder(path: &Path) {
     let _kept_if_in_use = std::fs::remove_dir(path);
 }
 
-/// Reads a whole file, opened anew, so that a network filesystem asks its server.
+/// Removes a folder with all that is in it, following no links; for the checkpoints of a dropped configuration only.
+pub fn remove_folder(path: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(io_error("remove", path)),
+    }
+}
+
+/// Reads a whole record, opened anew, so that a network filesystem asks its server.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
-    retried(|| {
-        let file = File::open(path)?;
-        let length = file.metadata()?.len();
-        if length > LARGEST_RECORD {
-            let complaint = format!("{length} bytes, at most {LARGEST_RECORD} expected");
+    read_up_to(path, LARGEST_RECORD)
+}
+
+fn read_up_to(path: &Path, largest: u64) -> Result<Vec<u8>> {
+    let read = retried(|| {
+        let file = open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Ok(None);
+        }
+        let length = metadata.len();
+        if length > largest {
+            let complaint = format!("{length} bytes, at most {largest} expected");
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, complaint));
         }
         let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0)); // only a hint
-        file.take(LARGEST_RECORD).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    })
-    .map_err(io_error("read", path))
+        file.take(largest).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    });
+    match read {
+        Ok(Some(bytes)) => Ok(bytes),
+        Ok(None) => Err(Error::NotAFile {
+            path: path.to_path_buf(),
+        }),
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::LOOP) => Err(Error::NotAFile {
+            path: path.to_path_buf(),
+        }),
+        Err(error) => Err(io_error("read", path)(error)),
+    }
 }
 
-/// Reads a file that may be gone or not there yet.
+/// Opens for reading without waiting for the other end, should it be a pipe.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::NONBLOCK.bits();
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.cast_signed())
+        .open(path)
+}
+
+/// Reads a record that may be gone or not there yet.
 pub fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
-    match read(path) {
+    if_there(read(path))
+}
+
+/// Reads a file of any size that may be gone or not there yet, such as a checkpoint.
+pub fn read_large_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
+    if_there(read_up_to(path, u64::MAX))
+}
+
+fn if_there(read: Result<Vec<u8>>) -> Result<Option<Vec<u8>>> {
+    match read {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
@@ -171,11 +214,26 @@ pub fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
 
 /// Whether a file is there, asked by opening it, so that a network filesystem asks its server.
 pub fn is_there(path: &Path) -> Result<bool> {
-    match retried(|| File::open(path)) {
+    match retried(|| open(path)) {
         Ok(_file) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        // Something is there; reading it tells that it is no file.
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::LOOP) => Ok(true),
         Err(error) => Err(io_error("look for", path)(error)),
     }
+}
+
+/// Opens a log to be added to by this process alone; never writable by everybody, whatever the umask.
+pub fn open_log(path: &Path) -> Result<File> {
+    if let Some(folder) = path.parent() {
+        make_folder(folder)?;
+    }
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o664)
+        .open(path)
+        .map_err(io_error("open the log", path))
 }
 
 /// The names in a folder, sorted, without drafts and other names that start with `.`; empty if there is no folder.
@@ -540,6 +598,28 @@ mod tests {
                 std::fs::metadata(path).unwrap().permissions().mode() & 0o002,
                 0
             );
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_is_said_to_be_none_and_never_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        make_folder(&path("folder")).unwrap();
+        std::os::unix::fs::symlink("loop", path("loop")).unwrap();
+        let pipe = path("pipe");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &pipe,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR,
+            0,
+        )
+        .unwrap();
+        for name in ["folder", "loop", "pipe"] {
+            assert!(is_there(&path(name)).unwrap(), "{name}");
+            let error = read_if_there(&path(name)).unwrap_err();
+            assert!(error.is_bad_file(), "{name}: {error}");
         }
     }
 

@@ -143,9 +143,10 @@ impl Layout {
             .join(format!("{claim}.checkpoint"))
     }
 
-    /// `logs/c000123-r2-a1.OWNER.log`: what an outside command printed.
+    /// `logs/000/c000123-r2-a1.OWNER.log`: what an outside command printed.
     pub fn log(&self, claim: &Claim) -> PathBuf {
-        self.path(LOGS).join(format!("{claim}.log"))
+        self.shard(LOGS, claim.attempt.job.configuration.shard())
+            .join(format!("{claim}.log"))
     }
 
     /// `models/OWNER.json`

@@ -86,6 +86,14 @@ pub enum MethodName {
     Random,
     /// A Gaussian process over configurations and rungs, with Hyperband's brackets.
     Tandem,
+    /// Tree-structured Parzen estimators, Bergstra et al. 2011, at the largest budget only.
+    Tpe,
+    /// Regularised evolution, Real et al. 2018, at the largest budget only.
+    Evolution,
+    /// Policy gradient over the space, after Zoph et al. 2018, at the largest budget only.
+    Reinforce,
+    /// Random forest and expected improvement, after Hutter et al. 2011 (SMAC), at the largest budget only.
+    Smbo,
 }
 
 impl MethodName {
@@ -96,6 +104,10 @@ impl MethodName {
             Self::Hyperband => "hyperband",
             Self::Random => "random",
             Self::Tandem => "tandem",
+            Self::Tpe => "tpe",
+            Self::Evolution => "evolution",
+            Self::Reinforce => "reinforce",
+            Self::Smbo => "smbo",
         }
     }
 }
@@ -214,13 +226,19 @@ impl Default for TrainerSettings {
 
 impl TrainerSettings {
     fn check(&self) -> Result<(), Invalid> {
+        /// A month: more is a slip of the pen.
+        const LONGEST_S: f64 = 30.0 * 86_400.0;
         let positive = |at: &str, seconds: f64| {
-            if seconds.is_finite() && seconds > 0.0 {
+            if seconds > 0.0 && seconds <= LONGEST_S {
                 Ok(())
             } else {
-                Err(Invalid::new(at, "more than 0 seconds", seconds))
+                let expected = format!("more than 0 and up to {LONGEST_S} seconds");
+                Err(Invalid::new(at, expected, seconds))
             }
         };
+        if self.ahead > 1_000_000 {
+            return Err(Invalid::new("ahead", "up to 1000000", self.ahead));
+        }
         positive("heartbeat_s", self.heartbeat_s)?;
         positive("checkpoint_s", self.checkpoint_s)?;
         if let Some(lease_s) = self.lease_s {
@@ -335,11 +353,15 @@ impl Search {
 
     /// Sizes of a bracket's rungs, lowest first; the bracket ends at the top rung.
     ///
-    /// Method `random` evaluates at the largest budget only, so its brackets have one rung.
+    /// Methods of one budget evaluate at the largest only, so their brackets have one rung.
     pub fn bracket_sizes(&self, bracket: u32) -> Vec<u32> {
         let sizes = self.ladder.bracket_sizes(bracket, self.bracket_sizes);
         match self.method {
-            MethodName::Random => vec![sizes[0]],
+            MethodName::Random
+            | MethodName::Tpe
+            | MethodName::Evolution
+            | MethodName::Reinforce
+            | MethodName::Smbo => vec![sizes[0]],
             MethodName::Bohb | MethodName::Hyperband | MethodName::Tandem => sizes,
         }
     }

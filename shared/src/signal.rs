@@ -1,10 +1,10 @@
-//! Warning signals: SLURM's SIGUSR1, SIGUSR2 and SIGTERM, and a person's Ctrl-C, become a flag that programs look at.
+//! Warning signals: SLURM's SIGUSR1, SIGUSR2 and SIGTERM, a person's Ctrl-C, and a terminal that is closed, become a flag that programs look at.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 
 /// Whether a warning signal has come.
 #[derive(Debug, Clone, Default)]
@@ -20,7 +20,7 @@ impl Warning {
         // Order matters: the first Ctrl-C finds the flag still down.
         signal_hook::flag::register_conditional_default(SIGINT, Arc::clone(&interrupted_before))?;
         signal_hook::flag::register(SIGINT, interrupted_before)?;
-        for signal in [SIGINT, SIGTERM, SIGUSR1, SIGUSR2] {
+        for signal in [SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2] {
             let number = usize::try_from(signal).unwrap_or_default(); // signal numbers are small and positive
             signal_hook::flag::register_usize(signal, Arc::clone(&received), number)?;
         }
@@ -31,6 +31,7 @@ impl Warning {
     pub fn received(&self) -> Option<&'static str> {
         let number = i32::try_from(self.received.load(Ordering::Relaxed)).unwrap_or_default(); // see listen
         match number {
+            SIGHUP => Some("SIGHUP"),
             SIGINT => Some("SIGINT"),
             SIGTERM => Some("SIGTERM"),
             SIGUSR1 => Some("SIGUSR1"),

@@ -248,6 +248,16 @@ impl Directory {
             fs::remove(&path)?;
             return Ok(None);
         }
+        let claimed: Vec<Claim> = self.list_ids(&self.layout.path(layout::CLAIMED))?;
+        if claimed
+            .iter()
+            .any(|other| other.attempt.job == attempt.job && *other != claim)
+        {
+            // A second ticket of a job in somebody's hands: two schedulers offered it. Should both holders withdraw,
+            // the scheduler misses the job and offers it again.
+            fs::remove(&path)?;
+            return Ok(None);
+        }
         let job = self.read_or_set_aside(&path, |job: &Job| {
             job.job == attempt.job && job.search == self.search.digest
         })?;
@@ -311,7 +321,7 @@ impl Directory {
         let recorded = fs::publish_record(&self.layout.attempt(&end.claim), end);
         if let Err(error) = recorded {
             // A full disk must not keep the job from the next trainer: the rename needs no space.
-            warn!(claim = %end.claim, "cannot record how the attempt ended: {error}");
+            warn!("cannot record how {} ended: {}", end.claim, chain(&error));
         }
         fs::move_to(
             &self.layout.claimed(&end.claim),
@@ -423,7 +433,7 @@ impl Directory {
 
     /// The bytes of a checkpoint, if it is still there.
     pub fn read_checkpoint(&self, claim: &Claim) -> Result<Option<Vec<u8>>> {
-        fs::read_if_there(&self.layout.checkpoint(claim))
+        fs::read_large_if_there(&self.layout.checkpoint(claim))
     }
 
     /// Removes the checkpoints of a configuration whose jobs are below `from_rung`, or all of them.
@@ -434,7 +444,8 @@ impl Directory {
             }
         }
         if below.is_none() {
-            fs::remove_empty_folder(&self.layout.checkpoints(id));
+            // Drafts that a crash left, and what an outside program kept, go with them.
+            fs::remove_folder(&self.layout.checkpoints(id))?;
         }
         Ok(())
     }
@@ -476,7 +487,13 @@ impl Directory {
             return Ok(());
         }
         let relative = path.strip_prefix(self.layout.root()).unwrap_or(path);
-        let name = relative.to_string_lossy().replace('/', "__");
+        // Short enough for what is put behind it: names end at 255 bytes.
+        let name: String = relative
+            .to_string_lossy()
+            .replace('/', "__")
+            .chars()
+            .take(50)
+            .collect();
         let to = self
             .layout
             .path(layout::ASIDE)
@@ -492,6 +509,17 @@ impl Directory {
         Ok(())
     }
 
+    /// As [`set_aside`](Self::set_aside); a file that cannot be moved stays, since the rest must go on.
+    fn try_set_aside(&self, path: &Path, why: &dyn std::fmt::Display) {
+        if let Err(error) = self.set_aside(path, why) {
+            warn!(
+                "cannot set aside `{}` ({why}): {}",
+                path.display(),
+                chain(&error)
+            );
+        }
+    }
+
     /// Ids in a folder's file names, ascending; files with other names are set aside.
     fn list_ids<T: std::str::FromStr + Ord>(&self, folder: &Path) -> Result<Vec<T>> {
         let mut ids = Vec::new();
@@ -499,7 +527,10 @@ impl Directory {
             match layout::id_in(&name) {
                 Some(id) => ids.push(id),
                 None => {
-                    self.set_aside(&folder.join(&name), &"its name is not one of this folder's")?;
+                    self.try_set_aside(
+                        &folder.join(&name),
+                        &"its name is not one of this folder's",
+                    );
                 }
             }
         }
@@ -512,8 +543,14 @@ impl Directory {
         path: &Path,
         belongs_here: impl FnOnce(&R) -> bool,
     ) -> Result<Option<R>> {
-        let Some(bytes) = fs::read_if_there(path)? else {
-            return Ok(None);
+        let bytes = match fs::read_if_there(path) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Ok(None),
+            Err(error) if error.is_bad_file() => {
+                self.set_aside(path, &chain(&error))?;
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
         };
         match format::from_bytes::<R>(path, &bytes) {
             Ok(record) if belongs_here(&record) => Ok(Some(record)),

@@ -1,5 +1,6 @@
 //! The loop of a trainer: look for an open job, claim it, evaluate it, publish the result or give the job back.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use shared::search::Promotion;
 use shared::signal::Warning;
 use shared::store::{Directory, FinishedAs, attempt_end, new_owner};
 use shared::wait::Waiter;
-use shared::{AttemptId, Claim, OwnerId, Seed, clock, layout};
+use shared::{AttemptId, Claim, JobId, OwnerId, Seed, clock, layout};
 use tracing::{error, info, warn};
 
 use crate::control::JobControl;
@@ -25,6 +26,11 @@ use crate::time_limit::TimeLimit;
 
 /// Failures of this machine in a row after which the trainer gives up, so that it does not eat every job's attempts.
 const MAX_FAILURES: u32 = 5;
+
+/// How long a job is left to other trainers after this machine failed at it.
+const REFUSAL: Duration = Duration::from_mins(5);
+/// The first pause after a failure; it doubles with each in a row.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How a trainer runs.
 #[derive(Debug, Clone)]
@@ -70,6 +76,7 @@ pub fn run(root: &Path, settings: &Settings) -> Result<Code> {
         warning,
         limit,
         heart,
+        refused: RefCell::default(),
     };
     match trainer.work(settings)? {
         Leave::Finished => info!("leaving: the search is finished"),
@@ -108,6 +115,8 @@ struct Trainer<'a> {
     warning: Warning,
     limit: TimeLimit,
     heart: Heart,
+    /// Jobs that this trainer gave back because its machine failed, and when: others shall have them first.
+    refused: RefCell<BTreeMap<JobId, Instant>>,
 }
 
 impl Trainer<'_> {
@@ -125,24 +134,33 @@ impl Trainer<'_> {
             if self.limit.is_near() {
                 return Ok(Leave::TimeLimit);
             }
-            match self.step(settings, &mut rng) {
+            let has_failed = match self.step(settings, &mut rng) {
                 Ok(Step::Leave(leave)) => return Ok(leave),
                 Ok(Step::Worked) => {
                     num_failures = 0;
                     waiter.progress();
                     continue;
                 }
-                Ok(Step::Idle) => num_failures = 0,
-                Ok(Step::Failed) => num_failures += 1,
+                Ok(Step::Idle) => false,
+                Ok(Step::Failed) => true,
                 // A file server may be away for a moment.
                 Err(error) if code_of(&error) == Code::Directory => {
                     warn!("cannot look for work: {error:#}");
-                    num_failures += 1;
+                    true
                 }
                 Err(error) => return Err(error),
-            }
-            if num_failures >= MAX_FAILURES {
-                return Ok(Leave::Failures);
+            };
+            if has_failed {
+                num_failures += 1;
+                if num_failures >= MAX_FAILURES {
+                    return Ok(Leave::Failures);
+                }
+                // File events do not shorten this one.
+                let end = Instant::now() + FIRST_PAUSE * 2u32.pow(num_failures - 1);
+                while Instant::now() < end && self.warning.received().is_none() {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                continue;
             }
             waiter.wait(&mut || self.warning.received().is_some() || self.limit.is_near());
         }
@@ -158,6 +176,9 @@ impl Trainer<'_> {
         order(&mut open);
         if let Some((claim, job)) = self.claim_one(open, rng)? {
             let is_well = self.evaluate(&claim, &job);
+            if !is_well {
+                self.refused.borrow_mut().insert(job.job, Instant::now());
+            }
             return Ok(if is_well { Step::Worked } else { Step::Failed });
         }
         if signs.is_finished {
@@ -176,7 +197,7 @@ impl Trainer<'_> {
         mut open: Vec<AttemptId>,
         rng: &mut impl rand::Rng,
     ) -> Result<Option<(Claim, Job)>> {
-        open.retain(|attempt| self.has_time_for(*attempt));
+        open.retain(|attempt| self.has_time_for(*attempt) && !self.has_refused(attempt.job));
         let mut index = 0;
         while !open.is_empty() {
             let attempt = open.remove(index);
@@ -192,6 +213,14 @@ impl Trainer<'_> {
             };
         }
         Ok(None)
+    }
+
+    /// Whether this machine failed at a job a short while ago.
+    fn has_refused(&self, job: JobId) -> bool {
+        self.refused
+            .borrow()
+            .get(&job)
+            .is_some_and(|at| at.elapsed() < REFUSAL)
     }
 
     /// A job that cannot be continued later must be able to end before the SLURM job does.
@@ -335,13 +364,22 @@ fn order(open: &mut [AttemptId]) {
 /// The checkpoints cannot be read.
 pub fn prepare(directory: &Directory, claim: &Claim, job: &Job) -> Result<(Task, Place)> {
     let id = job.job.configuration;
-    let checkpoint = match newest_checkpoint(directory, claim, job)? {
-        Some(from) => {
-            info!("job={} goes on from checkpoint {from}", claim.attempt);
-            directory.read_checkpoint(&from)?
+    let mut checkpoint = None;
+    for from in usable_checkpoints(directory, claim, job)? {
+        match directory.read_checkpoint(&from) {
+            Ok(Some(bytes)) => {
+                info!("job={} goes on from checkpoint {from}", claim.attempt);
+                checkpoint = Some(bytes);
+                break;
+            }
+            Ok(None) => {}
+            // An older one, or none, is better than no training.
+            Err(error) => warn!(
+                "cannot use checkpoint {from}: {}",
+                shared::store::chain(&error)
+            ),
         }
-        None => None,
-    };
+    }
     let task = task_of(directory.search(), job, checkpoint);
     let layout = directory.layout();
     let place = Place {
@@ -381,8 +419,8 @@ fn first_rung(search: &shared::Search, job: &Job) -> u8 {
         .min(job.job.rung)
 }
 
-/// This job's own newest checkpoint, else the one its lower rung ended with, where promotions continue.
-fn newest_checkpoint(directory: &Directory, claim: &Claim, job: &Job) -> Result<Option<Claim>> {
+/// This job's own checkpoints, newest first; then those its lower rung ended with, where promotions continue.
+fn usable_checkpoints(directory: &Directory, claim: &Claim, job: &Job) -> Result<Vec<Claim>> {
     let mut own = Vec::new();
     let mut lower = Vec::new();
     for found in directory.checkpoints(job.job.configuration)? {
@@ -392,14 +430,15 @@ fn newest_checkpoint(directory: &Directory, claim: &Claim, job: &Job) -> Result<
             lower.push(found);
         }
     }
-    // Latest attempt first already. A lower rung ended with the checkpoint of the attempt that has the result.
-    if let (None, Some(lower_job)) = (own.first(), job.continues)
+    // A lower rung ended with the checkpoint of the attempt that has the result.
+    if let Some(lower_job) = job.continues
+        && !lower.is_empty()
         && let Some(result) = directory.read_result(lower_job)?
     {
-        let of_result = |c: &&Claim| c.attempt == result.attempt && c.owner == result.owner;
-        return Ok(lower.iter().find(of_result).or(lower.first()).cloned());
+        lower.sort_by_key(|c| (c.attempt, &c.owner) != (result.attempt, &result.owner));
     }
-    Ok(own.into_iter().next())
+    own.append(&mut lower);
+    Ok(own)
 }
 
 fn result_of(

@@ -60,9 +60,15 @@ impl Runner {
             Objective::Benchmark(objective) => {
                 let max_budget = search.ladder.budget(search.ladder.top()).amount;
                 let seed = search.seed.child("benchmark", &objective.name);
-                Ok(Self::Benchmark(BenchmarkRunner::new(
-                    objective, max_budget, seed,
-                )?))
+                let runner = BenchmarkRunner::new(objective, max_budget, seed)?;
+                let lowest = search
+                    .space
+                    .decode(&vec![0.0; search.space.num_dimensions()]);
+                runner.check(&lowest).map_err(|error| {
+                    let message = "the search space does not fit the benchmark function";
+                    Failure::because(Code::BadInput, message, error)
+                })?;
+                Ok(Self::Benchmark(runner))
             }
         }
     }

@@ -15,7 +15,7 @@ fn stderr(output: &Output) -> String {
 
 #[test]
 fn help_says_what_each_argument_means() {
-    for command in ["run", "job", "describe"] {
+    for command in ["run", "job", "describe", "export", "predict"] {
         let output = trainer(&[command, "--help"]);
         assert!(output.status.success());
         insta::assert_snapshot!(
@@ -34,6 +34,10 @@ fn wrong_calls_are_refused_with_2() {
         &["run", "x", "--device", "tpu"],
         &["describe", "a", "b", "--image", "3x32"],
         &["describe", "a", "b", "--classes", "0"],
+        &["export", "x", "c000001"],
+        &["export", "x", "c1", "--out", "y"],
+        &["predict", "x", "c000001"],
+        &["predict", "x", "c000001-r2", "y"],
         &["fly"],
     ] {
         assert_eq!(trainer(arguments).status.code(), Some(2), "{arguments:?}");

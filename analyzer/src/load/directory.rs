@@ -1,5 +1,6 @@
 //! Reading a search directory: many small files, in parallel, one shard after the other.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -12,7 +13,8 @@ use shared::layout::{self, Layout};
 use shared::record::{Imported, Proposal};
 use shared::search::Promotion;
 use shared::{
-    BudgetUnit, ConfigurationId, JobId, JobResult, Outcome, Search, SearchFile, SearchSpace, fs,
+    Budget, BudgetUnit, Configuration, ConfigurationId, JobId, JobResult, Outcome, OwnerId, Search,
+    SearchFile, SearchSpace, fs,
 };
 
 use super::{
@@ -41,6 +43,7 @@ pub(super) fn read_search(path: &Path, wanted: Wanted) -> Result<History> {
             .collect(),
         space: Some(search.space.clone()),
         space_is_inferred: false,
+        has_foreign_ids: false,
     };
     let state = state(&layout)?;
     let mut history = read_results(&layout, about, wanted)?;
@@ -68,6 +71,7 @@ pub(super) fn read_imported(path: &Path, wanted: Wanted) -> Result<History> {
         budgets: imported.budgets,
         space,
         space_is_inferred: imported.space_is_inferred,
+        has_foreign_ids: true,
     };
     let mut history = read_results(&layout, about, wanted)?;
     history.count_spent(false);
@@ -99,6 +103,8 @@ struct About {
     budgets: Vec<f64>,
     space: Option<SearchSpace>,
     space_is_inferred: bool,
+    /// Whether results have another program's ids in their notes.
+    has_foreign_ids: bool,
 }
 
 fn read_results(layout: &Layout, about: About, wanted: Wanted) -> Result<History> {
@@ -116,7 +122,7 @@ fn read_results(layout: &Layout, about: About, wanted: Wanted) -> Result<History
             }
         }
         jobs.sort_unstable();
-        let read = |job: &JobId| read_result(layout, *job, &about);
+        let read = |job: &JobId| read_result(layout, *job, &about, wanted);
         let found: Vec<Result<Option<JobResult>, String>> = jobs.par_iter().map(read).collect();
         for result in found {
             match result {
@@ -142,14 +148,70 @@ fn shards(layout: &Layout, kind: &str) -> Result<Vec<u32>> {
     Ok(shards)
 }
 
+/// A result's record without what few commands need: parsing is most of the work on a large search.
+#[derive(Deserialize)]
+struct Slim<'a> {
+    #[serde(borrow)]
+    format: Cow<'a, str>,
+    version: [u32; 2],
+    attempt: AttemptId,
+    owner: OwnerId,
+    bracket: u32,
+    budget: Budget,
+    configuration: Configuration,
+    outcome: Outcome,
+    #[serde(default)]
+    measures: BTreeMap<String, f64>,
+    #[serde(borrow)]
+    started_at: Cow<'a, str>,
+    #[serde(borrow)]
+    finished_at: Cow<'a, str>,
+    elapsed_s: f64,
+}
+
+impl Slim<'_> {
+    /// The record; `None` where the envelope or a value is wrong, which the slow reader then tells.
+    fn into_result(self) -> Option<JobResult> {
+        let is_ours = self.format == JobResult::FORMAT && self.version[0] == JobResult::VERSION[0];
+        let result = JobResult {
+            attempt: self.attempt,
+            owner: self.owner,
+            bracket: self.bracket,
+            budget: self.budget,
+            configuration: self.configuration,
+            outcome: self.outcome,
+            measures: self.measures,
+            curve: Vec::new(),
+            notes: BTreeMap::new(),
+            started_at: self.started_at.into_owned(),
+            finished_at: self.finished_at.into_owned(),
+            elapsed_s: self.elapsed_s,
+            program: String::new(),
+        };
+        (is_ours && result.check().is_ok()).then_some(result)
+    }
+}
+
 /// One result, if it is still there; else why it cannot be used.
-fn read_result(layout: &Layout, job: JobId, about: &About) -> Result<Option<JobResult>, String> {
+fn read_result(
+    layout: &Layout,
+    job: JobId,
+    about: &About,
+    wanted: Wanted,
+) -> Result<Option<JobResult>, String> {
     let path = layout.result(job);
     let chain = |error: shared::Error| format!("{:#}", anyhow::Error::new(error));
     let Some(bytes) = fs::read_if_there(&path).map_err(chain)? else {
         return Ok(None);
     };
-    let result: JobResult = read_fast(&path, &bytes).map_err(chain)?;
+    let is_slim = !wanted.curves && !about.has_foreign_ids;
+    let slim = is_slim
+        .then(|| serde_json::from_slice::<Slim<'_>>(&bytes).ok()) // told below
+        .flatten();
+    let result = match slim.and_then(Slim::into_result) {
+        Some(result) => result,
+        None => read_fast(&path, &bytes).map_err(chain)?,
+    };
     let wrong = |why: String| Err(format!("`{}`: {why}", path.display()));
     if result.job() != job {
         return wrong(format!("it is the result of {}", result.job()));
@@ -163,6 +225,7 @@ fn read_result(layout: &Layout, job: JobId, about: &About) -> Result<Option<JobR
     }
     // An inferred space has no conditions, so what is inactive in it is missing.
     if let Some(space) = about.space.as_ref().filter(|_| !about.space_is_inferred)
+        && !is_plainly_of(space, &result.configuration)
         && let Err(invalid) = space.check_configuration(&result.configuration)
     {
         return wrong(format!("no configuration of this search: {invalid}"));
@@ -170,12 +233,27 @@ fn read_result(layout: &Layout, job: JobId, about: &About) -> Result<Option<JobR
     Ok(Some(result))
 }
 
+/// Whether every hyperparameter of a space without conditions has a value of its kind, and nothing else has one. A
+/// quick look that spares most configurations the thorough check; `false` says nothing.
+fn is_plainly_of(space: &SearchSpace, configuration: &Configuration) -> bool {
+    let mut num_found = 0;
+    for hyperparameter in space.hyperparameters() {
+        let value = configuration.get(&hyperparameter.name);
+        let fits = |value| hyperparameter.kind.typed(value).is_some();
+        if hyperparameter.condition.is_some() || !value.is_some_and(fits) {
+            return false;
+        }
+        num_found += 1;
+    }
+    configuration.iter().count() == num_found
+}
+
 /// Reads a record without the detour over a JSON tree; what is wrong with a wrong one is told by the slow reader.
 fn read_fast<R: Record>(path: &Path, bytes: &[u8]) -> Result<R, shared::Error> {
     #[derive(Deserialize)]
     struct Envelope<'a> {
         #[serde(borrow)]
-        format: std::borrow::Cow<'a, str>,
+        format: Cow<'a, str>,
         version: [u32; 2],
     }
     if let Ok(envelope) = serde_json::from_slice::<Envelope<'_>>(bytes)

@@ -102,7 +102,7 @@ fn heat_map(history: &History, pairs: &[Pair]) -> Scene {
         };
         let title = format!("{} to {}: rho {text}, n {}", names.0, names.1, pair.n());
         let to = (x + cell - 2.0, y + cell - 2.0);
-        scene.rectangle((x, y), to, ink, 0.12 + 0.5 * opacity, Some(title));
+        scene.rectangle((x, y), to, ink, 0.1 + 0.42 * opacity, Some(title));
         let middle = (x + cell / 2.0 - 1.0, y + cell / 2.0);
         if cell >= 44.0 {
             scene.words((middle.0, middle.1), text, Ink::Text, Anchor::Middle);

@@ -5,9 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use data::benchmark::{Benchmark, Function};
-use shared::Seed;
+use data::benchmark::{Benchmark, BenchmarkError, Function};
 use shared::objective::BenchmarkObjective;
+use shared::{Configuration, Seed};
 
 use super::{Control, Ended, Evaluation, Task};
 
@@ -42,6 +42,14 @@ impl BenchmarkRunner {
             max_budget,
             seed,
         })
+    }
+
+    /// Whether the function knows the hyperparameters of a configuration.
+    ///
+    /// # Errors
+    /// The one that is missing, unknown or out of its domain.
+    pub fn check(&self, configuration: &Configuration) -> Result<(), BenchmarkError> {
+        self.benchmark.true_value(configuration).map(|_value| ())
     }
 
     /// Evaluates the task's configuration.

@@ -8,7 +8,7 @@
 //! killed, so that nothing holds the device or writes into the checkpoints beside the next job.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
@@ -23,6 +23,8 @@ use shared::{Budget, Configuration, CurvePoint, JobId};
 use super::{Control, Ended, Evaluation, Task};
 use crate::batch::to_u64;
 
+/// A program's exit code for "this machine cannot do it": the attempt's fault, not the configuration's.
+const RUN_ME_AGAIN: i32 = 75;
 /// How often the program is looked after.
 const POLL: Duration = Duration::from_millis(20);
 /// How long a program has to end after SIGTERM, before SIGKILL. SLURM's own patience (`KillWait`) is 30 s.
@@ -132,6 +134,12 @@ impl CommandRunner {
         let spent = read_progress(&progress);
         let has_result = result.exists();
         match end {
+            End::Exited(status) if !is_told && status.code() == Some(RUN_ME_AGAIN) => {
+                anyhow::bail!(
+                    "the program asks to be run again (exit code {RUN_ME_AGAIN}): {}",
+                    last_line(&place.log, log_start).unwrap_or_default()
+                )
+            }
             End::Exited(status) if !is_told || (status.success() && has_result) => {
                 let spent = spent.unwrap_or(task.budget.amount);
                 Ok(ended(status, &result, spent, &|| {
@@ -148,11 +156,7 @@ impl CommandRunner {
     }
 
     fn start(&self, job_file: &Path, place: &Place) -> anyhow::Result<Group> {
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&place.log)
-            .with_context(|| format!("cannot open the log `{}`", place.log.display()))?;
+        let log = shared::fs::open_log(&place.log)?;
         let (program, arguments) = self.command.split_first().context("the command is empty")?;
         let leader = Command::new(program)
             .args(arguments)

@@ -1,5 +1,6 @@
 //! Any program as a trainer: the contract of `docs/any-trainer.md`, line by line.
 
+use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -22,16 +23,12 @@ case=$(field "$1" case)
 
 /// A search whose objective is a shell script; the space has one hyperparameter, `case`.
 fn scripted(script: &str) -> Search {
-    let folder = tempfile::tempdir().unwrap();
-    let search = Search::new(&json!({
+    Search::new(&json!({
         "space": { "hyperparameters": [
             { "name": "case", "type": "categorical", "choices": ["a", "b"] }
         ] },
-        "objective": { "command": ["sh", folder.path().join("script")] },
-    }));
-    let path = folder.keep().join("script");
-    fs::replace(&path, format!("{PREAMBLE}{script}").as_bytes()).unwrap();
-    search
+        "objective": { "command": ["sh", "-c", format!("{PREAMBLE}{script}"), "sh"] },
+    }))
 }
 
 fn a() -> Value {
@@ -101,56 +98,57 @@ END
     assert_ne!(seed_of(&search, 8, 1), given["seed"].as_u64().unwrap());
 }
 
+/// What a program does; what the message of the outcome `crashed` must say.
+const CRASHES: &[(&str, &str)] = &[
+    ("exit 3", "exit status: 3"),
+    (
+        "echo out of luck >&2; echo; exit 1",
+        "the last it said: out of luck",
+    ),
+    ("kill -9 $$", "signal: 9"),
+    ("true", "no readable result file"),
+    ("mkdir \"$result\"", "no regular file"),
+    ("mkfifo \"$result\"", "no regular file"),
+    ("ln -s /dev/zero \"$result\"", "no regular file"),
+    (
+        "head -c 5000000 /dev/zero > \"$result\"",
+        "larger than 4194304 bytes",
+    ),
+    (": > \"$result\"", "EOF"),
+    (
+        "head -c 1000 /dev/urandom > \"$result\"",
+        "result file is wrong",
+    ),
+    ("echo '{\"loss\": 0.5' > \"$result\"", "EOF"),
+    ("echo '[0.5]' > \"$result\"", "result file is wrong"),
+    ("echo '{}' > \"$result\"", "no `loss`"),
+    ("echo '{\"loss\": null}' > \"$result\"", "no `loss`"),
+    (
+        "echo '{\"loss\": NaN}' > \"$result\"",
+        "write `diverged` instead",
+    ),
+    (
+        "echo '{\"loss\": Infinity}' > \"$result\"",
+        "write `diverged` instead",
+    ),
+    ("echo '{\"loss\": 1e999}' > \"$result\"", "out of range"),
+    ("echo '{\"loss\": \"low\"}' > \"$result\"", "expected f64"),
+    (
+        "echo '{\"loss\": 1, \"lost\": 2}' > \"$result\"",
+        "unknown field `lost`",
+    ),
+    (
+        "echo '{\"loss\": 1}' > \"$result\"; exit 1",
+        "exit status: 1",
+    ),
+    (
+        "echo '{\"crashed\": \"no such layer\"}' > \"$result\"",
+        "no such layer",
+    ),
+];
+
 #[test]
 fn every_end_of_a_program_has_its_outcome() {
-    // What the program does; what the message of the outcome `crashed` must say.
-    let crashes = [
-        ("exit 3", "exit status: 3"),
-        (
-            "echo out of luck >&2; echo; exit 1",
-            "the last it said: out of luck",
-        ),
-        ("kill -9 $$", "signal: 9"),
-        ("true", "no readable result file"),
-        ("mkdir \"$result\"", "no regular file"),
-        ("mkfifo \"$result\"", "no regular file"),
-        ("ln -s /dev/zero \"$result\"", "no regular file"),
-        (
-            "head -c 5000000 /dev/zero > \"$result\"",
-            "larger than 4194304 bytes",
-        ),
-        (": > \"$result\"", "EOF"),
-        (
-            "head -c 1000 /dev/urandom > \"$result\"",
-            "result file is wrong",
-        ),
-        ("echo '{\"loss\": 0.5' > \"$result\"", "EOF"),
-        ("echo '[0.5]' > \"$result\"", "result file is wrong"),
-        ("echo '{}' > \"$result\"", "no `loss`"),
-        ("echo '{\"loss\": null}' > \"$result\"", "no `loss`"),
-        (
-            "echo '{\"loss\": NaN}' > \"$result\"",
-            "write `diverged` instead",
-        ),
-        (
-            "echo '{\"loss\": Infinity}' > \"$result\"",
-            "write `diverged` instead",
-        ),
-        ("echo '{\"loss\": 1e999}' > \"$result\"", "out of range"),
-        ("echo '{\"loss\": \"low\"}' > \"$result\"", "expected f64"),
-        (
-            "echo '{\"loss\": 1, \"lost\": 2}' > \"$result\"",
-            "unknown field `lost`",
-        ),
-        (
-            "echo '{\"loss\": 1}' > \"$result\"; exit 1",
-            "exit status: 1",
-        ),
-        (
-            "echo '{\"crashed\": \"no such layer\"}' > \"$result\"",
-            "no such layer",
-        ),
-    ];
     let others = [
         (
             "echo '{\"loss\": -1.5e-3}' > \"$result\"",
@@ -171,14 +169,14 @@ fn every_end_of_a_program_has_its_outcome() {
             },
         ),
     ];
-    let cases: Vec<&str> = crashes
+    let cases: Vec<&str> = CRASHES
         .iter()
         .map(|(script, _)| *script)
         .chain(others.iter().map(|(script, _)| *script))
         .collect();
     let mut script = "case $(basename \"$(dirname \"$checkpoints\")\") in\n".to_owned();
     for (index, case) in cases.iter().enumerate() {
-        script.push_str(&format!("c{index:06}) {case} ;;\n"));
+        writeln!(script, "c{index:06}) {case} ;;").unwrap();
     }
     script.push_str("*) exit 99 ;;\nesac\n");
     let search = scripted(&script);
@@ -187,11 +185,11 @@ fn every_end_of_a_program_has_its_outcome() {
         .map(|id| search.offer(id, 0, &a()))
         .collect();
     search.work();
-    for ((script, expected), job) in crashes.iter().zip(&jobs) {
+    for ((script, expected), job) in CRASHES.iter().zip(&jobs) {
         let message = search.message(*job);
         assert!(message.contains(expected), "`{script}` gave: {message}");
     }
-    for ((script, expected), job) in others.iter().zip(&jobs[crashes.len()..]) {
+    for ((script, expected), job) in others.iter().zip(&jobs[CRASHES.len()..]) {
         assert_eq!(search.result(*job).outcome, *expected, "`{script}`");
     }
 }

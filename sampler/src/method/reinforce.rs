@@ -1,0 +1,143 @@
+//! Method `reinforce`: a policy over the space, learnt by policy gradient, at the largest budget.
+//!
+//! The policy draws every dimension on its own: a level, or one of [`BINS`] equal bins of a number and a uniform value
+//! within. After each result, for every dimension,
+//!
+//! ```text
+//! logits += rate (R - b) (indicator of what was drawn - probabilities)        REINFORCE, Williams 1992
+//! R = share of the earlier results that are worse, b = moving average of R
+//! ```
+//! R takes the ranks, not the losses, so it does not depend on their scale. Failures have R = 0.
+//!
+//! Range of validity: any space; an inactive dimension learns nothing from a result. Without results: draws from the
+//! prior, which the policy starts as.
+//!
+//! # Source
+//! Zoph et al. 2018, Learning Transferable Architectures for Scalable Image Recognition; their controller is a recurrent
+//! network, this one is the product of independent choices.
+
+use rand::RngExt as _;
+
+use crate::history::{History, Ranked, Standing};
+use crate::kde::Kernel;
+use crate::method::{Ask, Method, Suggestion, prior};
+
+/// Bins of a number.
+const BINS: usize = 8;
+/// Step of the logits.
+const RATE: f64 = 0.3;
+/// What the baseline keeps of itself at each result.
+const BASELINE_DECAY: f64 = 0.9;
+
+/// The policy, and how many results it has learnt from.
+#[derive(Debug)]
+pub struct Reinforce {
+    kernels: Vec<Kernel>,
+    logits: Vec<Vec<f64>>,
+    baseline: f64,
+    /// Results learnt from, best first.
+    learnt: Vec<Ranked>,
+}
+
+impl Reinforce {
+    /// The policy that draws from the prior.
+    pub fn new(kernels: Vec<Kernel>) -> Self {
+        Self {
+            logits: kernels
+                .iter()
+                .map(|k| vec![0.0; k.levels().unwrap_or(BINS)])
+                .collect(),
+            kernels,
+            baseline: 0.5,
+            learnt: Vec::new(),
+        }
+    }
+
+    fn learn(&mut self, result: Ranked, vector: &[f64]) {
+        let place = self
+            .learnt
+            .partition_point(|other| other.standing <= result.standing);
+        let num_worse = self.learnt.len() - place;
+        let reward = if result.standing == Standing::Failed {
+            0.0
+        } else {
+            (num_worse as f64 + 0.5) / (self.learnt.len() as f64 + 1.0)
+        };
+        self.learnt.insert(place, result);
+        for ((logits, kernel), x) in self.logits.iter_mut().zip(&self.kernels).zip(vector) {
+            if x.is_nan() {
+                continue;
+            }
+            let drawn = choice(*kernel, *x);
+            for (i, p) in probabilities(logits).into_iter().enumerate() {
+                let indicator = f64::from(u8::from(i == drawn));
+                logits[i] += RATE * (reward - self.baseline) * (indicator - p);
+            }
+        }
+        self.baseline = BASELINE_DECAY * self.baseline + (1.0 - BASELINE_DECAY) * reward;
+    }
+}
+
+impl Method for Reinforce {
+    fn propose(&mut self, history: &History, ask: &Ask<'_>) -> Suggestion {
+        let results = history.arrivals();
+        for result in &results[self.learnt.len()..] {
+            self.learn(*result, history.vector(result.job.configuration));
+        }
+        let mut rng = ask.seed.rng();
+        if results.is_empty() {
+            return prior::draw(
+                history,
+                &mut rng,
+                "the policy has learnt from no result yet",
+            );
+        }
+        let vector = self
+            .logits
+            .iter()
+            .zip(&self.kernels)
+            .map(|(logits, kernel)| {
+                let mut left: f64 = rng.random();
+                let drawn = probabilities(logits)
+                    .into_iter()
+                    .position(|p| {
+                        left -= p;
+                        left < 0.0
+                    })
+                    .unwrap_or(logits.len() - 1);
+                match kernel {
+                    Kernel::Continuous => (drawn as f64 + rng.random::<f64>()) / BINS as f64,
+                    Kernel::Unordered { .. } | Kernel::Ordered { .. } => drawn as f64,
+                }
+            })
+            .collect();
+        Suggestion {
+            vector,
+            source: "policy",
+            reason: format!("a draw from the policy after {} results", results.len()),
+            model: None,
+        }
+    }
+}
+
+/// Which of a dimension's choices a coordinate is.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "coordinates are not negative, and the cast saturates"
+)]
+fn choice(kernel: Kernel, x: f64) -> usize {
+    match kernel {
+        Kernel::Continuous => ((x * BINS as f64) as usize).min(BINS - 1),
+        Kernel::Unordered { levels } | Kernel::Ordered { levels } => {
+            (x.round() as usize).min(levels - 1)
+        }
+    }
+}
+
+fn probabilities(logits: &[f64]) -> Vec<f64> {
+    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let weights: Vec<f64> = logits.iter().map(|x| libm::exp(x - largest)).collect();
+    let sum: f64 = weights.iter().sum();
+    weights.iter().map(|w| w / sum).collect()
+}
