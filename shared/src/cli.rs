@@ -79,6 +79,6 @@ pub fn print(text: &str) -> Result<()> {
 
 /// Writes a line for a person to stderr.
 pub fn report(line: &str) {
-    // Nothing is left to complain to.
-    let _unseen = writeln!(io::stderr().lock(), "{line}");
+    // In one piece, for logs that several programs write to. Nothing is left to complain to.
+    let _unseen = io::stderr().lock().write_all(format!("{line}\n").as_bytes());
 }
