@@ -50,7 +50,7 @@ enum Leave {
     NothingOpen,
     Signal(&'static str),
     TimeLimit,
-    Failures,
+    Failures(u32),
 }
 
 /// Runs until the search is finished or stopped, a signal comes, or time is up.
@@ -90,9 +90,9 @@ pub fn run(root: &Path, settings: &Settings) -> Result<Code> {
             info!("leaving: the SLURM job is about to end");
             return Ok(Code::Again);
         }
-        Leave::Failures => {
+        Leave::Failures(number) => {
             let message =
-                format!("{MAX_FAILURES} failures of this machine or directory in a row; see above");
+                format!("failures of this machine or directory in a row: {number}; see above");
             return Err(Failure::new(Code::Directory, message).into());
         }
     }
@@ -135,6 +135,10 @@ impl Trainer<'_> {
                 return Ok(Leave::TimeLimit);
             }
             let has_failed = match self.step(settings, &mut rng) {
+                // What is open is what this machine failed at.
+                Ok(Step::Leave(Leave::NothingOpen)) if num_failures > 0 => {
+                    return Ok(Leave::Failures(num_failures));
+                }
                 Ok(Step::Leave(leave)) => return Ok(leave),
                 Ok(Step::Worked) => {
                     num_failures = 0;
@@ -153,7 +157,7 @@ impl Trainer<'_> {
             if has_failed {
                 num_failures += 1;
                 if num_failures >= MAX_FAILURES {
-                    return Ok(Leave::Failures);
+                    return Ok(Leave::Failures(num_failures));
                 }
                 // File events do not shorten this one.
                 let end = Instant::now() + FIRST_PAUSE * 2u32.pow(num_failures - 1);

@@ -220,18 +220,19 @@ fn a_program_that_cannot_be_started_is_this_machines_fault() {
         let output = search.trainer_run().output().unwrap();
         assert_eq!(output.status.code(), Some(5), "{}", said(&output));
         assert!(
-            said(&output).contains("5 failures of this machine"),
+            said(&output).contains("failures of this machine"),
             "{}",
             said(&output)
         );
         assert!(!search.directory.has_result(job).unwrap());
         let ends = search.directory.attempt_ends(job).unwrap();
-        assert_eq!(ends.len(), 5);
+        // Once, and then left to others.
+        assert_eq!(ends.len(), 1);
         for end in ends {
             assert_eq!(end.fate, Fate::InputOutput);
             assert!(end.message.contains(program), "{}", end.message);
         }
-        assert_eq!(search.directory.open_jobs().unwrap(), [job.attempt(6)]);
+        assert_eq!(search.directory.open_jobs().unwrap(), [job.attempt(2)]);
     }
 }
 

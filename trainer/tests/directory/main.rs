@@ -151,7 +151,10 @@ impl Search {
 
     /// What the programs of a job's attempts have printed.
     fn logs(&self, job: JobId) -> String {
-        let folder = self.directory.layout().path(shared::layout::LOGS);
+        let folder = self
+            .directory
+            .layout()
+            .shard(shared::layout::LOGS, job.configuration.shard());
         let names = fs::list(&folder).unwrap();
         let names = names
             .iter()
