@@ -293,7 +293,7 @@ pub fn caveat(pairs: &[Pair], settings: &Settings<'_>) -> String {
         "Only the configurations of the given sample are compared."
     } else {
         "Only configurations evaluated at both budgets are compared: those that did well enough to be \
-         promoted. This selection usually lowers rho; correlation --extra N has jobs for an unbiased table."
+         promoted. This selection usually lowers rho; correlation --extra N makes jobs for a table without it."
     };
     if pairs.iter().all(|pair| pair.agreement.is_none()) {
         return selection.to_owned();
