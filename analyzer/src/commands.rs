@@ -98,7 +98,7 @@ fn correlation(args: &CorrelationArgs) -> Result<()> {
             format_args!("{}\n", wrapped(&verdict, WIDTH, "  ")),
         );
     }
-    let caveat = correlation::caveat(&pairs, &settings);
+    let caveat = correlation::caveat(&history, &pairs, &settings);
     put(
         &mut text,
         format_args!("\n{}\n", wrapped(&caveat, WIDTH, "")),

@@ -122,7 +122,7 @@ fn the_table_for_people_fits_into_80_columns() {
     insta::assert_snapshot!(format!(
         "{}\n{text}{}",
         summary(&history),
-        caveat(&pairs, &Settings::default())
+        caveat(&history, &pairs, &Settings::default())
     ));
 }
 
@@ -211,4 +211,20 @@ fn a_sample_becomes_a_search_directory_of_its_own() {
     assert_eq!(pairs(&history, &among)[0].losses, [(0.0, 0.1), (3.0, 3.1)]);
     crate::testing::write(&list, "c0 c000003\n");
     assert!(extra::read_sample(&list).is_err());
+}
+
+#[test]
+fn a_search_without_selection_is_told_from_one_with_it() {
+    let all = history(&[&[1.0, 1.0, 2.0], &[2.0, 3.0, 1.0], &[3.0, 2.0, 3.0]]);
+    let some = history(&[&[1.0, 1.0, 2.0], &[2.0, 3.0, 1.0], &[3.0]]);
+    let text = |history: &History| {
+        let settings = Settings::default();
+        caveat(history, &pairs(history, &settings), &settings)
+    };
+    assert!(
+        text(&all).contains("nothing was selected"),
+        "{}",
+        text(&all)
+    );
+    assert!(text(&some).contains("to be promoted"), "{}", text(&some));
 }
