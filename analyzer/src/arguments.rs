@@ -74,11 +74,14 @@ pub struct CorrelationArgs {
     /// Compare only the configurations listed in this file (ids separated by white space)
     #[arg(long, value_name = "FILE")]
     pub among: Option<PathBuf>,
-    /// Instead of a table, write the jobs that would evaluate N unpromoted configurations at all budgets, drawn at
-    /// random, so that --among can show a table without the selection effect; needs --extra-out
+    /// Instead of a table, make a search directory of configurations drawn at random, N of them not promoted to the
+    /// largest budget, with the jobs that evaluate all of them at all budgets; needs --extra-out
+    ///
+    /// `trainer run FOLDER --once` then does the jobs, no scheduler is needed, and `analyzer correlation FOLDER` shows a
+    /// table without the selection effect.
     #[arg(long, value_name = "N", requires = "extra_out", value_parser = clap::value_parser!(u32).range(1..))]
     pub extra: Option<u32>,
-    /// New folder for --extra: sample.txt (for --among) and open/ with job files (move them to DIR/jobs/open)
+    /// New directory for --extra
     #[arg(long, value_name = "FOLDER", requires = "extra")]
     pub extra_out: Option<PathBuf>,
 }

@@ -44,12 +44,12 @@ fn correlation(args: &CorrelationArgs) -> Result<()> {
     let seed = Seed::new(args.seed);
     if let (Some(num), Some(out)) = (args.extra, &args.extra_out) {
         let extra = extra::draw(&history, num as usize, seed)?;
-        extra::write(&extra, out)?;
+        extra::write(&history, &extra, out)?;
         tell(&format!(
-            "wrote {} and a sample of {} to `{}`",
-            count(extra.jobs.len(), "job"),
+            "`{out}` has {} and {} to do; next: `trainer run {out} --once`, then `analyzer correlation {out}`",
             count(extra.sample.len(), "configuration"),
-            out.display()
+            count(extra.jobs.len(), "job"),
+            out = out.display()
         ));
         return Ok(());
     }
@@ -98,7 +98,7 @@ fn correlation(args: &CorrelationArgs) -> Result<()> {
             format_args!("{}\n", wrapped(&verdict, WIDTH, "  ")),
         );
     }
-    let caveat = correlation::caveat(&pairs, &settings);
+    let caveat = correlation::caveat(&history, &pairs, &settings);
     put(
         &mut text,
         format_args!("\n{}\n", wrapped(&caveat, WIDTH, "")),

@@ -288,12 +288,14 @@ pub fn verdict(history: &History, pair: &Pair) -> String {
 }
 
 /// What must be known to read the table: the selection effect, and how p and intervals were had.
-pub fn caveat(pairs: &[Pair], settings: &Settings<'_>) -> String {
+pub fn caveat(history: &History, pairs: &[Pair], settings: &Settings<'_>) -> String {
     let selection = if settings.among.is_some() {
-        "Only the configurations of the given sample are compared."
+        "Only the configurations of the given list are compared."
+    } else if is_everything_everywhere(history) {
+        "Every configuration has a result at every budget, so nothing was selected."
     } else {
         "Only configurations evaluated at both budgets are compared: those that did well enough to be \
-         promoted. This selection usually lowers rho; correlation --extra N has jobs for an unbiased table."
+         promoted. This selection usually lowers rho; correlation --extra N makes jobs for a table without it."
     };
     if pairs.iter().all(|pair| pair.agreement.is_none()) {
         return selection.to_owned();
@@ -310,6 +312,11 @@ pub fn caveat(pairs: &[Pair], settings: &Settings<'_>) -> String {
          95 % percentile bootstrap with {} resamples{fewer}.",
         wording::thousands(settings.resamples as usize)
     )
+}
+
+/// Whether no configuration was left behind at a smaller budget.
+fn is_everything_everywhere(history: &History) -> bool {
+    history.results.len() == history.configurations.len() * history.budgets.len()
 }
 
 /// The table for programs: full precision, one row a pair.

@@ -2,8 +2,10 @@
 //!
 //! A search evaluates at larger budgets what did well at smaller ones, so its own pairs are no random sample. Here
 //! configurations are drawn in random order from all that have a loss at the smallest budget, until the draw holds the
-//! wanted number of configurations that were not evaluated everywhere. For these the missing jobs are written. The draw
-//! as a whole, promoted ones included, is a uniform sample: `correlation --among` compares it alone.
+//! wanted number of configurations that were not evaluated everywhere. The draw as a whole, promoted ones included, is a
+//! uniform sample. It becomes a search directory of its own, with the results it has and the jobs it lacks: trainers
+//! work on it with `--once`, no scheduler is needed, and its correlation table is free of the selection. The search it
+//! comes from stays as it is.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,15 +13,11 @@ use std::path::Path;
 use anyhow::Result;
 use rand::seq::SliceRandom as _;
 use shared::exit::{Code, Failure};
+use shared::layout::{self, Layout};
 use shared::record::Job;
-use shared::{ConfigurationId, Seed, fs};
+use shared::{ConfigurationId, Directory, SearchFile, Seed, fs};
 
 use crate::load::History;
-
-/// The file that lists the sample, one id a line.
-pub const SAMPLE: &str = "sample.txt";
-/// The folder with the job files.
-pub const JOBS: &str = "open";
 
 /// A uniform sample of configurations, and the jobs it lacks.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,15 +75,46 @@ pub fn draw(history: &History, num_unpromoted: usize, seed: Seed) -> Result<Extr
     Ok(extra)
 }
 
-/// Writes the sample to `sample.txt`, and each job as a file in `open/`: moved to the search's `jobs/open`, they are
-/// done by its trainers; `trainer job` runs one by hand.
-pub fn write(extra: &Extra, to: &Path) -> Result<()> {
-    for job in &extra.jobs {
-        let path = to.join(JOBS).join(format!("{}.json", job.job.attempt(1)));
-        fs::replace_record(&path, job)?;
+/// Makes a new search directory of a sample: the same search, copies of the sample's proposals and results, and a
+/// ticket for every job it lacks.
+///
+/// # Errors
+/// Where `to` is not empty: a directory that a search is in would be changed.
+pub fn write(history: &History, extra: &Extra, to: &Path) -> Result<()> {
+    if !fs::list(to)?.is_empty() {
+        let message = format!("`{}` is not empty: name a new directory", to.display());
+        return Err(Failure::new(Code::Usage, message).into());
     }
-    let lines = extra.sample.iter().map(|id| format!("{id}\n"));
-    fs::replace(&to.join(SAMPLE), lines.collect::<String>().as_bytes())?;
+    let from = Layout::new(&history.path);
+    let given = from.path(layout::SEARCH);
+    let file: SearchFile = fs::read_record(&given)?;
+    let directory = Directory::create(to, &file, &given)?;
+    for id in &extra.sample {
+        copy(
+            &from.configuration(*id),
+            &directory.layout().configuration(*id),
+        )?;
+    }
+    let sample: BTreeSet<ConfigurationId> = extra.sample.iter().copied().collect();
+    for result in &history.results {
+        if sample.contains(&result.job.configuration) {
+            copy(
+                &from.result(result.job),
+                &directory.layout().result(result.job),
+            )?;
+        }
+    }
+    for job in &extra.jobs {
+        directory.offer(job, 1)?;
+    }
+    Ok(())
+}
+
+/// Copies a record as it is; one that is not there any more is no loss.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    if let Some(bytes) = fs::read_if_there(from)? {
+        fs::publish_new(to, &bytes)?;
+    }
     Ok(())
 }
 

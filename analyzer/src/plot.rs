@@ -12,7 +12,7 @@ pub use axis::{Frame, Scale};
 /// Size of the words in a drawing, in pixels.
 pub const FONT: f64 = 11.0;
 /// Width of a character on average, as a share of the font size, a little on the safe side.
-const CHARACTER: f64 = 0.58;
+const CHARACTER: f64 = 0.64;
 /// Number of different colours for series.
 pub const SERIES: usize = 6;
 

@@ -1,6 +1,9 @@
+use shared::{Directory, OwnerId};
+
 use super::*;
 use crate::extra;
-use crate::testing::history;
+use crate::load::Wanted;
+use crate::testing::{evaluated, history, result, write_search};
 
 fn first(losses: &[&[f64]]) -> (History, Pair) {
     let history = history(losses);
@@ -119,7 +122,7 @@ fn the_table_for_people_fits_into_80_columns() {
     insta::assert_snapshot!(format!(
         "{}\n{text}{}",
         summary(&history),
-        caveat(&pairs, &Settings::default())
+        caveat(&history, &pairs, &Settings::default())
     ));
 }
 
@@ -161,17 +164,67 @@ fn extra_jobs_complete_a_uniform_sample() {
     let all = extra::draw(&history, 100, seed).unwrap();
     assert_eq!(all.sample.len(), 6);
     assert_eq!(all.jobs.len(), 2 * 4 + 1);
+}
 
+#[test]
+fn a_sample_becomes_a_search_directory_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
-    extra::write(&extra, folder.path()).unwrap();
-    let sample = extra::read_sample(&folder.path().join(extra::SAMPLE)).unwrap();
-    assert_eq!(sample.iter().copied().collect::<Vec<_>>(), extra.sample);
-    let files = shared::fs::list(&folder.path().join(extra::JOBS)).unwrap();
-    assert_eq!(files.len(), extra.jobs.len());
+    let source = folder.path().join("source");
+    let results = [(0, 0), (0, 1), (0, 2), (1, 0), (2, 0), (3, 0), (3, 1)];
+    let results = results.map(|(number, rung)| {
+        let loss = f64::from(number) + f64::from(rung) / 10.0;
+        result(number, rung, evaluated(loss))
+    });
+    write_search(&source, &results);
+    let history = History::open(&source, Wanted::default()).unwrap();
+    let extra = extra::draw(&history, 2, Seed::new(1)).unwrap();
+    let out = folder.path().join("sample");
+    extra::write(&history, &extra, &out).unwrap();
+    // A trainer finds the jobs and may claim them: they are of this very search.
+    let sample = Directory::open(&out).unwrap();
+    let open = sample.open_jobs().unwrap();
+    assert_eq!(open.len(), extra.jobs.len());
+    let owner = OwnerId::from_parts(&["test"]);
+    assert!(sample.claim(open[0], &owner).unwrap().is_some());
+    // What the sample has is there already, and nothing else is.
+    let found = History::open(&out, Wanted::ALL).unwrap();
+    let ids: Vec<_> = found.configurations.iter().map(|tried| tried.id).collect();
+    assert_eq!(ids, extra.sample);
+    assert!(
+        found
+            .configurations
+            .iter()
+            .all(|tried| tried.origin.is_some())
+    );
+    assert!(
+        extra::write(&history, &extra, &out).is_err(),
+        "never into a directory in use"
+    );
+
+    let list = folder.path().join("list.txt");
+    crate::testing::write(&list, "c000000 c000003\n");
+    let among = extra::read_sample(&list).unwrap();
     let among = Settings {
-        among: Some(&sample),
+        among: Some(&among),
         ..Settings::default()
     };
-    let pair = &pairs(&history, &among)[0];
-    assert!(pair.n() <= 2, "{pair:?}");
+    assert_eq!(pairs(&history, &among)[0].losses, [(0.0, 0.1), (3.0, 3.1)]);
+    crate::testing::write(&list, "c0 c000003\n");
+    assert!(extra::read_sample(&list).is_err());
+}
+
+#[test]
+fn a_search_without_selection_is_told_from_one_with_it() {
+    let all = history(&[&[1.0, 1.0, 2.0], &[2.0, 3.0, 1.0], &[3.0, 2.0, 3.0]]);
+    let some = history(&[&[1.0, 1.0, 2.0], &[2.0, 3.0, 1.0], &[3.0]]);
+    let text = |history: &History| {
+        let settings = Settings::default();
+        caveat(history, &pairs(history, &settings), &settings)
+    };
+    assert!(
+        text(&all).contains("nothing was selected"),
+        "{}",
+        text(&all)
+    );
+    assert!(text(&some).contains("to be promoted"), "{}", text(&some));
 }

@@ -36,9 +36,11 @@ pub(super) fn section(facts: &Facts<'_>) -> Section {
         );
         return section;
     }
-    section
-        .text
-        .push(correlation::caveat(&facts.pairs, &facts.pair_settings));
+    section.text.push(correlation::caveat(
+        history,
+        &facts.pairs,
+        &facts.pair_settings,
+    ));
     section.figures.push(heat_map(history, &facts.pairs));
     let drawn: Vec<&Pair> = facts.pairs.iter().filter(|pair| pair.n() >= 2).collect();
     if drawn.len() > MOST_SCATTERS {

@@ -1,5 +1,7 @@
 //! The report as one HTML file: styles inside, no scripts, and a policy that forbids every request.
 
+use shared::BudgetUnit;
+
 use crate::load::History;
 use crate::plot::{Ink, Theme, escaped};
 use crate::table::{Cell, Table};
@@ -166,20 +168,7 @@ fn facts(history: &History) -> String {
         .iter()
         .filter(|result| result.loss().is_none());
     fact("without a loss", crate::wording::thousands(failed.count()));
-    let budgets: Vec<String> = (0..history.budgets.len())
-        .map(|b| history.budget_name(b))
-        .collect();
-    let budgets = if budgets.len() > 8 {
-        format!(
-            "{} from {} to {}",
-            budgets.len(),
-            budgets[0],
-            budgets[budgets.len() - 1]
-        )
-    } else {
-        budgets.join(", ")
-    };
-    fact("budgets", budgets);
+    fact("budgets", budgets(history));
     if let Some(incumbent) = history.incumbent() {
         let loss = incumbent
             .loss()
@@ -202,6 +191,23 @@ fn facts(history: &History) -> String {
     html.push_str("</dl>\n");
     html.push_str(&remarks(history));
     html
+}
+
+/// The budgets, those in epochs or steps with one unit for all.
+fn budgets(history: &History) -> String {
+    let unit = history.unit.filter(|unit| *unit != BudgetUnit::Seconds);
+    let name = |budget: usize| match unit {
+        Some(_) => significant(history.budgets[budget], 4),
+        None => history.budget_name(budget),
+    };
+    let names: Vec<String> = (0..history.budgets.len()).map(name).collect();
+    let unit = unit.map_or_else(String::new, |unit| format!(" {}", unit.symbol()));
+    match names.as_slice() {
+        [first, .., last] if names.len() > 8 => {
+            format!("{} from {first} to {last}{unit}", names.len())
+        }
+        names => format!("{}{unit}", names.join(", ")),
+    }
 }
 
 /// What is to be said of the input.
