@@ -80,5 +80,7 @@ pub fn print(text: &str) -> Result<()> {
 /// Writes a line for a person to stderr.
 pub fn report(line: &str) {
     // In one piece, for logs that several programs write to. Nothing is left to complain to.
-    let _unseen = io::stderr().lock().write_all(format!("{line}\n").as_bytes());
+    let _unseen = io::stderr()
+        .lock()
+        .write_all(format!("{line}\n").as_bytes());
 }
