@@ -93,7 +93,7 @@ fn every_search_and_space_of_the_repository_is_valid() -> Result<()> {
     let mut num_searches = 0;
     for entry in std::fs::read_dir(repository("data/searches"))? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        if name.ends_with(".json") {
+        if name.strip_suffix(".json").is_some() {
             let mut search = repository_search(&name)?;
             let fields = search.as_object_mut().context("a search is an object")?;
             fields.remove("format");
