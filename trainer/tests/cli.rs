@@ -1,4 +1,5 @@
 //! The command line: help texts, and what a wrong call says.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::process::{Command, Output};
 
