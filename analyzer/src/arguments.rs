@@ -283,8 +283,10 @@ impl From<Unit> for BudgetUnit {
 pub enum ExportCommand {
     /// Write an HpBandSter log, which HpBandSter and DeepCAVE read
     Hpbandster(ExportHpbandsterArgs),
-    /// Write one row for each result
+    /// Write one row for each result: what came out, every hyperparameter, every measure
     Csv(ExportCsvArgs),
+    /// Write one row for each result as a Parquet file, for pandas and polars; the columns are those of csv
+    Parquet(ExportParquetArgs),
     /// Translate a search space to ConfigSpace's JSON
     Configspace(ConfigspaceArgs),
 }
@@ -309,6 +311,17 @@ pub struct ExportCsvArgs {
     /// File to write; stdout if not given
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+}
+
+/// Arguments of `export parquet`.
+#[derive(Debug, ClapArgs)]
+pub struct ExportParquetArgs {
+    /// Where the results are
+    #[command(flatten)]
+    pub input: Input,
+    /// File to write
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
 }
 
 #[cfg(test)]

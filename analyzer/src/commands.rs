@@ -8,8 +8,8 @@ use shared::{Seed, fs};
 
 use crate::arguments::{
     Along, Args, Command, CompareArgs, ConfigspaceArgs, CorrelationArgs, ExportCommand,
-    ExportCsvArgs, ExportHpbandsterArgs, ImportCommand, ImportHpbandsterArgs, ImportanceArgs,
-    IncumbentArgs, LearningCurvesArgs, ReportArgs, TrajectoryArgs,
+    ExportCsvArgs, ExportHpbandsterArgs, ExportParquetArgs, ImportCommand, ImportHpbandsterArgs,
+    ImportanceArgs, IncumbentArgs, LearningCurvesArgs, ReportArgs, TrajectoryArgs,
 };
 use crate::correlation::{self, Settings};
 use crate::load::{History, Wanted};
@@ -34,6 +34,7 @@ pub fn run(args: Args) -> Result<Code> {
         Command::Import(ImportCommand::Configspace(args)) => import_configspace(&args)?,
         Command::Export(ExportCommand::Hpbandster(args)) => export_hpbandster(&args)?,
         Command::Export(ExportCommand::Csv(args)) => export_csv(&args)?,
+        Command::Export(ExportCommand::Parquet(args)) => export_parquet(&args)?,
         Command::Export(ExportCommand::Configspace(args)) => export_configspace(&args)?,
     }
     Ok(Code::Done)
@@ -275,6 +276,11 @@ fn export_csv(args: &ExportCsvArgs) -> Result<()> {
         Some(path) => Ok(fs::replace(path, text.as_bytes())?),
         None => print(&text),
     }
+}
+
+fn export_parquet(args: &ExportParquetArgs) -> Result<()> {
+    let history = History::open(&args.input.dir, Wanted::ALL)?;
+    Ok(fs::replace(&args.out, &rows::parquet(&history)?)?)
 }
 
 fn export_configspace(args: &ConfigspaceArgs) -> Result<()> {

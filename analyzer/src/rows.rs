@@ -1,73 +1,218 @@
-//! The flat table of all results, for pandas, polars, R or a spreadsheet: one row a result.
+//! The flat table of all results, for pandas, polars, R or a spreadsheet: one row a result, as CSV or Parquet.
+//!
+//! Columns: `job`, `configuration`, `foreign_id`, `bracket`, `rung`, `budget`, `unit`, `outcome`, `loss`, `test_loss`,
+//! `spent` (in the budget's unit), `started_s` and `finished_s` (seconds since 1970), `elapsed_s`, `owner`, `origin`
+//! (`model`, `prior`, `other`), `message`; then `values.NAME` for every hyperparameter and `measures.NAME` for every
+//! measure, in alphabetical order. What does not exist is an empty field in CSV and a null in Parquet.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anyhow::Result;
-use shared::ConfigurationId;
+use parquet::basic::{LogicalType, Repetition, Type as PhysicalType};
+use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::Type;
+use shared::{ConfigurationId, Outcome, Value};
 
-use crate::load::History;
+use crate::load::{Evaluation, History};
 use crate::table::{Cell, Table};
 
-/// CSV with a header; what does not exist is an empty field.
-///
-/// Columns: `job`, `configuration`, `foreign_id`, `bracket`, `rung`, `budget`, `unit`, `outcome`, `loss`, `test_loss`,
-/// `spent` (in the budget's unit), `started_s` and `finished_s` (seconds since 1970), `elapsed_s`, `owner`, `origin`
-/// (`model`, `prior`, `other`), `message`; then `values.NAME` for every hyperparameter and `measures.NAME` for every
-/// measure, in alphabetical order.
+/// A named column.
+#[derive(Debug, Clone, PartialEq)]
+struct Column {
+    name: String,
+    data: Data,
+}
+
+/// The values of a column, one a row.
+#[derive(Debug, Clone, PartialEq)]
+enum Data {
+    Words(Vec<Option<String>>),
+    Numbers(Vec<Option<f64>>),
+    Whole(Vec<Option<i64>>),
+}
+
+impl Data {
+    fn text(&self, row: usize) -> String {
+        let text = match self {
+            Self::Words(words) => words[row].clone(),
+            Self::Numbers(numbers) => numbers[row].map(|x| Cell::Number(x).plain()),
+            Self::Whole(whole) => whole[row].map(|x| x.to_string()),
+        };
+        text.unwrap_or_default() // an empty field
+    }
+}
+
+/// The table as CSV with a header.
 pub fn csv(history: &History) -> Result<String> {
-    let mut names: Vec<&str> = history
-        .configurations
-        .iter()
-        .flat_map(|tried| tried.values.iter().map(|(name, _)| name))
-        .collect();
-    names.sort_unstable();
-    names.dedup();
-    let mut measures: Vec<usize> = (0..history.measures.len()).collect();
-    measures.sort_by_key(|&index| &history.measures[index]);
-    let mut header: Vec<String> = [
-        "job",
-        "configuration",
-        "foreign_id",
-        "bracket",
-        "rung",
-        "budget",
-        "unit",
-        "outcome",
-        "loss",
-        "test_loss",
-        "spent",
-        "started_s",
-        "finished_s",
-        "elapsed_s",
-        "owner",
-        "origin",
-        "message",
-    ]
-    .map(str::to_owned)
-    .to_vec();
-    header.extend(names.iter().map(|name| format!("values.{name}")));
-    header.extend(
-        measures
-            .iter()
-            .map(|&m| format!("measures.{}", history.measures[m])),
-    );
+    let columns = columns(history);
     let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(&header)?;
-    for index in 0..history.results.len() {
-        let mut row = fixed_fields(history, index);
-        let result = &history.results[index];
-        let values = &history.configurations[result.configuration].values;
-        // Both sides are in alphabetical order.
-        let mut own = values.iter().peekable();
-        for name in &names {
-            let value = own.next_if(|(own, _)| own == name);
-            row.push(value.map_or_else(String::new, |(_, value)| value.to_string()));
-        }
-        for measure in &measures {
-            let found = result.measures.iter().find(|(index, _)| index == measure);
-            row.push(found.map_or_else(String::new, |(_, x)| format!("{x:?}")));
-        }
-        writer.write_record(&row)?;
+    writer.write_record(columns.iter().map(|column| &column.name))?;
+    for row in 0..history.results.len() {
+        writer.write_record(columns.iter().map(|column| column.data.text(row)))?;
     }
     Ok(String::from_utf8(writer.into_inner()?)?)
+}
+
+/// The table as a Parquet file: words as UTF-8, numbers as doubles, whole numbers as 64-bit integers, all optional;
+/// not compressed, in one row group.
+///
+/// # Panics
+/// Never: the schema has a field for each column.
+pub fn parquet(history: &History) -> Result<Vec<u8>> {
+    let columns = columns(history);
+    let field = |column: &Column| {
+        let (kind, logical) = match column.data {
+            Data::Words(_) => (PhysicalType::BYTE_ARRAY, Some(LogicalType::String)),
+            Data::Numbers(_) => (PhysicalType::DOUBLE, None),
+            Data::Whole(_) => (PhysicalType::INT64, None),
+        };
+        let builder = Type::primitive_type_builder(&column.name, kind);
+        let builder = builder.with_repetition(Repetition::OPTIONAL);
+        Ok(Arc::new(builder.with_logical_type(logical).build()?))
+    };
+    let fields: Vec<Arc<Type>> = columns.iter().map(field).collect::<Result<_>>()?;
+    let schema = Type::group_type_builder("results").with_fields(fields);
+    let properties = Arc::new(WriterProperties::builder().build());
+    let mut writer = SerializedFileWriter::new(Vec::new(), Arc::new(schema.build()?), properties)?;
+    let mut group = writer.next_row_group()?;
+    for column in &columns {
+        let mut out = group
+            .next_column()?
+            .expect("the schema has a field for each column");
+        match &column.data {
+            Data::Words(words) => {
+                let (bytes, levels) = present(words, |word| ByteArray::from(word.as_str()));
+                out.typed::<ByteArrayType>()
+                    .write_batch(&bytes, Some(&levels), None)?;
+            }
+            Data::Numbers(numbers) => {
+                let (numbers, levels) = present(numbers, |x| *x);
+                out.typed::<DoubleType>()
+                    .write_batch(&numbers, Some(&levels), None)?;
+            }
+            Data::Whole(whole) => {
+                let (whole, levels) = present(whole, |x| *x);
+                out.typed::<Int64Type>()
+                    .write_batch(&whole, Some(&levels), None)?;
+            }
+        }
+        out.close()?;
+    }
+    group.close()?;
+    Ok(writer.into_inner()?)
+}
+
+/// The values that are there, and for each row whether one is.
+fn present<T, U>(values: &[Option<T>], write: impl Fn(&T) -> U) -> (Vec<U>, Vec<i16>) {
+    let levels = values.iter().map(|value| i16::from(value.is_some()));
+    (
+        values.iter().flatten().map(write).collect(),
+        levels.collect(),
+    )
+}
+
+fn columns(history: &History) -> Vec<Column> {
+    let mut columns = fixed_columns(history);
+    columns.extend(value_columns(history));
+    let mut measures: Vec<usize> = (0..history.measures.len()).collect();
+    measures.sort_by_key(|&index| &history.measures[index]);
+    for measure in measures {
+        let number = |result: &Evaluation| {
+            let found = result.measures.iter().find(|(index, _)| *index == measure);
+            found.map(|(_, number)| *number)
+        };
+        columns.push(Column {
+            name: format!("measures.{}", history.measures[measure]),
+            data: Data::Numbers(history.results.iter().map(number).collect()),
+        });
+    }
+    columns
+}
+
+fn fixed_columns(history: &History) -> Vec<Column> {
+    let tried = |result: &Evaluation| &history.configurations[result.configuration];
+    let words = |name: &str, word: &dyn Fn(&Evaluation) -> Option<String>| Column {
+        name: name.to_owned(),
+        data: Data::Words(history.results.iter().map(word).collect()),
+    };
+    let numbers = |name: &str, number: &dyn Fn(&Evaluation) -> Option<f64>| Column {
+        name: name.to_owned(),
+        data: Data::Numbers(history.results.iter().map(number).collect()),
+    };
+    let whole = |name: &str, number: &dyn Fn(&Evaluation) -> i64| Column {
+        name: name.to_owned(),
+        data: Data::Whole(history.results.iter().map(|r| Some(number(r))).collect()),
+    };
+    let unit = history.unit.map(|unit| unit.symbol().to_owned());
+    vec![
+        words("job", &|result| Some(result.job.to_string())),
+        words("configuration", &|result| {
+            Some(tried(result).id.to_string())
+        }),
+        words("foreign_id", &|result| tried(result).foreign_id.clone()),
+        whole("bracket", &|result| i64::from(result.bracket)),
+        whole("rung", &|result| i64::from(result.job.rung)),
+        numbers("budget", &|result| Some(history.budgets[result.budget])),
+        words("unit", &|_| unit.clone()),
+        words("outcome", &|result| Some(result.outcome.as_str().into())),
+        numbers("loss", &Evaluation::loss),
+        numbers("test_loss", &|result| result.test_loss),
+        numbers("spent", &|result| Some(result.spent)),
+        numbers("started_s", &|result| result.started_s),
+        numbers("finished_s", &|result| result.finished_s),
+        numbers("elapsed_s", &|result| Some(result.elapsed_s)),
+        words("owner", &|result| {
+            Some(history.owners[result.owner].clone())
+        }),
+        words("origin", &|result| {
+            tried(result).origin.map(|o| o.as_str().into())
+        }),
+        words("message", &|result| {
+            Some(message(&result.outcome)).filter(|message| !message.is_empty())
+        }),
+    ]
+}
+
+/// A column for each hyperparameter: of numbers or whole numbers where all its values are, else of words.
+fn value_columns(history: &History) -> Vec<Column> {
+    let mut by_name: BTreeMap<&str, Vec<(usize, &Value)>> = BTreeMap::new();
+    for (row, result) in history.results.iter().enumerate() {
+        for (name, value) in history.configurations[result.configuration].values.iter() {
+            by_name.entry(name).or_default().push((row, value));
+        }
+    }
+    let num_rows = history.results.len();
+    let column = |(name, values): (&str, Vec<(usize, &Value)>)| {
+        let is_whole = values.iter().all(|(_, v)| matches!(v, Value::Integer(_)));
+        let is_number = values.iter().all(|(_, value)| value.as_f64().is_some());
+        let data = if is_whole {
+            Data::Whole(placed(num_rows, &values, Value::as_i64))
+        } else if is_number {
+            Data::Numbers(placed(num_rows, &values, Value::as_f64))
+        } else {
+            Data::Words(placed(num_rows, &values, |value| Some(value.to_string())))
+        };
+        Column {
+            name: format!("values.{name}"),
+            data,
+        }
+    };
+    by_name.into_iter().map(column).collect()
+}
+
+fn placed<T: Clone>(
+    num_rows: usize,
+    values: &[(usize, &Value)],
+    convert: impl Fn(&Value) -> Option<T>,
+) -> Vec<Option<T>> {
+    let mut column = vec![None; num_rows];
+    for (row, value) in values {
+        column[*row] = convert(value);
+    }
+    column
 }
 
 /// Learning curves, one row a point. Columns: `job`, `configuration`, `budget` (of the job), `spent` (so far),
@@ -100,44 +245,57 @@ pub fn curves(history: &History, only: Option<ConfigurationId>) -> Table {
     table
 }
 
-fn fixed_fields(history: &History, index: usize) -> Vec<String> {
-    let result = &history.results[index];
-    let tried = &history.configurations[result.configuration];
-    let number = |number: Option<f64>| number.map_or_else(String::new, |x| Cell::Number(x).plain());
-    vec![
-        result.job.to_string(),
-        tried.id.to_string(),
-        tried.foreign_id.clone().unwrap_or_default(), // not from elsewhere: empty
-        result.bracket.to_string(),
-        result.job.rung.to_string(),
-        number(Some(history.budgets[result.budget])),
-        history.unit.map_or("", shared::BudgetUnit::symbol).into(),
-        result.outcome.as_str().into(),
-        number(result.loss()),
-        number(result.test_loss),
-        number(Some(result.spent)),
-        number(result.started_s),
-        number(result.finished_s),
-        number(Some(result.elapsed_s)),
-        history.owners[result.owner].clone(),
-        tried.origin.map_or("", crate::load::Source::as_str).into(),
-        message(&result.outcome),
-    ]
-}
-
 /// What an outcome says beyond its kind.
-pub fn message(outcome: &shared::Outcome) -> String {
+pub fn message(outcome: &Outcome) -> String {
     match outcome {
-        shared::Outcome::Evaluated { .. } => String::new(),
-        shared::Outcome::Diverged { message, .. } | shared::Outcome::Crashed { message } => {
-            message.clone()
-        }
-        shared::Outcome::OutOfMemory {
+        Outcome::Evaluated { .. } => String::new(),
+        Outcome::Diverged { message, .. } | Outcome::Crashed { message } => message.clone(),
+        Outcome::OutOfMemory {
             needed_mib,
             available_mib,
         } => format!("{needed_mib} MiB needed, {available_mib} MiB free"),
-        shared::Outcome::Lost { attempts, fate } => {
+        Outcome::Lost { attempts, fate } => {
             format!("{attempts} attempts, the last: {}", fate.as_str())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parquet::file::reader::{FileReader as _, SerializedFileReader};
+    use parquet::record::RowAccessor as _;
+
+    use super::*;
+    use crate::testing::history;
+
+    #[test]
+    fn parquet_holds_the_same_table_with_types_and_nulls() {
+        let history = history(&[&[0.5, 0.25], &[f64::NAN], &[0.75]]);
+        let bytes = bytes::Bytes::from(parquet(&history).unwrap());
+        let reader = SerializedFileReader::new(bytes).unwrap();
+        let schema = reader.metadata().file_metadata().schema_descr_ptr();
+        let names: Vec<String> = schema
+            .columns()
+            .iter()
+            .map(|c| c.name().to_owned())
+            .collect();
+        let csv = csv(&history).unwrap();
+        assert_eq!(names.join(","), csv.lines().next().unwrap());
+        let place = |name: &str| names.iter().position(|n| n == name).unwrap();
+        let rows: Vec<_> = reader
+            .get_row_iter(None)
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        assert_eq!(rows.len(), 4);
+        assert_eq!(rows[1].get_string(place("job")).unwrap(), "c000000-r1");
+        assert!((rows[1].get_double(place("loss")).unwrap() - 0.25).abs() < f64::EPSILON);
+        assert!(rows[2].get_double(place("loss")).is_err(), "null");
+        assert_eq!(rows[2].get_string(place("message")).unwrap(), "loss NaN");
+        assert_eq!(rows[3].get_long(place("values.blocks")).unwrap(), 3);
+        assert!(
+            rows[3].get_long(place("values.size")).is_err(),
+            "inactive: null"
+        );
     }
 }

@@ -105,7 +105,7 @@ impl Log {
 
 #[test]
 fn help_of_every_command_is_as_reviewed() {
-    let commands: [&[&str]; 15] = [
+    let commands: [&[&str]; 16] = [
         &[],
         &["correlation"],
         &["incumbent"],
@@ -120,6 +120,7 @@ fn help_of_every_command_is_as_reviewed() {
         &["export"],
         &["export", "hpbandster"],
         &["export", "csv"],
+        &["export", "parquet"],
         &["export", "configspace"],
     ];
     for command in commands {
