@@ -19,7 +19,7 @@ pub const MOST_BUDGETS: usize = 24;
 /// Resamples of the bootstrap, unless the user says otherwise.
 pub const RESAMPLES: u32 = 2000;
 /// Draws of one bootstrap, all resamples together; very many pairs get fewer resamples, so that they take no longer.
-const MOST_DRAWS: usize = 4_000_000;
+const MOST_DRAWS: usize = 2_000_000;
 /// The fewest resamples that give an interval.
 const LEAST_RESAMPLES: u32 = 200;
 /// A p value from here on is no evidence of a correlation.

@@ -13,8 +13,8 @@ use shared::layout::{self, Layout};
 use shared::record::{Imported, Proposal};
 use shared::search::Promotion;
 use shared::{
-    Budget, BudgetUnit, Configuration, ConfigurationId, JobId, JobResult, Outcome, OwnerId, Search,
-    SearchFile, SearchSpace, fs,
+    Budget, BudgetUnit, Configuration, ConfigurationId, CurvePoint, JobId, JobResult, Outcome,
+    OwnerId, Search, SearchFile, SearchSpace, fs,
 };
 
 use super::{
@@ -109,33 +109,45 @@ struct About {
 
 fn read_results(layout: &Layout, about: About, wanted: Wanted) -> Result<History> {
     let mut gathered = Gathered::default();
-    for shard in shards(layout, layout::RESULTS)? {
-        let folder = layout.shard(layout::RESULTS, shard);
-        let mut jobs: Vec<JobId> = Vec::new();
-        for name in fs::list(&folder)? {
-            match layout::id_in(&name) {
-                Some(job) => jobs.push(job),
-                None => gathered.problems.left_out(format!(
-                    "`{}`: its name is no job's",
-                    folder.join(name).display()
-                )),
-            }
-        }
-        jobs.sort_unstable();
-        let read = |job: &JobId| read_result(layout, *job, &about, wanted);
-        let found: Vec<Result<Option<JobResult>, String>> = jobs.par_iter().map(read).collect();
-        for result in found {
-            match result {
-                Ok(Some(result)) => gathered.add(result, wanted),
-                Ok(None) => {} // withdrawn since it was listed
-                Err(problem) => gathered.problems.left_out(problem),
-            }
-        }
+    let mut read = Shard::default();
+    for number in shards(layout, layout::RESULTS)? {
+        // One shard is gathered while the next is read.
+        let next = || read_shard(layout, number, &about, wanted);
+        let (next, ()) = rayon::join(next, || gathered.add_shard(read, wanted));
+        read = next?;
     }
+    gathered.add_shard(read, wanted);
     if wanted.origins {
         read_origins(layout, &mut gathered);
     }
     Ok(gathered.into_history(layout.root(), about))
+}
+
+/// What one shard holds.
+#[derive(Default)]
+struct Shard {
+    /// Paths of files that are no results.
+    foreign: Vec<String>,
+    /// Results in the order of their ids, or why one cannot be used; `None` for one withdrawn since it was listed.
+    found: Vec<Result<Option<Found>, String>>,
+}
+
+fn read_shard(layout: &Layout, number: u32, about: &About, wanted: Wanted) -> Result<Shard> {
+    let folder = layout.shard(layout::RESULTS, number);
+    let mut foreign = Vec::new();
+    let mut jobs: Vec<JobId> = Vec::new();
+    for name in fs::list(&folder)? {
+        match layout::id_in(&name) {
+            Some(job) => jobs.push(job),
+            None => foreign.push(folder.join(name).display().to_string()),
+        }
+    }
+    jobs.sort_unstable();
+    let read = |job: &JobId| read_result(layout, *job, about, wanted);
+    Ok(Shard {
+        foreign,
+        found: jobs.par_iter().map(read).collect(),
+    })
 }
 
 fn shards(layout: &Layout, kind: &str) -> Result<Vec<u32>> {
@@ -161,7 +173,7 @@ struct Slim<'a> {
     configuration: Configuration,
     outcome: Outcome,
     #[serde(default)]
-    measures: BTreeMap<String, f64>,
+    measures: TestLosses,
     #[serde(borrow)]
     started_at: Cow<'a, str>,
     #[serde(borrow)]
@@ -169,26 +181,71 @@ struct Slim<'a> {
     elapsed_s: f64,
 }
 
+/// The measures that every command may need.
+#[derive(Deserialize, Default)]
+struct TestLosses {
+    test_loss: Option<f64>,
+    test_error: Option<f64>,
+}
+
 impl Slim<'_> {
-    /// The record; `None` where the envelope or a value is wrong, which the slow reader then tells.
-    fn into_result(self) -> Option<JobResult> {
+    /// What was read; `None` where the envelope or a value is wrong, which the slow reader then tells.
+    fn into_found(self) -> Option<Found> {
         let is_ours = self.format == JobResult::FORMAT && self.version[0] == JobResult::VERSION[0];
-        let result = JobResult {
-            attempt: self.attempt,
+        let is_loss = self.outcome.loss().is_none_or(f64::is_finite);
+        let is_budget = self.budget.amount.is_finite() && self.budget.amount > 0.0;
+        (is_ours && is_loss && is_budget).then(|| Found {
+            job: self.attempt.job,
             owner: self.owner,
             bracket: self.bracket,
             budget: self.budget,
             configuration: self.configuration,
             outcome: self.outcome,
-            measures: self.measures,
+            test_loss: self.measures.test_loss.or(self.measures.test_error),
+            measures: BTreeMap::new(),
             curve: Vec::new(),
-            notes: BTreeMap::new(),
-            started_at: self.started_at.into_owned(),
-            finished_at: self.finished_at.into_owned(),
+            foreign_id: None,
+            started_s: shared::clock::parse(&self.started_at),
+            finished_s: shared::clock::parse(&self.finished_at),
             elapsed_s: self.elapsed_s,
-            program: String::new(),
-        };
-        (is_ours && result.check().is_ok()).then_some(result)
+        })
+    }
+}
+
+/// A result as it was read, with what can be done to it in parallel done.
+struct Found {
+    job: JobId,
+    owner: OwnerId,
+    bracket: u32,
+    budget: Budget,
+    configuration: Configuration,
+    outcome: Outcome,
+    test_loss: Option<f64>,
+    measures: BTreeMap<String, f64>,
+    curve: Vec<CurvePoint>,
+    foreign_id: Option<String>,
+    started_s: Option<f64>,
+    finished_s: Option<f64>,
+    elapsed_s: f64,
+}
+
+impl From<JobResult> for Found {
+    fn from(mut result: JobResult) -> Self {
+        Self {
+            job: result.job(),
+            test_loss: test_loss(&result.measures),
+            foreign_id: result.notes.remove(FOREIGN_ID),
+            started_s: shared::clock::parse(&result.started_at),
+            finished_s: shared::clock::parse(&result.finished_at),
+            owner: result.owner,
+            bracket: result.bracket,
+            budget: result.budget,
+            configuration: result.configuration,
+            outcome: result.outcome,
+            measures: result.measures,
+            curve: result.curve,
+            elapsed_s: result.elapsed_s,
+        }
     }
 }
 
@@ -198,23 +255,23 @@ fn read_result(
     job: JobId,
     about: &About,
     wanted: Wanted,
-) -> Result<Option<JobResult>, String> {
+) -> Result<Option<Found>, String> {
     let path = layout.result(job);
     let chain = |error: shared::Error| format!("{:#}", anyhow::Error::new(error));
     let Some(bytes) = fs::read_if_there(&path).map_err(chain)? else {
         return Ok(None);
     };
-    let is_slim = !wanted.curves && !about.has_foreign_ids;
+    let is_slim = !wanted.curves && !wanted.measures && !about.has_foreign_ids;
     let slim = is_slim
         .then(|| serde_json::from_slice::<Slim<'_>>(&bytes).ok()) // told below
         .flatten();
-    let result = match slim.and_then(Slim::into_result) {
-        Some(result) => result,
-        None => read_fast(&path, &bytes).map_err(chain)?,
+    let result = match slim.and_then(Slim::into_found) {
+        Some(found) => found,
+        None => Found::from(read_fast::<JobResult>(&path, &bytes).map_err(chain)?),
     };
     let wrong = |why: String| Err(format!("`{}`: {why}", path.display()));
-    if result.job() != job {
-        return wrong(format!("it is the result of {}", result.job()));
+    if result.job != job {
+        return wrong(format!("it is the result of {}", result.job));
     }
     if result.budget.unit != about.result_unit {
         return wrong(format!(
@@ -308,48 +365,57 @@ struct Gathered {
 }
 
 impl Gathered {
-    fn add(&mut self, result: JobResult, wanted: Wanted) {
-        let job = result.job();
-        let configuration = match self.index.get(&job.configuration) {
+    fn add_shard(&mut self, shard: Shard, wanted: Wanted) {
+        for path in shard.foreign {
+            self.problems
+                .left_out(format!("`{path}`: its name is no job's"));
+        }
+        for result in shard.found {
+            match result {
+                Ok(Some(result)) => self.add(result, wanted),
+                Ok(None) => {}
+                Err(problem) => self.problems.left_out(problem),
+            }
+        }
+    }
+
+    fn add(&mut self, result: Found, wanted: Wanted) {
+        let id = result.job.configuration;
+        let configuration = match self.index.get(&id) {
             Some(&index) if self.configurations[index].values != result.configuration => {
                 self.problems.left_out(format!(
-                    "result {job}: {} has other values at a lower rung; are two searches mixed?",
-                    job.configuration
+                    "result {}: {id} has other values at a lower rung; are two searches mixed?",
+                    result.job
                 ));
                 return;
             }
             Some(&index) => index,
             None => {
                 self.configurations.push(Tried {
-                    id: job.configuration,
-                    foreign_id: result.notes.get(FOREIGN_ID).cloned(),
+                    id,
+                    foreign_id: result.foreign_id,
                     bracket: result.bracket,
                     values: result.configuration,
                     origin: None,
                 });
                 let index = self.configurations.len() - 1;
-                self.index.insert(job.configuration, index);
+                self.index.insert(id, index);
                 index
             }
         };
-        let test_loss = test_loss(&result.measures);
-        let measures = if wanted.measures {
-            let numbers = result.measures.iter();
-            numbers
-                .map(|(name, x)| (self.measures.index_of(name), *x))
-                .collect()
-        } else {
-            Vec::new()
-        };
+        let numbers = result.measures.iter().filter(|_| wanted.measures);
+        let measures = numbers
+            .map(|(name, x)| (self.measures.index_of(name), *x))
+            .collect();
         let evaluation = Evaluation {
-            job,
+            job: result.job,
             configuration,
             budget: 0, // set when all budgets are known
             bracket: result.bracket,
             outcome: result.outcome,
-            test_loss,
-            started_s: shared::clock::parse(&result.started_at),
-            finished_s: shared::clock::parse(&result.finished_at),
+            test_loss: result.test_loss,
+            started_s: result.started_s,
+            finished_s: result.finished_s,
             elapsed_s: result.elapsed_s,
             spent: 0.0, // set when all results are there
             owner: self.owners.index_of(result.owner.as_str()),

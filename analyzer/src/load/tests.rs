@@ -67,6 +67,11 @@ fn files_that_cannot_be_used_are_named_and_left_where_they_are() {
     other.configuration = configuration(5);
     fs::publish_record(&path(2, 1), &other).unwrap();
     write(&folder.path().join("results/000/notes.txt"), "x");
+    // A draft of a trainer that works right now is nothing to speak of.
+    write(
+        &folder.path().join("results/000/.draft-c000009-r0.json-1"),
+        "{",
+    );
     // A newer format, and a budget that is none of the search's.
     write(
         &path(7, 0),
