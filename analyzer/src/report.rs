@@ -29,7 +29,7 @@ const WIDE: f64 = 1100.0;
 /// Budgets for which importance is computed: the largest ones that have enough losses.
 const MOST_IMPORTANCES: usize = 3;
 /// Importance in a report is of at most this many losses, so that a report takes seconds.
-const MOST_LOSSES: usize = 4000;
+const MOST_LOSSES: usize = 2500;
 
 /// A part of the report.
 #[derive(Debug, Default)]

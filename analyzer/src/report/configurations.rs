@@ -92,7 +92,9 @@ fn best_table(history: &History, ranked: &[&Evaluation], names: &[&str]) -> Tabl
     if ranked.iter().any(|result| result.test_loss.is_some()) {
         push("test loss", &|result| rounded(result.test_loss));
     }
-    push("elapsed (s)", &|result| rounded(Some(result.elapsed_s)));
+    push("elapsed (s)", &|result| {
+        Cell::Rounded(significant(result.elapsed_s, 3))
+    });
     push("found by", &|result| {
         let origin = tried(result).origin;
         origin.map_or(Cell::Missing, |o| Cell::Rounded(o.as_str().into()))
