@@ -700,7 +700,12 @@ fn scripts_hand_signals_on_and_queue_themselves_again_after_a_warning() {
         assert_eq!(asked, if requeued { "requeue 17\n" } else { "" });
     }
     // The scheduler is of no use without the sampler.
-    script("sampler", "exit 3");
+    // It fails once the scheduler heeds signals: before that a signal just ends it.
+    fs::remove(&folder.path().join("up-scheduler")).unwrap();
+    script(
+        "sampler",
+        "until [ -e \"$2/up-scheduler\" ]; do sleep 0.01; done; exit 3",
+    );
     let status = Command::new("bash")
         .arg(&coordinator)
         .env("PATH", &path)
