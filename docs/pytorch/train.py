@@ -36,14 +36,10 @@ args = parser.parse_args()
 
 def load(side):
     """Pixels as bytes [n, 3, 32, 32], and labels."""
-    cache = args.folder / f".{side}.npz"
-    if not cache.exists():
-        classes = sorted(path for path in (args.folder / side).iterdir() if path.is_dir())
-        files = [(path, label) for label, folder in enumerate(classes) for path in sorted(folder.glob("*.jpg"))]
-        pixels = numpy.stack([numpy.array(Image.open(path).convert("RGB")) for path, _ in files])
-        numpy.savez(cache, pixels=pixels.transpose(0, 3, 1, 2), labels=[label for _, label in files])
-    stored = numpy.load(cache)
-    return torch.from_numpy(stored["pixels"]), torch.from_numpy(stored["labels"]).long()
+    classes = sorted(path for path in (args.folder / side).iterdir() if path.is_dir())
+    files = [(path, label) for label, folder in enumerate(classes) for path in sorted(folder.glob("*.jpg"))]
+    pixels = numpy.stack([numpy.array(Image.open(path).convert("RGB")) for path, _ in files])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.tensor([label for _, label in files])
 
 
 torch.set_num_threads(1)

@@ -130,6 +130,21 @@ pub trait Operators: Backend {
         stock_batch_norm(input, gamma, beta, epsilon, activate)
     }
 
+    /// Normalisation by given statistics instead of the batch's own, for evaluation; followed by a `ReLU` if `activate`.
+    ///
+    /// # Shapes
+    /// - `input`: `[batch, channels, height, width]`
+    /// - `gamma`, `beta`, `mean`, `variance`: `[channels]`
+    fn normalize_by(
+        input: Tensor<Self, 4>,
+        [gamma, beta]: [Tensor<Self, 1>; 2],
+        [mean, variance]: [Tensor<Self, 1>; 2],
+        epsilon: f32,
+        activate: bool,
+    ) -> Tensor<Self, 4> {
+        stock_normalize_by(input, [gamma, beta], [mean, variance], epsilon, activate)
+    }
+
     /// `sum + forward · branch` with one factor per image, whose gradient for the branch uses `backward` instead.
     ///
     /// This is the step that Shake-Shake and ShakeDrop are made of. The gradient for `sum` is passed on unchanged, and
@@ -230,6 +245,21 @@ pub(crate) fn stock_convolution<B: Backend>(
     };
     let options = ConvOptions::new([stride, stride], [padding, padding], [1, 1], 1);
     burn::tensor::module::conv2d(input, weight, None, options)
+}
+
+/// [`Operators::normalize_by`] by burn's operations.
+fn stock_normalize_by<B: Backend>(
+    input: Tensor<B, 4>,
+    [gamma, beta]: [Tensor<B, 1>; 2],
+    [mean, variance]: [Tensor<B, 1>; 2],
+    epsilon: f32,
+    activate: bool,
+) -> Tensor<B, 4> {
+    let [_, channels, _, _] = input.dims();
+    let slope = gamma / (variance + epsilon).sqrt();
+    let offset = beta - mean * slope.clone();
+    let output = input * slope.reshape([1, channels, 1, 1]) + offset.reshape([1, channels, 1, 1]);
+    if activate { relu(output) } else { output }
 }
 
 /// [`Operators::batch_norm`] in burn's own operations.

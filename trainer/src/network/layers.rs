@@ -156,19 +156,20 @@ impl<B: Operators> Norm<B> {
         is_training: bool,
         activation: Option<Activation>,
     ) -> Tensor<B, 4> {
-        let [batch, channels, height, width] = x.dims();
-        if !is_training {
-            let slope = self.weight.val() / (self.running_var.value() + EPSILON).sqrt();
-            let offset = self.bias.val() - self.running_mean.value() * slope.clone();
-            let x = x * slope.reshape([1, channels, 1, 1]) + offset.reshape([1, channels, 1, 1]);
-            return match activation {
-                None => x,
-                Some(activation) => activation.forward(x),
-            };
-        }
         // This one has a kernel that does both.
         let is_relu = activation == Some(Activation::Relu);
-        let normalized = B::batch_norm(x, self.weight.val(), self.bias.val(), EPSILON, is_relu);
+        let then = |x| match activation {
+            Some(activation) if !is_relu => activation.forward(x),
+            _ => x,
+        };
+        let [batch, _, height, width] = x.dims();
+        let affine = [self.weight.val(), self.bias.val()];
+        if !is_training {
+            let moments = [self.running_mean.value(), self.running_var.value()];
+            return then(B::normalize_by(x, affine, moments, EPSILON, is_relu));
+        }
+        let [weight, bias] = affine;
+        let normalized = B::batch_norm(x, weight, bias, EPSILON, is_relu);
         let count = (batch * height * width) as f64;
         // Running variances are unbiased, as PyTorch's; of a single value there is no unbiased one.
         let unbiased = if count > 1.0 {
@@ -178,10 +179,7 @@ impl<B: Operators> Norm<B> {
         };
         take_up(&self.running_mean, normalized.mean, MOMENTUM);
         take_up(&self.running_var, normalized.variance * unbiased, MOMENTUM);
-        match activation {
-            Some(activation) if !is_relu => activation.forward(normalized.output),
-            _ => normalized.output,
-        }
+        then(normalized.output)
     }
 }
 

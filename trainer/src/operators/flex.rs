@@ -107,6 +107,39 @@ fn normalize(
     (tensor(output, &input.dims()), moments)
 }
 
+fn normalize_by(
+    input: &FlexTensor,
+    [gamma, beta]: [&FlexTensor; 2],
+    [mean, variance]: [&FlexTensor; 2],
+    epsilon: f32,
+    activate: bool,
+) -> FlexTensor {
+    let (input, gamma, beta) = (Dense::new(input), Dense::new(gamma), Dense::new(beta));
+    let affine = Affine {
+        gamma: gamma.values(),
+        beta: beta.values(),
+        epsilon,
+    };
+    let (mean, variance) = (Dense::new(mean), Dense::new(variance));
+    let moments: Vec<Moments> = mean
+        .values()
+        .iter()
+        .zip(variance.values())
+        .map(|(&mean, &variance)| Moments { mean, variance })
+        .collect();
+    let mut output = vec![0.0; input.values().len()];
+    let geometry = normalization_geometry(&input);
+    normalization::apply(
+        &geometry,
+        input.values(),
+        affine,
+        &moments,
+        activate,
+        &mut output,
+    );
+    tensor(output, &input.dims())
+}
+
 fn normalization_geometry(input: &Dense) -> normalization::Geometry {
     let [batch, channels, height, width] = input.dims();
     normalization::Geometry {
@@ -163,6 +196,22 @@ impl Operators for Flex {
             mean: wrap(mean),
             variance: wrap(variance),
         }
+    }
+
+    fn normalize_by(
+        input: Tensor<Self, 4>,
+        [gamma, beta]: [Tensor<Self, 1>; 2],
+        [mean, variance]: [Tensor<Self, 1>; 2],
+        epsilon: f32,
+        activate: bool,
+    ) -> Tensor<Self, 4> {
+        wrap(normalize_by(
+            &unwrap(input),
+            [&unwrap(gamma), &unwrap(beta)],
+            [&unwrap(mean), &unwrap(variance)],
+            epsilon,
+            activate,
+        ))
     }
 
     fn mix(

@@ -79,6 +79,19 @@ pub(super) fn forward(
         .into_par_iter()
         .map(|channel| vectorized(|| moments(geometry, input, channel)))
         .collect();
+    apply(geometry, input, affine, &moments, activate, output);
+    moments
+}
+
+/// Normalises a batch by given statistics.
+pub(super) fn apply(
+    geometry: &Geometry,
+    input: &[f32],
+    affine: Affine<'_>,
+    moments: &[Moments],
+    activate: bool,
+    output: &mut [f32],
+) {
     let lines: Vec<(f32, f32)> = moments
         .iter()
         .enumerate()
@@ -91,7 +104,6 @@ pub(super) fn forward(
         .for_each(|(output, input)| {
             vectorized(|| apply_lines(geometry.pixels, input, &lines, activate, output));
         });
-    moments
 }
 
 #[expect(clippy::inline_always, reason = "compiled as part of `vectorized`")]

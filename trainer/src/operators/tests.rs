@@ -9,7 +9,10 @@ use rand_chacha::ChaCha8Rng;
 use super::convolution::{self, Geometry};
 use super::simd::Instructions;
 use super::{AdamStep, stock_adamw, stock_mix, stock_sgd};
-use super::{Operators as _, SgdStep, Window, reference, stock_batch_norm, stock_convolution};
+use super::{
+    Operators as _, SgdStep, Window, reference, stock_batch_norm, stock_convolution,
+    stock_normalize_by,
+};
 
 type Cpu = Autodiff<Flex>;
 
@@ -333,6 +336,43 @@ fn batch_norm_does_not_depend_on_the_number_of_threads() {
     let one = run(1);
     assert_eq!(one, run(2));
     assert_eq!(one, run(5));
+}
+
+#[test]
+fn normalisation_by_given_statistics_equals_definition_and_burn() {
+    let dims = [3, 5, 4, 7];
+    let input = random(1, dims.iter().product());
+    let [gamma, beta, mean] = [2, 3, 4].map(|seed| random(seed, 5));
+    let variance: Vec<f32> = random(5, 5).iter().map(|x| x.abs()).collect();
+    for activate in [false, true] {
+        let expected: Vec<f32> = input
+            .iter()
+            .enumerate()
+            .map(|(index, x)| {
+                let channel = index / 28 % 5;
+                let normalized = (x - mean[channel]) / (variance[channel] + 1e-5).sqrt();
+                let y = gamma[channel] * normalized + beta[channel];
+                if activate { y.max(0.0) } else { y }
+            })
+            .collect();
+        let vector = |values: &[f32]| leaf(values, [5]).inner();
+        let affine = || [vector(&gamma), vector(&beta)];
+        let moments = || [vector(&mean), vector(&variance)];
+        let tensor = || leaf(&input, dims).inner();
+        let own = Flex::normalize_by(tensor(), affine(), moments(), 1e-5, activate);
+        let stock = stock_normalize_by(tensor(), affine(), moments(), 1e-5, activate);
+        let (own, stock) = (values(own), values(stock));
+        for ((own, stock), expected) in own.into_iter().zip(stock).zip(expected) {
+            let scale = 1e-5 * (1.0 + expected.abs()) * 10.0;
+            assert!((own - expected).abs() < scale, "{own} {expected}");
+            assert!((stock - expected).abs() < scale, "{stock} {expected}");
+        }
+    }
+    // What is not finite must not be hidden by the activation.
+    let one = |x| leaf(&[x], [1]).inner();
+    let nan = leaf(&[f32::NAN], [1, 1, 1, 1]).inner();
+    let output = Flex::normalize_by(nan, [one(1.0), one(0.0)], [one(0.0), one(1.0)], 0.0, true);
+    assert!(values(output)[0].is_nan());
 }
 
 #[test]

@@ -75,7 +75,7 @@ END
         curve,
         [(1.0, None, Some(0.5)), (3.0, Some(0.125), Some(0.25))]
     );
-    assert_eq!(search.logs(job), "hello from a\nand to stderr\n");
+    assert_eq!(search.log(job), "hello from a\nand to stderr\n");
 
     let folder = checkpoints(&search, job);
     let given: Value =
@@ -214,26 +214,50 @@ fn a_program_that_cannot_be_started_is_this_machines_fault() {
     let not_executable = folder.path().join("program");
     fs::replace(&not_executable, b"#!/bin/sh\n").unwrap();
     std::fs::set_permissions(&not_executable, std::fs::Permissions::from_mode(0o644)).unwrap();
-    for program in ["/nowhere/program", not_executable.to_str().unwrap()] {
-        let search = Search::new(&json!({ "objective": { "command": [program] } }));
-        let job = search.offer(0, 0, &json!({ "learning_rate": 0.1 }));
-        let output = search.trainer_run().output().unwrap();
-        assert_eq!(output.status.code(), Some(5), "{}", said(&output));
-        assert!(
-            said(&output).contains("failures of this machine"),
-            "{}",
-            said(&output)
-        );
-        assert!(!search.directory.has_result(job).unwrap());
-        let ends = search.directory.attempt_ends(job).unwrap();
-        // Once, and then left to others.
-        assert_eq!(ends.len(), 1);
-        for end in ends {
-            assert_eq!(end.fate, Fate::InputOutput);
-            assert!(end.message.contains(program), "{}", end.message);
-        }
-        assert_eq!(search.directory.open_jobs().unwrap(), [job.attempt(2)]);
+    let search = |program: &str| Search::new(&json!({ "objective": { "command": [program] } }));
+    let values = json!({ "learning_rate": 0.1 });
+
+    // One job: left to other machines.
+    let not_executable = not_executable.to_str().unwrap();
+    let other = search(not_executable);
+    let job = other.offer(0, 0, &values);
+    check_refused(&other);
+    let end = other.check_given_back(job, Fate::InputOutput);
+    assert!(end.message.contains(not_executable), "{}", end.message);
+
+    // Several in a row: this machine is of no use.
+    let missing = search("/nowhere/program");
+    let jobs: Vec<JobId> = (0..6).map(|id| missing.offer(id, 0, &values)).collect();
+    check_refused(&missing);
+    for job in &jobs[..5] {
+        assert!(!missing.directory.has_result(*job).unwrap());
+        let end = missing.only_end(*job);
+        assert_eq!(end.fate, Fate::InputOutput);
+        assert!(end.message.contains("/nowhere/program"), "{}", end.message);
     }
+    let mut open: Vec<_> = jobs[..5].iter().map(|job| job.attempt(2)).collect();
+    open.push(jobs[5].attempt(1));
+    assert_eq!(missing.directory.open_jobs().unwrap(), open);
+}
+
+/// Checks that a trainer leaves because its machine failed.
+fn check_refused(search: &Search) {
+    let output = search.trainer_run().output().unwrap();
+    assert_eq!(output.status.code(), Some(5), "{}", said(&output));
+    assert!(
+        said(&output).contains("failures of this machine"),
+        "{}",
+        said(&output)
+    );
+}
+
+#[test]
+fn a_program_may_say_that_it_is_the_machines_fault() {
+    let search = scripted("echo the GPU is busy; exit 75");
+    let job = search.offer(0, 0, &a());
+    check_refused(&search);
+    let end = search.check_given_back(job, Fate::InputOutput);
+    assert!(end.message.contains("the GPU is busy"), "{}", end.message);
 }
 
 /// Counts up to 40, a step a moment, from where an earlier attempt was; 40 is the loss.
@@ -277,7 +301,7 @@ fn a_warned_program_saves_and_goes_on_later() {
 
 #[test]
 fn the_end_of_the_slurm_job_is_a_warning_too() {
-    let search = scripted(COUNTING);
+    let search = scripted(&COUNTING.replace("40", "4000"));
     let job = search.offer(0, 0, &a());
     let end = clock::unix_s() + 62.0; // a minute is kept for saving
     let output = search
@@ -455,7 +479,7 @@ fn the_example_in_the_documentation_learns_the_digits() {
         loss.is_some_and(|loss| loss < 0.1),
         "{:?}\n{}",
         result.outcome,
-        search.logs(job)
+        search.log(job)
     );
     assert_eq!(result.curve.len(), 9);
     assert_eq!(result.curve[8].loss, loss);

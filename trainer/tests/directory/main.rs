@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use shared::record::{AttemptEnd, Fate, Job, JobResult};
-use shared::{ConfigurationId, Directory, JobId, Outcome, fs};
+use shared::{Claim, ConfigurationId, Directory, JobId, Outcome, fs};
 
 /// How long any wait of a test may take.
 const DEADLINE: Duration = Duration::from_mins(2);
@@ -149,21 +149,15 @@ impl Search {
         end
     }
 
-    /// What the programs of a job's attempts have printed.
-    fn logs(&self, job: JobId) -> String {
-        let folder = self
-            .directory
-            .layout()
-            .shard(shared::layout::LOGS, job.configuration.shard());
-        let names = fs::list(&folder).unwrap();
-        let names = names
-            .iter()
-            .filter(|name| name.starts_with(&job.to_string()));
-        names
-            .map(|name| {
-                String::from_utf8_lossy(&fs::read(&folder.join(name)).unwrap()).into_owned()
-            })
-            .collect()
+    /// What the program of an attempt has printed.
+    fn log(&self, job: JobId) -> String {
+        let result = self.result(job);
+        let claim = Claim {
+            attempt: result.attempt,
+            owner: result.owner,
+        };
+        let bytes = fs::read(&self.directory.layout().log(&claim)).unwrap();
+        String::from_utf8(bytes).unwrap()
     }
 }
 
