@@ -10,15 +10,9 @@ use shared::{Search, SearchFile};
 /// One hyperparameter, budgets from `min` to `max`, one cycle of brackets.
 pub(crate) fn search_file(min: u64, max: u64, eta: u64) -> SearchFile {
     let x = HyperparameterFile {
-        name: "x".into(),
-        kind: KindName::Float,
         lower: Some(Value::Float(0.0)),
         upper: Some(Value::Float(1.0)),
-        log: None,
-        sequence: None,
-        choices: None,
-        value: None,
-        active_when: None,
+        ..HyperparameterFile::new("x", KindName::Float)
     };
     let mut file = SearchFile {
         name: "test".into(),

@@ -59,6 +59,23 @@ pub struct HyperparameterFile {
     pub active_when: Option<Condition>,
 }
 
+impl HyperparameterFile {
+    /// A hyperparameter of a kind with no other field filled in.
+    pub fn new(name: impl Into<String>, kind: KindName) -> Self {
+        Self {
+            name: name.into(),
+            kind,
+            lower: None,
+            upper: None,
+            log: None,
+            sequence: None,
+            choices: None,
+            value: None,
+            active_when: None,
+        }
+    }
+}
+
 /// The kinds of hyperparameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -344,17 +361,8 @@ impl Kind {
     }
 
     fn to_file(&self, name: &str, active_when: Option<Condition>) -> HyperparameterFile {
-        let mut file = HyperparameterFile {
-            name: name.to_owned(),
-            kind: KindName::Constant,
-            lower: None,
-            upper: None,
-            log: None,
-            sequence: None,
-            choices: None,
-            value: None,
-            active_when,
-        };
+        let mut file = HyperparameterFile::new(name, KindName::Constant);
+        file.active_when = active_when;
         match self {
             Self::Float { lower, upper, log } => {
                 file.kind = KindName::Float;

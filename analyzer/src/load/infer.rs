@@ -64,17 +64,7 @@ impl Seen {
     }
 
     fn hyperparameter(self, name: &str) -> Option<HyperparameterFile> {
-        let mut file = HyperparameterFile {
-            name: name.to_owned(),
-            kind: KindName::Constant,
-            lower: None,
-            upper: None,
-            log: None,
-            sequence: None,
-            choices: None,
-            value: None,
-            active_when: None,
-        };
+        let mut file = HyperparameterFile::new(name, KindName::Constant);
         if self.others.is_empty() {
             let lower = self.numbers.iter().copied().min_by(f64::total_cmp)?;
             let upper = self.numbers.iter().copied().max_by(f64::total_cmp)?;

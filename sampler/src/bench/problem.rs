@@ -68,7 +68,8 @@ impl Problem {
             }
             benchmark = Benchmark::new(Function::CountingOnes);
             for i in 0..count {
-                let mut category = hyperparameter(format!("cat_{i}"), KindName::Categorical);
+                let mut category =
+                    HyperparameterFile::new(format!("cat_{i}"), KindName::Categorical);
                 category.choices = Some(vec![Value::Integer(0), Value::Integer(1)]);
                 space.hyperparameters.push(category);
             }
@@ -168,25 +169,11 @@ impl Problem {
     }
 }
 
-fn hyperparameter(name: String, kind: KindName) -> HyperparameterFile {
-    HyperparameterFile {
-        name,
-        kind,
-        lower: None,
-        upper: None,
-        log: None,
-        sequence: None,
-        choices: None,
-        value: None,
-        active_when: None,
-    }
-}
-
 fn float(name: String, lower: f64, upper: f64) -> HyperparameterFile {
     HyperparameterFile {
         lower: Some(Value::Float(lower)),
         upper: Some(Value::Float(upper)),
-        ..hyperparameter(name, KindName::Float)
+        ..HyperparameterFile::new(name, KindName::Float)
     }
 }
 
