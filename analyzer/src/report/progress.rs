@@ -6,7 +6,7 @@ use super::{Facts, PANEL_HEIGHT, PANEL_WIDTH, Section, WIDE, sampled};
 use crate::load::History;
 use crate::plot::{Anchor, Frame, Ink, Mark, Point, SERIES, Scale, Scene, text_width};
 use crate::trajectory::{self, At};
-use crate::wording::{count, shortened, significant};
+use crate::wording::{count, duration, shortened, significant};
 
 /// At most this many jobs are drawn in the timeline.
 const MOST_JOBS: usize = 6000;
@@ -110,7 +110,7 @@ fn trajectory_panel(history: &History, budgets: &[usize], along: Along) -> Optio
     );
     let names = budgets
         .iter()
-        .map(|&b| (budget_ink(history, b), history.budget_name(b)));
+        .map(|&b| (budget_ink(history, b), history.budget_phrase(b)));
     let legend = scene.legend((20.0, 14.0), PANEL_WIDTH - 30.0, &names.collect::<Vec<_>>());
     let frame = Frame {
         from: (62.0, 8.0 + legend),
@@ -189,10 +189,10 @@ pub(super) fn timeline(facts: &Facts<'_>) -> Section {
     let used: f64 = spans.iter().map(|span| span.end - span.start).sum();
     let num_lanes = lanes.names.len();
     section.text.push(format!(
-        "{} took {} s of work in {} s on {}: {} % busy with jobs that gave a result.",
+        "{} took {} of work in {} on {}: {} % busy with jobs that gave a result.",
         count(spans.len(), "job"),
-        significant(used, 4),
-        significant(end - first, 4),
+        duration(used),
+        duration(end - first),
         count(num_lanes, lanes.noun),
         crate::wording::fixed(
             100.0 * used / ((end - first) * num_lanes as f64).max(1e-9),
@@ -304,7 +304,7 @@ fn gantt(
         .iter()
         .rev()
         .take(SERIES)
-        .map(|&b| (budget_ink(history, b), history.budget_name(b)))
+        .map(|&b| (budget_ink(history, b), history.budget_phrase(b)))
         .collect();
     if spans.iter().any(|(span, _)| span.is_failure) {
         entries.push((Ink::Bad, "no loss".into()));
