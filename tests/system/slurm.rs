@@ -1,12 +1,14 @@
 //! `scheduler slurm` on a real SLURM cluster.
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use harness::cluster::{Cluster, Filesystem, Queued};
 use harness::{DEADLINE, TestSearch, counting_ones, program};
-use shared::Fate;
+use shared::record::JobResult;
+use shared::{Fate, JobId};
 
 /// `scheduler slurm` on the search: what it prints.
 fn submit(cluster: &Cluster, test: &TestSearch, trainers: u32) -> Result<String> {
@@ -34,7 +36,7 @@ fn wait_for_queue(
             "after {DEADLINE:?} still not: {what}: {queue:?}\n{}",
             logs(test)
         );
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 
@@ -182,6 +184,103 @@ fn slurm_loses_nothing_with_a_crashed_node_a_preempted_task_and_a_requeued_coord
         queue.iter().any(is_done)
     })?;
     Ok(())
+}
+
+/// A search whose trainers are on four nodes, and the nodes that have trainers only.
+fn on_separate_mounts(cluster: &Cluster) -> Result<(TestSearch, Vec<String>)> {
+    let mut search = counting_ones("bohb", 3);
+    search["objective"]["seconds_per_unit"] = 0.3.into();
+    // Longer than the clients believe what they have seen.
+    search["trainers"]["lease_s"] = 10.0.into();
+    let test = TestSearch::within(&cluster.shared(), &search)?;
+    submit(cluster, &test, 7)?;
+    test.wait_until("seven jobs are claimed", |directory| {
+        Ok(directory.jobs()?.claimed.len() == 7)
+    })
+    .with_context(|| logs(&test))?;
+    let queue = cluster.queue()?;
+    let is_coordinator = |task: &&Queued| task.name.ends_with("coordinator");
+    let coordinator = queue
+        .iter()
+        .find(is_coordinator)
+        .context("no coordinator")?;
+    let mut nodes: Vec<String> = queue.iter().map(|task| task.node.clone()).collect();
+    nodes.sort();
+    nodes.dedup();
+    nodes.retain(|node| !node.is_empty() && *node != coordinator.node);
+    ensure!(nodes.len() == 3, "not on four nodes: {queue:?}");
+    Ok((test, nodes))
+}
+
+/// Waits until jobs of a node's trainers were taken back from them, and others have finished them.
+fn wait_for_successors(test: &TestSearch, node: &str) -> Result<()> {
+    let what = format!("the jobs of {node} were taken back, and one is finished");
+    test.wait_until(&what, |_directory| {
+        let is_lost =
+            |(fate, owner): &(Fate, String)| *fate == Fate::NodeLost && owner.starts_with(node);
+        Ok(fates(test)?.iter().any(is_lost))
+    })
+    .with_context(|| logs(test))
+}
+
+/// The names of the second results of jobs.
+fn late(test: &TestSearch) -> Result<Vec<String>> {
+    Ok(shared::fs::list(&test.root().join(shared::layout::LATE))?)
+}
+
+#[test]
+fn slurm_keeps_the_first_result_when_a_node_thaws_after_its_jobs_were_done_by_others() -> Result<()>
+{
+    // SLURM lets the jobs of the frozen node run on, so that they come back beside their successors.
+    let silence = Duration::from_mins(10);
+    let Some(cluster) = Cluster::start_with(Filesystem::MooseFs, silence)? else {
+        return Ok(());
+    };
+    let (test, nodes) = on_separate_mounts(&cluster)?;
+    cluster.event("freeze", &nodes[0])?;
+    wait_for_successors(&test, &nodes[0])?;
+    let directory = test.directory()?;
+    let first = results(&directory)?;
+    cluster.event("thaw", &nodes[0])?;
+    wait_for_end(&test)?;
+    let last = test.check_finished()?;
+    for (job, result) in first {
+        assert_eq!(last.get(&job), Some(&result), "the result of {job} changed");
+    }
+    assert!(test.on("sampler", "replay", &[])?.status.success());
+    test.wait_until("a second result is put aside", |_directory| {
+        Ok(late(&test)?.iter().any(|name| name.contains(&nodes[0])))
+    })
+    .with_context(|| logs(&test))
+}
+
+#[test]
+fn slurm_finishes_exactly_with_a_node_cut_off_that_runs_on_and_is_mended() -> Result<()> {
+    let Some(cluster) = Cluster::start(Filesystem::MooseFs)? else {
+        return Ok(());
+    };
+    let (test, nodes) = on_separate_mounts(&cluster)?;
+    // From SLURM and from the filesystem.
+    cluster.event("cut", &nodes[0])?;
+    wait_for_successors(&test, &nodes[0])?;
+    let first = results(&test.directory()?)?;
+    // Its trainers still run beside their successors.
+    let running_on = cluster.run_on(&nodes[0], "pgrep", &["-x", "trainer"])?;
+    assert!(!running_on.is_empty());
+    cluster.event("mend", &nodes[0])?;
+    wait_for_end(&test)?;
+    let last = test.check_finished()?;
+    for (job, result) in first {
+        assert_eq!(last.get(&job), Some(&result), "the result of {job} changed");
+    }
+    assert!(test.on("sampler", "replay", &[])?.status.success());
+    Ok(())
+}
+
+/// The results that there are.
+fn results(directory: &shared::Directory) -> Result<BTreeMap<JobId, JobResult>> {
+    let results = directory.all_results()?.into_iter();
+    Ok(results.map(|result| (result.job(), result)).collect())
 }
 
 #[test]

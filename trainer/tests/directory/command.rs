@@ -403,6 +403,45 @@ fn a_program_that_does_not_heed_the_warning_is_killed_with_all_it_started() {
     search.check_given_back(job, Fate::Preempted);
 }
 
+/// Waits until the trainer has read from its program that it has spent 0.5.
+fn wait_for_half(search: &Search) {
+    wait_until("a heartbeat that says 0.5", || {
+        let heartbeats = search.directory.heartbeats().unwrap();
+        heartbeats
+            .values()
+            .any(|heartbeat| {
+                matches!(&heartbeat.state, shared::record::TrainerState::Working { spent, .. } if *spent == 0.5)
+            })
+            .then_some(())
+    });
+}
+
+#[test]
+fn a_program_does_not_outlive_a_trainer_that_is_killed() {
+    let search = scripted(
+        r#"
+        trap '' TERM HUP INT
+        sleep 300 & echo $! > "$checkpoints/helper"
+        echo $$ > "$checkpoints/leader"
+        echo 0.5 > "$progress"
+        while true; do sleep 1; done
+        "#,
+    );
+    let job = search.offer(0, 0, &a());
+    let running = search.start();
+    let pid = |name| {
+        let path = checkpoints(&search, job).join(name);
+        wait_until(name, || number(&path))
+    };
+    let (helper, leader) = (pid("helper"), pid("leader"));
+    // By then the trainer has done all that it does at a start.
+    wait_for_half(&search);
+    rustix::process::kill_process(running.pid(), rustix::process::Signal::KILL).unwrap();
+    for process in [helper, leader] {
+        wait_until("it has ended", || (!is_alive(process)).then_some(()));
+    }
+}
+
 #[test]
 fn progress_is_in_the_heartbeat_and_nonsense_is_not() {
     let search = scripted(
@@ -416,15 +455,7 @@ fn progress_is_in_the_heartbeat_and_nonsense_is_not() {
     );
     let job = search.offer(0, 0, &a());
     let running = search.start();
-    wait_until("a heartbeat that says 0.5", || {
-        let heartbeats = search.directory.heartbeats().unwrap();
-        heartbeats
-            .values()
-            .any(|heartbeat| {
-                matches!(&heartbeat.state, shared::record::TrainerState::Working { spent, .. } if *spent == 0.5)
-            })
-            .then_some(())
-    });
+    wait_for_half(&search);
     fs::replace(&checkpoints(&search, job).join("go"), b"").unwrap();
     let output = running.wait();
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
