@@ -46,5 +46,6 @@ while len(curve) < epochs:
     replace(job["progress"], lambda path: open(path, "w").write(str(len(curve))))
     if told_to_stop and len(curve) < epochs:
         sys.exit(75)  # the next attempt goes on from here
+signal.signal(signal.SIGTERM, signal.SIG_IGN)  # done: a warning must not kill Python while it shuts down
 result = {"loss": curve[-1]["loss"], "curve": curve}
 replace(job["result"], lambda path: json.dump(result, open(path, "w")))
