@@ -9,7 +9,7 @@ use serde::Serialize;
 use shared::budget::short;
 use shared::cli::print;
 use shared::exit::Code;
-use shared::record::TrainerState;
+use shared::record::{JobResult, Outcome, TrainerState};
 use shared::search::Scheduling;
 use shared::signal::Warning;
 use shared::store::JobsView;
@@ -22,6 +22,12 @@ use crate::state::State;
 
 /// Seconds between two questions to SLURM.
 const SLURM_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Crashes that are shown.
+const MOST_CRASHES: usize = 3;
+
+/// Characters of a message that are shown.
+const MOST_SHOWN: usize = 200;
 
 /// How the status is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -55,6 +61,8 @@ pub struct Status {
     pub trainers_gone: usize,
     /// The best configuration at the highest budget that has one.
     pub incumbent: Option<Incumbent>,
+    /// What the first jobs that crashed said, and only if one look was asked for.
+    pub crashes: Vec<Crash>,
     /// What comes next, one sentence each.
     pub waiting_for: Vec<String>,
     /// Seconds until the end, estimated from mean durations; absent without results or trainers.
@@ -109,6 +117,15 @@ pub struct TrainerStatus {
     pub is_silent: bool,
 }
 
+/// A job that crashed.
+#[derive(Debug, Serialize)]
+pub struct Crash {
+    /// Which.
+    pub job: String,
+    /// What happened.
+    pub message: String,
+}
+
 /// The best configuration so far.
 #[derive(Debug, Serialize)]
 pub struct Incumbent {
@@ -128,6 +145,9 @@ pub fn run(root: &Path, watch: bool, format: Format) -> Result<Code> {
         state.num_trainers = num_heard(&scanner);
         let mut status = look(&scanner, &state, None)?;
         status.slurm = slurm::queue_if_any(scanner.directory());
+        if status.rungs.iter().any(|rung| rung.failed > 0) {
+            status.crashes = crashes(scanner.directory().all_results()?);
+        }
         print(&status.text(format)?)?;
         return Ok(Code::Done);
     }
@@ -191,6 +211,7 @@ pub fn look(scanner: &Scanner, state: &State, watched_since: Option<Instant>) ->
         remaining_s: remaining_s(&rungs, num_live),
         waiting_for: waiting_for(directory, state, &view, num_live),
         slurm: Vec::new(),
+        crashes: Vec::new(),
         trainers_gone: scanner.trainers().values().filter(|t| t.is_gone()).count(),
         incumbent: incumbent(state),
         rungs,
@@ -261,6 +282,31 @@ fn trainers(scanner: &Scanner, watched_since: Option<Instant>) -> Vec<TrainerSta
         });
     }
     trainers
+}
+
+/// The first crashes among results.
+fn crashes(results: Vec<JobResult>) -> Vec<Crash> {
+    let crashes = results.into_iter().filter_map(|result| {
+        let job = result.job().to_string();
+        match result.outcome {
+            Outcome::Crashed { message } => Some(Crash { job, message }),
+            _ => None,
+        }
+    });
+    crashes.take(MOST_CRASHES).collect()
+}
+
+/// A message as a terminal may show it: without line breaks and control sequences, and not endless.
+fn one_line(message: &str) -> String {
+    let mut line: String = message
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(MOST_SHOWN)
+        .collect();
+    if message.chars().count() > MOST_SHOWN {
+        line.push('…');
+    }
+    line
 }
 
 fn incumbent(state: &State) -> Option<Incumbent> {
@@ -398,6 +444,12 @@ impl Status {
                 best.configuration, best.loss, best.rung
             )?,
             None => writeln!(text, "\nincumbent: none yet")?,
+        }
+        if !self.crashes.is_empty() {
+            writeln!(text, "the first that crashed:")?;
+        }
+        for crash in &self.crashes {
+            writeln!(text, "  {}: {}", crash.job, one_line(&crash.message))?;
         }
         writeln!(text, "waiting for:")?;
         for sentence in &self.waiting_for {
