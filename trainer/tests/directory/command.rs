@@ -480,12 +480,16 @@ fn document(name: &str) -> std::path::PathBuf {
 }
 
 #[test]
-fn the_example_in_the_documentation_is_the_file_beside_it() {
+fn the_examples_in_the_documentation_are_the_files_beside_it() {
     let text = String::from_utf8(fs::read(&document("any-trainer.md")).unwrap()).unwrap();
-    let (_, rest) = text.split_once("```python\n").unwrap();
-    let (example, _) = rest.split_once("```").unwrap();
-    let file = String::from_utf8(fs::read(&document("any-trainer/train.py")).unwrap()).unwrap();
-    assert_eq!(example, file);
+    let printed: Vec<&str> = text
+        .split("```python\n")
+        .skip(1)
+        .map(|rest| rest.split_once("```").unwrap().0)
+        .collect();
+    let files = ["any-trainer/train.py", "any-trainer/train_torch.py"]
+        .map(|name| String::from_utf8(fs::read(&document(name)).unwrap()).unwrap());
+    assert_eq!(printed, files);
 }
 
 #[test]
