@@ -1,6 +1,6 @@
 //! `scheduler status`: what the search is waiting for, for people and (as JSON) for scripts. Changes nothing.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -124,6 +124,12 @@ pub struct Crash {
     pub job: String,
     /// What happened.
     pub message: String,
+}
+
+impl fmt::Display for Crash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.job, one_line(&self.message))
+    }
 }
 
 /// The best configuration so far.
@@ -285,7 +291,7 @@ fn trainers(scanner: &Scanner, watched_since: Option<Instant>) -> Vec<TrainerSta
 }
 
 /// The first crashes among results.
-fn crashes(results: Vec<JobResult>) -> Vec<Crash> {
+pub fn crashes(results: Vec<JobResult>) -> Vec<Crash> {
     let crashes = results.into_iter().filter_map(|result| {
         let job = result.job().to_string();
         match result.outcome {
@@ -449,7 +455,7 @@ impl Status {
             writeln!(text, "the first that crashed:")?;
         }
         for crash in &self.crashes {
-            writeln!(text, "  {}: {}", crash.job, one_line(&crash.message))?;
+            writeln!(text, "  {crash}")?;
         }
         writeln!(text, "waiting for:")?;
         for sentence in &self.waiting_for {
