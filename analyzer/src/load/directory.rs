@@ -145,8 +145,7 @@ fn read_shard(layout: &Layout, number: u32, about: &About, wanted: Wanted) -> Re
     jobs.sort_unstable();
     let read = |job: &JobId| match read_result(layout, *job, about, wanted) {
         Ok(found) => Ok(Ok(found)),
-        Err(Unusable::Newer(error)) => Err(error),
-        Err(Unusable::Wrong(why)) => Ok(Err(why)),
+        Err(unusable) => unusable.why_left_out().map(Err),
     };
     let found: Result<Vec<_>, shared::Error> = jobs.par_iter().map(read).collect();
     Ok(Shard {
@@ -161,6 +160,16 @@ enum Unusable {
     Newer(shared::Error),
     /// It is corrupt or of another search: it is left out.
     Wrong(String),
+}
+
+impl Unusable {
+    /// Why the record is left out; the error where it must not be.
+    fn why_left_out(self) -> Result<String, shared::Error> {
+        match self {
+            Self::Newer(error) => Err(error),
+            Self::Wrong(why) => Ok(why),
+        }
+    }
 }
 
 impl From<shared::Error> for Unusable {
@@ -364,8 +373,7 @@ fn read_origins(layout: &Layout, gathered: &mut Gathered) -> Result<()> {
     for (tried, origin) in gathered.configurations.iter_mut().zip(origins) {
         match origin {
             Ok(source) => tried.origin = source,
-            Err(Unusable::Newer(error)) => return Err(error.into()),
-            Err(Unusable::Wrong(why)) => gathered.problems.left_out(why),
+            Err(unusable) => gathered.problems.left_out(unusable.why_left_out()?),
         }
     }
     Ok(())

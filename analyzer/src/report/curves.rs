@@ -34,7 +34,8 @@ pub(crate) fn section(history: &History, seed: Seed) -> Section {
             seed.child("curves", ""),
         );
         section.text.extend(note);
-        let legend = legend(history, &drawn);
+        let budgets: BTreeSet<usize> = drawn.iter().map(|result| result.budget).collect();
+        let legend = super::progress::budget_legend(history, budgets.into_iter().rev());
         let lines: Vec<(Ink, Vec<Point>)> = drawn
             .into_iter()
             .map(|result| {
@@ -77,16 +78,6 @@ pub(crate) fn section(history: &History, seed: Seed) -> Section {
             .extend(drawing(history, "Losses across budgets", &lines, None));
     }
     section
-}
-
-/// The colours of the budgets that were drawn, the largest first.
-fn legend(history: &History, drawn: &[&Evaluation]) -> Vec<(Ink, String)> {
-    let budgets: BTreeSet<usize> = drawn.iter().map(|result| result.budget).collect();
-    let ink = |budget| super::progress::budget_ink(history, budget);
-    let entries = budgets.into_iter().rev();
-    entries
-        .map(|budget| (ink(budget), history.budget_phrase(budget)))
-        .collect()
 }
 
 /// At most so many points, the first and the last among them.

@@ -18,6 +18,15 @@ pub(super) fn budget_ink(history: &History, budget: usize) -> Ink {
     Ink::Series(history.budgets.len() - 1 - budget)
 }
 
+/// The colours and names of budgets, for a legend.
+pub(super) fn budget_legend(
+    history: &History,
+    budgets: impl IntoIterator<Item = usize>,
+) -> Vec<(Ink, String)> {
+    let entry = |budget| (budget_ink(history, budget), history.budget_phrase(budget));
+    budgets.into_iter().map(entry).collect()
+}
+
 /// What the horizontal axis of a trajectory counts.
 #[derive(Clone, Copy)]
 enum Along {
@@ -108,10 +117,8 @@ fn trajectory_panel(history: &History, budgets: &[usize], along: Along) -> Optio
         PANEL_HEIGHT + 20.0,
         format!("Best loss over {name}"),
     );
-    let names = budgets
-        .iter()
-        .map(|&b| (budget_ink(history, b), history.budget_phrase(b)));
-    let legend = scene.legend((20.0, 14.0), PANEL_WIDTH - 30.0, &names.collect::<Vec<_>>());
+    let names = budget_legend(history, budgets.iter().copied());
+    let legend = scene.legend((20.0, 14.0), PANEL_WIDTH - 30.0, &names);
     let frame = Frame {
         from: (62.0, 8.0 + legend),
         to: (PANEL_WIDTH - 12.0, PANEL_HEIGHT - 20.0),
@@ -300,12 +307,7 @@ fn gantt(
     budgets.sort_unstable();
     budgets.dedup();
     let mut scene = Scene::new(WIDE, 0.0, "Jobs by trainer over time");
-    let mut entries: Vec<(Ink, String)> = budgets
-        .iter()
-        .rev()
-        .take(SERIES)
-        .map(|&b| (budget_ink(history, b), history.budget_phrase(b)))
-        .collect();
+    let mut entries = budget_legend(history, budgets.iter().rev().take(SERIES).copied());
     if spans.iter().any(|(span, _)| span.is_failure) {
         entries.push((Ink::Bad, "no loss".into()));
     }
