@@ -102,7 +102,7 @@ pub fn run(args: &LocalArgs) -> Result<Code> {
 /// The failure of a search that has nothing but failures.
 fn no_loss(directory: &Directory) -> Result<Failure> {
     let mut message = "no job gave a loss".to_owned();
-    for crash in status::crashes(directory.all_results()?) {
+    for crash in status::crashes(directory)? {
         // Writing to a String cannot fail.
         let _infallible = write!(message, "\n  {crash}");
     }

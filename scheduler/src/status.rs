@@ -9,7 +9,7 @@ use serde::Serialize;
 use shared::budget::short;
 use shared::cli::print;
 use shared::exit::Code;
-use shared::record::{JobResult, Outcome, TrainerState};
+use shared::record::{Outcome, TrainerState};
 use shared::search::Scheduling;
 use shared::signal::Warning;
 use shared::store::JobsView;
@@ -152,7 +152,7 @@ pub fn run(root: &Path, watch: bool, format: Format) -> Result<Code> {
         let mut status = look(&scanner, &state, None)?;
         status.slurm = slurm::queue_if_any(scanner.directory());
         if status.rungs.iter().any(|rung| rung.failed > 0) {
-            status.crashes = crashes(scanner.directory().all_results()?);
+            status.crashes = crashes(scanner.directory())?;
         }
         print(&status.text(format)?)?;
         return Ok(Code::Done);
@@ -290,16 +290,20 @@ fn trainers(scanner: &Scanner, watched_since: Option<Instant>) -> Vec<TrainerSta
     trainers
 }
 
-/// The first crashes among results.
-pub fn crashes(results: Vec<JobResult>) -> Vec<Crash> {
-    let crashes = results.into_iter().filter_map(|result| {
-        let job = result.job().to_string();
-        match result.outcome {
-            Outcome::Crashed { message } => Some(Crash { job, message }),
-            _ => None,
+/// The first crashes among results; no more of these are read than it takes to find them.
+pub fn crashes(directory: &Directory) -> Result<Vec<Crash>> {
+    let mut crashes = Vec::new();
+    for job in directory.finished_jobs()? {
+        let outcome = directory.read_result(job)?.map(|result| result.outcome);
+        if let Some(Outcome::Crashed { message }) = outcome {
+            let job = job.to_string();
+            crashes.push(Crash { job, message });
+            if crashes.len() == MOST_CRASHES {
+                break;
+            }
         }
-    });
-    crashes.take(MOST_CRASHES).collect()
+    }
+    Ok(crashes)
 }
 
 /// A message as a terminal may show it: without line breaks and control sequences, and not endless.
