@@ -374,7 +374,19 @@ fn what_a_program_leaves_running_is_ended_with_it() {
     search.work();
     assert_eq!(search.loss(job), 1.0);
     let helper = number(&checkpoints(&search, job).join("helper")).unwrap();
-    wait_until("the helper has ended", || (!is_alive(helper)).then_some(()));
+    wait_for_the_end_of(helper);
+}
+
+/// The ids of the helper and of the leader, which the program has written down.
+fn helper_and_leader(search: &Search, job: JobId) -> [u32; 2] {
+    ["helper", "leader"].map(|name| {
+        let path = checkpoints(search, job).join(name);
+        wait_until(name, || number(&path))
+    })
+}
+
+fn wait_for_the_end_of(process: u32) {
+    wait_until("it has ended", || (!is_alive(process)).then_some(()));
 }
 
 #[test]
@@ -389,16 +401,12 @@ fn a_program_that_does_not_heed_the_warning_is_killed_with_all_it_started() {
     );
     let job = search.offer(0, 0, &a());
     let running = search.start();
-    let pid = |name| {
-        let path = checkpoints(&search, job).join(name);
-        wait_until(name, || number(&path))
-    };
-    let (helper, leader) = (pid("helper"), pid("leader"));
+    let processes = helper_and_leader(&search, job);
     let (code, seconds, log) = running.terminate();
     assert_eq!(code, Some(75), "{log}");
     assert!((19.0..25.0).contains(&seconds), "{seconds} s");
-    for process in [helper, leader] {
-        wait_until("it has ended", || (!is_alive(process)).then_some(()));
+    for process in processes {
+        wait_for_the_end_of(process);
     }
     search.check_given_back(job, Fate::Preempted);
 }
@@ -429,16 +437,12 @@ fn a_program_does_not_outlive_a_trainer_that_is_killed() {
     );
     let job = search.offer(0, 0, &a());
     let running = search.start();
-    let pid = |name| {
-        let path = checkpoints(&search, job).join(name);
-        wait_until(name, || number(&path))
-    };
-    let (helper, leader) = (pid("helper"), pid("leader"));
+    let processes = helper_and_leader(&search, job);
     // By then the trainer has done all that it does at a start.
     wait_for_half(&search);
     rustix::process::kill_process(running.pid(), rustix::process::Signal::KILL).unwrap();
-    for process in [helper, leader] {
-        wait_until("it has ended", || (!is_alive(process)).then_some(()));
+    for process in processes {
+        wait_for_the_end_of(process);
     }
 }
 
