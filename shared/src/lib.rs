@@ -47,6 +47,7 @@ pub mod space;
 pub mod store;
 pub mod value;
 pub mod wait;
+pub mod wording;
 
 pub use budget::{Budget, BudgetUnit, Ladder};
 pub use error::{Error, Invalid, Result};
