@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rand::RngExt as _;
+use serde::Serialize;
 use shared::error::Invalid;
 use shared::search::{Limit, Scheduling};
 use shared::{ConfigurationId, JobId, Outcome, Search, Seed};
@@ -229,6 +230,19 @@ pub struct Brackets {
     due: BTreeSet<JobId>,
 }
 
+/// What the promotion that comes next waits for, for people and scripts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct NextPromotion {
+    /// The bracket; none where promotions have no barrier.
+    pub bracket: Option<u32>,
+    /// The rung whose results are missing.
+    pub rung: u8,
+    /// How many are; without barrier about.
+    pub missing: usize,
+    /// How many configurations are then promoted; 0 if the bracket ends there.
+    pub promoted: usize,
+}
+
 impl Brackets {
     /// No results yet.
     pub fn new(table: Table) -> Self {
@@ -272,10 +286,17 @@ impl Brackets {
         self.due.iter().copied()
     }
 
-    /// The earliest bracket that waits for results, its rung, and how many jobs of that rung have none.
-    pub fn next_barrier(&self) -> Option<(u32, u8, usize)> {
+    /// What the earliest bracket that has begun waits for.
+    pub fn next_promotion(&self) -> Option<NextPromotion> {
         let (number, bracket) = self.live.first_key_value()?;
-        Some((*number, bracket.rung(), bracket.missing.len()))
+        let next_size = bracket.sizes.get(bracket.stage + 1);
+        let promoted = next_size.map_or(0, |size| *size as usize);
+        Some(NextPromotion {
+            bracket: Some(*number),
+            rung: bracket.rung(),
+            missing: bracket.missing.len(),
+            promoted: promoted.min(bracket.missing.len() + bracket.evaluated.len()),
+        })
     }
 }
 
@@ -474,7 +495,7 @@ mod tests {
         assert_eq!(due(&brackets), ["c000003-r1"]);
         brackets.record(job(3, 1), Verdict::Failed);
         assert_eq!(due(&brackets), [""; 0]);
-        assert_eq!(brackets.next_barrier(), None);
+        assert_eq!(brackets.next_promotion(), None);
         assert!(brackets.finished.contains(&0));
     }
 

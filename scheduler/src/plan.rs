@@ -283,6 +283,7 @@ mod tests {
                 job,
                 verdict,
                 elapsed_s: 1.0,
+                has_crashed: false,
             });
         }
 

@@ -9,11 +9,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use shared::error::Invalid;
 use shared::search::{Promotion, Scheduling};
 use shared::store::Signs;
-use shared::{AttemptId, Claim, Configuration, ConfigurationId, Fate, JobId, JobResult, Search};
+use shared::{
+    AttemptId, Claim, Configuration, ConfigurationId, Fate, JobId, JobResult, Outcome, Search,
+};
 
 use crate::asha::Asha;
-use crate::bracket::{Brackets, Ranked, Table, Verdict};
+use crate::bracket::{Brackets, NextPromotion, Ranked, Table, Verdict};
 use crate::plan::Action;
+
+/// Crashes that are remembered for people.
+const MOST_CRASHES: usize = 3;
 
 /// The knowledge of one scheduler.
 #[derive(Debug, Clone)]
@@ -80,6 +85,8 @@ pub struct Over {
 pub struct Tally {
     /// By rung, lowest first.
     pub rungs: Vec<RungTally>,
+    /// The first jobs that crashed.
+    pub crashed: BTreeSet<JobId>,
 }
 
 /// Counts of one rung.
@@ -119,6 +126,8 @@ pub struct Known {
     pub verdict: Verdict,
     /// How long it took.
     pub elapsed_s: f64,
+    /// Whether it has a message that people should see.
+    pub has_crashed: bool,
 }
 
 impl From<&JobResult> for Known {
@@ -127,6 +136,7 @@ impl From<&JobResult> for Known {
             job: result.job(),
             verdict: Verdict::of(&result.outcome),
             elapsed_s: result.elapsed_s,
+            has_crashed: matches!(result.outcome, Outcome::Crashed { .. }),
         }
     }
 }
@@ -160,6 +170,7 @@ impl State {
             spent_checkpoints: BTreeMap::new(),
             tally: Tally {
                 rungs: vec![RungTally::default(); usize::from(table.num_rungs())],
+                crashed: BTreeSet::new(),
             },
             table,
         })
@@ -190,11 +201,11 @@ impl State {
         }
     }
 
-    /// The earliest bracket that waits for results, its rung, and how many jobs of it have none.
-    pub fn next_barrier(&self) -> Option<(u32, u8, usize)> {
+    /// The promotion that comes next, as far as it can be foreseen.
+    pub fn next_promotion(&self) -> Option<NextPromotion> {
         match &self.schedule {
-            Schedule::Brackets(brackets) => brackets.next_barrier(),
-            Schedule::Asha(_) => None,
+            Schedule::Brackets(brackets) => brackets.next_promotion(),
+            Schedule::Asha(asha) => asha.next_promotion(),
         }
     }
 
@@ -314,6 +325,7 @@ impl State {
                     job: attempt.job,
                     verdict: Verdict::Lost,
                     elapsed_s: 0.0,
+                    has_crashed: false,
                 });
             }
             Action::DropClaim(claim) => {
@@ -359,6 +371,12 @@ impl State {
             }
             Verdict::Failed => tally.failed += 1,
             Verdict::Lost => tally.lost += 1,
+        }
+        if known.has_crashed {
+            self.tally.crashed.insert(known.job);
+            if self.tally.crashed.len() > MOST_CRASHES {
+                self.tally.crashed.pop_last();
+            }
         }
     }
 }

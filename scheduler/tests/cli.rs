@@ -227,7 +227,7 @@ fn the_status_says_what_the_first_crashed_jobs_said() {
     }
     let shown = shown();
     for (number, attempt) in open.iter().enumerate().take(3) {
-        let line = format!("  {}: no data {number}  [2Jxxx", attempt.job);
+        let line = format!("  {}: no data {number} \u{fffd}[2Jxxx", attempt.job);
         assert!(shown.contains(&line), "{shown}");
     }
     assert!(!shown.contains("no data 3"), "{shown}");

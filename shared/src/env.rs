@@ -53,6 +53,8 @@ variables! {
     XDG_CACHE_HOME = "XDG_CACHE_HOME";
     /// The home folder.
     HOME = "HOME";
+    /// What the terminal can do; `dumb`: nothing that a screen needs.
+    TERM = "TERM";
     /// Set to anything: no colours.
     NO_COLOR = "NO_COLOR";
 }

@@ -274,6 +274,29 @@ pub fn make_folder(path: &Path) -> Result<()> {
     }
 }
 
+/// Bytes of all files below a folder, drafts included. What goes in the meantime does not count; links are not followed.
+pub fn tree_bytes(folder: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(io_error("list", &folder)(error)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(io_error("list", &folder))?;
+            match entry.metadata() {
+                Ok(metadata) if metadata.is_dir() => folders.push(entry.path()),
+                Ok(metadata) => bytes += metadata.len(),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(io_error("look at", &entry.path())(error)),
+            }
+        }
+    }
+    Ok(bytes)
+}
+
 /// Drafts in a folder, with what identifies an unchanged one: its size.
 pub fn drafts(folder: &Path) -> Result<Vec<(PathBuf, u64)>> {
     let entries = match std::fs::read_dir(folder) {

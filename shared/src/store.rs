@@ -450,6 +450,11 @@ impl Directory {
         Ok(())
     }
 
+    /// Bytes in all checkpoints, those of outside programs included.
+    pub fn checkpoint_bytes(&self) -> Result<u64> {
+        fs::tree_bytes(&self.layout.path(layout::CHECKPOINTS))
+    }
+
     // ---- the whole search ----
 
     /// Asks all programs to leave.
