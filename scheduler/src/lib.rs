@@ -74,7 +74,7 @@ enum Command {
     },
     /// Show what a scheduler would do now
     ///
-    /// Writes nothing. Claims of silent trainers are not judged: that needs a scheduler that watches them.
+    /// Writes nothing. How long trainers have been silent is known as far as an earlier scheduler on this machine saw it.
     Plan {
         /// The search directory
         directory: PathBuf,

@@ -141,6 +141,20 @@ impl Scheduler {
         Ok(self.scanner.report_dead(process, Instant::now())?)
     }
 
+    /// Leaves word for the next scheduler of this host of how long trainers have been silent, so that runs with pauses
+    /// between them notice a dead one, too.
+    pub fn leave_word(&self) {
+        let Some(observation) = self.scanner.observation(Instant::now()) else {
+            return;
+        };
+        if let Err(error) = self.scanner.directory().leave_observation(&observation) {
+            warn!(
+                "the next scheduler will time trainers anew: {}",
+                store::chain(&error)
+            );
+        }
+    }
+
     fn try_turn(&mut self) -> Result<Turn, Error> {
         self.scanner.scan(&mut self.state, Instant::now())?;
         self.sweep()?;
@@ -375,6 +389,7 @@ pub fn run(root: &std::path::Path, once: bool, longest_pause: Duration) -> Resul
     );
     loop {
         if let Some(signal) = warning.received() {
+            scheduler.leave_word();
             info!("{signal}: leaving; all that is known is in the directory");
             return Ok(Code::Again);
         }
@@ -388,7 +403,10 @@ pub fn run(root: &std::path::Path, once: bool, longest_pause: Duration) -> Resul
                 info!("the search is stopped: leaving (`scheduler stop --undo` takes that back)");
                 return Ok(Code::Done);
             }
-            Turn::Idle if once => return Ok(Code::Done),
+            Turn::Idle if once => {
+                scheduler.leave_word();
+                return Ok(Code::Done);
+            }
             Turn::Acted if once => {}
             Turn::Idle | Turn::Acted => {
                 scheduler.wait(turn, &mut || warning.received().is_some())?;

@@ -9,11 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use shared::clock::Silence;
+use shared::clock::{Reading, Silence};
 use shared::error::{Error, Result};
 use shared::format::Record as _;
 use shared::fs::Published;
-use shared::record::{AttemptEnd, Heartbeat, Request, TrainerState};
+use shared::record::{
+    AttemptEnd, Heartbeat, Observation, ObservedClaim, ObservedTrainer, Request, TrainerState,
+};
 use shared::search::SearchFile;
 use shared::store::JobsView;
 use shared::{
@@ -26,6 +28,9 @@ use crate::state::{Known, Over, State};
 /// Scans in a row in which a job must be nowhere before it is offered again.
 const ABSENT_SCANS: u32 = 3;
 
+/// A silence that need not be told from a longer one: 30 years.
+const LONGEST_SILENCE: Duration = Duration::from_secs(1_000_000_000);
+
 /// Threads that read at the start.
 const READERS: usize = 16;
 
@@ -37,8 +42,11 @@ pub struct Scanner {
     twice_before: BTreeSet<AttemptId>,
     absent: BTreeMap<JobId, Absence>,
     trainers: BTreeMap<OwnerId, Trainer>,
-    /// Signs of life of claims: the heartbeat's counter where it names the claim.
+    /// Signs of life of claims: the heartbeat's counter where it names the claim. Those of a scheduler before this one
+    /// are among them until the first scan.
     claims: BTreeMap<Claim, Silence<Option<u64>>>,
+    /// What a scheduler before this one knew of trainers that this one has not seen yet.
+    known_before: BTreeMap<OwnerId, Silence<u64>>,
     /// Tickets with high numbers that are worth another try nevertheless.
     worthy: BTreeSet<AttemptId>,
 }
@@ -62,9 +70,12 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    fn new(heartbeat: Heartbeat, now: Instant) -> Self {
+    /// A trainer that is seen for the first time, by this scheduler or at all.
+    fn new(heartbeat: Heartbeat, before: Option<Silence<u64>>, now: Instant) -> Self {
+        let mut silence = before.unwrap_or_else(|| Silence::new(heartbeat.beat, now));
+        silence.see(heartbeat.beat, now);
         Self {
-            silence: Silence::new(heartbeat.beat, now),
+            silence,
             read: now,
             heartbeat,
             is_dead: false,
@@ -110,15 +121,17 @@ impl Scanner {
             format: SearchFile::FORMAT,
             source,
         })?;
-        let scanner = Self {
+        let mut scanner = Self {
             directory,
             claimed_before: BTreeSet::new(),
             twice_before: BTreeSet::new(),
             absent: BTreeMap::new(),
             trainers: BTreeMap::new(),
             claims: BTreeMap::new(),
+            known_before: BTreeMap::new(),
             worthy: BTreeSet::new(),
         };
+        scanner.resume(Instant::now())?;
         // Jobs first: one that ends while the rest is read has its result there already, or is looked for later.
         let view = scanner.directory.jobs()?;
         scanner.load_requests(&mut state)?;
@@ -168,6 +181,58 @@ impl Scanner {
         !self.absent.is_empty()
     }
 
+    /// Goes on timing where a scheduler before this one left word.
+    fn resume(&mut self, now: Instant) -> Result<()> {
+        let Some(observation) = self.directory.read_observation()? else {
+            return Ok(());
+        };
+        let Some(reading) = Reading::now() else {
+            return Ok(());
+        };
+        let since = reading.since(&observation.reading).min(LONGEST_SILENCE);
+        let silent = |seconds: f64| {
+            let longest = LONGEST_SILENCE.as_secs_f64();
+            since + Duration::from_secs_f64(seconds.clamp(0.0, longest))
+        };
+        for seen in observation.trainers {
+            let silence = Silence::resumed(seen.beat, silent(seen.silent_s), now);
+            self.known_before.insert(seen.owner, silence);
+        }
+        for seen in observation.claims {
+            let silence = Silence::resumed(seen.beat, silent(seen.silent_s), now);
+            self.claims.insert(seen.claim, silence);
+        }
+        Ok(())
+    }
+
+    /// What the next scheduler of this host should know; `None` where processes cannot compare their clocks.
+    pub fn observation(&self, now: Instant) -> Option<Observation> {
+        let trainers = self
+            .trainers
+            .iter()
+            .filter(|(_, trainer)| !trainer.is_gone());
+        Some(Observation {
+            host: shared::store::host_name(),
+            reading: Reading::now()?,
+            trainers: trainers
+                .map(|(owner, trainer)| ObservedTrainer {
+                    owner: owner.clone(),
+                    beat: trainer.heartbeat.beat,
+                    silent_s: trainer.silent(now).as_secs_f64(),
+                })
+                .collect(),
+            claims: self
+                .claims
+                .iter()
+                .map(|(claim, silence)| ObservedClaim {
+                    claim: claim.clone(),
+                    beat: *silence.value(),
+                    silent_s: silence.lasted(now).as_secs_f64(),
+                })
+                .collect(),
+        })
+    }
+
     /// Takes note that a process of this machine has ended, so that its claims need not wait for the lease.
     pub fn report_dead(&mut self, process: u32, now: Instant) -> Result<()> {
         let host = shared::store::host_name();
@@ -176,7 +241,9 @@ impl Scanner {
                 continue;
             }
             if let Some(heartbeat) = self.directory.read_heartbeat(&owner)? {
-                self.trainers.insert(owner, Trainer::new(heartbeat, now));
+                let before = self.known_before.remove(&owner);
+                self.trainers
+                    .insert(owner, Trainer::new(heartbeat, before, now));
             }
         }
         for trainer in self.trainers.values_mut() {
@@ -460,11 +527,12 @@ impl Scanner {
             let Some(heartbeat) = self.directory.read_heartbeat(&owner)? else {
                 continue;
             };
-            match self.trainers.get_mut(&owner) {
-                Some(trainer) => trainer.see(heartbeat, now),
-                None => {
-                    self.trainers.insert(owner, Trainer::new(heartbeat, now));
-                }
+            if let Some(trainer) = self.trainers.get_mut(&owner) {
+                trainer.see(heartbeat, now);
+            } else {
+                let before = self.known_before.remove(&owner);
+                let trainer = Trainer::new(heartbeat, before, now);
+                self.trainers.insert(owner, trainer);
             }
         }
         let living = self

@@ -294,7 +294,8 @@ fn trainers(
                 .filter(|rung| *rung < ladder.num_rungs())
                 .map(|rung| ladder.budget(rung).amount),
             heard_s,
-            is_silent: heard_s.is_some_and(|seconds| seconds > lease.as_secs_f64()),
+            is_silent: heard_s.is_some_and(|seconds| seconds > lease.as_secs_f64())
+                || trainer.silent(now) >= lease,
         });
     }
     trainers

@@ -21,7 +21,9 @@ use crate::format::{self, Record};
 use crate::fs::{self, Moved, Published};
 use crate::id::{AttemptId, Claim, ConfigurationId, JobId, OwnerId};
 use crate::layout::{self, Layout};
-use crate::record::{AttemptEnd, Fate, Finished, Heartbeat, Job, JobResult, Proposal, Request};
+use crate::record::{
+    AttemptEnd, Fate, Finished, Heartbeat, Job, JobResult, Observation, Proposal, Request,
+};
 use crate::search::{Search, SearchFile};
 
 /// A search directory, opened.
@@ -410,6 +412,20 @@ impl Directory {
         self.read_or_set_aside(&self.layout.heartbeat(owner), |beat: &Heartbeat| {
             beat.owner == *owner
         })
+    }
+
+    /// What a scheduler of this host saw last, if one has left word. A corrupt one is set aside.
+    pub fn read_observation(&self) -> Result<Option<Observation>> {
+        let host = host_name();
+        self.read_or_set_aside(
+            &self.layout.observation(&host),
+            |observation: &Observation| observation.host == host,
+        )
+    }
+
+    /// Leaves word for the next scheduler of this host.
+    pub fn leave_observation(&self, observation: &Observation) -> Result<()> {
+        fs::replace_record(&self.layout.observation(&observation.host), observation)
     }
 
     // ---- checkpoints ----
