@@ -305,7 +305,7 @@ fn export_configspace(args: &ConfigspaceArgs) -> Result<()> {
         source,
     })?;
     let name = args.file.file_stem().unwrap_or_default().to_string_lossy();
-    let json = configspace::to_json(&space, &name);
+    let json = configspace::to_json(&space, &name)?;
     fs::replace(&args.out, format!("{json:#}\n").as_bytes())?;
     Ok(())
 }

@@ -18,6 +18,7 @@ pub(crate) fn search_file(min: u64, max: u64, eta: u64) -> SearchFile {
         name: "test".into(),
         space: Some(SpaceFile {
             hyperparameters: vec![x],
+            ..SpaceFile::default()
         }),
         space_file: None,
         objective: ObjectiveFile {

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::budget::{BracketSizes, BudgetSettings, Ladder};
 use crate::error::Invalid;
-use crate::format::{self, Record};
+use crate::format::Record;
 use crate::objective::{Objective, ObjectiveFile};
 use crate::seed::Seed;
 use crate::space::{SearchSpace, SpaceFile};
@@ -59,8 +59,8 @@ pub struct SearchFile {
 
 impl Record for SearchFile {
     const FORMAT: &'static str = "search";
-    /// 1.0: first.
-    const VERSION: [u32; 2] = [1, 0];
+    /// 1.0: first. 1.1: `forbidden` in the space.
+    const VERSION: [u32; 2] = [1, 1];
 }
 
 /// When the search is finished.
@@ -284,12 +284,16 @@ pub struct Search {
     pub start_with: Vec<Configuration>,
     /// Heartbeats, leases, attempts.
     pub trainers: TrainerSettings,
-    /// SHA-256 of the search as written to the directory, in hexadecimal.
+    /// SHA-256 of the search as written to the directory, in hexadecimal: of its fields only, so that it stays when the
+    /// format's version goes up.
     pub digest: String,
 }
 
 impl Search {
     /// Checks a search whose space is in place.
+    ///
+    /// # Panics
+    /// If the file holds a number that JSON has not, which no file that was read does.
     pub fn new(file: &SearchFile) -> Result<Self, Invalid> {
         let Some(space_file) = &file.space else {
             return Err(Invalid::new(
@@ -347,7 +351,7 @@ impl Search {
             promotion: file.promotion,
             seed: Seed::new(file.seed),
             trainers: file.trainers,
-            digest: digest(&format::to_bytes(file)),
+            digest: digest(&serde_json::to_vec(file).expect("a search can be written as JSON")),
         })
     }
 

@@ -12,19 +12,27 @@ use crate::format::Record;
 use crate::value::{Configuration, Value};
 
 mod encode;
+mod forbidden;
+
+pub use forbidden::{ForbiddenFile, ForbiddenRange, ForbiddenValues};
+
+use forbidden::Clause;
 
 /// A space as a person writes it: `data/spaces/*.json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SpaceFile {
     /// The hyperparameters; a condition may name only those above it.
     pub hyperparameters: Vec<HyperparameterFile>,
+    /// Combinations that must not occur.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forbidden: Vec<ForbiddenFile>,
 }
 
 impl Record for SpaceFile {
     const FORMAT: &'static str = "space";
-    /// 1.0: first.
-    const VERSION: [u32; 2] = [1, 0];
+    /// 1.0: first. 1.1: `forbidden`.
+    const VERSION: [u32; 2] = [1, 1];
 }
 
 /// A hyperparameter as a person writes it. Which fields apply depends on `type`.
@@ -158,6 +166,9 @@ pub struct SearchSpace {
     hyperparameters: Vec<Hyperparameter>,
     /// Indices of the hyperparameters that are dimensions, that is, not constant.
     dimensions: Vec<usize>,
+    forbidden: Vec<Clause>,
+    /// The values of an allowed configuration, active or not; empty where nothing is forbidden.
+    allowed: Vec<Value>,
 }
 
 impl SearchSpace {
@@ -166,6 +177,8 @@ impl SearchSpace {
         let mut space = Self {
             hyperparameters: Vec::new(),
             dimensions: Vec::new(),
+            forbidden: Vec::new(),
+            allowed: Vec::new(),
         };
         if file.hyperparameters.is_empty() {
             return Err(Invalid::new(
@@ -183,6 +196,7 @@ impl SearchSpace {
             }
             space.hyperparameters.push(hyperparameter);
         }
+        space.forbid(&file.forbidden)?;
         Ok(space)
     }
 
@@ -197,6 +211,7 @@ impl SearchSpace {
         };
         SpaceFile {
             hyperparameters: self.hyperparameters.iter().map(file).collect(),
+            forbidden: self.forbidden_file(),
         }
     }
 
@@ -217,6 +232,11 @@ impl SearchSpace {
         self.dimensions.len()
     }
 
+    /// Whether nothing depends on anything: no conditions, nothing forbidden.
+    pub fn is_plain(&self) -> bool {
+        self.forbidden.is_empty() && self.hyperparameters.iter().all(|h| h.condition.is_none())
+    }
+
     /// The hyperparameter of that name.
     pub fn find(&self, name: &str) -> Option<&Hyperparameter> {
         self.hyperparameters
@@ -227,7 +247,8 @@ impl SearchSpace {
     /// Checks a configuration that a person or another program wrote, and gives every value the type of its
     /// hyperparameter (1 becomes 1.0 for a float).
     ///
-    /// Constants may be left out. Every active hyperparameter must be there, no inactive or unknown one may.
+    /// Constants may be left out. Every active hyperparameter must be there, no inactive or unknown one may, and no
+    /// combination may be forbidden.
     pub fn check_configuration(&self, raw: &Configuration) -> Result<Configuration, Invalid> {
         for (name, value) in raw.iter() {
             if self.find(name).is_none() {
@@ -261,6 +282,7 @@ impl SearchSpace {
                 (None, false, _) => {}
             }
         }
+        self.refuse_forbidden(&checked)?;
         Ok(checked)
     }
 

@@ -56,9 +56,7 @@ impl Problem {
                  with -good, -moderate, -bad or -terrible"
             )
         };
-        let mut space = SpaceFile {
-            hyperparameters: Vec::new(),
-        };
+        let mut space = SpaceFile::default();
         let mut benchmark;
         let (min_budget, max_budget);
         if let Some(count) = name.strip_prefix("counting-ones-") {

@@ -34,7 +34,8 @@
 //! 8. *A dead worker's job is no result*; HpBandSter counts it as loss +∞. A configuration's own failure is worse than
 //!    every loss in both.
 //! 9. *Chance comes from the search's seed*, not from a global generator.
-//! 10. *Ordinals have a kernel of their own*; HpBandSter refuses them. A candidate's ordinal is drawn from the kernel.
+//! 10. *A forbidden candidate is passed over*; HpBandSter draws from the prior where the best candidate is forbidden.
+//! 11. *Ordinals have a kernel of their own*; HpBandSter refuses them. A candidate's ordinal is drawn from the kernel.
 //!
 //! # Source
 //! Falkner, Klein and Hutter 2018, BOHB: Robust and Efficient Hyperparameter Optimization at Scale, section 4;
@@ -206,12 +207,20 @@ impl Bohb {
         Density::new(&counted, rows, &bandwidths)
     }
 
-    /// The candidate with the largest l/g, the first of equals, and its ln l/g.
-    fn best_candidate(&self, model: &Model, rng: &mut ChaCha12Rng) -> Option<(f64, Vec<f64>)> {
+    /// The candidate with the largest l/g that is not forbidden, the first of equals, and its ln l/g.
+    fn best_candidate(
+        &self,
+        model: &Model,
+        space: &SearchSpace,
+        rng: &mut ChaCha12Rng,
+    ) -> Option<(f64, Vec<f64>)> {
         let mut best: Option<(f64, Vec<f64>)> = None;
         let mut terms = Vec::new();
         for _ in 0..self.settings.num_samples {
             let candidate = self.candidate(model, rng);
+            if !space.allows_vector(&candidate) {
+                continue;
+            }
             match model.score(&candidate, &mut terms) {
                 Score::TakeAtOnce => return Some((f64::MAX, candidate)),
                 Score::Unknown => {}
@@ -266,7 +275,7 @@ impl Method for Bohb {
         let Some(model) = self.fit(history, ask) else {
             return prior::draw(history, &mut rng, "no density could be fitted");
         };
-        let suggestion = match self.best_candidate(&model, &mut rng) {
+        let suggestion = match self.best_candidate(&model, history.space(), &mut rng) {
             Some((score, vector)) => Suggestion {
                 vector,
                 source: "model",
@@ -276,7 +285,11 @@ impl Method for Bohb {
                 ),
                 model: Some(model.usage(score, self.settings.num_samples)),
             },
-            None => prior::draw(history, &mut rng, "no candidate has a density"),
+            None => prior::draw(
+                history,
+                &mut rng,
+                "no candidate is allowed and has a density",
+            ),
         };
         self.fitted = Some(model);
         suggestion

@@ -49,7 +49,8 @@ pub(super) struct Climb<'a> {
     kernels: &'a [Kernel],
     features: &'a Features,
     model: &'a Surrogate,
-    has_conditions: bool,
+    /// Whether every vector stands for itself.
+    is_plain: bool,
     /// Improvements count from here.
     margin: f64,
     work: Work,
@@ -69,10 +70,7 @@ impl<'a> Climb<'a> {
             kernels,
             features,
             model,
-            has_conditions: space
-                .hyperparameters()
-                .iter()
-                .any(|h| h.condition.is_some()),
+            is_plain: space.is_plain(),
             margin,
             work: Work::default(),
             num_candidates: 0,
@@ -283,7 +281,7 @@ impl<'a> Climb<'a> {
     }
 
     /// The vector as the history would have it: whole numbers in the middle of their step, whole levels, inactive
-    /// dimensions NaN.
+    /// dimensions NaN, nothing forbidden.
     fn canonical(&self, mut vector: Vec<f64>) -> Vec<f64> {
         for (x, hyperparameter) in vector.iter_mut().zip(self.space.dimensions()) {
             if x.is_nan() {
@@ -302,10 +300,10 @@ impl<'a> Climb<'a> {
                 Kind::Float { .. } | Kind::Constant { .. } => {}
             }
         }
-        if self.has_conditions {
-            return self.space.encode(&self.space.decode(&vector));
+        if self.is_plain {
+            return vector;
         }
-        vector
+        self.space.encode(&self.space.decode(&vector))
     }
 }
 
