@@ -144,7 +144,7 @@ fn hyperparameter(raw: &Json, notes: &mut Vec<String>) -> Result<HyperparameterF
         sequence: one_of(KindName::Ordinal, &["sequence"])?,
         choices: one_of(KindName::Categorical, &["choices", "items"])?,
         value: constant,
-        active_when: None,
+        ..HyperparameterFile::new("", kind)
     })
 }
 

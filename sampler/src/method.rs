@@ -62,7 +62,7 @@ const MOST_DRAWS: usize = 100;
 
 /// The first draw that is allowed; after [`MOST_DRAWS`] the last one, which decoding changes to the nearest allowed
 /// configuration.
-fn first_allowed(space: &SearchSpace, mut draw: impl FnMut() -> Vec<f64>) -> Vec<f64> {
+pub fn first_allowed(space: &SearchSpace, mut draw: impl FnMut() -> Vec<f64>) -> Vec<f64> {
     let mut vector = draw();
     for _ in 1..MOST_DRAWS {
         if space.allows_vector(&vector) {

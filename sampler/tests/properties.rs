@@ -42,6 +42,24 @@ const MIXED: &str = r#"{"name":"rate","type":"float","lower":0.001,"upper":1,"lo
 
 /// About half of the space, and what methods like: numbers in the middle and at the ends, a category, an ordinal that is
 /// seldom active.
+/// A belief about everything, wrong and forbidden in parts.
+fn believing(space: &str) -> String {
+    let with = |text: String, name: &str, belief: &str| {
+        let name = format!(r#""name":"{name}","#);
+        text.replacen(&name, &format!(r#"{name}{belief},"#), 1)
+    };
+    let beliefs = [
+        ("rate", r#""prior":0.001,"confidence":"high""#),
+        ("kind", r#""prior":"b","confidence":30"#),
+        ("depth", r#""prior":5"#),
+        ("size", r#""prior":32,"confidence":"low""#),
+    ];
+    let text = space.to_owned();
+    beliefs
+        .iter()
+        .fold(text, |text, (name, belief)| with(text, name, belief))
+}
+
 const FORBIDDEN: &str = r#"{"rate":{"max":0.002}},{"rate":{"min":0.5},"kind":["a","b"]},{"kind":"b","depth":{"min":4,"max":6}},
     {"kind":"c","version":3,"depth":[1,2,8]},{"size":16,"share":{"min":0.25,"max":0.75}},{"one":"only","size":32}"#;
 
@@ -170,9 +188,11 @@ proptest! {
         delay in 0u32..6,
         outcomes in prop::collection::vec(prop::option::of(0.0..1.0_f64), 60),
         kind in 0u8..3,
+        has_belief: bool,
     ) {
         for method in METHODS {
-            let mut search = forbidding(MIXED, FORBIDDEN, method, "");
+            let space = if has_belief { believing(MIXED) } else { MIXED.to_owned() };
+            let mut search = forbidding(&space, FORBIDDEN, method, "");
             search.seed = shared::Seed::new(seed);
             let proposals = drive(&search, 60, delay, |job, _| match kind {
                 0 => outcomes[job.configuration.0 as usize].map_or_else(crashed, evaluated),
@@ -288,6 +308,43 @@ fn one_and_two_hundred_dimensions_get_a_model() {
             models.len() > 5 && models.iter().all(|x| x.is_finite() && x.abs() < 1e6),
             "{method}: {models:?}"
         );
+    }
+}
+
+#[test]
+fn beliefs_are_followed_while_results_bear_them_out_and_ignored_by_those_who_say_so() {
+    let space = r#"{"name":"x","type":"float","lower":0,"upper":1,"prior":0.2,"confidence":"high"},
+        {"name":"y","type":"float","lower":0,"upper":1}"#;
+    let near = |method: &str, more: &str, optimum: f64| {
+        let search = search(space, method, more);
+        let proposals = drive(&search, 90, 0, |_, v| {
+            evaluated((v.float("x").unwrap() - optimum).abs())
+        });
+        assert_valid(&search, &proposals);
+        let believed = proposals.iter().filter(|p| p.origin.source == "belief");
+        (believed.count(), proposals)
+    };
+    for method in ["bohb", "tandem", "tpe", "evolution", "reinforce", "smbo"] {
+        let (good, proposals) = near(method, "", 0.2);
+        let first = proposals[0].values.float("x").unwrap();
+        assert!((first - 0.2).abs() < 1e-12, "{method}: {first}");
+        let (wrong, _) = near(method, "", 0.9);
+        assert!(good > wrong, "{method}: {good} and {wrong}");
+        assert!(wrong <= 12, "{method}: {wrong}");
+    }
+    for (method, more) in [
+        ("random", ""),
+        ("hyperband", ""),
+        ("bohb", r#","bohb":{"faithful":true}"#),
+    ] {
+        let without = space.replace(r#","prior":0.2,"confidence":"high""#, "");
+        let (count, proposals) = near(method, more, 0.2);
+        assert_eq!(count, 0);
+        let plain = search(&without, method, more);
+        let expected = drive(&plain, 90, 0, |_, v| {
+            evaluated((v.float("x").unwrap() - 0.2).abs())
+        });
+        assert_eq!(proposals, expected);
     }
 }
 

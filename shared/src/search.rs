@@ -59,7 +59,7 @@ pub struct SearchFile {
 
 impl Record for SearchFile {
     const FORMAT: &'static str = "search";
-    /// 1.0: first. 1.1: `forbidden` in the space.
+    /// 1.0: first. 1.1: `forbidden`, `prior` and `confidence` in the space.
     const VERSION: [u32; 2] = [1, 1];
 }
 

@@ -11,8 +11,11 @@ use crate::error::Invalid;
 use crate::format::Record;
 use crate::value::{Configuration, Value};
 
+mod belief;
 mod encode;
 mod forbidden;
+
+pub use belief::{Belief, Confidence};
 
 pub use forbidden::{ForbiddenFile, ForbiddenRange, ForbiddenValues};
 
@@ -31,7 +34,7 @@ pub struct SpaceFile {
 
 impl Record for SpaceFile {
     const FORMAT: &'static str = "space";
-    /// 1.0: first. 1.1: `forbidden`.
+    /// 1.0: first. 1.1: `forbidden`, `prior`, `confidence`.
     const VERSION: [u32; 2] = [1, 1];
 }
 
@@ -65,6 +68,12 @@ pub struct HyperparameterFile {
     /// When it is active; absent for always.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_when: Option<Condition>,
+    /// The value that is believed to be about the best.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prior: Option<Value>,
+    /// How firmly `prior` is believed; absent for medium.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<Confidence>,
 }
 
 impl HyperparameterFile {
@@ -80,6 +89,8 @@ impl HyperparameterFile {
             choices: None,
             value: None,
             active_when: None,
+            prior: None,
+            confidence: None,
         }
     }
 }
@@ -158,6 +169,8 @@ pub struct Hyperparameter {
     pub kind: Kind,
     /// When it is active: the index of the parent in the space, and the values of it that activate.
     pub condition: Option<(usize, Vec<Value>)>,
+    /// What the user believes to be about the best value of it.
+    pub belief: Option<Belief>,
 }
 
 /// A checked search space.
@@ -207,7 +220,12 @@ impl SearchSpace {
                 hyperparameter: self.hyperparameters[*parent].name.clone(),
                 values: values.clone(),
             });
-            h.kind.to_file(&h.name, condition)
+            HyperparameterFile {
+                active_when: condition,
+                prior: h.belief.as_ref().map(|belief| belief.value.clone()),
+                confidence: h.belief.as_ref().map(|belief| belief.confidence),
+                ..h.kind.to_file(&h.name)
+            }
         };
         SpaceFile {
             hyperparameters: self.hyperparameters.iter().map(file).collect(),
@@ -322,6 +340,7 @@ impl SearchSpace {
         };
         Ok(Hyperparameter {
             name: raw.name.clone(),
+            belief: Belief::new(raw, &kind)?,
             kind,
             condition,
         })
@@ -382,9 +401,8 @@ impl Kind {
         }
     }
 
-    fn to_file(&self, name: &str, active_when: Option<Condition>) -> HyperparameterFile {
+    fn to_file(&self, name: &str) -> HyperparameterFile {
         let mut file = HyperparameterFile::new(name, KindName::Constant);
-        file.active_when = active_when;
         match self {
             Self::Float { lower, upper, log } => {
                 file.kind = KindName::Float;
@@ -510,6 +528,10 @@ impl Kind {
                 "value",
                 raw.value.is_some() && !matches!(self, Self::Constant { .. }),
             ),
+            (
+                "prior",
+                raw.prior.is_some() && matches!(self, Self::Constant { .. }),
+            ),
         ];
         match given.iter().find(|(_, is_foreign)| *is_foreign) {
             Some((field, _)) => Err(Invalid::new(
@@ -585,6 +607,10 @@ mod tests {
                 refused(r#"{"name":"a","type":"ordinal","sequence":[1,2,1.0]}"#),
                 refused(r#"{"name":"a","type":"categorical","choices":["x"],"log":true}"#),
                 refused(r#"{"name":"a","type":"constant"}"#),
+                refused(r#"{"name":"a","type":"constant","value":1,"prior":1}"#),
+                refused(r#"{"name":"a","type":"float","lower":0,"upper":1,"prior":2}"#),
+                refused(r#"{"name":"a","type":"float","lower":0,"upper":1,"confidence":"low"}"#),
+                refused(r#"{"name":"a","type":"float","lower":0,"upper":1,"prior":1,"confidence":0}"#),
                 refused(r#"{"name":"","type":"constant","value":1}"#),
                 refused(r#"{"name":"a","type":"constant","value":1},{"name":"a","type":"constant","value":1}"#),
                 refused(

@@ -16,7 +16,7 @@
 //! what is good. All failed: likewise. Equal rows: bandwidth `min_bandwidth`.
 //!
 //! # What is repaired
-//! With the setting `faithful` the first five are as in HpBandSter, because they change proposals.
+//! With the setting `faithful` the first five and the eleventh are as in HpBandSter, because they change proposals.
 //!
 //! 1. *Pending jobs are seen*: configurations under way count as bad, the newest at most as many as there are bad rows,
 //!    so that parallel proposals keep away from each other.
@@ -35,7 +35,9 @@
 //!    every loss in both.
 //! 9. *Chance comes from the search's seed*, not from a global generator.
 //! 10. *A forbidden candidate is passed over*; HpBandSter draws from the prior where the best candidate is forbidden.
-//! 11. *Ordinals have a kernel of their own*; HpBandSter refuses them. A candidate's ordinal is drawn from the kernel.
+//! 11. *Draws from the prior follow the user's beliefs* where there are any; HpBandSter knows of none, nor does
+//!     `faithful`.
+//! 12. *Ordinals have a kernel of their own*; HpBandSter refuses them. A candidate's ordinal is drawn from the kernel.
 //!
 //! # Source
 //! Falkner, Klein and Hutter 2018, BOHB: Robust and Efficient Hyperparameter Optimization at Scale, section 4;
@@ -258,22 +260,38 @@ impl Bohb {
     }
 }
 
+impl Bohb {
+    /// HpBandSter knows of no beliefs.
+    fn draw(
+        &self,
+        history: &History,
+        rng: &mut ChaCha12Rng,
+        reason: impl Into<String>,
+    ) -> Suggestion {
+        if self.settings.faithful {
+            prior::uniform(history, rng, reason)
+        } else {
+            prior::draw(history, rng, reason)
+        }
+    }
+}
+
 impl Method for Bohb {
     fn propose(&mut self, history: &History, ask: &Ask<'_>) -> Suggestion {
         let mut rng = ask.seed.rng();
         if self.best_rung(history).is_none() {
             let needed = 2 * (self.kernels.len() + 1);
             let reason = format!("no rung has the {needed} results that a model needs at least");
-            return prior::draw(history, &mut rng, reason);
+            return self.draw(history, &mut rng, reason);
         }
         // As in HpBandSter, chance is asked only where there is a choice.
         if rng.random::<f64>() < self.settings.random_fraction {
             let share = self.settings.random_fraction;
             let reason = format!("a share of {share:.3} of the proposals is drawn from the prior");
-            return prior::draw(history, &mut rng, reason);
+            return self.draw(history, &mut rng, reason);
         }
         let Some(model) = self.fit(history, ask) else {
-            return prior::draw(history, &mut rng, "no density could be fitted");
+            return self.draw(history, &mut rng, "no density could be fitted");
         };
         let suggestion = match self.best_candidate(&model, history.space(), &mut rng) {
             Some((score, vector)) => Suggestion {
@@ -285,7 +303,7 @@ impl Method for Bohb {
                 ),
                 model: Some(model.usage(score, self.settings.num_samples)),
             },
-            None => prior::draw(
+            None => self.draw(
                 history,
                 &mut rng,
                 "no candidate is allowed and has a density",

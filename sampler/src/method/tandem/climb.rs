@@ -16,6 +16,7 @@ use rand_chacha::ChaCha12Rng;
 use shared::SearchSpace;
 use shared::space::Kind;
 
+use crate::belief::Beliefs;
 use crate::kde::Kernel;
 use crate::normal;
 use crate::surrogate::{Features, Observation, Prediction, Surrogate, Work};
@@ -53,6 +54,8 @@ pub(super) struct Climb<'a> {
     is_plain: bool,
     /// Improvements count from here.
     margin: f64,
+    /// What the user believes, and the share of draws that follow it.
+    believed: Option<(&'a Beliefs, f64)>,
     work: Work,
     num_candidates: u64,
 }
@@ -72,8 +75,22 @@ impl<'a> Climb<'a> {
             model,
             is_plain: space.is_plain(),
             margin,
+            believed: None,
             work: Work::default(),
             num_candidates: 0,
+        }
+    }
+
+    /// The same, with a share of draws that follow beliefs.
+    pub(super) fn believing(mut self, believed: Option<(&'a Beliefs, f64)>) -> Self {
+        self.believed = believed;
+        self
+    }
+
+    fn draw(&self, rng: &mut ChaCha12Rng) -> Vec<f64> {
+        match self.believed {
+            Some((beliefs, share)) if rng.random::<f64>() < share => beliefs.draw(self.space, rng),
+            Some(_) | None => self.space.sample(rng),
         }
     }
 
@@ -84,9 +101,9 @@ impl<'a> Climb<'a> {
 
     /// The best of some draws from the prior.
     pub(super) fn best_of_prior(&mut self, count: usize, rng: &mut ChaCha12Rng) -> Candidate {
-        let mut best = self.candidate(self.space.sample(rng));
+        let mut best = self.candidate(self.draw(rng));
         for _ in 1..count {
-            let other = self.candidate(self.space.sample(rng));
+            let other = self.candidate(self.draw(rng));
             if other.ln_improvement > best.ln_improvement {
                 best = other;
             }
@@ -101,7 +118,7 @@ impl<'a> Climb<'a> {
         rng: &mut ChaCha12Rng,
     ) -> Candidate {
         let parents = self.parents(observations);
-        let mut vectors: Vec<Vec<f64>> = (0..NUM_PRIOR).map(|_| self.space.sample(rng)).collect();
+        let mut vectors: Vec<Vec<f64>> = (0..NUM_PRIOR).map(|_| self.draw(rng)).collect();
         for parent in &parents {
             for size in STEP_SIZES {
                 vectors.extend((0..NUM_MUTATIONS).map(|_| self.mutate(parent, size, rng)));
