@@ -49,6 +49,12 @@ pub struct SearchFile {
     /// Drives everything that is left to chance.
     #[serde(default)]
     pub seed: u64,
+    /// Hyperparameters that have one value only in this search.
+    #[serde(default, skip_serializing_if = "Configuration::is_empty")]
+    pub fix: Configuration,
+    /// Where the values of `fix` come from, for people; `scheduler init --fix-from` writes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fixed_from: Option<String>,
     /// Configurations to be tried before any that the method proposes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub start_with: Vec<Configuration>,
@@ -59,7 +65,7 @@ pub struct SearchFile {
 
 impl Record for SearchFile {
     const FORMAT: &'static str = "search";
-    /// 1.0: first. 1.1: `forbidden`, `prior` and `confidence` in the space.
+    /// 1.0: first. 1.1: `forbidden`, `prior` and `confidence` in the space; `fix`, `fixed_from`.
     const VERSION: [u32; 2] = [1, 1];
 }
 
@@ -260,7 +266,7 @@ impl TrainerSettings {
 pub struct Search {
     /// A name for people.
     pub name: String,
-    /// What may vary.
+    /// What may vary, with what is fixed as constants.
     pub space: SearchSpace,
     /// What is minimised.
     pub objective: Objective,
@@ -310,6 +316,11 @@ impl Search {
             ));
         }
         let space = SearchSpace::new(space_file).map_err(|e| e.within("space"))?;
+        let space = if file.fix.is_empty() {
+            space
+        } else {
+            space.fix(&file.fix).map_err(|e| e.within("fix"))?
+        };
         let ladder = Ladder::new(file.budget).map_err(|e| e.within("budget"))?;
         let objective = Objective::new(&file.objective).map_err(|e| e.within("objective"))?;
         file.bohb.check().map_err(|e| e.within("bohb"))?;

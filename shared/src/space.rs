@@ -13,6 +13,7 @@ use crate::value::{Configuration, Value};
 
 mod belief;
 mod encode;
+mod fix;
 mod forbidden;
 
 pub use belief::{Belief, Confidence};

@@ -114,8 +114,15 @@ fn keys(json: &Json, found: &mut BTreeSet<String>) {
         Json::Object(fields) => {
             for (key, value) in fields {
                 found.insert(key.clone());
-                if !["values", "measures", "notes", "start_with", "forbidden"]
-                    .contains(&key.as_str())
+                if ![
+                    "values",
+                    "measures",
+                    "notes",
+                    "start_with",
+                    "forbidden",
+                    "fix",
+                ]
+                .contains(&key.as_str())
                 {
                     keys(value, found);
                 }

@@ -97,18 +97,66 @@ impl<'de> Deserialize<'de> for ForbiddenValues {
 }
 
 /// A checked combination.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Clause {
     terms: Vec<Term>,
 }
 
 /// One hyperparameter of a combination.
 #[derive(Debug, Clone, PartialEq)]
-struct Term {
+pub(super) struct Term {
     /// Index in the space.
     index: usize,
     written: ForbiddenValues,
+    /// The kind of the hyperparameter, which the set is about.
+    kind: Kind,
     set: Set,
+}
+
+impl Clause {
+    pub(super) fn terms(&self) -> &[Term] {
+        &self.terms
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.terms.is_empty()
+    }
+
+    pub(super) fn push(&mut self, term: Term) {
+        self.terms.push(term);
+    }
+}
+
+impl Term {
+    /// Which hyperparameter of the space it is about.
+    pub(super) fn index(&self) -> usize {
+        self.index
+    }
+
+    pub(super) fn contains(&self, value: &Value) -> bool {
+        self.set.contains(&self.kind, value)
+    }
+
+    /// The same where the hyperparameter stands elsewhere.
+    pub(super) fn at(&self, index: usize) -> Self {
+        Self {
+            index,
+            ..self.clone()
+        }
+    }
+
+    /// A constant has its value.
+    pub(super) fn of_constant(index: usize, value: &Value) -> Self {
+        let kind = Kind::Constant {
+            value: value.clone(),
+        };
+        Self {
+            index,
+            written: ForbiddenValues::One(value.clone()),
+            set: Set::of(&kind, std::slice::from_ref(value)),
+            kind,
+        }
+    }
 }
 
 /// Some values of a hyperparameter.
@@ -224,7 +272,7 @@ impl SearchSpace {
     }
 
     /// Makes sure that something is allowed, and remembers it.
-    fn find_allowed(&mut self) -> Result<(), Invalid> {
+    pub(super) fn find_allowed(&mut self) -> Result<(), Invalid> {
         if self.forbidden.is_empty() {
             return Ok(());
         }
@@ -296,9 +344,8 @@ impl SearchSpace {
 
     fn violated(&self, configuration: &Configuration) -> Option<(usize, &Clause)> {
         let holds = |term: &Term| {
-            let hyperparameter = &self.hyperparameters[term.index];
-            let value = configuration.get(&hyperparameter.name);
-            value.is_some_and(|value| term.set.contains(&hyperparameter.kind, value))
+            let value = configuration.get(&self.hyperparameters[term.index].name);
+            value.is_some_and(|value| term.contains(value))
         };
         self.forbidden
             .iter()
@@ -322,6 +369,7 @@ impl SearchSpace {
             terms.push(Term {
                 index,
                 written: written.clone(),
+                kind: kind.clone(),
                 set,
             });
         }

@@ -109,10 +109,10 @@ pub(super) fn holding<'a>(
     is_active: &[bool],
 ) -> impl Iterator<Item = &'a Clause> {
     space.forbidden.iter().filter(|clause| {
-        clause.terms.iter().all(|term| {
-            let kind = &space.hyperparameters[term.index].kind;
-            is_active[term.index] && term.set.contains(kind, &values[term.index])
-        })
+        clause
+            .terms
+            .iter()
+            .all(|term| is_active[term.index] && term.contains(&values[term.index]))
     })
 }
 
@@ -154,8 +154,7 @@ fn with_ancestors(space: &SearchSpace, index: usize) -> impl Iterator<Item = usi
 fn ways_out(space: &SearchSpace, clause: &Clause, values: &[Value]) -> Vec<(usize, Value)> {
     let mut ways = Vec::new();
     for term in &clause.terms {
-        let kind = &space.hyperparameters[term.index].kind;
-        let others = term.set.leave(kind, &values[term.index]);
+        let others = term.set.leave(&term.kind, &values[term.index]);
         ways.extend(others.into_iter().map(|value| (term.index, value)));
         // Or it becomes inactive.
         for child in with_ancestors(space, term.index) {
