@@ -48,6 +48,8 @@ mod scores;
 const FEWEST_RESULTS: usize = 4;
 /// Observations that the model is conditioned on at most: the factorisation's cost grows with the third power.
 const MOST_OBSERVATIONS: usize = 200;
+/// Observations that the scales are fitted on at most: 40 factorisations.
+const MOST_FITTED: usize = 120;
 /// Configurations under way that are counted at most, the newest ones.
 const MOST_UNDER_WAY: usize = 64;
 /// Share of the proposals drawn from the prior.
@@ -105,7 +107,7 @@ impl Tandem {
                     rung.sort_unstable();
                 }
                 let by_rung: Vec<&[Ranked]> = by_rung.iter().map(Vec::as_slice).collect();
-                let observations = self.observations(history, &by_rung);
+                let observations = self.observations(history, &by_rung, MOST_FITTED);
                 let scales = Scales::fit(&self.features, &observations, self.num_rungs, FIT_STEPS);
                 self.fitted = Some((count, scales.clone()));
                 scales
@@ -138,8 +140,13 @@ impl Tandem {
 
     /// # Shapes
     /// `by_rung`: the results of each rung, best first.
-    fn observations(&self, history: &History, by_rung: &[&[Ranked]]) -> Vec<Observation> {
-        let chosen = choose(by_rung, MOST_OBSERVATIONS);
+    fn observations(
+        &self,
+        history: &History,
+        by_rung: &[&[Ranked]],
+        most: usize,
+    ) -> Vec<Observation> {
+        let chosen = choose(by_rung, most);
         let scores = scores::scores(&chosen);
         let observation = |(ranked, value): (&Ranked, f64)| Observation {
             point: self
@@ -194,7 +201,7 @@ impl Method for Tandem {
         let by_rung: Vec<&[Ranked]> = (0..ask_rungs(history, self.num_rungs))
             .map(|rung| history.rung(rung))
             .collect();
-        let observations = self.observations(history, &by_rung);
+        let observations = self.observations(history, &by_rung, MOST_OBSERVATIONS);
         let under_way = self.under_way(history, ask);
         let model = Surrogate::new(&self.features, &scales, &observations, &under_way);
         let Some(model) = model else {

@@ -2,8 +2,8 @@
 //!
 //! Candidates: draws from the prior, mutations and crossings of the five points with the smallest mean. From the best
 //! four of them it climbs: numbers along the slope of ln EI, step sizes by its sign only (resilient propagation), then
-//! every category through all its levels, and once more. With difference δ = f(x*) - ξ - f(x), of mean m and deviation s
-//! (x*: the reference; ξ: the margin):
+//! every category through all its levels; from the best point found so, once more. With difference δ = f(x*) - ξ - f(x),
+//! of mean m and deviation s (x*: the reference; ξ: the margin):
 //!
 //! ```text
 //! EI = s h(z),   h(z) = z Φ(z) + φ(z),   z = m / s          δ is normal
@@ -32,8 +32,9 @@ const NUM_CROSSINGS: usize = 30;
 const NUM_PROMISING: usize = 40;
 /// Candidates that are climbed from.
 const NUM_CLIMBS: usize = 4;
+/// Climbs of the best one, in all.
 const NUM_SWEEPS: usize = 2;
-const NUM_STEPS: usize = 25;
+const NUM_STEPS: usize = 20;
 /// A mutation changes about this many dimensions.
 const NUM_MUTATED: f64 = 3.0;
 
@@ -142,7 +143,11 @@ impl<'a> Climb<'a> {
             self.climb(candidate);
         }
         candidates.sort_by(|a, b| b.ln_improvement.total_cmp(&a.ln_improvement));
-        candidates.swap_remove(0)
+        let mut best = candidates.swap_remove(0);
+        for _ in 1..NUM_SWEEPS {
+            self.climb(&mut best);
+        }
+        best
     }
 
     /// The vectors that may improve most, by an upper bound that is cheap.
@@ -163,10 +168,13 @@ impl<'a> Climb<'a> {
     }
 
     /// The observed points with the smallest means, each once.
-    fn parents(&mut self, observations: &[Observation]) -> Vec<Vec<f64>> {
-        let mut ranked: Vec<(f64, &Observation)> = observations
+    fn parents(&self, observations: &[Observation]) -> Vec<Vec<f64>> {
+        let mut ranked: Vec<(f64, &Observation)> = self
+            .model
+            .means()
             .iter()
-            .map(|o| (self.model.mean(&o.point, &mut self.work), o))
+            .copied()
+            .zip(observations)
             .collect();
         ranked.sort_by(|a, b| a.0.total_cmp(&b.0));
         // The same point on several rungs has the same mean.
@@ -196,19 +204,14 @@ impl<'a> Climb<'a> {
         ln_h(z) + libm::log(deviation)
     }
 
+    /// Numbers first, then categories.
     fn climb(&mut self, candidate: &mut Candidate) {
-        for _ in 0..NUM_SWEEPS {
-            let before = candidate.ln_improvement;
-            let vector = self.climb_numbers(&candidate.vector);
-            let other = self.candidate(vector);
-            if other.ln_improvement > candidate.ln_improvement {
-                *candidate = other;
-            }
-            self.climb_categories(candidate);
-            if candidate.ln_improvement - before < 1e-3 {
-                break;
-            }
+        let vector = self.climb_numbers(&candidate.vector);
+        let other = self.candidate(vector);
+        if other.ln_improvement > candidate.ln_improvement {
+            *candidate = other;
         }
+        self.climb_categories(candidate);
     }
 
     fn climb_numbers(&mut self, vector: &[f64]) -> Vec<f64> {
