@@ -1,5 +1,8 @@
 //! What each command does: read, compute, print.
 
+use std::mem::ManuallyDrop;
+use std::path::Path;
+
 use anyhow::Result;
 use shared::cli::{print, report as tell};
 use shared::exit::{Code, Failure};
@@ -40,8 +43,13 @@ pub fn run(args: Args) -> Result<Code> {
     Ok(Code::Done)
 }
 
+/// What is at `path`, kept until the program ends: to free the small pieces of a large search one by one takes longer.
+fn opened(path: &Path, wanted: Wanted) -> Result<ManuallyDrop<History>> {
+    History::open(path, wanted).map(ManuallyDrop::new)
+}
+
 fn correlation(args: &CorrelationArgs) -> Result<()> {
-    let history = History::open(&args.input.dir, Wanted::default())?;
+    let history = opened(&args.input.dir, Wanted::default())?;
     let seed = Seed::new(args.seed);
     if let (Some(num), Some(out)) = (args.extra, &args.extra_out) {
         let extra = extra::draw(&history, num as usize, seed)?;
@@ -108,7 +116,7 @@ fn correlation(args: &CorrelationArgs) -> Result<()> {
 }
 
 fn incumbent(args: &IncumbentArgs) -> Result<()> {
-    let history = History::open(
+    let history = opened(
         &args.input.dir,
         Wanted {
             origins: true,
@@ -133,12 +141,12 @@ fn incumbent(args: &IncumbentArgs) -> Result<()> {
 }
 
 fn trajectory(args: &TrajectoryArgs) -> Result<()> {
-    let history = History::open(&args.input.dir, Wanted::default())?;
+    let history = opened(&args.input.dir, Wanted::default())?;
     print(&trajectory::table(&history, args.at).write(args.format)?)
 }
 
 fn importance(args: &ImportanceArgs) -> Result<()> {
-    let history = History::open(&args.input.dir, Wanted::default())?;
+    let history = opened(&args.input.dir, Wanted::default())?;
     let budgets: Vec<usize> = match args.budget {
         None => (0..history.budgets.len()).collect(),
         Some(amount) => vec![budget_of(&history, amount)?],
@@ -191,14 +199,14 @@ fn learning_curves(args: &LearningCurvesArgs) -> Result<()> {
         curves: true,
         ..Wanted::default()
     };
-    let history = History::open(&args.input.dir, wanted)?;
+    let history = opened(&args.input.dir, wanted)?;
     print(&rows::curves(&history, args.configuration).write(args.format)?)
 }
 
 fn compare(args: &CompareArgs) -> Result<()> {
     let mut curves = Vec::new();
     for dir in &args.dirs {
-        let history = History::open(dir, Wanted::default())?;
+        let history = opened(dir, Wanted::default())?;
         let curve = compare::curve(dir, &history, args.by, args.along, args.at);
         if curve.steps.is_empty() {
             tell(&format!("`{}` has no incumbent yet", dir.display()));
@@ -223,7 +231,7 @@ fn compare(args: &CompareArgs) -> Result<()> {
 }
 
 fn report_file(args: &ReportArgs) -> Result<()> {
-    let history = History::open(&args.input.dir, Wanted::ALL)?;
+    let history = opened(&args.input.dir, Wanted::ALL)?;
     let seed = Seed::new(args.seed);
     let sections = report::sections(&history, seed);
     if let Some(path) = &args.out {
@@ -265,12 +273,12 @@ fn import_configspace(args: &ConfigspaceArgs) -> Result<()> {
 }
 
 fn export_hpbandster(args: &ExportHpbandsterArgs) -> Result<()> {
-    let history = History::open(&args.input.dir, Wanted::ALL)?;
+    let history = opened(&args.input.dir, Wanted::ALL)?;
     hpbandster::export(&history, &args.out)
 }
 
 fn export_csv(args: &ExportCsvArgs) -> Result<()> {
-    let history = History::open(&args.input.dir, Wanted::ALL)?;
+    let history = opened(&args.input.dir, Wanted::ALL)?;
     let text = rows::csv(&history)?;
     match &args.out {
         Some(path) => Ok(fs::replace(path, text.as_bytes())?),
@@ -279,7 +287,7 @@ fn export_csv(args: &ExportCsvArgs) -> Result<()> {
 }
 
 fn export_parquet(args: &ExportParquetArgs) -> Result<()> {
-    let history = History::open(&args.input.dir, Wanted::ALL)?;
+    let history = opened(&args.input.dir, Wanted::ALL)?;
     Ok(fs::replace(&args.out, &rows::parquet(&history)?)?)
 }
 

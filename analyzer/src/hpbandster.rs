@@ -32,6 +32,10 @@ pub use write::{export, import};
 pub const CONFIGS: &str = "configs.json";
 /// The file of results.
 pub const RESULTS: &str = "results.json";
+/// Some editors write it at the beginning of a file.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// A time further from 1970 is none: 30 million years.
+const LATEST_S: f64 = 1e15;
 /// More budgets than this are no ladder of rungs.
 const MOST_BUDGETS: usize = 256;
 
@@ -100,6 +104,7 @@ fn lines(
 ) -> Result<()> {
     let bytes = fs::read(path)?;
     let (mut num_lines, mut num_used) = (0_usize, 0_usize);
+    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes);
     for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
         let line = line.trim_ascii();
         if line.is_empty() {
@@ -217,7 +222,7 @@ fn read_results(
         let budget = budget.ok_or("its budget is no number above 0")?;
         let time = |name: &str| {
             let seconds = fields.get(2).and_then(|times| number(times.get(name)?));
-            seconds.filter(|seconds| seconds.is_finite())
+            seconds.filter(|seconds| seconds.abs() <= LATEST_S)
         };
         if fields.len() < 4 {
             return Err("it ends before its result".into());

@@ -40,6 +40,9 @@ const MOST_HYPERPARAMETERS: usize = 500;
 /// Pairs are formed among this many hyperparameters: those with the largest main effects.
 const MOST_IN_PAIRS: usize = 40;
 
+/// The importance is of ranks where a loss is larger than this: squares of such losses would overflow.
+const LARGEST_LOSS: f64 = 1e100;
+
 /// What the importance is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Of {
@@ -47,7 +50,7 @@ pub enum Of {
     #[default]
     Losses,
     /// Their ranks among all losses at the budget, from 0 (best) to 1: for losses over many orders of magnitude, whose
-    /// variance is that of the few worst
+    /// variance is that of the few worst; always where a loss is above 1e100
     Ranks,
 }
 
@@ -177,14 +180,8 @@ pub fn importance(
         .iter()
         .map(|(configuration, _)| point(space, history, *configuration))
         .collect();
-    let mut values: Vec<f64> = rows.iter().map(|(_, loss)| *loss).collect();
-    if settings.of == Of::Ranks {
-        let most = (values.len() - 1) as f64;
-        values = average_ranks(&values)
-            .iter()
-            .map(|rank| (rank - 1.0) / most)
-            .collect();
-    }
+    let losses: Vec<f64> = rows.iter().map(|(_, loss)| *loss).collect();
+    let (of, values) = explained_values(losses, settings.of);
     let forest_settings = forest::Settings {
         num_trees: settings.num_trees,
         seed: seed.child("forest", ""),
@@ -195,7 +192,7 @@ pub fn importance(
     let parts = Decomposition::new(&forest, seed).ok_or_else(constant)?;
     let best = history.best_at(budget).expect("there are losses");
     Ok(Importance {
-        of: settings.of,
+        of,
         budget,
         num_losses,
         num_used: rows.len(),
@@ -209,6 +206,17 @@ pub fn importance(
         local: local(&forest, &point(space, history, best.configuration)),
         around: best.configuration,
     })
+}
+
+/// What the forest learns: the losses, or their ranks from 0 to 1.
+fn explained_values(losses: Vec<f64>, of: Of) -> (Of, Vec<f64>) {
+    if of == Of::Losses && losses.iter().all(|loss| loss.abs() <= LARGEST_LOSS) {
+        return (Of::Losses, losses);
+    }
+    let most = (losses.len() - 1) as f64;
+    let ranks = average_ranks(&losses);
+    let values = ranks.iter().map(|rank| (rank - 1.0) / most);
+    (Of::Ranks, values.collect())
 }
 
 /// What the forest's axes are: unordered levels keep to themselves, everything else lies on an interval.

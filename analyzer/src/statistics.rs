@@ -435,15 +435,15 @@ pub fn quantile(sorted: &[f64], share: f64) -> f64 {
 /// Efron 1979. As `scipy.stats.bootstrap(method="percentile")`, but for the draws left out.
 pub fn spearman_interval(x: &[f64], y: &[f64], resamples: u32, seed: Seed) -> Option<(f64, f64)> {
     spearman(x, y)?;
+    let n = u32::try_from(x.len()).ok()?; // no search has more
     let (x, y) = (Grouped::new(x), Grouped::new(y));
     let mut drawn: Vec<f64> = (0..resamples)
         .into_par_iter()
         .filter_map(|resample| {
             let mut rng = seed.child("bootstrap", resample).rng();
-            let n = x.order.len();
-            let mut counts = vec![0_u32; n];
+            let mut counts = vec![0_u32; x.order.len()];
             for _ in 0..n {
-                counts[rng.random_range(0..n)] += 1;
+                counts[rng.random_range(0..n) as usize] += 1; // numbers of 32 bits take half the time of 64
             }
             weighted_correlation(&counts, &x.ranks(&counts), &y.ranks(&counts))
         })

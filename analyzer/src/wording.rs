@@ -87,6 +87,19 @@ pub fn seconds(seconds: f64) -> String {
     }
 }
 
+/// A time that was measured, in the unit that suits it: `31.2 s`, `41.3 min`, `5.57 h`, `12.5 days`.
+pub fn duration(seconds: f64) -> String {
+    // From so many seconds on, in a unit of so many seconds.
+    const UNITS: [(f64, f64, &str); 3] = [
+        (172_800.0, 86_400.0, "days"),
+        (7200.0, 3600.0, "h"),
+        (600.0, 60.0, "min"),
+    ];
+    let unit = UNITS.into_iter().find(|unit| seconds >= unit.0);
+    let (_, length, unit) = unit.unwrap_or((0.0, 1.0, "s"));
+    format!("{} {unit}", significant(seconds / length, 3))
+}
+
 /// `1 result`, `1,234 results`.
 pub fn count(number: usize, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
@@ -156,6 +169,24 @@ pub(crate) fn put(text: &mut String, arguments: std::fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_come_in_the_unit_that_suits_them() {
+        let texts = [
+            0.0, 31.23, 599.0, 600.0, 7199.0, 7200.0, 20_041.0, 191_697.0,
+        ];
+        let expected = [
+            "0 s",
+            "31.2 s",
+            "599 s",
+            "10 min",
+            "120 min",
+            "2 h",
+            "5.57 h",
+            "2.22 days",
+        ];
+        assert_eq!(texts.map(duration), expected);
+    }
 
     #[test]
     fn numbers_keep_their_significant_digits() {

@@ -290,6 +290,79 @@ fn lines_that_cannot_be_used_are_named_and_skipped() {
 }
 
 #[test]
+fn a_byte_order_mark_and_foreign_line_ends_change_nothing() {
+    let log = Log::new();
+    let before = run(&["export", "csv", &log.text()]);
+    for name in ["configs.json", "results.json"] {
+        log.change(name, |text| {
+            format!("\u{feff}{}", text.replace('\n', "\r\n"))
+        });
+    }
+    let output = analyzer(&["export", "csv", &log.text()]);
+    assert_eq!(stdout(&output), before);
+    assert_eq!(stderr(&output), "");
+}
+
+#[test]
+fn a_record_of_a_newer_program_is_refused_and_not_left_out() {
+    let log = Log::new();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("imported");
+    let text = out.display().to_string();
+    run(&["import", "hpbandster", &log.text(), &text]);
+    let path = out.join("results/000/c000003-r0.json");
+    let result = String::from_utf8(shared::fs::read(&path).unwrap()).unwrap();
+    let newer = |version: &str| {
+        let mut json: Json = serde_json::from_str(&result).unwrap();
+        json["version"] = serde_json::from_str(version).unwrap();
+        json["colour"] = "red".into();
+        write(&path, &json.to_string());
+        analyzer(&["correlation", &text])
+    };
+    let minor = newer("[1, 9]");
+    assert_eq!(minor.status.code(), Some(0), "{}", stderr(&minor));
+    assert_eq!(stderr(&minor), "");
+    let major = newer("[2, 0]");
+    assert_eq!(major.status.code(), Some(4));
+    assert_eq!(stdout(&major), "");
+    assert!(
+        stderr(&major).contains("c000003-r0.json` is a result file of version [2,0]"),
+        "{}",
+        stderr(&major)
+    );
+}
+
+#[test]
+fn extreme_budgets_times_and_losses_give_a_report() {
+    let log = Log::new();
+    let mut results = String::new();
+    for number in 0..12_u32 {
+        let finished = if number % 2 == 0 { "1e308" } else { "-1e308" };
+        let times =
+            format!("{{\"submitted\": -1e300, \"started\": 1e300, \"finished\": {finished}}}");
+        for budget in ["1e-300", "1e300"] {
+            let loss = ["1e308", "-1e308", "1e-308"][number as usize % 3];
+            results.push_str(&format!(
+                "[[0, 0, {number}], {budget}, {times}, {{\"loss\": {loss}, \"info\": 0.5}}, null]\n"
+            ));
+        }
+    }
+    log.change("results.json", |_| results.clone());
+    let report = log.path().join("report.html");
+    run(&[
+        "report",
+        &log.text(),
+        "--out",
+        &report.display().to_string(),
+    ]);
+    let page = String::from_utf8(shared::fs::read(&report).unwrap()).unwrap();
+    assert!(page.contains("<svg") && !page.contains("NaN"), "{page}");
+    for command in ["correlation", "incumbent", "trajectory", "learning-curves"] {
+        run(&[command, &log.text()]);
+    }
+}
+
+#[test]
 fn files_that_are_something_else_are_refused() {
     let log = Log::new();
     log.change("results.json", |_| "not\njson at all\n".into());

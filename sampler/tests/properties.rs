@@ -40,8 +40,6 @@ const MIXED: &str = r#"{"name":"rate","type":"float","lower":0.001,"upper":1,"lo
     {"name":"size","type":"ordinal","sequence":[8,16,32],"active_when":{"hyperparameter":"depth","in":[1,2,3,4,5]}},
     {"name":"share","type":"float","lower":0,"upper":1,"active_when":{"hyperparameter":"size","in":[16]}}"#;
 
-/// About half of the space, and what methods like: numbers in the middle and at the ends, a category, an ordinal that is
-/// seldom active.
 /// A belief about everything, wrong and forbidden in parts.
 fn believing(space: &str) -> String {
     let with = |text: String, name: &str, belief: &str| {
@@ -60,6 +58,8 @@ fn believing(space: &str) -> String {
         .fold(text, |text, (name, belief)| with(text, name, belief))
 }
 
+/// About half of the space, and what methods like: numbers in the middle and at the ends, a category, an ordinal that is
+/// seldom active.
 const FORBIDDEN: &str = r#"{"rate":{"max":0.002}},{"rate":{"min":0.5},"kind":["a","b"]},{"kind":"b","depth":{"min":4,"max":6}},
     {"kind":"c","version":3,"depth":[1,2,8]},{"size":16,"share":{"min":0.25,"max":0.75}},{"one":"only","size":32}"#;
 

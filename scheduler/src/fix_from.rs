@@ -110,5 +110,15 @@ fn choose(
         };
         chosen.set(name.as_str(), value.clone());
     }
+    let known = |(name, value)| Some((space.find(name)?, value));
+    for (hyperparameter, value) in chosen.iter().filter_map(known) {
+        if hyperparameter.kind.typed(value).is_none() {
+            let (name, expected) = (&hyperparameter.name, hyperparameter.kind.describe());
+            let shown = root.display();
+            bail!(wrong(format!(
+                "the best configuration of `{shown}` does not fit this search: at `{name}`: expected {expected}, found {value}"
+            )));
+        }
+    }
     Ok(chosen)
 }

@@ -4,6 +4,7 @@
 //! and ends with the analyzer's tables. A child that dies is started again; what it had in hand is taken back at once.
 //! Run on the same directory, it goes on where it was.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use crate::fix_from::FixArgs;
 use crate::init;
 use crate::progress::Progress;
 use crate::run::{Scheduler, Turn};
+use crate::status;
 
 /// What `scheduler local` is told.
 #[derive(Debug, clap::Args)]
@@ -73,6 +75,10 @@ pub fn run(args: &LocalArgs) -> Result<Code> {
             // They have seen `finished.json` and leave.
             children.leave(false)?;
             programs.conclude(&args.directory)?;
+            let mut rungs = scheduler.state().tally.rungs.iter();
+            if rungs.all(|rung| rung.evaluated == 0) {
+                return Err(no_loss(&directory)?.into());
+            }
             Ok(Code::Done)
         }
         Ok(End::Stopped) => {
@@ -94,6 +100,16 @@ pub fn run(args: &LocalArgs) -> Result<Code> {
             Err(error)
         }
     }
+}
+
+/// The failure of a search that has nothing but failures.
+fn no_loss(directory: &Directory) -> Result<Failure> {
+    let mut message = "no job gave a loss".to_owned();
+    for crash in status::crashes(directory)? {
+        // Writing to a String cannot fail.
+        let _infallible = write!(message, "\n  {crash}");
+    }
+    Ok(Failure::new(Code::BadInput, message))
 }
 
 /// Why the loop ended.

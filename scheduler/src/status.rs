@@ -1,6 +1,6 @@
 //! `scheduler status`: what the search is waiting for, for people and (as JSON) for scripts. Changes nothing.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use serde::Serialize;
 use shared::budget::short;
 use shared::cli::print;
 use shared::exit::Code;
-use shared::record::TrainerState;
+use shared::record::{Outcome, TrainerState};
 use shared::search::Scheduling;
 use shared::signal::Warning;
 use shared::store::JobsView;
@@ -22,6 +22,12 @@ use crate::state::State;
 
 /// Seconds between two questions to SLURM.
 const SLURM_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Crashes that are shown.
+const MOST_CRASHES: usize = 3;
+
+/// Characters of a message that are shown.
+const MOST_SHOWN: usize = 200;
 
 /// How the status is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -55,6 +61,8 @@ pub struct Status {
     pub trainers_gone: usize,
     /// The best configuration at the highest budget that has one.
     pub incumbent: Option<Incumbent>,
+    /// What the first jobs that crashed said, and only if one look was asked for.
+    pub crashes: Vec<Crash>,
     /// What comes next, one sentence each.
     pub waiting_for: Vec<String>,
     /// Seconds until the end, estimated from mean durations; absent without results or trainers.
@@ -109,6 +117,21 @@ pub struct TrainerStatus {
     pub is_silent: bool,
 }
 
+/// A job that crashed.
+#[derive(Debug, Serialize)]
+pub struct Crash {
+    /// Which.
+    pub job: String,
+    /// What happened.
+    pub message: String,
+}
+
+impl fmt::Display for Crash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.job, one_line(&self.message))
+    }
+}
+
 /// The best configuration so far.
 #[derive(Debug, Serialize)]
 pub struct Incumbent {
@@ -128,6 +151,9 @@ pub fn run(root: &Path, watch: bool, format: Format) -> Result<Code> {
         state.num_trainers = num_heard(&scanner);
         let mut status = look(&scanner, &state, None)?;
         status.slurm = slurm::queue_if_any(scanner.directory());
+        if status.rungs.iter().any(|rung| rung.failed > 0) {
+            status.crashes = crashes(scanner.directory())?;
+        }
         print(&status.text(format)?)?;
         return Ok(Code::Done);
     }
@@ -191,6 +217,7 @@ pub fn look(scanner: &Scanner, state: &State, watched_since: Option<Instant>) ->
         remaining_s: remaining_s(&rungs, num_live),
         waiting_for: waiting_for(directory, state, &view, num_live),
         slurm: Vec::new(),
+        crashes: Vec::new(),
         trainers_gone: scanner.trainers().values().filter(|t| t.is_gone()).count(),
         incumbent: incumbent(state),
         rungs,
@@ -261,6 +288,35 @@ fn trainers(scanner: &Scanner, watched_since: Option<Instant>) -> Vec<TrainerSta
         });
     }
     trainers
+}
+
+/// The first crashes among results; no more of these are read than it takes to find them.
+pub fn crashes(directory: &Directory) -> Result<Vec<Crash>> {
+    let mut crashes = Vec::new();
+    for job in directory.finished_jobs()? {
+        let outcome = directory.read_result(job)?.map(|result| result.outcome);
+        if let Some(Outcome::Crashed { message }) = outcome {
+            let job = job.to_string();
+            crashes.push(Crash { job, message });
+            if crashes.len() == MOST_CRASHES {
+                break;
+            }
+        }
+    }
+    Ok(crashes)
+}
+
+/// A message as a terminal may show it: without line breaks and control sequences, and not endless.
+fn one_line(message: &str) -> String {
+    let mut line: String = message
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(MOST_SHOWN)
+        .collect();
+    if message.chars().count() > MOST_SHOWN {
+        line.push('…');
+    }
+    line
 }
 
 fn incumbent(state: &State) -> Option<Incumbent> {
@@ -398,6 +454,12 @@ impl Status {
                 best.configuration, best.loss, best.rung
             )?,
             None => writeln!(text, "\nincumbent: none yet")?,
+        }
+        if !self.crashes.is_empty() {
+            writeln!(text, "the first that crashed:")?;
+        }
+        for crash in &self.crashes {
+            writeln!(text, "  {crash}")?;
         }
         writeln!(text, "waiting for:")?;
         for sentence in &self.waiting_for {

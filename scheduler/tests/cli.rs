@@ -203,6 +203,41 @@ fn once_does_all_that_can_be_done_and_plan_says_it_without_doing_it() {
 }
 
 #[test]
+fn the_status_says_what_the_first_crashed_jobs_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = create(folder.path(), json!({}));
+    let root = folder.path().to_str().unwrap();
+    assert!(run(&["run", root, "--once"]).status.success());
+    for number in 0..5 {
+        let id = shared::ConfigurationId(number);
+        directory.propose(&fake::proposal(&directory, id)).unwrap();
+    }
+    assert!(run(&["run", root, "--once"]).status.success());
+    let shown = || text(&run(&["status", root]).stdout);
+    assert!(!shown().contains("crashed"), "{}", shown());
+    let mut open = directory.open_jobs().unwrap();
+    open.sort_by_key(|attempt| attempt.job);
+    for (number, attempt) in open.iter().enumerate().take(4) {
+        let owner = "host-1-1".parse().unwrap();
+        let (claim, job) = directory.claim(*attempt, &owner).unwrap().unwrap();
+        let mut result = fake::result(&claim, &job);
+        let message = format!("no data {number}\n\u{1b}[2J{}", "x".repeat(300));
+        result.outcome = shared::Outcome::Crashed { message };
+        directory.finish(&claim, &result).unwrap();
+    }
+    let shown = shown();
+    for (number, attempt) in open.iter().enumerate().take(3) {
+        let line = format!("  {}: no data {number}  [2Jxxx", attempt.job);
+        assert!(shown.contains(&line), "{shown}");
+    }
+    assert!(!shown.contains("no data 3"), "{shown}");
+    assert!(
+        !shown.contains('\u{1b}') && !shown.contains(&"x".repeat(201)),
+        "{shown}"
+    );
+}
+
+#[test]
 fn a_stopped_search_stays_as_it_is_until_that_is_undone() {
     let folder = tempfile::tempdir().unwrap();
     let directory = create(folder.path(), json!({}));
@@ -344,6 +379,23 @@ fn the_second_of_two_searches_fixes_what_the_first_one_found() {
     let unknown = init("other", &["--fix", "depth"]);
     assert_eq!(unknown.status.code(), Some(3));
     assert!(text(&unknown.stderr).contains("has no value of `depth`"));
+    // Where the second search has no room for a value, the first one is named.
+    let mut narrow = second.clone();
+    narrow["space"]["hyperparameters"][0]["upper"] = json!(1e-9);
+    fs::replace(
+        &folder.path().join("second.json"),
+        narrow.to_string().as_bytes(),
+    )
+    .unwrap();
+    let output = init("narrow", &[]);
+    assert_eq!(output.status.code(), Some(3));
+    let expected =
+        "first` does not fit this search: at `x`: expected a number from 0 to 0.000000001, found";
+    assert!(
+        text(&output.stderr).contains(expected),
+        "{}",
+        text(&output.stderr)
+    );
 }
 
 fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::budget::{BracketSizes, BudgetSettings, Ladder};
 use crate::error::Invalid;
-use crate::format::Record;
+use crate::format::{self, Record};
 use crate::objective::{Objective, ObjectiveFile};
 use crate::seed::Seed;
 use crate::space::{SearchSpace, SpaceFile};
@@ -290,16 +290,13 @@ pub struct Search {
     pub start_with: Vec<Configuration>,
     /// Heartbeats, leases, attempts.
     pub trainers: TrainerSettings,
-    /// SHA-256 of the search as written to the directory, in hexadecimal: of its fields only, so that it stays when the
-    /// format's version goes up.
+    /// SHA-256 of the search as version 1.0 would have written it, in hexadecimal: it stays when the format's version
+    /// goes up.
     pub digest: String,
 }
 
 impl Search {
     /// Checks a search whose space is in place.
-    ///
-    /// # Panics
-    /// If the file holds a number that JSON has not, which no file that was read does.
     pub fn new(file: &SearchFile) -> Result<Self, Invalid> {
         let Some(space_file) = &file.space else {
             return Err(Invalid::new(
@@ -362,7 +359,7 @@ impl Search {
             promotion: file.promotion,
             seed: Seed::new(file.seed),
             trainers: file.trainers,
-            digest: digest(&serde_json::to_vec(file).expect("a search can be written as JSON")),
+            digest: digest(&format::to_bytes_of(file, [1, 0])),
         })
     }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use shared::cli::report;
@@ -12,6 +13,8 @@ use crate::repository;
 /// One cluster at a time: two cores are busy enough with one.
 static ONE: Mutex<()> = Mutex::new(());
 
+/// How long a node may be silent before SLURM takes it for down.
+const SILENCE: Duration = Duration::from_secs(6);
 /// Programs that a cluster is made of.
 const SLURM: [&str; 10] = [
     "slurmctld",
@@ -63,6 +66,14 @@ impl Cluster {
     /// # Errors
     /// It does not come up.
     pub fn start(filesystem: Filesystem) -> Result<Option<Self>> {
+        Self::start_with(filesystem, SILENCE)
+    }
+
+    /// As [`start`](Self::start), where SLURM takes a silent node for down after `silence` only.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn start_with(filesystem: Filesystem, silence: Duration) -> Result<Option<Self>> {
         let alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(reason) = obstacle(filesystem) {
             report(&format!(
@@ -76,6 +87,7 @@ impl Cluster {
         };
         let mut command = cluster.command("start");
         command.arg(std::process::id().to_string());
+        command.env("SILENCE", silence.as_secs().to_string());
         if filesystem == Filesystem::MooseFs {
             command.env("FILESYSTEM", "moosefs");
         }
@@ -106,6 +118,16 @@ impl Cluster {
         let mut command = self.command(event);
         command.arg(node);
         finish(command).map(|_printed| ())
+    }
+
+    /// Runs a command on a node; what it prints.
+    ///
+    /// # Errors
+    /// It fails.
+    pub fn run_on(&self, node: &str, program: &str, arguments: &[&str]) -> Result<String> {
+        let mut command = self.command("exec");
+        command.args([node, program]).args(arguments);
+        finish(command)
     }
 
     /// All tasks that SLURM knows, those that have ended too.

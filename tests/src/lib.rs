@@ -343,6 +343,22 @@ impl TestSearch {
         self.wait_for_all()
     }
 
+    /// The results that there are, by job.
+    ///
+    /// # Errors
+    /// One cannot be read, or two are of one job.
+    pub fn results(&self) -> Result<BTreeMap<JobId, JobResult>> {
+        let mut results = BTreeMap::new();
+        for result in self.directory()?.all_results()? {
+            // One file a job is what the file name gives; the content must be that job's.
+            ensure!(
+                results.insert(result.job(), result).is_none(),
+                "two results of one job"
+            );
+        }
+        Ok(results)
+    }
+
     /// What must hold of every finished search, however it came about; the results, by job.
     ///
     /// # Errors
@@ -361,17 +377,11 @@ impl TestSearch {
             "claims are left: {:?}",
             view.claimed
         );
-        let mut results = BTreeMap::new();
-        for result in directory.all_results()? {
+        let results = self.results()?;
+        for (job, result) in &results {
             ensure!(
                 !matches!(result.outcome, Outcome::Lost { .. }),
-                "{} was lost",
-                result.job()
-            );
-            // One file a job is what the file name gives; the content must be that job's.
-            ensure!(
-                results.insert(result.job(), result).is_none(),
-                "two results of one job"
+                "{job} was lost"
             );
         }
         check_brackets(&directory, &results)?;

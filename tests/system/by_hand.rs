@@ -108,3 +108,25 @@ fn every_search_and_space_of_the_repository_is_valid() -> Result<()> {
     assert_eq!(shared::SearchSpace::new(&reference)?.num_dimensions(), 17);
     Ok(())
 }
+
+#[test]
+fn a_search_in_which_every_job_crashes_says_why_and_is_no_success() -> Result<()> {
+    let mut search = counting_ones("random", 1);
+    search["budget"] = serde_json::json!({ "unit": "steps", "min": 1, "max": 3, "eta": 3 });
+    search["objective"] = serde_json::json!({
+        "command": ["/bin/sh", "-c", "echo there is no data >&2; exit 1"],
+    });
+    let test = TestSearch::new(&search)?;
+    let file = test.beside("search.json");
+    let (file, root) = (file.to_string_lossy(), test.root());
+    let root = root.to_string_lossy();
+    let output = test.output("scheduler", &["local", &file, &root, "--trainers", "1"])?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(
+        said.contains("no job gave a loss") && said.contains("there is no data"),
+        "{said}"
+    );
+    assert!(text(&test.on("scheduler", "status", &[])?).contains("there is no data"));
+    Ok(())
+}

@@ -1,12 +1,14 @@
 //! `scheduler slurm` on a real SLURM cluster.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use harness::cluster::{Cluster, Filesystem, Queued};
 use harness::{DEADLINE, TestSearch, counting_ones, program};
-use shared::Fate;
+use shared::record::JobResult;
+use shared::{Fate, JobId};
 
 /// `scheduler slurm` on the search: what it prints.
 fn submit(cluster: &Cluster, test: &TestSearch, trainers: u32) -> Result<String> {
@@ -34,7 +36,7 @@ fn wait_for_queue(
             "after {DEADLINE:?} still not: {what}: {queue:?}\n{}",
             logs(test)
         );
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 
@@ -67,6 +69,27 @@ fn fates(test: &TestSearch) -> Result<Vec<(Fate, String)>> {
         }
     }
     Ok(fates)
+}
+
+/// Whether a trainer of this node was given up.
+fn has_lost(node: &str, fates: &[(Fate, String)]) -> bool {
+    let is_of_node = |owner: &String| owner.starts_with(node);
+    let mut fates = fates.iter();
+    fates.any(|(fate, owner)| *fate == Fate::NodeLost && is_of_node(owner))
+}
+
+/// The coordinator, and the other nodes that have tasks, in order.
+fn coordinator_and_other_nodes(cluster: &Cluster) -> Result<(Queued, Vec<String>)> {
+    let queue = cluster.queue()?;
+    let is_coordinator = |task: &&Queued| task.name.ends_with("coordinator");
+    let coordinator = queue
+        .iter()
+        .find(is_coordinator)
+        .context("no coordinator")?;
+    let nodes: BTreeSet<&String> = queue.iter().map(|task| &task.node).collect();
+    let is_other = |node: &&String| !node.is_empty() && **node != coordinator.node;
+    let nodes = nodes.into_iter().filter(is_other).cloned().collect();
+    Ok((coordinator.clone(), nodes))
 }
 
 fn a_search_in_the_queue_finishes_exactly(filesystem: Filesystem) -> Result<()> {
@@ -135,17 +158,9 @@ fn slurm_loses_nothing_with_a_crashed_node_a_preempted_task_and_a_requeued_coord
     })
     .with_context(|| logs(&test))?;
 
-    let queue = cluster.queue()?;
-    let is_coordinator = |task: &&Queued| task.name.ends_with("coordinator");
-    let coordinator = queue
-        .iter()
-        .find(is_coordinator)
-        .context("no coordinator")?;
-    let mut nodes: Vec<&str> = queue.iter().map(|task| task.node.as_str()).collect();
-    nodes.retain(|node| !node.is_empty() && *node != coordinator.node);
-    nodes.dedup();
-    let [preempted, crashed] = nodes[..] else {
-        anyhow::bail!("not on three nodes: {queue:?}");
+    let (coordinator, nodes) = coordinator_and_other_nodes(&cluster)?;
+    let [preempted, crashed] = &nodes[..] else {
+        anyhow::bail!("not on three nodes: {coordinator:?} and {nodes:?}");
     };
     cluster.event("crash", crashed)?;
     let urgent = [
@@ -172,9 +187,7 @@ fn slurm_loses_nothing_with_a_crashed_node_a_preempted_task_and_a_requeued_coord
     let printed = logs(&test);
     assert!(printed.contains("leaving on SIGUSR1"), "{printed}");
     assert_eq!(printed.matches(" ready for search").count(), 8, "{printed}");
-    let is_lost =
-        |(fate, owner): &(Fate, String)| *fate == Fate::NodeLost && owner.starts_with(crashed);
-    assert!(fates.iter().any(is_lost), "{fates:?}\n{}", logs(&test));
+    assert!(has_lost(crashed, &fates), "{fates:?}\n{}", logs(&test));
     let starts = logs(&test).matches("scheduling the search").count();
     assert_eq!(starts, 2, "{}", logs(&test));
     let is_done = |task: &Queued| task.name == "urgent" && task.state == "COMPLETED";
@@ -182,6 +195,86 @@ fn slurm_loses_nothing_with_a_crashed_node_a_preempted_task_and_a_requeued_coord
         queue.iter().any(is_done)
     })?;
     Ok(())
+}
+
+/// A search whose trainers are on four nodes, and the nodes that have trainers only.
+fn on_separate_mounts(cluster: &Cluster) -> Result<(TestSearch, Vec<String>)> {
+    let mut search = counting_ones("bohb", 3);
+    search["objective"]["seconds_per_unit"] = 0.3.into();
+    // Longer than the clients believe what they have seen.
+    search["trainers"]["lease_s"] = 10.0.into();
+    let test = TestSearch::within(&cluster.shared(), &search)?;
+    submit(cluster, &test, 7)?;
+    test.wait_until("seven jobs are claimed", |directory| {
+        Ok(directory.jobs()?.claimed.len() == 7)
+    })
+    .with_context(|| logs(&test))?;
+    let (coordinator, nodes) = coordinator_and_other_nodes(cluster)?;
+    ensure!(
+        nodes.len() == 3,
+        "not on four nodes: {coordinator:?} and {nodes:?}"
+    );
+    Ok((test, nodes))
+}
+
+/// Waits until jobs of a node's trainers were taken back from them, and others have finished them.
+fn wait_for_successors(test: &TestSearch, node: &str) -> Result<()> {
+    let what = format!("the jobs of {node} were taken back, and one is finished");
+    test.wait_until(&what, |_directory| Ok(has_lost(node, &fates(test)?)))
+        .with_context(|| logs(test))
+}
+
+/// Waits for the end of a search, and checks it; results that were there earlier are as they were.
+fn ends_exactly_and_keeps(test: &TestSearch, first: BTreeMap<JobId, JobResult>) -> Result<()> {
+    wait_for_end(test)?;
+    let last = test.check_finished()?;
+    for (job, result) in first {
+        assert_eq!(last.get(&job), Some(&result), "the result of {job} changed");
+    }
+    assert!(test.on("sampler", "replay", &[])?.status.success());
+    Ok(())
+}
+
+/// The names of the second results of jobs.
+fn late(test: &TestSearch) -> Result<Vec<String>> {
+    Ok(shared::fs::list(&test.root().join(shared::layout::LATE))?)
+}
+
+#[test]
+fn slurm_keeps_the_first_result_when_a_node_thaws_after_its_jobs_were_done_by_others() -> Result<()>
+{
+    // SLURM lets the jobs of the frozen node run on, so that they come back beside their successors.
+    let silence = Duration::from_mins(10);
+    let Some(cluster) = Cluster::start_with(Filesystem::MooseFs, silence)? else {
+        return Ok(());
+    };
+    let (test, nodes) = on_separate_mounts(&cluster)?;
+    cluster.event("freeze", &nodes[0])?;
+    wait_for_successors(&test, &nodes[0])?;
+    let first = test.results()?;
+    cluster.event("thaw", &nodes[0])?;
+    ends_exactly_and_keeps(&test, first)?;
+    test.wait_until("a second result is put aside", |_directory| {
+        Ok(late(&test)?.iter().any(|name| name.contains(&nodes[0])))
+    })
+    .with_context(|| logs(&test))
+}
+
+#[test]
+fn slurm_finishes_exactly_with_a_node_cut_off_that_runs_on_and_is_mended() -> Result<()> {
+    let Some(cluster) = Cluster::start(Filesystem::MooseFs)? else {
+        return Ok(());
+    };
+    let (test, nodes) = on_separate_mounts(&cluster)?;
+    // From SLURM and from the filesystem.
+    cluster.event("cut", &nodes[0])?;
+    wait_for_successors(&test, &nodes[0])?;
+    let first = test.results()?;
+    // Its trainers still run beside their successors.
+    let running_on = cluster.run_on(&nodes[0], "pgrep", &["-x", "trainer"])?;
+    assert!(!running_on.is_empty());
+    cluster.event("mend", &nodes[0])?;
+    ends_exactly_and_keeps(&test, first)
 }
 
 #[test]

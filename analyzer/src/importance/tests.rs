@@ -168,3 +168,22 @@ fn ranks_do_not_care_for_outliers() {
         "{curve:?}"
     );
 }
+
+#[test]
+fn losses_too_large_to_be_squared_are_ranked() {
+    let rows: Vec<Vec<f64>> = (0..60)
+        .map(|number| {
+            vec![if number % 5 == 4 {
+                1e305
+            } else {
+                f64::from(number % 5)
+            }]
+        })
+        .collect();
+    let rows: Vec<&[f64]> = rows.iter().map(Vec::as_slice).collect();
+    let history = crate::testing::history(&rows);
+    let found = importance(&history, 0, &Settings::default()).unwrap();
+    assert_eq!(found.of, Of::Ranks);
+    assert!(found.main[1] > 0.9, "{found:?}");
+    assert!(basis(&history, &found).contains("of their ranks"));
+}

@@ -118,7 +118,7 @@ fn read_results(layout: &Layout, about: About, wanted: Wanted) -> Result<History
     }
     gathered.add_shard(read, wanted);
     if wanted.origins {
-        read_origins(layout, &mut gathered);
+        read_origins(layout, &mut gathered)?;
     }
     Ok(gathered.into_history(layout.root(), about))
 }
@@ -143,11 +143,42 @@ fn read_shard(layout: &Layout, number: u32, about: &About, wanted: Wanted) -> Re
         }
     }
     jobs.sort_unstable();
-    let read = |job: &JobId| read_result(layout, *job, about, wanted);
+    let read = |job: &JobId| match read_result(layout, *job, about, wanted) {
+        Ok(found) => Ok(Ok(found)),
+        Err(unusable) => unusable.why_left_out().map(Err),
+    };
+    let found: Result<Vec<_>, shared::Error> = jobs.par_iter().map(read).collect();
     Ok(Shard {
         foreign,
-        found: jobs.par_iter().map(read).collect(),
+        found: found?,
     })
+}
+
+/// Why a record cannot be used.
+enum Unusable {
+    /// A newer program wrote it: what is shown without it would be wrong, so nothing is shown.
+    Newer(shared::Error),
+    /// It is corrupt or of another search: it is left out.
+    Wrong(String),
+}
+
+impl Unusable {
+    /// Why the record is left out; the error where it must not be.
+    fn why_left_out(self) -> Result<String, shared::Error> {
+        match self {
+            Self::Newer(error) => Err(error),
+            Self::Wrong(why) => Ok(why),
+        }
+    }
+}
+
+impl From<shared::Error> for Unusable {
+    fn from(error: shared::Error) -> Self {
+        match error {
+            shared::Error::NewerVersion { .. } => Self::Newer(error),
+            error => Self::Wrong(format!("{:#}", anyhow::Error::new(error))),
+        }
+    }
 }
 
 fn shards(layout: &Layout, kind: &str) -> Result<Vec<u32>> {
@@ -249,16 +280,15 @@ impl From<JobResult> for Found {
     }
 }
 
-/// One result, if it is still there; else why it cannot be used.
+/// One result, if it is still there.
 fn read_result(
     layout: &Layout,
     job: JobId,
     about: &About,
     wanted: Wanted,
-) -> Result<Option<Found>, String> {
+) -> Result<Option<Found>, Unusable> {
     let path = layout.result(job);
-    let chain = |error: shared::Error| format!("{:#}", anyhow::Error::new(error));
-    let Some(bytes) = fs::read_if_there(&path).map_err(chain)? else {
+    let Some(bytes) = fs::read_if_there(&path)? else {
         return Ok(None);
     };
     let is_slim = !wanted.curves && !wanted.measures && !about.has_foreign_ids;
@@ -267,9 +297,9 @@ fn read_result(
         .flatten();
     let result = match slim.and_then(Slim::into_found) {
         Some(found) => found,
-        None => Found::from(read_fast::<JobResult>(&path, &bytes).map_err(chain)?),
+        None => Found::from(read_fast::<JobResult>(&path, &bytes)?),
     };
-    let wrong = |why: String| Err(format!("`{}`: {why}", path.display()));
+    let wrong = |why: String| Err(Unusable::Wrong(format!("`{}`: {why}", path.display())));
     if result.job != job {
         return wrong(format!("it is the result of {}", result.job));
     }
@@ -325,32 +355,28 @@ fn read_fast<R: Record>(path: &Path, bytes: &[u8]) -> Result<R, shared::Error> {
 }
 
 /// How each configuration was found. A proposal that cannot be read is no reason to leave out its results.
-fn read_origins(layout: &Layout, gathered: &mut Gathered) {
-    let read = |tried: &Tried| {
+fn read_origins(layout: &Layout, gathered: &mut Gathered) -> Result<()> {
+    let read = |tried: &Tried| -> Result<Option<Source>, Unusable> {
         let path = layout.configuration(tried.id);
-        let bytes = match fs::read_if_there(&path) {
-            Ok(bytes) => bytes?,
-            Err(error) => return Some(Err(format!("{:#}", anyhow::Error::new(error)))),
+        let Some(bytes) = fs::read_if_there(&path)? else {
+            return Ok(None);
         };
-        let proposal = read_fast::<Proposal>(&path, &bytes);
-        Some(match proposal {
-            Ok(proposal) => Ok(match proposal.origin.source.as_str() {
-                "model" => Source::Model,
-                "prior" => Source::Prior,
-                _ => Source::Other,
-            }),
-            Err(error) => Err(format!("{:#}", anyhow::Error::new(error))),
-        })
+        let proposal = read_fast::<Proposal>(&path, &bytes)?;
+        Ok(Some(match proposal.origin.source.as_str() {
+            "model" => Source::Model,
+            "prior" => Source::Prior,
+            _ => Source::Other,
+        }))
     };
-    let origins: Vec<Option<Result<Source, String>>> =
+    let origins: Vec<Result<Option<Source>, Unusable>> =
         gathered.configurations.par_iter().map(read).collect();
     for (tried, origin) in gathered.configurations.iter_mut().zip(origins) {
         match origin {
-            Some(Ok(source)) => tried.origin = Some(source),
-            Some(Err(problem)) => gathered.problems.left_out(problem),
-            None => {}
+            Ok(source) => tried.origin = source,
+            Err(unusable) => gathered.problems.left_out(unusable.why_left_out()?),
         }
     }
+    Ok(())
 }
 
 /// Results as they come in.

@@ -49,6 +49,19 @@ impl Scale {
         }
     }
 
+    /// A logarithmic scale with a little room on both sides, however far apart the ends are.
+    ///
+    /// # Panics
+    /// Where `low` is not above 0.
+    pub fn log_with_room(low: f64, high: f64) -> Self {
+        let share = |x: f64| x.powf(0.03); // of each, as the quotient of the two may overflow
+        let room = share(high) / share(low);
+        Self::log(
+            (low / room).max(f64::MIN_POSITIVE),
+            (high * room).min(f64::MAX),
+        )
+    }
+
     /// A scale for these numbers with a little room: logarithmic where all are positive and span more than a factor of
     /// 10. `None` without finite numbers.
     pub fn fitting(numbers: impl IntoIterator<Item = f64>) -> Option<Self> {
@@ -60,11 +73,7 @@ impl Scale {
             return None;
         }
         if low > 0.0 && high / low > 10.0 {
-            let room = (high / low).powf(0.03);
-            return Some(Self::log(
-                (low / room).max(f64::MIN_POSITIVE),
-                (high * room).min(f64::MAX),
-            ));
+            return Some(Self::log_with_room(low, high));
         }
         // A range too large for the numbers themselves would overflow.
         let room = 0.04 * (high / 2.0 - low / 2.0) * 2.0;
@@ -83,9 +92,10 @@ impl Scale {
             if x <= 0.0 {
                 return 0.0;
             }
-            (x / self.low).ln() / (self.high / self.low).ln()
+            let low = self.low.ln(); // quotients of the numbers may overflow, and so may differences below
+            (x.ln() - low) / (self.high.ln() - low)
         } else {
-            (x - self.low) / (self.high - self.low)
+            (x / 2.0 - self.low / 2.0) / (self.high / 2.0 - self.low / 2.0)
         };
         share.clamp(0.0, 1.0)
     }
@@ -115,7 +125,7 @@ impl Scale {
                 return thinned(ticks, most);
             }
         }
-        let rough = (self.high - self.low) / most as f64;
+        let rough = self.high / most as f64 - self.low / most as f64;
         let power = 10_f64.powf(rough.log10().floor());
         let steps = [1.0, 2.0, 5.0, 10.0].map(|m| m * power);
         let step = steps
@@ -234,7 +244,8 @@ impl Frame {
         scene.line(vec![corner, self.to], Ink::Muted, 1.0);
         let middle = f64::midpoint(self.from.0, self.to.0);
         let at = (middle, self.to.1 + 2.0 * FONT + 10.0);
-        let name = shortened(name, characters(width + 60.0));
+        let room = 2.0 * middle.min(scene.width - middle) - 8.0;
+        let name = shortened(name, characters(room));
         scene.words(at, name, Ink::Text, Anchor::Middle);
     }
 }

@@ -47,3 +47,33 @@ fn words_are_escaped_in_drawings() {
         scene.svg(Theme::Light)
     ));
 }
+
+#[test]
+fn no_name_of_an_axis_is_cut_in_a_narrow_drawing() {
+    let mut scene = Scene::new(360.0, 200.0, "narrow");
+    let frame = Frame {
+        from: (190.0, 20.0),
+        to: (314.0, 160.0),
+        x: Scale::linear(0.0, 1.0),
+        y: Scale::linear(0.0, 1.0),
+    };
+    frame.draw_x_axis(&mut scene, "share of the variance (%)");
+    let svg = scene.svg(Theme::Page);
+    assert!(svg.contains("share of the variance (%)"), "{svg}");
+}
+
+#[test]
+fn scales_reach_from_the_smallest_to_the_largest_number() {
+    for scale in [
+        Scale::log(1e-308, 1e308),
+        Scale::log_with_room(1e-308, 1e308),
+        Scale::linear(-1e308, 1e308),
+    ] {
+        let places = [-1e308, 1e-308, 1.0, 1e308].map(|x| scale.place(x));
+        assert!(places.is_sorted(), "{places:?}");
+        assert!((places[3] - places[0]).abs() > 0.8, "{places:?}");
+        let ticks = scale.ticks(5);
+        assert!((2..=12).contains(&ticks.len()), "{ticks:?}");
+        assert!(ticks.iter().all(|tick| tick.is_finite()), "{ticks:?}");
+    }
+}

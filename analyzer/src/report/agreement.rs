@@ -3,7 +3,7 @@
 use super::{Facts, PANEL_HEIGHT, PANEL_WIDTH, Section, sampled};
 use crate::correlation::{self, Pair};
 use crate::load::History;
-use crate::plot::{Anchor, Frame, Ink, Scale, Scene, text_width};
+use crate::plot::{Anchor, Frame, Ink, Point, Scale, Scene, text_width};
 use crate::wording::fixed;
 
 /// At most this many pairs of budgets are drawn.
@@ -78,17 +78,16 @@ fn heat_map(history: &History, pairs: &[Pair]) -> Scene {
         .iter()
         .map(|name| text_width(name))
         .fold(0.0, f64::max);
-    let left = widest + 14.0;
+    let left = widest + 32.0; // names of budgets, and of the axis
     let num = budgets.len() as f64 - 1.0;
     let cell = ((PANEL_WIDTH - left - 10.0) / num).clamp(20.0, 88.0);
     let width = (left + num * cell + 10.0).max(PANEL_WIDTH);
     let top = 30.0;
     let bottom = top + num * cell;
-    let mut scene = Scene::new(
-        width,
-        bottom + widest.max(20.0) + 34.0,
-        "Spearman's rho of every pair of budgets",
-    );
+    let fits = widest < cell - 4.0;
+    let below = bottom + if fits { 32.0 } else { widest + 26.0 };
+    let title = "Spearman's rho of every pair of budgets";
+    let mut scene = Scene::new(width, below + 8.0, title);
     scene.words((left, 16.0), "Spearman's rho (n)", Ink::Text, Anchor::Start);
     let at = |budget: usize| budgets.iter().position(|b| *b == budget).unwrap_or(0) as f64;
     for pair in pairs {
@@ -114,29 +113,41 @@ fn heat_map(history: &History, pairs: &[Pair]) -> Scene {
             scene.words((middle.0, middle.1 + 4.0), text, Ink::Text, Anchor::Middle);
         }
     }
+    let corner = (left, bottom);
+    label_heat_map(&mut scene, &names, corner, cell, fits, below);
+    scene
+}
+
+/// Writes the names of the budgets and of the axes; `fits` says whether the names fit below the cells, `below` where
+/// the horizontal axis has its name.
+fn label_heat_map(
+    scene: &mut Scene,
+    names: &[String],
+    (left, bottom): Point,
+    cell: f64,
+    fits: bool,
+    below: f64,
+) {
     for (index, name) in names.iter().enumerate() {
         let place = index as f64;
         if index > 0 {
             let y = bottom - (place - 0.5) * cell + 4.0;
             scene.words((left - 6.0, y), name, Ink::Muted, Anchor::End);
         }
-        if index + 1 < names.len() {
-            let x = left + (place + 0.5) * cell;
-            let fits = names.iter().all(|name| text_width(name) < cell - 4.0);
-            if fits {
-                scene.words((x, bottom + 14.0), name, Ink::Muted, Anchor::Middle);
-            } else {
-                scene.turned_words(
-                    (x + 4.0, bottom + 8.0),
-                    name,
-                    Ink::Muted,
-                    Anchor::End,
-                    -90.0,
-                );
-            }
+        let x = left + (place + 0.5) * cell;
+        if index + 1 == names.len() {
+            // The largest budget is the smaller one of no pair.
+        } else if fits {
+            scene.words((x, bottom + 14.0), name, Ink::Muted, Anchor::Middle);
+        } else {
+            let at = (x + 4.0, bottom + 8.0);
+            scene.turned_words(at, name, Ink::Muted, Anchor::End, -90.0);
         }
     }
-    scene
+    let middle = (names.len() as f64 - 1.0) * cell / 2.0;
+    let (x_name, y_name) = ((left + middle, below), (12.0, bottom - middle));
+    scene.words(x_name, "smaller budget", Ink::Text, Anchor::Middle);
+    scene.turned_words(y_name, "larger budget", Ink::Text, Anchor::Middle, -90.0);
 }
 
 fn scatter(facts: &Facts<'_>, pair: &Pair) -> Option<Scene> {

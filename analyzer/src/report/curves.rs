@@ -1,5 +1,7 @@
 //! Learning curves within jobs, and losses of the same configuration across budgets.
 
+use std::collections::BTreeSet;
+
 use shared::Seed;
 
 use super::{PANEL_HEIGHT, PANEL_WIDTH, Section, sampled};
@@ -32,6 +34,8 @@ pub(crate) fn section(history: &History, seed: Seed) -> Section {
             seed.child("curves", ""),
         );
         section.text.extend(note);
+        let budgets: BTreeSet<usize> = drawn.iter().map(|result| result.budget).collect();
+        let legend = super::progress::budget_legend(history, budgets.into_iter().rev());
         let lines: Vec<(Ink, Vec<Point>)> = drawn
             .into_iter()
             .map(|result| {
@@ -42,7 +46,7 @@ pub(crate) fn section(history: &History, seed: Seed) -> Section {
             .collect();
         section
             .figures
-            .extend(drawing(history, "Learning curves", &lines, false));
+            .extend(drawing(history, "Learning curves", &lines, Some(&legend)));
     }
     let losses = history.losses();
     let across: Vec<Vec<Point>> = losses
@@ -71,7 +75,7 @@ pub(crate) fn section(history: &History, seed: Seed) -> Section {
             drawn.into_iter().map(|l| (Ink::Series(0), l)).collect();
         section
             .figures
-            .extend(drawing(history, "Losses across budgets", &lines, true));
+            .extend(drawing(history, "Losses across budgets", &lines, None));
     }
     section
 }
@@ -87,26 +91,30 @@ fn thinned(points: Vec<Point>) -> Vec<Point> {
         .collect()
 }
 
+/// Learning curves, with the legend of their colours; without one, losses across budgets.
 fn drawing(
     history: &History,
     title: &str,
     lines: &[(Ink, Vec<Point>)],
-    is_across: bool,
+    legend: Option<&[(Ink, String)]>,
 ) -> Option<Scene> {
+    let is_across = legend.is_none();
     let points = || lines.iter().flat_map(|(_, line)| line);
     let mut scene = Scene::new(PANEL_WIDTH, PANEL_HEIGHT, title);
     let head = format!("{title} ({})", lines.len());
     scene.words((66.0, 16.0), head, Ink::Text, Anchor::Start);
+    let top = legend.map_or(12.0, |legend| {
+        16.0 + scene.legend((66.0, 34.0), PANEL_WIDTH - 80.0, legend)
+    });
     let x = if is_across {
         // Budgets are a geometric series.
         let (low, high) = (history.budgets.first()?, history.budgets.last()?);
-        let room = (high / low).powf(0.03);
-        Scale::log(low / room, high * room)
+        Scale::log_with_room(*low, *high)
     } else {
         Scale::linear(0.0, points().map(|point| point.0).fold(0.0, f64::max))
     };
     let frame = Frame {
-        from: (66.0, 28.0),
+        from: (66.0, 16.0 + top),
         to: (PANEL_WIDTH - 14.0, PANEL_HEIGHT - 40.0),
         x,
         y: Scale::fitting(points().map(|point| point.1))?,

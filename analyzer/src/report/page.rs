@@ -5,7 +5,7 @@ use shared::BudgetUnit;
 use crate::load::History;
 use crate::plot::{Ink, Theme, escaped};
 use crate::table::{Cell, Table};
-use crate::wording::{count, put, seconds, significant};
+use crate::wording::{count, duration, put, significant};
 
 use super::Section;
 
@@ -30,7 +30,7 @@ table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums}
 th,td{padding:4px 10px 4px 0;text-align:right;white-space:nowrap;border-bottom:1px solid var(--grid)}
 th{color:var(--muted);font-weight:600}
 th.words,td.words{text-align:left}
-td.words{white-space:normal;min-width:90px;max-width:420px;overflow-wrap:anywhere}
+td.words{white-space:normal;min-width:112px;max-width:420px;overflow-wrap:anywhere}
 .problems{border-left:3px solid var(--bad);padding:2px 12px;margin:14px 0}
 footer{max-width:1160px;margin:44px auto 24px;padding:0 16px;color:var(--muted);font-size:13px}
 @media print{nav{display:none}.scroll{overflow:visible}.scroll svg{max-width:100%}figure,table,svg{break-inside:avoid}
@@ -175,7 +175,7 @@ fn facts(history: &History) -> String {
             .map_or_else(String::new, |loss| significant(loss, 5));
         fact(
             "best loss",
-            format!("{loss} at {}", history.budget_name(incumbent.budget)),
+            format!("{loss} at {}", history.budget_phrase(incumbent.budget)),
         );
     }
     let ends = history
@@ -183,7 +183,7 @@ fn facts(history: &History) -> String {
         .iter()
         .filter_map(|result| result.finished_s);
     if let (Some(start), Some(end)) = (history.start_s(), ends.max_by(f64::total_cmp)) {
-        fact("wall time", seconds((end - start).round()));
+        fact("wall time", duration(end - start));
     }
     if let Some(space) = &history.space {
         fact("hyperparameters", space.num_dimensions().to_string());
@@ -227,6 +227,11 @@ fn remarks(history: &History) -> String {
     html
 }
 
+/// Escaped text that may go on in the next line behind an underscore, so that names break between words.
+pub(super) fn breakable(text: &str) -> String {
+    escaped(text).replace('_', "_<wbr>")
+}
+
 /// A table in HTML, escaped.
 pub(super) fn table(table: &Table) -> String {
     let class = |column: usize| {
@@ -249,7 +254,7 @@ pub(super) fn table(table: &Table) -> String {
         for (column, cell) in row.iter().enumerate() {
             put(
                 &mut html,
-                format_args!("<td{}>{}</td>", class(column), escaped(&cell.plain())),
+                format_args!("<td{}>{}</td>", class(column), breakable(&cell.plain())),
             );
         }
         html.push_str("</tr>\n");

@@ -6,7 +6,7 @@ use super::{Facts, PANEL_HEIGHT, PANEL_WIDTH, Section, WIDE, sampled};
 use crate::load::History;
 use crate::plot::{Anchor, Frame, Ink, Mark, Point, SERIES, Scale, Scene, text_width};
 use crate::trajectory::{self, At};
-use crate::wording::{count, shortened, significant};
+use crate::wording::{count, duration, shortened, significant};
 
 /// At most this many jobs are drawn in the timeline.
 const MOST_JOBS: usize = 6000;
@@ -16,6 +16,15 @@ const MOST_TRAINERS: usize = 40;
 /// The colour of a budget: larger ones come first, so that the largest has the first colour.
 pub(super) fn budget_ink(history: &History, budget: usize) -> Ink {
     Ink::Series(history.budgets.len() - 1 - budget)
+}
+
+/// The colours and names of budgets, for a legend.
+pub(super) fn budget_legend(
+    history: &History,
+    budgets: impl IntoIterator<Item = usize>,
+) -> Vec<(Ink, String)> {
+    let entry = |budget| (budget_ink(history, budget), history.budget_phrase(budget));
+    budgets.into_iter().map(entry).collect()
 }
 
 /// What the horizontal axis of a trajectory counts.
@@ -108,10 +117,8 @@ fn trajectory_panel(history: &History, budgets: &[usize], along: Along) -> Optio
         PANEL_HEIGHT + 20.0,
         format!("Best loss over {name}"),
     );
-    let names = budgets
-        .iter()
-        .map(|&b| (budget_ink(history, b), history.budget_name(b)));
-    let legend = scene.legend((20.0, 14.0), PANEL_WIDTH - 30.0, &names.collect::<Vec<_>>());
+    let names = budget_legend(history, budgets.iter().copied());
+    let legend = scene.legend((20.0, 14.0), PANEL_WIDTH - 30.0, &names);
     let frame = Frame {
         from: (62.0, 8.0 + legend),
         to: (PANEL_WIDTH - 12.0, PANEL_HEIGHT - 20.0),
@@ -189,10 +196,10 @@ pub(super) fn timeline(facts: &Facts<'_>) -> Section {
     let used: f64 = spans.iter().map(|span| span.end - span.start).sum();
     let num_lanes = lanes.names.len();
     section.text.push(format!(
-        "{} took {} s of work in {} s on {}: {} % busy with jobs that gave a result.",
+        "{} took {} of work in {} on {}: {} % busy with jobs that gave a result.",
         count(spans.len(), "job"),
-        significant(used, 4),
-        significant(end - first, 4),
+        duration(used),
+        duration(end - first),
         count(num_lanes, lanes.noun),
         crate::wording::fixed(
             100.0 * used / ((end - first) * num_lanes as f64).max(1e-9),
@@ -300,12 +307,7 @@ fn gantt(
     budgets.sort_unstable();
     budgets.dedup();
     let mut scene = Scene::new(WIDE, 0.0, "Jobs by trainer over time");
-    let mut entries: Vec<(Ink, String)> = budgets
-        .iter()
-        .rev()
-        .take(SERIES)
-        .map(|&b| (budget_ink(history, b), history.budget_name(b)))
-        .collect();
+    let mut entries = budget_legend(history, budgets.iter().rev().take(SERIES).copied());
     if spans.iter().any(|(span, _)| span.is_failure) {
         entries.push((Ink::Bad, "no loss".into()));
     }

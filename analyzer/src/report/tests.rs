@@ -144,3 +144,8 @@ fn samples_keep_their_order_and_are_stated() {
         "10 of 1,000 things are drawn, chosen at random."
     );
 }
+
+#[test]
+fn long_names_break_between_words() {
+    assert_eq!(page::breakable("nr_of<b>_x"), "nr_<wbr>of&lt;b&gt;_<wbr>x");
+}

@@ -5,7 +5,8 @@
 //!
 //! The program leads a process group of its own. The warning goes to the program alone, because helpers of its own
 //! (those that load data, for example) must not end while it saves; what is left of the group when it has ended is
-//! killed, so that nothing holds the device or writes into the checkpoints beside the next job.
+//! killed, so that nothing holds the device or writes into the checkpoints beside the next job. A guard, a process of
+//! its own, does that if this one is killed.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -31,6 +32,8 @@ const POLL: Duration = Duration::from_millis(20);
 const GRACE: Duration = Duration::from_secs(20);
 /// How long a signal that ended the program may arrive here after it.
 const SAME_WARNING: Duration = Duration::from_secs(1);
+/// The guard, given a process group: when its input ends without a word, whoever held the other end is no more.
+const GUARD: &str = r#"read -r _ || kill -s KILL -- -"$0""#;
 /// The largest result file, in bytes: it becomes part of a record that every program reads.
 const MAX_RESULT: u64 = 4 << 20;
 /// The largest progress file, in bytes.
@@ -158,7 +161,7 @@ impl CommandRunner {
     fn start(&self, job_file: &Path, place: &Place) -> anyhow::Result<Group> {
         let log = shared::fs::open_log(&place.log)?;
         let (program, arguments) = self.command.split_first().context("the command is empty")?;
-        let leader = Command::new(program)
+        let mut leader = Command::new(program)
             .args(arguments)
             .arg(job_file)
             .env(shared::env::JOB.name(), job_file)
@@ -170,12 +173,35 @@ impl CommandRunner {
             .with_context(|| format!("cannot start `{program}`"))?;
         let pid = i32::try_from(leader.id()).ok().and_then(Pid::from_raw);
         let pid = pid.expect("the system's process ids are positive");
+        let guard = match guard(pid) {
+            Ok(guard) => guard,
+            Err(error) => {
+                // Not running unguarded; the error is what the caller hears of.
+                let _gone = rustix::process::kill_process_group(pid, Signal::KILL);
+                let _reaped = leader.wait();
+                return Err(error);
+            }
+        };
         Ok(Group {
             leader,
+            guard,
             pid,
             has_been_waited_for: false,
         })
     }
+}
+
+/// Starts what kills a process group when this process has been killed.
+fn guard(group: Pid) -> anyhow::Result<Child> {
+    Command::new("/bin/sh")
+        .args(["-c", GUARD, &group.as_raw_nonzero().to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        // Signals of the terminal are for this process, which decides.
+        .process_group(0)
+        .spawn()
+        .context("cannot start `/bin/sh`, which ends the program if the trainer is killed")
 }
 
 /// How a program came to its end.
@@ -189,6 +215,8 @@ enum End {
 /// A program and all that it has started; dropping it ends them.
 struct Group {
     leader: Child,
+    /// Holds the reading end of a pipe whose other end is here.
+    guard: Child,
     /// The program's id, which is the group's.
     pid: Pid,
     /// From then on the id may be somebody else's.
@@ -244,6 +272,9 @@ impl Group {
         if !self.has_been_waited_for {
             // Nothing may be left.
             let _gone = rustix::process::kill_process_group(self.pid, Signal::KILL);
+            // Before the id may be somebody else's.
+            self.guard.kill()?;
+            self.guard.wait()?;
         }
         let status = self.leader.wait()?;
         self.has_been_waited_for = true;

@@ -374,7 +374,19 @@ fn what_a_program_leaves_running_is_ended_with_it() {
     search.work();
     assert_eq!(search.loss(job), 1.0);
     let helper = number(&checkpoints(&search, job).join("helper")).unwrap();
-    wait_until("the helper has ended", || (!is_alive(helper)).then_some(()));
+    wait_for_the_end_of(helper);
+}
+
+/// The ids of the helper and of the leader, which the program has written down.
+fn helper_and_leader(search: &Search, job: JobId) -> [u32; 2] {
+    ["helper", "leader"].map(|name| {
+        let path = checkpoints(search, job).join(name);
+        wait_until(name, || number(&path))
+    })
+}
+
+fn wait_for_the_end_of(process: u32) {
+    wait_until("it has ended", || (!is_alive(process)).then_some(()));
 }
 
 #[test]
@@ -389,18 +401,49 @@ fn a_program_that_does_not_heed_the_warning_is_killed_with_all_it_started() {
     );
     let job = search.offer(0, 0, &a());
     let running = search.start();
-    let pid = |name| {
-        let path = checkpoints(&search, job).join(name);
-        wait_until(name, || number(&path))
-    };
-    let (helper, leader) = (pid("helper"), pid("leader"));
+    let processes = helper_and_leader(&search, job);
     let (code, seconds, log) = running.terminate();
     assert_eq!(code, Some(75), "{log}");
     assert!((19.0..25.0).contains(&seconds), "{seconds} s");
-    for process in [helper, leader] {
-        wait_until("it has ended", || (!is_alive(process)).then_some(()));
+    for process in processes {
+        wait_for_the_end_of(process);
     }
     search.check_given_back(job, Fate::Preempted);
+}
+
+/// Waits until the trainer has read from its program that it has spent 0.5.
+fn wait_for_half(search: &Search) {
+    wait_until("a heartbeat that says 0.5", || {
+        let heartbeats = search.directory.heartbeats().unwrap();
+        heartbeats
+            .values()
+            .any(|heartbeat| {
+                matches!(&heartbeat.state, shared::record::TrainerState::Working { spent, .. } if *spent == 0.5)
+            })
+            .then_some(())
+    });
+}
+
+#[test]
+fn a_program_does_not_outlive_a_trainer_that_is_killed() {
+    let search = scripted(
+        r#"
+        trap '' TERM HUP INT
+        sleep 300 & echo $! > "$checkpoints/helper"
+        echo $$ > "$checkpoints/leader"
+        echo 0.5 > "$progress"
+        while true; do sleep 1; done
+        "#,
+    );
+    let job = search.offer(0, 0, &a());
+    let running = search.start();
+    let processes = helper_and_leader(&search, job);
+    // By then the trainer has done all that it does at a start.
+    wait_for_half(&search);
+    rustix::process::kill_process(running.pid(), rustix::process::Signal::KILL).unwrap();
+    for process in processes {
+        wait_for_the_end_of(process);
+    }
 }
 
 #[test]
@@ -416,15 +459,7 @@ fn progress_is_in_the_heartbeat_and_nonsense_is_not() {
     );
     let job = search.offer(0, 0, &a());
     let running = search.start();
-    wait_until("a heartbeat that says 0.5", || {
-        let heartbeats = search.directory.heartbeats().unwrap();
-        heartbeats
-            .values()
-            .any(|heartbeat| {
-                matches!(&heartbeat.state, shared::record::TrainerState::Working { spent, .. } if *spent == 0.5)
-            })
-            .then_some(())
-    });
+    wait_for_half(&search);
     fs::replace(&checkpoints(&search, job).join("go"), b"").unwrap();
     let output = running.wait();
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
@@ -449,12 +484,16 @@ fn document(name: &str) -> std::path::PathBuf {
 }
 
 #[test]
-fn the_example_in_the_documentation_is_the_file_beside_it() {
+fn the_examples_in_the_documentation_are_the_files_beside_it() {
     let text = String::from_utf8(fs::read(&document("any-trainer.md")).unwrap()).unwrap();
-    let (_, rest) = text.split_once("```python\n").unwrap();
-    let (example, _) = rest.split_once("```").unwrap();
-    let file = String::from_utf8(fs::read(&document("any-trainer/train.py")).unwrap()).unwrap();
-    assert_eq!(example, file);
+    let printed: Vec<&str> = text
+        .split("```python\n")
+        .skip(1)
+        .map(|rest| rest.split_once("```").unwrap().0)
+        .collect();
+    let files = ["any-trainer/train.py", "any-trainer/train_torch.py"]
+        .map(|name| String::from_utf8(fs::read(&document(name)).unwrap()).unwrap());
+    assert_eq!(printed, files);
 }
 
 #[test]
