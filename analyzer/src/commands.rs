@@ -7,7 +7,7 @@ use anyhow::Result;
 use shared::cli::{print, report as tell};
 use shared::exit::{Code, Failure};
 use shared::space::SpaceFile;
-use shared::{Seed, fs};
+use shared::{Configuration, Seed, fs};
 
 use crate::arguments::{
     Along, Args, Command, CompareArgs, ConfigspaceArgs, CorrelationArgs, ExportCommand,
@@ -294,26 +294,29 @@ fn export_parquet(args: &ExportParquetArgs) -> Result<()> {
 fn export_configspace(args: &ConfigspaceArgs) -> Result<()> {
     let bytes = fs::read(&args.file)?;
     let space: Result<SpaceFile, _> = shared::format::from_bytes(&args.file, &bytes);
-    let space = match space {
-        Ok(space) => space,
+    let (space, fix) = match space {
+        Ok(space) => (space, Configuration::default()),
         // Not a space: perhaps a search that holds one.
         Err(error @ shared::Error::WrongFormat { .. }) => {
             let search: shared::SearchFile =
                 shared::format::from_bytes(&args.file, &bytes).map_err(|_as_search| error)?;
-            search.space.ok_or_else(|| {
+            let space = search.space.ok_or_else(|| {
                 let message = format!("`{}` holds no space", args.file.display());
                 Failure::new(Code::BadInput, message)
-            })?
+            })?;
+            (space, search.fix)
         }
         Err(error) => return Err(error.into()),
     };
-    let space = shared::SearchSpace::new(&space).map_err(|source| shared::Error::Value {
+    // What a search fixes is constant in its space.
+    let checked = shared::SearchSpace::new(&space).and_then(|space| space.fix(&fix));
+    let space = checked.map_err(|source| shared::Error::Value {
         path: args.file.clone(),
         format: "space",
         source,
     })?;
     let name = args.file.file_stem().unwrap_or_default().to_string_lossy();
-    let json = configspace::to_json(&space, &name);
+    let json = configspace::to_json(&space, &name)?;
     fs::replace(&args.out, format!("{json:#}\n").as_bytes())?;
     Ok(())
 }

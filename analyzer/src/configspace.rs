@@ -2,21 +2,28 @@
 //!
 //! Read: what ConfigSpace 0.4 to 0.7 (`json_format_version` 0.1 to 0.4) and 1.x write. Written: the form of 0.7, which
 //! all of them, HpBandSter and DeepCAVE read. Not expressible here, and refused by name: normal and beta
-//! distributions, quantization, and conditions other than "equals" and "is one of". Forbidden clauses and weights of
-//! categories are dropped with a note.
+//! distributions, quantization, conditions other than "equals" and "is one of", and forbidden relations between two
+//! hyperparameters. Weights of categories are dropped with a note. Forbidden clauses are equals, is one of, and
+//! conjunctions of these; ConfigSpace has no ranges, so one of whole numbers is written as a list, and one of floats
+//! cannot be.
 
 use std::path::Path;
 
 use anyhow::Result;
 use serde_json::{Value as Json, json};
 use shared::exit::{Code, Failure};
-use shared::space::{Condition, HyperparameterFile, KindName, SpaceFile};
+use shared::space::{
+    Condition, ForbiddenFile, ForbiddenValues, HyperparameterFile, KindName, SpaceFile,
+};
 use shared::{Configuration, Kind, SearchSpace, Value};
 
 use crate::json::lenient;
 
 /// The file's usual name.
 pub const CONFIGSPACE: &str = "configspace.json";
+
+/// Whole numbers of a forbidden range that are listed at most.
+const MOST_LISTED: i64 = 10_000;
 
 /// A space read from ConfigSpace's JSON, and what of it was dropped.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,12 +58,15 @@ pub fn from_json(path: &Path, bytes: &[u8]) -> Result<Read> {
         add_condition(raw, &mut hyperparameters)
             .map_err(|why| wrong(&format!("conditions[{index}]"), &why))?;
     }
-    let num_forbidden = list(&json, "forbiddens").len();
-    if num_forbidden > 0 {
-        notes.push(format!("{num_forbidden} forbidden clauses are ignored"));
+    let mut forbidden = Vec::new();
+    for (index, raw) in list(&json, "forbiddens").iter().enumerate() {
+        let mut clause = ForbiddenFile::default();
+        forbid(raw, &mut clause).map_err(|why| wrong(&format!("forbiddens[{index}]"), &why))?;
+        forbidden.push(clause);
     }
     let space = SpaceFile {
         hyperparameters: parents_first(hyperparameters),
+        forbidden,
     };
     if let Err(invalid) = SearchSpace::new(&space) {
         let why = format!("expected {}, found {}", invalid.expected, invalid.found);
@@ -134,7 +144,7 @@ fn hyperparameter(raw: &Json, notes: &mut Vec<String>) -> Result<HyperparameterF
         sequence: one_of(KindName::Ordinal, &["sequence"])?,
         choices: one_of(KindName::Categorical, &["choices", "items"])?,
         value: constant,
-        active_when: None,
+        ..HyperparameterFile::new("", kind)
     })
 }
 
@@ -159,6 +169,66 @@ fn add_condition(raw: &Json, hyperparameters: &mut [HyperparameterFile]) -> Resu
         ));
     }
     Ok(())
+}
+
+/// Adds a clause to a conjunction.
+fn forbid(raw: &Json, clause: &mut ForbiddenFile) -> Result<(), String> {
+    let (name, values) = match text(raw, "type")? {
+        "AND" => {
+            return list(raw, "clauses")
+                .iter()
+                .try_for_each(|raw| forbid(raw, clause));
+        }
+        "EQUALS" => {
+            let value = value(raw.get("value").unwrap_or(&Json::Null))?;
+            (text(raw, "name")?, ForbiddenValues::One(value))
+        }
+        "IN" => (
+            text(raw, "name")?,
+            ForbiddenValues::Several(values(raw, &["values"])?),
+        ),
+        other => return Err(format!("a forbidden clause `{other}` is not supported")),
+    };
+    if clause.0.insert(name.to_owned(), values).is_some() {
+        return Err(format!("`{name}` occurs twice, which is not supported"));
+    }
+    Ok(())
+}
+
+/// A forbidden combination as ConfigSpace has it.
+fn forbidden_json(space: &SearchSpace, clause: &ForbiddenFile) -> Result<Json> {
+    let mut terms = Vec::new();
+    for (name, values) in &clause.0 {
+        let values = match (values, space.find(name).map(|h| &h.kind)) {
+            (ForbiddenValues::One(value), _) => {
+                terms.push(json!({"name": name, "type": "EQUALS", "value": value}));
+                continue;
+            }
+            (ForbiddenValues::Several(values), _) => values.clone(),
+            (ForbiddenValues::Range(range), Some(Kind::Integer { lower, upper, .. })) => {
+                let end = |end: &Option<Value>, otherwise: i64| {
+                    end.as_ref().and_then(Value::as_i64).unwrap_or(otherwise)
+                };
+                let (min, max) = (end(&range.min, *lower), end(&range.max, *upper));
+                if max - min >= MOST_LISTED {
+                    let message = format!(
+                        "ConfigSpace cannot forbid a range, and that of `{name}` is too long for a list"
+                    );
+                    return Err(Failure::new(Code::BadInput, message).into());
+                }
+                (min..=max).map(Value::Integer).collect()
+            }
+            (ForbiddenValues::Range(_), _) => {
+                let message = format!("ConfigSpace cannot forbid a range of `{name}`");
+                return Err(Failure::new(Code::BadInput, message).into());
+            }
+        };
+        terms.push(json!({"name": name, "type": "IN", "values": values}));
+    }
+    Ok(match terms.as_mut_slice() {
+        [only] => only.take(),
+        _ => json!({"name": terms[0]["name"], "type": "AND", "clauses": terms}),
+    })
 }
 
 /// The same hyperparameters, each after the one its condition names. A circle keeps its order and is refused later.
@@ -187,9 +257,14 @@ fn parents_first(mut left: Vec<HyperparameterFile>) -> Vec<HyperparameterFile> {
 }
 
 /// Writes a space as ConfigSpace 0.7 does. Defaults, which ConfigSpace demands and this project does not have, are the
-/// middle of the range on its scale, or the first level.
-pub fn to_json(space: &SearchSpace, name: &str) -> Json {
-    let middle = space.decode(&vec![0.5; space.num_dimensions()]);
+/// middle of the range on its scale, or the first level; together they may be a configuration that is forbidden, so where
+/// something is, they are those of the allowed configuration nearest to the middle.
+///
+/// # Errors
+/// Where a range of floats is forbidden, and where the integers of one are too many to be listed.
+pub fn to_json(space: &SearchSpace, name: &str) -> Result<Json> {
+    let middle: Vec<f64> = space.dimensions().map(|h| default(&h.kind)).collect();
+    let middle = space.decode(&middle);
     let mut hyperparameters = Vec::new();
     let mut conditions = Vec::new();
     for h in space.hyperparameters() {
@@ -202,23 +277,28 @@ pub fn to_json(space: &SearchSpace, name: &str) -> Json {
             });
         }
     }
-    json!({
+    let forbidden = space.to_file().forbidden;
+    let forbidden = forbidden.iter().map(|clause| forbidden_json(space, clause));
+    Ok(json!({
         "name": name,
         "hyperparameters": hyperparameters,
         "conditions": conditions,
-        "forbiddens": [],
+        "forbiddens": forbidden.collect::<Result<Vec<_>>>()?,
         "python_module_version": "0.7.1",
         "json_format_version": 0.4,
-    })
+    }))
+}
+
+/// The coordinate of a default.
+fn default(kind: &Kind) -> f64 {
+    kind.num_levels().map_or(0.5, |_| 0.0)
 }
 
 fn hyperparameter_json(name: &str, kind: &Kind, middle: &Configuration) -> Json {
-    // Inactive in the middle of the space, perhaps, so the middle of its own range is taken.
+    // Inactive there, perhaps, so its own is taken.
     let default = |kind: &Kind| {
-        middle
-            .get(name)
-            .cloned()
-            .unwrap_or_else(|| kind.decode(0.5))
+        let own = || kind.decode(default(kind));
+        middle.get(name).cloned().unwrap_or_else(own)
     };
     match kind {
         Kind::Float { lower, upper, log } => json!({
@@ -234,10 +314,10 @@ fn hyperparameter_json(name: &str, kind: &Kind, middle: &Configuration) -> Json 
             "default": default(kind), "q": null,
         }),
         Kind::Ordinal { sequence } => json!({
-            "name": name, "type": "ordinal", "sequence": sequence, "default": sequence[0],
+            "name": name, "type": "ordinal", "sequence": sequence, "default": default(kind),
         }),
         Kind::Categorical { choices } => json!({
-            "name": name, "type": "categorical", "choices": choices, "default": choices[0],
+            "name": name, "type": "categorical", "choices": choices, "default": default(kind),
             "probabilities": null,
         }),
         Kind::Constant { value } => json!({"name": name, "type": "constant", "value": value}),

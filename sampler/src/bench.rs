@@ -10,9 +10,10 @@ use rayon::prelude::*;
 use shared::cli;
 use shared::exit::{Code, Failure};
 use shared::search::MethodName;
+use shared::space::Confidence;
 
 use crate::bench::curve::{AtPoints, Mean, POINTS};
-use crate::bench::problem::Problem;
+use crate::bench::problem::{BeliefQuality, Problem};
 
 pub mod curve;
 pub mod latency;
@@ -56,6 +57,12 @@ pub struct Args {
     /// Simulated parallel workers
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
     workers: u32,
+    /// What the user is to believe: `good`, the best of 25 draws, or `wrong`, the worst of them; drawn for each seed
+    #[arg(long, value_name = "BELIEF")]
+    belief: Option<BeliefQuality>,
+    /// How firmly: `low`, `medium`, `high` or a number
+    #[arg(long, value_name = "CONFIDENCE", default_value = "medium", requires = "belief", value_parser = confidence)]
+    confidence: Confidence,
     /// Folder for one `BENCHMARK__METHOD__SEED.csv` a run
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
@@ -76,6 +83,14 @@ fn seeds(text: &str) -> Result<(u64, u64), String> {
         Some((from, to)) if from < to => Ok((from, to)),
         _ => Err("expected two numbers such as 0..20".to_owned()),
     }
+}
+
+fn confidence(text: &str) -> Result<Confidence, String> {
+    let json = match text.parse::<f64>() {
+        Ok(number) => number.into(),
+        Err(_no_number) => text.into(),
+    };
+    serde_json::from_value(json).map_err(|error| error.to_string())
 }
 
 /// Runs the subcommand.
@@ -162,6 +177,11 @@ fn runs(
     (args.seeds.0..args.seeds.1)
         .into_par_iter()
         .map(|seed| {
+            let believing = args
+                .belief
+                .map(|quality| problem.believing(quality, args.confidence, seed))
+                .transpose()?;
+            let problem = believing.as_ref().unwrap_or(problem);
             let search = simulate::search(problem, method, faithful, seed)?;
             let rows = simulate::run(problem, &search, args.total, workers)
                 .with_context(|| format!("{name} on {}", problem.name))?;

@@ -79,6 +79,11 @@ impl Follower {
         }
     }
 
+    /// Goes on although a result that the next request names is not there.
+    pub fn go_on_without(&mut self, result: JobId) {
+        self.proposer.miss(result);
+    }
+
     /// Computes the answer to an open request, or again the answer to an answered one.
     pub fn propose(&mut self, request: &Request) -> Proposal {
         self.proposer.propose(request)

@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shared::{ConfigurationId, JobId, Outcome, SearchSpace};
 
+use crate::belief::Beliefs;
+
 /// How good a result is. Ordered: every loss comes before every failure.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Standing {
@@ -68,6 +70,7 @@ pub struct Ranked {
 #[derive(Debug, Clone)]
 pub struct History {
     space: SearchSpace,
+    beliefs: Option<Beliefs>,
     /// The encoded configuration of every id whose values are known, by id.
     vectors: BTreeMap<ConfigurationId, Vec<f64>>,
     /// Every result named so far, lost ones too.
@@ -85,6 +88,7 @@ impl History {
     pub fn new(space: &SearchSpace) -> Self {
         Self {
             space: space.clone(),
+            beliefs: Beliefs::of_space(space),
             vectors: BTreeMap::new(),
             named: BTreeSet::new(),
             rungs: Vec::new(),
@@ -96,6 +100,11 @@ impl History {
     /// The search space.
     pub fn space(&self) -> &SearchSpace {
         &self.space
+    }
+
+    /// What the user believes about good values, if anything.
+    pub fn beliefs(&self) -> Option<&Beliefs> {
+        self.beliefs.as_ref()
     }
 
     /// A configuration was asked for; until a result of it is named it is under way.

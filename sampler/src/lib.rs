@@ -12,6 +12,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use shared::exit::Code;
 
+pub mod belief;
 pub mod bench;
 pub mod explain;
 pub mod follow;

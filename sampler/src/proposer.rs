@@ -55,6 +55,12 @@ impl Proposer {
         }
     }
 
+    /// A result that a request names is not there any more: it counts as named, and says nothing.
+    pub fn miss(&mut self, job: JobId) {
+        self.history.learn(job, None, Vec::new());
+        self.digests.add(job);
+    }
+
     /// A configuration was asked for; it counts as under way from the next request on.
     pub fn ask(&mut self, id: ConfigurationId) {
         self.history.ask(id);

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value as Json;
 use shared::exit::Code;
 use shared::record::Proposal;
-use shared::{ConfigurationId, Directory, cli};
+use shared::{ConfigurationId, Directory, JobId, cli};
 
 use crate::follow::{Follower, Next};
 
@@ -39,12 +39,25 @@ pub struct Report {
     pub num_requests: u64,
     /// Proposals that came out the same, bit for bit.
     pub num_equal: u64,
-    /// Requests that have no proposal yet.
+    /// Requests at the end that have no proposal yet.
     pub unanswered: Vec<ConfigurationId>,
+    /// Proposals that are not there, or corrupt, although a later one is there.
+    pub missing_proposals: Vec<ConfigurationId>,
+    /// Results that are not there, although a request names them.
+    pub missing_results: Vec<JobId>,
     /// What is not as it was.
     pub differences: Vec<Difference>,
-    /// Why the replay ended before the last request, if it did.
-    pub ended: Option<String>,
+    /// Proposals that came out otherwise, which says nothing because results before them are missing.
+    pub not_comparable: Vec<ConfigurationId>,
+}
+
+impl Report {
+    /// Whether all is there and as it was.
+    pub fn is_same(&self) -> bool {
+        self.differences.is_empty()
+            && self.missing_proposals.is_empty()
+            && self.missing_results.is_empty()
+    }
 }
 
 /// A proposal that came out otherwise.
@@ -60,7 +73,7 @@ pub struct Difference {
     pub replay: Json,
 }
 
-/// Runs the subcommand: exit 0 if every proposal is equal, else 1.
+/// Runs the subcommand: exit 0 if every proposal is there and equal, else 1.
 pub fn run(args: &Args) -> Result<Code> {
     let directory = Directory::open(&args.directory)?;
     let report = replay(&directory)?;
@@ -68,59 +81,54 @@ pub fn run(args: &Args) -> Result<Code> {
         Format::Table => cli::print(&table(&report))?,
         Format::Json => cli::print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?,
     }
-    let is_same = report.differences.is_empty() && report.ended.is_none();
-    Ok(if is_same {
+    Ok(if report.is_same() {
         Code::Done
     } else {
         Code::Unforeseen
     })
 }
 
-/// Replays a directory.
+/// Replays a directory to its end. A proposal that is missing counts as what comes out now.
 pub fn replay(directory: &Directory) -> Result<Report> {
     let mut follower = Follower::new(directory);
     let mut report = Report::default();
     loop {
         let id = follower.next();
-        let request = match follower.look()? {
+        let (request, is_answered) = match follower.look()? {
             Next::NoRequest => break,
             Next::NoResult(job) => {
-                report.ended = Some(format!(
-                    "request {id} names result {job}, which is not there"
-                ));
-                break;
-            }
-            Next::NoProposal(other) => {
-                report.ended = Some(format!(
-                    "request {id} needs proposal {other}, which is not there"
-                ));
-                break;
-            }
-            Next::Open(_) => {
-                report.num_requests += 1;
-                report.unanswered.push(id);
-                follower.advance(None);
+                report.missing_results.push(job);
+                follower.go_on_without(job);
                 continue;
             }
-            Next::Answered(request) => request,
+            // All before this one are known: from their files, or as they came out now.
+            Next::NoProposal(other) => unreachable!("{id} needs {other}, which was proposed again"),
+            Next::Open(request) => (request, false),
+            Next::Answered(request) => (request, true),
         };
         report.num_requests += 1;
-        if let Some(unknown) = follower.know_those_under_way(id)? {
-            report.ended = Some(format!(
-                "request {id} needs proposal {unknown}, which is not there"
-            ));
-            break;
-        }
-        let Some(filed) = follower.read_proposal(id)? else {
-            report.ended = Some(format!("proposal {id} is corrupt and was set aside"));
-            break;
-        };
         let again = follower.propose(&request);
+        if !is_answered {
+            report.unanswered.push(id);
+            follower.advance(Some(&again));
+            continue;
+        }
+        // Those without proposal so far are no longer the last ones.
+        report.missing_proposals.append(&mut report.unanswered);
+        let Some(filed) = follower.read_proposal(id)? else {
+            // It was corrupt, and is aside now.
+            report.missing_proposals.push(id);
+            follower.advance(Some(&again));
+            continue;
+        };
         let differences = differences(&filed, &again)?;
         if differences.is_empty() {
             report.num_equal += 1;
+        } else if report.missing_results.is_empty() {
+            report.differences.extend(differences);
+        } else {
+            report.not_comparable.push(id);
         }
-        report.differences.extend(differences);
         follower.advance(Some(&filed));
     }
     Ok(report)
@@ -180,15 +188,33 @@ fn table(report: &Report) -> String {
             d.configuration, d.field, d.file, d.replay
         );
     }
-    if let Some(ended) = &report.ended {
-        let _infallible = writeln!(text, "ended early: {ended}");
+    for id in &report.missing_proposals {
+        let _infallible = writeln!(text, "{id}: the proposal is not there");
     }
+    for job in &report.missing_results {
+        let _infallible = writeln!(
+            text,
+            "{job}: the result is not there, and a request names it"
+        );
+    }
+    if !report.not_comparable.is_empty() {
+        let ids: Vec<String> = report
+            .not_comparable
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let _infallible = writeln!(
+            text,
+            "without those results, these cannot be compared: {}",
+            ids.join(" ")
+        );
+    }
+    let without = report.unanswered.len() + report.missing_proposals.len();
     let _infallible = writeln!(
         text,
-        "{} of {} proposals are equal bit for bit; {} requests have no proposal",
+        "{} of {} proposals are equal bit for bit; {without} requests have no proposal",
         report.num_equal,
-        report.num_requests - report.unanswered.len() as u64,
-        report.unanswered.len()
+        report.num_requests - without as u64,
     );
     text
 }

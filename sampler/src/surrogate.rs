@@ -22,8 +22,7 @@
 //! Range of validity: at least one observation. Equal observations: the noise keeps the matrix positive definite. The
 //! values y are to be of the order of 1 around 0.
 
-use crate::kde::Kernel;
-
+mod columns;
 mod features;
 mod linear;
 mod scales;
@@ -31,11 +30,13 @@ mod scales;
 pub use features::Features;
 pub use scales::Scales;
 
-use features::{LINE, PARABOLA, matern};
+use columns::{Columns, Moments, Weights, effects_slope, own_slope};
+use features::matern;
 use linear::{Cholesky, dot};
 
 /// Variance of the common offset c and of each rung's offset `b_r`.
 const OFFSET_VARIANCE: f64 = 1.0;
+
 /// One observation.
 #[derive(Debug, Clone)]
 pub struct Observation {
@@ -50,13 +51,8 @@ pub struct Observation {
 /// The model, given scales and observations.
 #[derive(Debug)]
 pub struct Surrogate {
-    features: Features,
     n: usize,
-    /// `[d][n]`: coordinates by dimension.
-    columns: Vec<Vec<f64>>,
-    /// `[effects][n]`: main effects by feature.
-    effects: Vec<Vec<f64>>,
-    inverse_lengths: Vec<f64>,
+    columns: Columns,
     signal: f64,
     /// s² a / d.
     effects_scale: f64,
@@ -64,6 +60,10 @@ pub struct Surrogate {
     /// `1 / K_ii`.
     inverse_diagonal: Vec<f64>,
     alpha: Vec<f64>,
+    /// `[d]`: moments of α.
+    alpha_moments: Vec<Moments>,
+    /// `[m]`: mean of f at the observed points.
+    means: Vec<f64>,
     /// Posterior covariance with f at the reference is the sum of these times the prior covariances.
     reference: Vec<f64>,
     reference_variance: f64,
@@ -106,23 +106,17 @@ impl Surrogate {
         let n = points.len();
         let inverse_lengths: Vec<f64> = scales.lengths().iter().map(|l| 1.0 / l).collect();
         let d = inverse_lengths.len();
-        let by_point: Vec<Vec<f64>> = points.iter().map(|p| features.effects(p)).collect();
         let signal = libm::exp(scales.signal);
         let mut model = Self {
-            features: features.clone(),
             n,
-            columns: (0..d)
-                .map(|j| points.iter().map(|p| p[j]).collect())
-                .collect(),
-            effects: (0..by_point[0].len())
-                .map(|f| by_point.iter().map(|effects| effects[f]).collect())
-                .collect(),
-            inverse_lengths,
+            columns: Columns::new(features, &inverse_lengths, &points),
             signal,
             effects_scale: signal * libm::exp(scales.effects) / d.max(1) as f64,
             factor: Cholesky::default(),
             inverse_diagonal: Vec::new(),
             alpha: Vec::new(),
+            alpha_moments: Vec::new(),
+            means: Vec::new(),
             reference: Vec::new(),
             reference_variance: 0.0,
             reference_mean: 0.0,
@@ -133,9 +127,12 @@ impl Surrogate {
             .map(|r| scales.covariance(r, r) / signal)
             .collect();
         let mut matrix = vec![0.0; n * n];
+        // Prior covariances of f itself, row-major.
+        let mut of_f = vec![0.0; n * n];
         let mut work = Work::default();
         for i in 0..n {
             model.covariances(points[i], i + 1, &mut work);
+            of_f[i * n..=i * n + i].copy_from_slice(&work.covariance);
             for k in 0..i {
                 let same = if rungs[i] == rungs[k] {
                     OFFSET_VARIANCE
@@ -150,17 +147,32 @@ impl Surrogate {
                 + 2.0 * OFFSET_VARIANCE
                 + scales.noise(rungs[i]);
         }
-        let m = observations.len();
         model.inverse_diagonal = (0..n).map(|i| 1.0 / matrix[i * n + i]).collect();
         model.factor = Cholesky::new(matrix, n)?;
+        model.factor.prepare_rough();
+        for i in 0..n {
+            for k in 0..i {
+                of_f[k * n + i] = of_f[i * n + k];
+            }
+        }
+        model.condition(observations, |i| &of_f[i * n..(i + 1) * n]);
+        Some(model)
+    }
+
+    /// Takes the observed values in; `row`: prior covariances of f at a training point with f at all.
+    fn condition<'a>(&mut self, observations: &[Observation], row: impl Fn(usize) -> &'a [f64]) {
+        let m = observations.len();
         let mut values: Vec<f64> = observations.iter().map(|o| o.value).collect();
         // L z = y on the first m rows; a zero beyond is exactly "the expected value was seen".
-        values.resize(n, 0.0);
-        model.factor.forward(&mut values[..m]);
-        model.factor.backward(&mut values);
-        model.alpha = values;
-        model.refer_to_best(&points[..m]);
-        Some(model)
+        values.resize(self.n, 0.0);
+        self.factor.forward(&mut values[..m]);
+        self.factor.backward(&mut values);
+        self.alpha = values;
+        self.alpha_moments = (0..self.columns.num_dimensions())
+            .map(|j| self.columns.moments(j, &self.alpha))
+            .collect();
+        self.means = (0..m).map(|i| dot(row(i), &self.alpha)).collect();
+        self.refer_to_best(row);
     }
 
     /// Mean of f at the reference: the smallest of all observed points.
@@ -168,23 +180,25 @@ impl Surrogate {
         self.reference_mean
     }
 
-    /// The reference is the observed point with the smallest mean.
-    fn refer_to_best(&mut self, points: &[&[f64]]) {
-        let mut work = Work::default();
-        let means: Vec<f64> = points.iter().map(|p| self.mean(p, &mut work)).collect();
-        let best = (0..means.len())
-            .min_by(|a, b| means[*a].total_cmp(&means[*b]))
+    /// Mean of f at each observed point.
+    pub fn means(&self) -> &[f64] {
+        &self.means
+    }
+
+    /// The reference is the observed point with the smallest mean; `row`: prior covariances of f there.
+    fn refer_to_best<'a>(&mut self, row: impl Fn(usize) -> &'a [f64]) {
+        let best = (0..self.means.len())
+            .min_by(|a, b| self.means[*a].total_cmp(&self.means[*b]))
             .expect("there is an observation");
-        self.reference_mean = means[best];
-        self.covariances(points[best], self.n, &mut work);
-        let mut weights = work.covariance.clone();
+        self.reference_mean = self.means[best];
+        let mut weights = row(best).to_vec();
         self.factor.forward(&mut weights);
         self.factor.backward(&mut weights);
         for weight in &mut weights {
             *weight = -*weight;
         }
         weights[best] += 1.0;
-        self.reference_variance = dot(&weights, &work.covariance);
+        self.reference_variance = dot(&weights, row(best));
         self.reference = weights;
     }
 
@@ -192,55 +206,19 @@ impl Surrogate {
     /// part by ½ρ².
     fn covariances(&self, point: &[f64], count: usize, work: &mut Work) {
         let Work {
-            covariance,
-            slope,
-            effects,
-            ..
+            covariance, slope, ..
         } = work;
-        self.squared_distances(point, count, covariance);
-        *effects = self.features.effects(point);
-        slope.clear();
-        slope.resize(count, 0.0);
-        for (column, x) in self.effects.iter().zip(effects.iter()) {
-            let weight = x * self.effects_scale;
-            for (sum, other) in slope.iter_mut().zip(column) {
-                *sum += weight * other;
-            }
-        }
+        work.own_effects = self.columns.compare(point, count, covariance, slope);
         for (x, s) in covariance.iter_mut().zip(slope) {
             let (value, derivative) = matern(*x);
-            *x = value * self.signal + *s;
+            *x = value * self.signal + self.effects_scale * *s;
             *s = derivative * self.signal;
         }
     }
 
-    /// ρ² of a point and the first `count` training points.
-    fn squared_distances(&self, point: &[f64], count: usize, into: &mut Vec<f64>) {
-        into.clear();
-        into.resize(count, 0.0);
-        for (j, (column, x)) in self.columns.iter().zip(point).enumerate() {
-            let weight = self.inverse_lengths[j];
-            match self.features.kernels[j] {
-                Kernel::Unordered { levels: 0 | 1 } | Kernel::Ordered { levels: 0 | 1 } => {}
-                Kernel::Continuous | Kernel::Ordered { .. } if !x.is_nan() => {
-                    for (sum, other) in into.iter_mut().zip(column) {
-                        let z = (x - other) * weight;
-                        // NaN only where the other is inactive.
-                        *sum += if z.is_nan() { weight * weight } else { z * z };
-                    }
-                }
-                _ => {
-                    for (sum, other) in into.iter_mut().zip(column) {
-                        *sum += self.features.squared_difference(j, *x, *other) * weight * weight;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Prior variance of f at the point whose effects are in `work`.
+    /// Prior variance of f at the point that was compared last.
     fn prior_variance(&self, work: &Work) -> f64 {
-        self.signal + self.effects_scale * dot(&work.effects, &work.effects)
+        self.signal + self.effects_scale * work.own_effects
     }
 
     /// What the model says of a point.
@@ -278,66 +256,32 @@ impl Surrogate {
     }
 
     /// As [`predict`](Self::predict), with the derivatives of the mean and the difference's variance by the coordinates
-    /// in `work`: 0 for categories and inactive dimensions.
+    /// in `work`: 0 for categories and inactive dimensions. The variance and its derivatives come from a solution in
+    /// single precision: good enough for the direction of a step, and twice as fast.
     pub fn predict_with_slopes(&self, point: &[f64], work: &mut Work) -> Prediction {
         self.covariances(point, self.n, work);
         let mean = dot(&work.covariance, &self.alpha);
         let shared = dot(&work.covariance, &self.reference);
-        self.factor.forward(&mut work.covariance);
-        let variance = self.prior_variance(work) - dot(&work.covariance, &work.covariance);
-        self.factor.backward(&mut work.covariance);
+        let known = self.factor.solve_roughly(&mut work.covariance);
+        let variance = self.prior_variance(work) - known;
         // ∂ variance = ∂ k(x, x) - 2 vᵀ ∂ k,   v = K⁻¹ k; and -2 reference for the covariance.
-        let by_difference: Vec<f64> = work
-            .covariance
-            .iter()
-            .zip(&self.reference)
-            .map(|(v, r)| -2.0 * (v + r))
-            .collect();
-        let d = self.columns.len();
+        let by_covariance = |(v, r): (&f64, &f64)| -2.0 * (v + r);
+        let pairs = work.covariance.iter().zip(&self.reference);
+        let weights = Weights::new(&self.alpha, pairs.map(by_covariance), &work.slope);
         work.mean_slopes.clear();
-        work.mean_slopes.resize(d, 0.0);
         work.variance_slopes.clear();
-        work.variance_slopes.resize(d, 0.0);
-        let mut feature = 0;
-        for (j, (column, x)) in self.columns.iter().zip(point).enumerate() {
-            match self.features.kernels[j] {
-                Kernel::Unordered { levels: 0 | 1 } | Kernel::Ordered { levels: 0 | 1 } => {}
-                Kernel::Unordered { levels } => feature += levels,
-                Kernel::Continuous | Kernel::Ordered { .. } => {
-                    feature += 2;
-                    if x.is_nan() {
-                        continue;
-                    }
-                    let (mut by_mean, mut by_variance) = (0.0, 0.0);
-                    for (i, other) in column.iter().enumerate() {
-                        let step = x - other;
-                        if !step.is_nan() {
-                            by_mean -= self.alpha[i] * work.slope[i] * step;
-                            by_variance -= by_difference[i] * work.slope[i] * step;
-                        }
-                    }
-                    let weight = self.inverse_lengths[j] * self.inverse_lengths[j];
-                    by_mean *= weight;
-                    by_variance *= weight;
-                    let slopes = [LINE, 2.0 * PARABOLA * (x - 0.5)];
-                    for (f, slope) in [feature - 2, feature - 1].into_iter().zip(slopes) {
-                        let weight = self.effects_scale * slope;
-                        by_mean += weight * dot(&self.alpha, &self.effects[f]);
-                        by_variance += weight
-                            * (dot(&by_difference, &self.effects[f]) + 2.0 * work.effects[f]);
-                    }
-                    work.mean_slopes[j] = by_mean;
-                    work.variance_slopes[j] = by_variance;
-                }
+        for (j, x) in point.iter().enumerate() {
+            let (mut by_mean, mut by_variance) = (0.0, 0.0);
+            if let Some(slopes) = self.columns.slopes(j, *x, &weights) {
+                let mean_effects = effects_slope(*x, self.alpha_moments[j]);
+                by_mean = self.effects_scale * mean_effects - slopes.mean;
+                by_variance =
+                    self.effects_scale * (slopes.effects + 2.0 * own_slope(*x)) - slopes.variance;
             }
+            work.mean_slopes.push(by_mean);
+            work.variance_slopes.push(by_variance);
         }
         self.prediction(mean, variance, shared)
-    }
-
-    /// Mean of f at a point.
-    pub fn mean(&self, point: &[f64], work: &mut Work) -> f64 {
-        self.covariances(point, self.n, work);
-        dot(&work.covariance, &self.alpha)
     }
 }
 
@@ -346,7 +290,7 @@ impl Surrogate {
 pub struct Work {
     covariance: Vec<f64>,
     slope: Vec<f64>,
-    effects: Vec<f64>,
+    own_effects: f64,
     /// `∂ mean / ∂ x_j`.
     pub mean_slopes: Vec<f64>,
     /// `∂ difference_variance / ∂ x_j`.
@@ -359,6 +303,7 @@ mod tests {
     use shared::Seed;
 
     use super::*;
+    use crate::kde::Kernel;
 
     pub(super) fn kernels() -> Vec<Kernel> {
         vec![
@@ -401,7 +346,8 @@ mod tests {
         let found = model.predict_with_slopes(&point, &mut work);
         let plain = model.predict(&point, &mut Work::default());
         assert!((found.mean - plain.mean).abs() < 1e-12);
-        assert!((found.difference_variance - plain.difference_variance).abs() < 1e-12);
+        // In single precision.
+        assert!((found.difference_variance - plain.difference_variance).abs() < 1e-5);
         let rough = model.predict_roughly(&point, &mut Work::default());
         assert!((found.mean - rough.mean).abs() < 1e-12);
         assert!(rough.variance > found.variance);
@@ -417,7 +363,7 @@ mod tests {
             let by_mean = (above.mean - below.mean) / (2.0 * h);
             let by_variance = (above.difference_variance - below.difference_variance) / (2.0 * h);
             assert!((by_mean - work.mean_slopes[j]).abs() < 1e-8, "{j}");
-            assert!((by_variance - work.variance_slopes[j]).abs() < 1e-8, "{j}");
+            assert!((by_variance - work.variance_slopes[j]).abs() < 1e-4, "{j}");
         }
         assert!(work.mean_slopes[1].abs() < f64::MIN_POSITIVE);
     }

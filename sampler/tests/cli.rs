@@ -191,17 +191,42 @@ fn replay_names_what_is_not_as_it_was() {
     proposal.origin.num_results += 1;
     shared::fs::replace_record(&directory.layout().configuration(id), &proposal).unwrap();
     let path = folder.path().to_str().unwrap();
-    let replayed = output(&["replay", path, "--format", "json"]);
-    assert_eq!(replayed.status.code(), Some(1));
-    let report: serde_json::Value = serde_json::from_slice(&replayed.stdout).unwrap();
-    assert_eq!(report["num_equal"], 15);
-    assert_eq!(report["differences"][0]["configuration"], "c000013");
-    assert_eq!(report["differences"][0]["field"], "origin.num_results");
-    shared::fs::remove(&directory.layout().result(ConfigurationId(5).job(0))).unwrap();
+    let report = |arguments: &[&str]| -> serde_json::Value {
+        let replayed = output(arguments);
+        assert_eq!(replayed.status.code(), Some(1));
+        serde_json::from_slice(&replayed.stdout).unwrap()
+    };
+    let first = report(&["replay", path, "--format", "json"]);
+    assert_eq!(first["num_equal"], 15);
+    assert_eq!(first["differences"][0]["configuration"], "c000013");
+    assert_eq!(first["differences"][0]["field"], "origin.num_results");
+    // What is missing is named, all of it, and the rest is still compared.
+    let layout = directory.layout();
+    for id in [3, 6] {
+        shared::fs::remove(&layout.configuration(ConfigurationId(id))).unwrap();
+    }
+    let report = report(&["replay", path, "--format", "json"]);
+    assert_eq!(
+        report["missing_proposals"],
+        serde_json::json!(["c000003", "c000006"])
+    );
+    assert_eq!(report["num_equal"], 13);
+    assert_eq!(report["differences"].as_array().unwrap().len(), 1);
+    for id in [5, 7] {
+        shared::fs::remove(&layout.result(ConfigurationId(id).job(0))).unwrap();
+    }
     let replayed = output(&["replay", path]);
     assert_eq!(replayed.status.code(), Some(1));
     let text = String::from_utf8(replayed.stdout).unwrap();
-    assert!(text.contains("c000005-r0, which is not there"), "{text}");
+    for words in [
+        "c000003: the proposal is not there",
+        "c000006: the proposal is not there",
+        "c000005-r0: the result is not there",
+        "c000007-r0: the result is not there",
+        "cannot be compared: ",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
 }
 
 #[test]

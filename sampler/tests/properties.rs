@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use sampler::proposer::Proposer;
 use shared::record::{Fate, JobResult, Proposal, Request};
-use shared::{Configuration, ConfigurationId, JobId, Outcome, Search, SearchFile};
+use shared::{Configuration, ConfigurationId, JobId, Outcome, Search, SearchFile, Value};
 
 const METHODS: [&str; 8] = [
     "bohb",
@@ -20,8 +20,12 @@ const METHODS: [&str; 8] = [
 ];
 
 fn search(space: &str, method: &str, more: &str) -> Search {
+    forbidding(space, "", method, more)
+}
+
+fn forbidding(space: &str, forbidden: &str, method: &str, more: &str) -> Search {
     let json = format!(
-        r#"{{"name":"test","space":{{"hyperparameters":[{space}]}},"objective":{{"command":["true"]}},
+        r#"{{"name":"test","space":{{"hyperparameters":[{space}],"forbidden":[{forbidden}]}},"objective":{{"command":["true"]}},
             "budget":{{"unit":"epochs","min":1,"max":9}},"limit":{{"brackets":3}},"seed":5,"method":"{method}"{more}}}"#
     );
     let file: SearchFile = serde_json::from_str(&json).unwrap();
@@ -35,6 +39,29 @@ const MIXED: &str = r#"{"name":"rate","type":"float","lower":0.001,"upper":1,"lo
     {"name":"depth","type":"integer","lower":1,"upper":9,"active_when":{"hyperparameter":"kind","in":["b","c"]}},
     {"name":"size","type":"ordinal","sequence":[8,16,32],"active_when":{"hyperparameter":"depth","in":[1,2,3,4,5]}},
     {"name":"share","type":"float","lower":0,"upper":1,"active_when":{"hyperparameter":"size","in":[16]}}"#;
+
+/// A belief about everything, wrong and forbidden in parts.
+fn believing(space: &str) -> String {
+    let with = |text: String, name: &str, belief: &str| {
+        let name = format!(r#""name":"{name}","#);
+        text.replacen(&name, &format!("{name}{belief},"), 1)
+    };
+    let beliefs = [
+        ("rate", r#""prior":0.001,"confidence":"high""#),
+        ("kind", r#""prior":"b","confidence":30"#),
+        ("depth", r#""prior":5"#),
+        ("size", r#""prior":32,"confidence":"low""#),
+    ];
+    let text = space.to_owned();
+    beliefs
+        .iter()
+        .fold(text, |text, (name, belief)| with(text, name, belief))
+}
+
+/// About half of the space, and what methods like: numbers in the middle and at the ends, a category, an ordinal that is
+/// seldom active.
+const FORBIDDEN: &str = r#"{"rate":{"max":0.002}},{"rate":{"min":0.5},"kind":["a","b"]},{"kind":"b","depth":{"min":4,"max":6}},
+    {"kind":"c","version":3,"depth":[1,2,8]},{"size":16,"share":{"min":0.25,"max":0.75}},{"one":"only","size":32}"#;
 
 fn result(search: &Search, job: JobId, values: &Configuration, outcome: Outcome) -> JobResult {
     JobResult {
@@ -156,6 +183,27 @@ proptest! {
     }
 
     #[test]
+    fn nothing_forbidden_is_proposed_by_any_method(
+        seed: u64,
+        delay in 0u32..6,
+        outcomes in prop::collection::vec(prop::option::of(0.0..1.0_f64), 60),
+        kind in 0u8..3,
+        has_belief: bool,
+    ) {
+        for method in METHODS {
+            let space = if has_belief { believing(MIXED) } else { MIXED.to_owned() };
+            let mut search = forbidding(&space, FORBIDDEN, method, "");
+            search.seed = shared::Seed::new(seed);
+            let proposals = drive(&search, 60, delay, |job, _| match kind {
+                0 => outcomes[job.configuration.0 as usize].map_or_else(crashed, evaluated),
+                1 => crashed(),
+                _ => evaluated(0.5),
+            });
+            assert_valid(&search, &proposals);
+        }
+    }
+
+    #[test]
     fn monotone_transformations_of_the_loss_change_nothing(seed in 0u64..1000, scale in 0.01..100.0_f64) {
         for faithful in [false, true] {
             let mut search = search(MIXED, "bohb", &format!(r#","bohb":{{"faithful":{faithful}}}"#));
@@ -260,6 +308,114 @@ fn one_and_two_hundred_dimensions_get_a_model() {
             models.len() > 5 && models.iter().all(|x| x.is_finite() && x.abs() < 1e6),
             "{method}: {models:?}"
         );
+    }
+}
+
+#[test]
+fn what_is_fixed_stays_and_conditions_follow_it_in_every_method() {
+    for method in METHODS {
+        let space = believing(MIXED);
+        let fix = r#","fix":{"kind":"b","size":16}"#;
+        let fixed = forbidding(&space, FORBIDDEN, method, fix);
+        let whole = forbidding(&space, FORBIDDEN, method, "");
+        assert_eq!(fixed.space.num_dimensions(), 4);
+        let proposals = drive(&fixed, 60, 2, |_, v| evaluated(number(v)));
+        assert_valid(&fixed, &proposals);
+        assert_valid(&whole, &proposals);
+        for proposal in &proposals {
+            assert_eq!(proposal.values.get("kind"), Some(&Value::Text("b".into())));
+            let has_size = proposal.values.integer("depth").unwrap() <= 5;
+            assert_eq!(proposal.values.integer("size"), has_size.then_some(16));
+        }
+    }
+}
+
+#[test]
+fn beliefs_are_followed_while_results_bear_them_out_and_ignored_by_those_who_say_so() {
+    let space = r#"{"name":"x","type":"float","lower":0,"upper":1,"prior":0.2,"confidence":"high"},
+        {"name":"y","type":"float","lower":0,"upper":1}"#;
+    let near = |method: &str, more: &str, optimum: f64| {
+        let search = search(space, method, more);
+        let proposals = drive(&search, 90, 0, |_, v| {
+            evaluated((v.float("x").unwrap() - optimum).abs())
+        });
+        assert_valid(&search, &proposals);
+        let believed = proposals.iter().filter(|p| p.origin.source == "belief");
+        (believed.count(), proposals)
+    };
+    for method in ["bohb", "tandem", "tpe", "evolution", "reinforce", "smbo"] {
+        let (good, proposals) = near(method, "", 0.2);
+        let first = proposals[0].values.float("x").unwrap();
+        assert!((first - 0.2).abs() < 1e-12, "{method}: {first}");
+        let (wrong, _) = near(method, "", 0.9);
+        assert!(wrong <= 12, "{method}: {wrong}");
+        // The policy has left the prior after the first result.
+        let goes_on = method != "reinforce";
+        assert!(!goes_on || good > wrong, "{method}: {good} and {wrong}");
+    }
+    for (method, more) in [
+        ("random", ""),
+        ("hyperband", ""),
+        ("bohb", r#","bohb":{"faithful":true}"#),
+    ] {
+        let without = space.replace(r#","prior":0.2,"confidence":"high""#, "");
+        let (count, proposals) = near(method, more, 0.2);
+        assert_eq!(count, 0);
+        let plain = search(&without, method, more);
+        let expected = drive(&plain, 90, 0, |_, v| {
+            evaluated((v.float("x").unwrap() - 0.2).abs())
+        });
+        assert_eq!(proposals, expected);
+    }
+}
+
+#[test]
+fn an_optimum_beside_a_forbidden_region_is_found_and_the_region_never_entered() {
+    // The loss falls towards x = 0.3, which is forbidden with all its surroundings, for one category of two.
+    let space = r#"{"name":"x","type":"float","lower":0,"upper":1},{"name":"k","type":"categorical","choices":["a","b"]}"#;
+    for method in ["bohb", "tandem", "smbo"] {
+        let search = forbidding(
+            space,
+            r#"{"x":{"min":0.2,"max":0.4}},{"x":{"max":0.2},"k":"b"}"#,
+            method,
+            "",
+        );
+        let proposals = drive(&search, 120, 0, |_, v| {
+            let is_b = matches!(v.get("k"), Some(Value::Text(k)) if k == "b");
+            evaluated((v.float("x").unwrap() - 0.3).abs() + f64::from(u8::from(is_b)))
+        });
+        assert_valid(&search, &proposals);
+        let near = proposals[60..].iter().filter(|p| {
+            let x = p.values.float("x").unwrap();
+            x < 0.5 && x > 0.1
+        });
+        // A fifth of the allowed space.
+        assert!(near.count() > 20, "{method}: {:?}", values(&proposals));
+    }
+}
+
+#[test]
+fn two_hundred_dimensions_with_forbidden_neighbours_are_answered_by_every_method() {
+    let dimensions: Vec<String> = (0..200)
+        .map(|i| match i % 2 {
+            0 => format!(r#"{{"name":"h{i}","type":"float","lower":0,"upper":1}}"#),
+            _ => format!(r#"{{"name":"h{i}","type":"categorical","choices":[1,2,3]}}"#),
+        })
+        .collect();
+    // Nearly every draw from the prior is forbidden.
+    let forbidden: Vec<String> = (0..199)
+        .map(|i| match i % 2 {
+            0 => format!(r#"{{"h{i}":{{"min":0.7}},"h{}":1}}"#, i + 1),
+            _ => format!(r#"{{"h{i}":1,"h{}":{{"max":0.3}}}}"#, i + 1),
+        })
+        .collect();
+    for method in METHODS {
+        let search = forbidding(&dimensions.join(","), &forbidden.join(","), method, "");
+        let most = if method == "bohb" { 404 } else { 24 };
+        let proposals = drive(&search, most, 0, |_, v| {
+            evaluated(v.float("h0").unwrap() + v.float("h2").unwrap())
+        });
+        assert_valid(&search, &proposals);
     }
 }
 

@@ -11,13 +11,14 @@ use shared::format::Record as _;
 use shared::objective::Objective;
 use shared::search::{Limit, Scheduling, SearchFile};
 use shared::space::SpaceFile;
-use shared::{Directory, Search, fs};
+use shared::{Directory, Search, fs, layout};
 
 use crate::bracket::Table;
+use crate::fix_from::FixArgs;
 
 /// Makes a search directory, or finds that it is this search's already.
-pub fn init(path: &Path, root: &Path) -> Result<Directory> {
-    let file = read(path).map_err(|error| {
+pub fn init(path: &Path, root: &Path, fixed: &FixArgs) -> Result<Directory> {
+    let mut file = read(path).map_err(|error| {
         if error.is_not_found() {
             // What the user names and is not there is a wrong input, not a broken disk.
             let message = format!("there is no search file `{}`", path.display());
@@ -26,6 +27,7 @@ pub fn init(path: &Path, root: &Path) -> Result<Directory> {
             error.into()
         }
     })?;
+    fixed.apply(&mut file)?;
     let wrong = |source| Error::Value {
         path: path.to_path_buf(),
         format: SearchFile::FORMAT,
@@ -89,6 +91,23 @@ fn check_data(search: &Search) -> Result<(), Invalid> {
     }
 }
 
+/// What is fixed, and where from.
+fn fixed(directory: &Directory) -> Result<Option<String>> {
+    let file: SearchFile = fs::read_record(&directory.layout().path(layout::SEARCH))?;
+    if file.fix.is_empty() {
+        return Ok(None);
+    }
+    let values: Vec<String> = file
+        .fix
+        .iter()
+        .map(|(name, value)| format!("{name} = {value}"))
+        .collect();
+    let from = file
+        .fixed_from
+        .map_or_else(String::new, |from| format!(" ({from})"));
+    Ok(Some(format!("fixed{from}: {}", values.join(", "))))
+}
+
 /// The rungs, the brackets, and how much will be spent, for people.
 pub fn describe(directory: &Directory) -> Result<String> {
     let search = directory.search();
@@ -104,6 +123,9 @@ pub fn describe(directory: &Directory) -> Result<String> {
         search.method.as_str(),
         search.space.num_dimensions()
     )?;
+    if let Some(file) = fixed(directory)? {
+        writeln!(text, "{file}\n")?;
+    }
     if let Some(budget) = ladder.raised_min() {
         writeln!(
             text,

@@ -10,6 +10,7 @@
 pub mod asha;
 pub mod bracket;
 pub mod doctor;
+pub mod fix_from;
 pub mod init;
 pub mod job_state;
 pub mod keep;
@@ -58,6 +59,8 @@ enum Command {
         search: PathBuf,
         /// The search directory; made if it does not exist
         directory: PathBuf,
+        #[command(flatten)]
+        fixed: fix_from::FixArgs,
     },
     /// Schedule a search until it is finished
     ///
@@ -126,8 +129,12 @@ enum Command {
 /// Runs the program.
 pub fn run(args: Args) -> Result<Code> {
     match args.command {
-        Command::Init { search, directory } => {
-            let created = init::init(&search, &directory)?;
+        Command::Init {
+            search,
+            directory,
+            fixed,
+        } => {
+            let created = init::init(&search, &directory, &fixed)?;
             print(&init::describe(&created)?)?;
             Ok(Code::Done)
         }

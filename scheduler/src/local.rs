@@ -17,6 +17,7 @@ use shared::signal::Warning;
 use shared::{Directory, layout, store};
 use tracing::{info, warn};
 
+use crate::fix_from::FixArgs;
 use crate::init;
 use crate::progress::Progress;
 use crate::run::{Scheduler, Turn};
@@ -39,6 +40,8 @@ pub struct LocalArgs {
     /// Threads of each trainer
     #[arg(long, default_value_t = 1, value_name = "N")]
     threads: u32,
+    #[command(flatten)]
+    fixed: FixArgs,
 }
 
 /// The longest pause of the loop: here nothing is far away.
@@ -55,7 +58,7 @@ const QUOTED_LINES: usize = 15;
 /// Runs the whole search.
 pub fn run(args: &LocalArgs) -> Result<Code> {
     let warning = Warning::listen().context("cannot listen for signals")?;
-    let directory = init::init(&args.search, &args.directory)?;
+    let directory = init::init(&args.search, &args.directory, &args.fixed)?;
     let programs = Programs::beside_this_one()?;
     for line in init::describe(&directory)?.lines() {
         report(line);

@@ -18,6 +18,7 @@ pub(crate) fn search_file(min: u64, max: u64, eta: u64) -> SearchFile {
         name: "test".into(),
         space: Some(SpaceFile {
             hyperparameters: vec![x],
+            ..SpaceFile::default()
         }),
         space_file: None,
         objective: ObjectiveFile {
@@ -36,6 +37,8 @@ pub(crate) fn search_file(min: u64, max: u64, eta: u64) -> SearchFile {
         scheduling: Scheduling::Synchronous,
         bracket_sizes: shared::budget::BracketSizes::Floor,
         promotion: Promotion::Scratch,
+        fix: shared::Configuration::default(),
+        fixed_from: None,
         seed: 1,
         start_with: Vec::new(),
         trainers: TrainerSettings::default(),

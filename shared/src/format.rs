@@ -31,6 +31,11 @@ pub trait Record: Serialize + DeserializeOwned {
 /// If the record fails its own [`Record::check`], or holds a number that JSON has not: programs must never publish
 /// what they would not read.
 pub fn to_bytes<R: Record>(record: &R) -> Vec<u8> {
+    to_bytes_of(record, R::VERSION)
+}
+
+/// The text of a record as if written by another version, for digests that outlive a version.
+pub(crate) fn to_bytes_of<R: Record>(record: &R, version: [u32; 2]) -> Vec<u8> {
     if let Err(invalid) = record.check() {
         panic!("a {} record to be written is invalid {invalid}", R::FORMAT);
     }
@@ -39,7 +44,7 @@ pub fn to_bytes<R: Record>(record: &R) -> Vec<u8> {
     };
     let mut object = Map::new();
     object.insert("format".into(), R::FORMAT.into());
-    object.insert("version".into(), R::VERSION.to_vec().into());
+    object.insert("version".into(), version.to_vec().into());
     object.extend(fields);
     let mut bytes = serde_json::to_vec_pretty(&object).expect("a JSON value can be written");
     bytes.push(b'\n');

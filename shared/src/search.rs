@@ -49,6 +49,12 @@ pub struct SearchFile {
     /// Drives everything that is left to chance.
     #[serde(default)]
     pub seed: u64,
+    /// Hyperparameters that have one value only in this search.
+    #[serde(default, skip_serializing_if = "Configuration::is_empty")]
+    pub fix: Configuration,
+    /// Where the values of `fix` come from, for people; `scheduler init --fix-from` writes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fixed_from: Option<String>,
     /// Configurations to be tried before any that the method proposes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub start_with: Vec<Configuration>,
@@ -59,8 +65,8 @@ pub struct SearchFile {
 
 impl Record for SearchFile {
     const FORMAT: &'static str = "search";
-    /// 1.0: first.
-    const VERSION: [u32; 2] = [1, 0];
+    /// 1.0: first. 1.1: `forbidden`, `prior` and `confidence` in the space; `fix`, `fixed_from`.
+    const VERSION: [u32; 2] = [1, 1];
 }
 
 /// When the search is finished.
@@ -260,7 +266,7 @@ impl TrainerSettings {
 pub struct Search {
     /// A name for people.
     pub name: String,
-    /// What may vary.
+    /// What may vary, with what is fixed as constants.
     pub space: SearchSpace,
     /// What is minimised.
     pub objective: Objective,
@@ -284,7 +290,8 @@ pub struct Search {
     pub start_with: Vec<Configuration>,
     /// Heartbeats, leases, attempts.
     pub trainers: TrainerSettings,
-    /// SHA-256 of the search as written to the directory, in hexadecimal.
+    /// SHA-256 of the search as version 1.0 would have written it, in hexadecimal: it stays when the format's version
+    /// goes up.
     pub digest: String,
 }
 
@@ -306,6 +313,11 @@ impl Search {
             ));
         }
         let space = SearchSpace::new(space_file).map_err(|e| e.within("space"))?;
+        let space = if file.fix.is_empty() {
+            space
+        } else {
+            space.fix(&file.fix).map_err(|e| e.within("fix"))?
+        };
         let ladder = Ladder::new(file.budget).map_err(|e| e.within("budget"))?;
         let objective = Objective::new(&file.objective).map_err(|e| e.within("objective"))?;
         file.bohb.check().map_err(|e| e.within("bohb"))?;
@@ -347,7 +359,7 @@ impl Search {
             promotion: file.promotion,
             seed: Seed::new(file.seed),
             trainers: file.trainers,
-            digest: digest(&format::to_bytes(file)),
+            digest: digest(&format::to_bytes_of(file, [1, 0])),
         })
     }
 

@@ -11,20 +11,32 @@ use crate::error::Invalid;
 use crate::format::Record;
 use crate::value::{Configuration, Value};
 
+mod belief;
 mod encode;
+mod fix;
+mod forbidden;
+
+pub use belief::{Belief, Confidence};
+
+pub use forbidden::{ForbiddenFile, ForbiddenRange, ForbiddenValues};
+
+use forbidden::Clause;
 
 /// A space as a person writes it: `data/spaces/*.json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SpaceFile {
     /// The hyperparameters; a condition may name only those above it.
     pub hyperparameters: Vec<HyperparameterFile>,
+    /// Combinations that must not occur.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forbidden: Vec<ForbiddenFile>,
 }
 
 impl Record for SpaceFile {
     const FORMAT: &'static str = "space";
-    /// 1.0: first.
-    const VERSION: [u32; 2] = [1, 0];
+    /// 1.0: first. 1.1: `forbidden`, `prior`, `confidence`.
+    const VERSION: [u32; 2] = [1, 1];
 }
 
 /// A hyperparameter as a person writes it. Which fields apply depends on `type`.
@@ -57,6 +69,12 @@ pub struct HyperparameterFile {
     /// When it is active; absent for always.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_when: Option<Condition>,
+    /// The value that is believed to be about the best.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prior: Option<Value>,
+    /// How firmly `prior` is believed; absent for medium.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<Confidence>,
 }
 
 impl HyperparameterFile {
@@ -72,6 +90,8 @@ impl HyperparameterFile {
             choices: None,
             value: None,
             active_when: None,
+            prior: None,
+            confidence: None,
         }
     }
 }
@@ -150,6 +170,8 @@ pub struct Hyperparameter {
     pub kind: Kind,
     /// When it is active: the index of the parent in the space, and the values of it that activate.
     pub condition: Option<(usize, Vec<Value>)>,
+    /// What the user believes to be about the best value of it.
+    pub belief: Option<Belief>,
 }
 
 /// A checked search space.
@@ -158,6 +180,9 @@ pub struct SearchSpace {
     hyperparameters: Vec<Hyperparameter>,
     /// Indices of the hyperparameters that are dimensions, that is, not constant.
     dimensions: Vec<usize>,
+    forbidden: Vec<Clause>,
+    /// The values of an allowed configuration, active or not; empty where nothing is forbidden.
+    allowed: Vec<Value>,
 }
 
 impl SearchSpace {
@@ -166,6 +191,8 @@ impl SearchSpace {
         let mut space = Self {
             hyperparameters: Vec::new(),
             dimensions: Vec::new(),
+            forbidden: Vec::new(),
+            allowed: Vec::new(),
         };
         if file.hyperparameters.is_empty() {
             return Err(Invalid::new(
@@ -183,6 +210,7 @@ impl SearchSpace {
             }
             space.hyperparameters.push(hyperparameter);
         }
+        space.forbid(&file.forbidden)?;
         Ok(space)
     }
 
@@ -193,10 +221,16 @@ impl SearchSpace {
                 hyperparameter: self.hyperparameters[*parent].name.clone(),
                 values: values.clone(),
             });
-            h.kind.to_file(&h.name, condition)
+            HyperparameterFile {
+                active_when: condition,
+                prior: h.belief.as_ref().map(|belief| belief.value.clone()),
+                confidence: h.belief.as_ref().map(|belief| belief.confidence),
+                ..h.kind.to_file(&h.name)
+            }
         };
         SpaceFile {
             hyperparameters: self.hyperparameters.iter().map(file).collect(),
+            forbidden: self.forbidden_file(),
         }
     }
 
@@ -217,6 +251,11 @@ impl SearchSpace {
         self.dimensions.len()
     }
 
+    /// Whether nothing depends on anything: no conditions, nothing forbidden.
+    pub fn is_plain(&self) -> bool {
+        self.forbidden.is_empty() && self.hyperparameters.iter().all(|h| h.condition.is_none())
+    }
+
     /// The hyperparameter of that name.
     pub fn find(&self, name: &str) -> Option<&Hyperparameter> {
         self.hyperparameters
@@ -227,7 +266,8 @@ impl SearchSpace {
     /// Checks a configuration that a person or another program wrote, and gives every value the type of its
     /// hyperparameter (1 becomes 1.0 for a float).
     ///
-    /// Constants may be left out. Every active hyperparameter must be there, no inactive or unknown one may.
+    /// Constants may be left out. Every active hyperparameter must be there, no inactive or unknown one may, and no
+    /// combination may be forbidden.
     pub fn check_configuration(&self, raw: &Configuration) -> Result<Configuration, Invalid> {
         for (name, value) in raw.iter() {
             if self.find(name).is_none() {
@@ -261,6 +301,7 @@ impl SearchSpace {
                 (None, false, _) => {}
             }
         }
+        self.refuse_forbidden(&checked)?;
         Ok(checked)
     }
 
@@ -300,6 +341,7 @@ impl SearchSpace {
         };
         Ok(Hyperparameter {
             name: raw.name.clone(),
+            belief: Belief::new(raw, &kind)?,
             kind,
             condition,
         })
@@ -360,9 +402,8 @@ impl Kind {
         }
     }
 
-    fn to_file(&self, name: &str, active_when: Option<Condition>) -> HyperparameterFile {
+    fn to_file(&self, name: &str) -> HyperparameterFile {
         let mut file = HyperparameterFile::new(name, KindName::Constant);
-        file.active_when = active_when;
         match self {
             Self::Float { lower, upper, log } => {
                 file.kind = KindName::Float;
@@ -488,6 +529,10 @@ impl Kind {
                 "value",
                 raw.value.is_some() && !matches!(self, Self::Constant { .. }),
             ),
+            (
+                "prior",
+                raw.prior.is_some() && matches!(self, Self::Constant { .. }),
+            ),
         ];
         match given.iter().find(|(_, is_foreign)| *is_foreign) {
             Some((field, _)) => Err(Invalid::new(
@@ -563,6 +608,10 @@ mod tests {
                 refused(r#"{"name":"a","type":"ordinal","sequence":[1,2,1.0]}"#),
                 refused(r#"{"name":"a","type":"categorical","choices":["x"],"log":true}"#),
                 refused(r#"{"name":"a","type":"constant"}"#),
+                refused(r#"{"name":"a","type":"constant","value":1,"prior":1}"#),
+                refused(r#"{"name":"a","type":"float","lower":0,"upper":1,"prior":2}"#),
+                refused(r#"{"name":"a","type":"float","lower":0,"upper":1,"confidence":"low"}"#),
+                refused(r#"{"name":"a","type":"float","lower":0,"upper":1,"prior":1,"confidence":0}"#),
                 refused(r#"{"name":"","type":"constant","value":1}"#),
                 refused(r#"{"name":"a","type":"constant","value":1},{"name":"a","type":"constant","value":1}"#),
                 refused(

@@ -117,6 +117,11 @@ impl<'de> Deserialize<'de> for Value {
 pub struct Configuration(pub BTreeMap<String, Value>);
 
 impl Configuration {
+    /// Whether it has no value at all.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The value of a hyperparameter, if it is active.
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.0.get(name)

@@ -124,7 +124,7 @@ pub fn export(history: &History, to: &Path) -> Result<()> {
         fs::replace(&path, text.as_bytes()).with_context(|| format!("cannot export `{name}`"))
     };
     if let Some(space) = &history.space {
-        let space = configspace::to_json(space, &history.name);
+        let space = configspace::to_json(space, &history.name)?;
         write(configspace::CONFIGSPACE, &format!("{space:#}\n"))?;
     }
     write(CONFIGS, &configs)?;

@@ -46,7 +46,10 @@ pub fn infer_space<'a>(
         .filter(|(name, _)| !name.is_empty())
         .filter_map(|(name, seen)| seen.hyperparameter(name))
         .collect();
-    (!hyperparameters.is_empty()).then_some(SpaceFile { hyperparameters })
+    (!hyperparameters.is_empty()).then_some(SpaceFile {
+        hyperparameters,
+        ..SpaceFile::default()
+    })
 }
 
 impl Seen {

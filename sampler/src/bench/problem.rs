@@ -8,8 +8,11 @@ use anyhow::{Context as _, Result, bail};
 use data::benchmark::{Benchmark, Function};
 use rand::RngExt as _;
 use shared::exit::{Code, Failure};
-use shared::space::{HyperparameterFile, Kind, KindName, SpaceFile};
+use shared::space::{Confidence, HyperparameterFile, Kind, KindName, SpaceFile};
 use shared::{Configuration, SearchSpace, Seed, Value};
+
+/// Draws of which a user believes in one.
+const NUM_BELIEVED: u32 = 25;
 
 /// A problem to be solved, with the budgets it is posed at.
 #[derive(Debug, Clone)]
@@ -45,6 +48,41 @@ impl Problem {
         }
     }
 
+    /// The same problem for a user who believes in the best, or the worst, of [`NUM_BELIEVED`] draws.
+    ///
+    /// # Errors
+    /// For a problem without a known optimum.
+    pub(super) fn believing(
+        &self,
+        quality: BeliefQuality,
+        confidence: Confidence,
+        seed: u64,
+    ) -> Result<Self> {
+        let space = SearchSpace::new(&self.space)?;
+        let mut rng = Seed::new(seed).child("belief", &self.name).rng();
+        let mut believed: Option<(f64, Configuration)> = None;
+        for _ in 0..NUM_BELIEVED {
+            let values = space.decode(&space.sample(&mut rng));
+            let regret = self.regret(&values)?;
+            let is_wanted = |other: f64| match quality {
+                BeliefQuality::Good => regret < other,
+                BeliefQuality::Wrong => regret > other,
+            };
+            if believed.as_ref().is_none_or(|(other, _)| is_wanted(*other)) {
+                believed = Some((regret, values));
+            }
+        }
+        let (_, values) = believed.context("no draw")?;
+        let mut problem = self.clone();
+        for hyperparameter in &mut problem.space.hyperparameters {
+            if hyperparameter.kind != KindName::Constant {
+                hyperparameter.prior = values.get(&hyperparameter.name).cloned();
+                hyperparameter.confidence = hyperparameter.prior.as_ref().map(|_| confidence);
+            }
+        }
+        Ok(problem)
+    }
+
     /// A benchmark function by name: `branin`, `counting-ones-N`, `mf-hartmann3-good`, …
     ///
     /// The levels of the Hartmann functions are `good` (bias 0.5, noise 0.1: what the rivals were measured on),
@@ -56,9 +94,7 @@ impl Problem {
                  with -good, -moderate, -bad or -terrible"
             )
         };
-        let mut space = SpaceFile {
-            hyperparameters: Vec::new(),
-        };
+        let mut space = SpaceFile::default();
         let mut benchmark;
         let (min_budget, max_budget);
         if let Some(count) = name.strip_prefix("counting-ones-") {
@@ -167,6 +203,15 @@ impl Problem {
             Source::Nothing => bail!("this problem has no optimum"),
         }
     }
+}
+
+/// What the user of a benchmark run believes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum BeliefQuality {
+    /// The best of some draws.
+    Good,
+    /// The worst of them.
+    Wrong,
 }
 
 fn float(name: String, lower: f64, upper: f64) -> HyperparameterFile {

@@ -58,6 +58,8 @@ pub fn search(problem: &Problem, method: MethodName, faithful: bool, seed: u64) 
         scheduling: Scheduling::default(),
         bracket_sizes: BracketSizes::default(),
         promotion: Promotion::default(),
+        fix: Configuration::default(),
+        fixed_from: None,
         seed,
         start_with: Vec::new(),
         trainers: TrainerSettings::default(),

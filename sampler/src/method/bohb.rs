@@ -16,7 +16,7 @@
 //! what is good. All failed: likewise. Equal rows: bandwidth `min_bandwidth`.
 //!
 //! # What is repaired
-//! With the setting `faithful` the first five are as in HpBandSter, because they change proposals.
+//! With the setting `faithful` the first five and the eleventh are as in HpBandSter, because they change proposals.
 //!
 //! 1. *Pending jobs are seen*: configurations under way count as bad, the newest at most as many as there are bad rows,
 //!    so that parallel proposals keep away from each other.
@@ -34,7 +34,10 @@
 //! 8. *A dead worker's job is no result*; HpBandSter counts it as loss +∞. A configuration's own failure is worse than
 //!    every loss in both.
 //! 9. *Chance comes from the search's seed*, not from a global generator.
-//! 10. *Ordinals have a kernel of their own*; HpBandSter refuses them. A candidate's ordinal is drawn from the kernel.
+//! 10. *A forbidden candidate is passed over*; HpBandSter draws from the prior where the best candidate is forbidden.
+//! 11. *Draws from the prior follow the user's beliefs* where there are any; HpBandSter knows of none, nor does
+//!     `faithful`.
+//! 12. *Ordinals have a kernel of their own*; HpBandSter refuses them. A candidate's ordinal is drawn from the kernel.
 //!
 //! # Source
 //! Falkner, Klein and Hutter 2018, BOHB: Robust and Efficient Hyperparameter Optimization at Scale, section 4;
@@ -206,12 +209,20 @@ impl Bohb {
         Density::new(&counted, rows, &bandwidths)
     }
 
-    /// The candidate with the largest l/g, the first of equals, and its ln l/g.
-    fn best_candidate(&self, model: &Model, rng: &mut ChaCha12Rng) -> Option<(f64, Vec<f64>)> {
+    /// The candidate with the largest l/g that is not forbidden, the first of equals, and its ln l/g.
+    fn best_candidate(
+        &self,
+        model: &Model,
+        space: &SearchSpace,
+        rng: &mut ChaCha12Rng,
+    ) -> Option<(f64, Vec<f64>)> {
         let mut best: Option<(f64, Vec<f64>)> = None;
         let mut terms = Vec::new();
         for _ in 0..self.settings.num_samples {
             let candidate = self.candidate(model, rng);
+            if !space.allows_vector(&candidate) {
+                continue;
+            }
             match model.score(&candidate, &mut terms) {
                 Score::TakeAtOnce => return Some((f64::MAX, candidate)),
                 Score::Unknown => {}
@@ -249,24 +260,40 @@ impl Bohb {
     }
 }
 
+impl Bohb {
+    /// HpBandSter knows of no beliefs.
+    fn draw(
+        &self,
+        history: &History,
+        rng: &mut ChaCha12Rng,
+        reason: impl Into<String>,
+    ) -> Suggestion {
+        if self.settings.faithful {
+            prior::uniform(history, rng, reason)
+        } else {
+            prior::draw(history, rng, reason)
+        }
+    }
+}
+
 impl Method for Bohb {
     fn propose(&mut self, history: &History, ask: &Ask<'_>) -> Suggestion {
         let mut rng = ask.seed.rng();
         if self.best_rung(history).is_none() {
             let needed = 2 * (self.kernels.len() + 1);
             let reason = format!("no rung has the {needed} results that a model needs at least");
-            return prior::draw(history, &mut rng, reason);
+            return self.draw(history, &mut rng, reason);
         }
         // As in HpBandSter, chance is asked only where there is a choice.
         if rng.random::<f64>() < self.settings.random_fraction {
             let share = self.settings.random_fraction;
             let reason = format!("a share of {share:.3} of the proposals is drawn from the prior");
-            return prior::draw(history, &mut rng, reason);
+            return self.draw(history, &mut rng, reason);
         }
         let Some(model) = self.fit(history, ask) else {
-            return prior::draw(history, &mut rng, "no density could be fitted");
+            return self.draw(history, &mut rng, "no density could be fitted");
         };
-        let suggestion = match self.best_candidate(&model, &mut rng) {
+        let suggestion = match self.best_candidate(&model, history.space(), &mut rng) {
             Some((score, vector)) => Suggestion {
                 vector,
                 source: "model",
@@ -276,7 +303,11 @@ impl Method for Bohb {
                 ),
                 model: Some(model.usage(score, self.settings.num_samples)),
             },
-            None => prior::draw(history, &mut rng, "no candidate has a density"),
+            None => self.draw(
+                history,
+                &mut rng,
+                "no candidate is allowed and has a density",
+            ),
         };
         self.fitted = Some(model);
         suggestion

@@ -12,10 +12,11 @@
 //! 20 for 100 and tournaments of 5 for 25, since a search here has hundreds of trainings and not 20,000.
 
 use rand::RngExt as _;
+use rand_chacha::ChaCha12Rng;
 
 use crate::history::History;
 use crate::kde::Kernel;
-use crate::method::{Ask, Method, Suggestion, prior};
+use crate::method::{Ask, Method, Suggestion, first_allowed, prior};
 use crate::normal;
 
 /// P in the paper.
@@ -38,6 +39,31 @@ impl Evolution {
     }
 }
 
+impl Evolution {
+    fn mutate(&self, history: &History, known: &[f64], rng: &mut ChaCha12Rng) -> Vec<f64> {
+        // Dimensions that become active by the mutation need a value: that of a draw.
+        let mut vector = history.space().sample(rng);
+        let active: Vec<usize> = (0..known.len()).filter(|j| !known[*j].is_nan()).collect();
+        for j in &active {
+            vector[*j] = known[*j];
+        }
+        let j = active[rng.random_range(0..active.len())];
+        vector[j] = match self.kernels[j].levels() {
+            None => normal::draw_in_unit_interval(vector[j], STEP, rng),
+            Some(levels) if levels > 1 => {
+                let other = rng.random_range(0..levels - 1) as f64;
+                if other >= vector[j] {
+                    other + 1.0
+                } else {
+                    other
+                }
+            }
+            Some(_) => vector[j],
+        };
+        vector
+    }
+}
+
 impl Method for Evolution {
     fn propose(&mut self, history: &History, ask: &Ask<'_>) -> Suggestion {
         let mut rng = ask.seed.rng();
@@ -53,25 +79,7 @@ impl Method for Evolution {
             .expect("a tournament has entrants");
         let parent = parent.job.configuration;
         let known = history.vector(parent);
-        // Dimensions that become active by the mutation need a value: that of a draw.
-        let mut vector = history.space().sample(&mut rng);
-        let active: Vec<usize> = (0..known.len()).filter(|j| !known[*j].is_nan()).collect();
-        for j in &active {
-            vector[*j] = known[*j];
-        }
-        let j = active[rng.random_range(0..active.len())];
-        vector[j] = match self.kernels[j].levels() {
-            None => normal::draw_in_unit_interval(vector[j], STEP, &mut rng),
-            Some(levels) if levels > 1 => {
-                let other = rng.random_range(0..levels - 1) as f64;
-                if other >= vector[j] {
-                    other + 1.0
-                } else {
-                    other
-                }
-            }
-            Some(_) => vector[j],
-        };
+        let vector = first_allowed(history.space(), || self.mutate(history, known, &mut rng));
         Suggestion {
             vector,
             source: "mutation",

@@ -17,10 +17,11 @@
 //! network, this one is the product of independent choices.
 
 use rand::RngExt as _;
+use rand_chacha::ChaCha12Rng;
 
 use crate::history::{History, Ranked, Standing};
 use crate::kde::Kernel;
-use crate::method::{Ask, Method, Suggestion, prior};
+use crate::method::{Ask, Method, Suggestion, first_allowed, prior};
 
 /// Bins of a number.
 const BINS: usize = 8;
@@ -76,24 +77,9 @@ impl Reinforce {
         }
         self.baseline = BASELINE_DECAY * self.baseline + (1.0 - BASELINE_DECAY) * reward;
     }
-}
 
-impl Method for Reinforce {
-    fn propose(&mut self, history: &History, ask: &Ask<'_>) -> Suggestion {
-        let results = history.arrivals();
-        for result in &results[self.learnt.len()..] {
-            self.learn(*result, history.vector(result.job.configuration));
-        }
-        let mut rng = ask.seed.rng();
-        if results.is_empty() {
-            return prior::draw(
-                history,
-                &mut rng,
-                "the policy has learnt from no result yet",
-            );
-        }
-        let vector = self
-            .logits
+    fn draw(&self, rng: &mut ChaCha12Rng) -> Vec<f64> {
+        self.logits
             .iter()
             .zip(&self.kernels)
             .map(|(logits, kernel)| {
@@ -110,7 +96,25 @@ impl Method for Reinforce {
                     Kernel::Unordered { .. } | Kernel::Ordered { .. } => drawn as f64,
                 }
             })
-            .collect();
+            .collect()
+    }
+}
+
+impl Method for Reinforce {
+    fn propose(&mut self, history: &History, ask: &Ask<'_>) -> Suggestion {
+        let results = history.arrivals();
+        for result in &results[self.learnt.len()..] {
+            self.learn(*result, history.vector(result.job.configuration));
+        }
+        let mut rng = ask.seed.rng();
+        if results.is_empty() {
+            return prior::draw(
+                history,
+                &mut rng,
+                "the policy has learnt from no result yet",
+            );
+        }
+        let vector = first_allowed(history.space(), || self.draw(&mut rng));
         Suggestion {
             vector,
             source: "policy",

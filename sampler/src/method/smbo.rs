@@ -111,7 +111,7 @@ impl Method for Smbo {
         let candidates = self.candidates(history, results, &mut rng);
         let num_candidates = candidates.len();
         for vector in candidates {
-            // What the forest sees of it depends on which dimensions are active.
+            // What the forest sees of it depends on which dimensions are active, and what is forbidden is changed.
             let point = seen(&history.space().encode(&history.space().decode(&vector)));
             let value = improvement(&trees, scores[0], &point);
             if best.as_ref().is_none_or(|(best, _)| value > *best) {

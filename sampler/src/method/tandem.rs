@@ -14,6 +14,9 @@
 //! uncertainty and has little to gain, however little is known of both; that keeps the method from asking the same
 //! question again and again. Jobs under way count with their expected results.
 //!
+//! Where the user believes in some values ([`crate::belief`]), the draws follow the belief as far as results bear it out,
+//! and so do some proposals at first.
+//!
 //! Lengths and scales are fitted when the number of results passes 4, 6, 8, … (about every 15 %), on the results that
 //! were named first: what is fitted depends on the files alone, and one process that answered everything agrees with
 //! another that starts now. In between, a proposal costs one factorisation of at most 200 observations.
@@ -27,10 +30,12 @@
 //! process: Kennedy and O'Hagan 2000. Comparison with an uncertain incumbent: Frazier, Powell and Dayanik 2009.
 
 use rand::RngExt as _;
+use rand_chacha::ChaCha12Rng;
 use serde_json::{Map, Value as Json, json};
 use shared::record::ModelUse;
 use shared::{Search, SearchSpace};
 
+use crate::belief::Beliefs;
 use crate::history::{History, Ranked, Standing};
 use crate::kde::Kernel;
 use crate::method::{Ask, Method, Suggestion, prior};
@@ -43,12 +48,18 @@ mod scores;
 const FEWEST_RESULTS: usize = 4;
 /// Observations that the model is conditioned on at most: the factorisation's cost grows with the third power.
 const MOST_OBSERVATIONS: usize = 200;
+/// Observations that the scales are fitted on at most: 40 factorisations.
+const MOST_FITTED: usize = 120;
 /// Configurations under way that are counted at most, the newest ones.
 const MOST_UNDER_WAY: usize = 64;
 /// Share of the proposals drawn from the prior.
 const RANDOM_FRACTION: f64 = 0.1;
 /// Share of the others that are the best of [`NUM_EXPLORING`] draws from the prior.
 const EXPLORING_FRACTION: f64 = 0.25;
+/// Share of the proposals that follow what the user believes, if results bear it out fully.
+const BELIEF_FRACTION: f64 = 0.5;
+/// Results after which that share is half.
+const BELIEF_HALF_LIFE: f64 = 20.0;
 /// Draws that such a proposal is the best of.
 const NUM_EXPLORING: usize = 16;
 /// Share of the proposals that look for an improvement by more than a margin, drawn up to [`LARGEST_MARGIN`].
@@ -96,12 +107,31 @@ impl Tandem {
                     rung.sort_unstable();
                 }
                 let by_rung: Vec<&[Ranked]> = by_rung.iter().map(Vec::as_slice).collect();
-                let observations = self.observations(history, &by_rung);
+                let observations = self.observations(history, &by_rung, MOST_FITTED);
                 let scales = Scales::fit(&self.features, &observations, self.num_rungs, FIT_STEPS);
                 self.fitted = Some((count, scales.clone()));
                 scales
             }
         }
+    }
+
+    /// Some proposals follow what the user believes, fewer as results come.
+    fn near_the_belief(
+        &self,
+        history: &History,
+        believed: Option<(&Beliefs, f64)>,
+        rng: &mut ChaCha12Rng,
+    ) -> Option<Suggestion> {
+        let (beliefs, trusted) = believed?;
+        let num_results = history.arrivals().len() as f64;
+        let fading = BELIEF_HALF_LIFE / (BELIEF_HALF_LIFE + num_results);
+        let share = BELIEF_FRACTION * trusted * fading;
+        (rng.random::<f64>() < share).then(|| Suggestion {
+            vector: beliefs.draw(&self.space, rng),
+            source: "belief",
+            reason: format!("a share of {share:.2} is near the values given as `prior`"),
+            model: None,
+        })
     }
 
     fn rung(&self, rung: u8) -> usize {
@@ -110,8 +140,13 @@ impl Tandem {
 
     /// # Shapes
     /// `by_rung`: the results of each rung, best first.
-    fn observations(&self, history: &History, by_rung: &[&[Ranked]]) -> Vec<Observation> {
-        let chosen = choose(by_rung, MOST_OBSERVATIONS);
+    fn observations(
+        &self,
+        history: &History,
+        by_rung: &[&[Ranked]],
+        most: usize,
+    ) -> Vec<Observation> {
+        let chosen = choose(by_rung, most);
         let scores = scores::scores(&chosen);
         let observation = |(ranked, value): (&Ranked, f64)| Observation {
             point: self
@@ -158,11 +193,15 @@ impl Method for Tandem {
             let reason = format!("a share of {RANDOM_FRACTION} is drawn from the prior");
             return prior::draw(history, &mut rng, reason);
         }
+        let believed = history.beliefs().map(|b| (b, b.share(history)));
+        if let Some(suggestion) = self.near_the_belief(history, believed, &mut rng) {
+            return suggestion;
+        }
         let scales = self.scales(history);
         let by_rung: Vec<&[Ranked]> = (0..ask_rungs(history, self.num_rungs))
             .map(|rung| history.rung(rung))
             .collect();
-        let observations = self.observations(history, &by_rung);
+        let observations = self.observations(history, &by_rung, MOST_OBSERVATIONS);
         let under_way = self.under_way(history, ask);
         let model = Surrogate::new(&self.features, &scales, &observations, &under_way);
         let Some(model) = model else {
@@ -174,7 +213,8 @@ impl Method for Tandem {
             0.0
         };
         let mut climb =
-            climb::Climb::new(&self.space, &self.kernels, &self.features, &model, margin);
+            climb::Climb::new(&self.space, &self.kernels, &self.features, &model, margin)
+                .believing(believed);
         let is_exploring = rng.random::<f64>() < EXPLORING_FRACTION;
         let best = if is_exploring {
             climb.best_of_prior(NUM_EXPLORING, &mut rng)

@@ -21,7 +21,7 @@ use rand_chacha::ChaCha12Rng;
 
 use crate::history::{History, Ranked};
 use crate::kde::{Kernel, ln_sum_exp};
-use crate::method::{Ask, Method, Suggestion, prior};
+use crate::method::{Ask, Method, Suggestion, first_allowed, prior};
 use crate::normal;
 
 /// Draws from the prior before the densities are asked.
@@ -52,18 +52,16 @@ impl Method for Tpe {
         }
         let num_good = num_good(results.len());
         let (good, bad) = results.split_at(num_good);
-        let vector = self
-            .kernels
-            .iter()
-            .enumerate()
-            .map(|(j, kernel)| {
-                let values = |set: &[Ranked]| -> Vec<f64> {
-                    let all = set.iter().map(|r| history.vector(r.job.configuration)[j]);
-                    all.filter(|x| !x.is_nan()).collect()
-                };
-                best_draw(*kernel, &values(good), &values(bad), &mut rng)
-            })
-            .collect();
+        let values = |set: &[Ranked], j: usize| -> Vec<f64> {
+            let all = set.iter().map(|r| history.vector(r.job.configuration)[j]);
+            all.filter(|x| !x.is_nan()).collect()
+        };
+        let vector = first_allowed(history.space(), || {
+            let dimensions = self.kernels.iter().enumerate();
+            dimensions
+                .map(|(j, kernel)| best_draw(*kernel, &values(good, j), &values(bad, j), &mut rng))
+                .collect()
+        });
         Suggestion {
             vector,
             source: "model",

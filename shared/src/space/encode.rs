@@ -11,6 +11,8 @@ use crate::value::{Configuration, Value};
 
 /// Half a step less a little, so that rounding never leaves the range.
 const MARGIN: f64 = 0.49999;
+/// Draws from the prior before one that is forbidden is repaired instead.
+const MOST_DRAWS: usize = 100;
 
 impl SearchSpace {
     /// The vector of a configuration of this space.
@@ -28,7 +30,8 @@ impl SearchSpace {
             .collect()
     }
 
-    /// The configuration nearest to a vector; coordinates of dimensions that turn out inactive are ignored.
+    /// The configuration nearest to a vector that is not forbidden; coordinates of dimensions that turn out inactive are
+    /// ignored.
     ///
     /// # Shapes
     /// `[d]`; coordinates outside their range (and NaN) are moved to the nearest point inside (the lower end).
@@ -36,30 +39,81 @@ impl SearchSpace {
     /// # Panics
     /// If the vector has another length.
     pub fn decode(&self, vector: &[f64]) -> Configuration {
+        let configuration = self.configuration(&self.assignment(vector));
+        if self.allows(&configuration) {
+            configuration
+        } else {
+            self.repair(vector)
+        }
+    }
+
+    /// The value that a vector gives every hyperparameter, active or not.
+    pub(super) fn assignment(&self, vector: &[f64]) -> Vec<Value> {
         assert_eq!(
             vector.len(),
             self.num_dimensions(),
             "one coordinate for each dimension"
         );
         let mut coordinates = vector.iter();
-        let mut configuration = Configuration::default();
+        let value = |kind: &Kind| match kind {
+            Kind::Constant { value } => value.clone(),
+            kind => kind.decode(*coordinates.next().expect("counted above")),
+        };
+        let kinds = self.hyperparameters().iter().map(|h| &h.kind);
+        kinds.map(value).collect()
+    }
+
+    /// Which hyperparameters of an assignment are active.
+    pub(super) fn activity(&self, values: &[Value]) -> Vec<bool> {
+        let mut is_active: Vec<bool> = Vec::with_capacity(values.len());
         for hyperparameter in self.hyperparameters() {
-            let value = match &hyperparameter.kind {
-                Kind::Constant { value } => value.clone(),
-                kind => kind.decode(*coordinates.next().expect("counted above")),
-            };
-            if self.is_active(hyperparameter, &configuration) {
-                configuration.set(hyperparameter.name.as_str(), value);
+            let condition = hyperparameter.condition.as_ref();
+            is_active.push(condition.is_none_or(|(parent, activating)| {
+                let value = &values[*parent];
+                is_active[*parent] && activating.iter().any(|v| v.same(value))
+            }));
+        }
+        is_active
+    }
+
+    /// The active ones of an assignment.
+    pub(super) fn configuration(&self, values: &[Value]) -> Configuration {
+        let mut configuration = Configuration::default();
+        let pairs = self.hyperparameters().iter().zip(values);
+        for ((hyperparameter, value), is_active) in pairs.zip(self.activity(values)) {
+            if is_active {
+                configuration.set(hyperparameter.name.as_str(), value.clone());
             }
         }
         configuration
     }
 
-    /// A uniform draw from the prior: uniform in the encoding, each level equally likely.
+    /// Whether the configuration of a vector needs no repair.
+    ///
+    /// # Panics
+    /// If the vector has another length.
+    pub fn allows_vector(&self, vector: &[f64]) -> bool {
+        self.forbidden.is_empty() || self.allows_assignment(&self.assignment(vector))
+    }
+
+    /// A uniform draw from the prior: uniform in the encoding, each level equally likely, forbidden combinations drawn
+    /// again. After [`MOST_DRAWS`] the last draw is returned as it is; [`decode`](Self::decode) repairs it.
     ///
     /// # Shapes
-    /// `[d]`; also the dimensions that will be inactive are drawn, so that every draw uses the same amount of chance.
+    /// `[d]`; also the dimensions that will be inactive are drawn, so that every draw uses the same amount of chance
+    /// where nothing is forbidden.
     pub fn sample(&self, rng: &mut impl rand::Rng) -> Vec<f64> {
+        let mut vector = self.draw(rng);
+        for _ in 1..MOST_DRAWS {
+            if self.allows_vector(&vector) {
+                break;
+            }
+            vector = self.draw(rng);
+        }
+        vector
+    }
+
+    fn draw(&self, rng: &mut impl rand::Rng) -> Vec<f64> {
         self.dimensions()
             .map(|h| match h.kind.num_levels() {
                 Some(levels) => rng.random_range(0..levels) as f64,

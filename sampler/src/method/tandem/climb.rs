@@ -2,8 +2,8 @@
 //!
 //! Candidates: draws from the prior, mutations and crossings of the five points with the smallest mean. From the best
 //! four of them it climbs: numbers along the slope of ln EI, step sizes by its sign only (resilient propagation), then
-//! every category through all its levels, and once more. With difference δ = f(x*) - ξ - f(x), of mean m and deviation s
-//! (x*: the reference; ξ: the margin):
+//! every category through all its levels; from the best point found so, once more. With difference δ = f(x*) - ξ - f(x),
+//! of mean m and deviation s (x*: the reference; ξ: the margin):
 //!
 //! ```text
 //! EI = s h(z),   h(z) = z Φ(z) + φ(z),   z = m / s          δ is normal
@@ -16,6 +16,7 @@ use rand_chacha::ChaCha12Rng;
 use shared::SearchSpace;
 use shared::space::Kind;
 
+use crate::belief::Beliefs;
 use crate::kde::Kernel;
 use crate::normal;
 use crate::surrogate::{Features, Observation, Prediction, Surrogate, Work};
@@ -31,8 +32,9 @@ const NUM_CROSSINGS: usize = 30;
 const NUM_PROMISING: usize = 40;
 /// Candidates that are climbed from.
 const NUM_CLIMBS: usize = 4;
+/// Climbs of the best one, in all.
 const NUM_SWEEPS: usize = 2;
-const NUM_STEPS: usize = 25;
+const NUM_STEPS: usize = 20;
 /// A mutation changes about this many dimensions.
 const NUM_MUTATED: f64 = 3.0;
 
@@ -49,9 +51,12 @@ pub(super) struct Climb<'a> {
     kernels: &'a [Kernel],
     features: &'a Features,
     model: &'a Surrogate,
-    has_conditions: bool,
+    /// Whether every vector stands for itself.
+    is_plain: bool,
     /// Improvements count from here.
     margin: f64,
+    /// What the user believes, and the share of draws that follow it.
+    believed: Option<(&'a Beliefs, f64)>,
     work: Work,
     num_candidates: u64,
 }
@@ -69,13 +74,24 @@ impl<'a> Climb<'a> {
             kernels,
             features,
             model,
-            has_conditions: space
-                .hyperparameters()
-                .iter()
-                .any(|h| h.condition.is_some()),
+            is_plain: space.is_plain(),
             margin,
+            believed: None,
             work: Work::default(),
             num_candidates: 0,
+        }
+    }
+
+    /// The same, with a share of draws that follow beliefs.
+    pub(super) fn believing(mut self, believed: Option<(&'a Beliefs, f64)>) -> Self {
+        self.believed = believed;
+        self
+    }
+
+    fn draw(&self, rng: &mut ChaCha12Rng) -> Vec<f64> {
+        match self.believed {
+            Some((beliefs, share)) if rng.random::<f64>() < share => beliefs.draw(self.space, rng),
+            Some(_) | None => self.space.sample(rng),
         }
     }
 
@@ -86,9 +102,9 @@ impl<'a> Climb<'a> {
 
     /// The best of some draws from the prior.
     pub(super) fn best_of_prior(&mut self, count: usize, rng: &mut ChaCha12Rng) -> Candidate {
-        let mut best = self.candidate(self.space.sample(rng));
+        let mut best = self.candidate(self.draw(rng));
         for _ in 1..count {
-            let other = self.candidate(self.space.sample(rng));
+            let other = self.candidate(self.draw(rng));
             if other.ln_improvement > best.ln_improvement {
                 best = other;
             }
@@ -103,7 +119,7 @@ impl<'a> Climb<'a> {
         rng: &mut ChaCha12Rng,
     ) -> Candidate {
         let parents = self.parents(observations);
-        let mut vectors: Vec<Vec<f64>> = (0..NUM_PRIOR).map(|_| self.space.sample(rng)).collect();
+        let mut vectors: Vec<Vec<f64>> = (0..NUM_PRIOR).map(|_| self.draw(rng)).collect();
         for parent in &parents {
             for size in STEP_SIZES {
                 vectors.extend((0..NUM_MUTATIONS).map(|_| self.mutate(parent, size, rng)));
@@ -127,7 +143,11 @@ impl<'a> Climb<'a> {
             self.climb(candidate);
         }
         candidates.sort_by(|a, b| b.ln_improvement.total_cmp(&a.ln_improvement));
-        candidates.swap_remove(0)
+        let mut best = candidates.swap_remove(0);
+        for _ in 1..NUM_SWEEPS {
+            self.climb(&mut best);
+        }
+        best
     }
 
     /// The vectors that may improve most, by an upper bound that is cheap.
@@ -148,10 +168,13 @@ impl<'a> Climb<'a> {
     }
 
     /// The observed points with the smallest means, each once.
-    fn parents(&mut self, observations: &[Observation]) -> Vec<Vec<f64>> {
-        let mut ranked: Vec<(f64, &Observation)> = observations
+    fn parents(&self, observations: &[Observation]) -> Vec<Vec<f64>> {
+        let mut ranked: Vec<(f64, &Observation)> = self
+            .model
+            .means()
             .iter()
-            .map(|o| (self.model.mean(&o.point, &mut self.work), o))
+            .copied()
+            .zip(observations)
             .collect();
         ranked.sort_by(|a, b| a.0.total_cmp(&b.0));
         // The same point on several rungs has the same mean.
@@ -181,19 +204,14 @@ impl<'a> Climb<'a> {
         ln_h(z) + libm::log(deviation)
     }
 
+    /// Numbers first, then categories.
     fn climb(&mut self, candidate: &mut Candidate) {
-        for _ in 0..NUM_SWEEPS {
-            let before = candidate.ln_improvement;
-            let vector = self.climb_numbers(&candidate.vector);
-            let other = self.candidate(vector);
-            if other.ln_improvement > candidate.ln_improvement {
-                *candidate = other;
-            }
-            self.climb_categories(candidate);
-            if candidate.ln_improvement - before < 1e-3 {
-                break;
-            }
+        let vector = self.climb_numbers(&candidate.vector);
+        let other = self.candidate(vector);
+        if other.ln_improvement > candidate.ln_improvement {
+            *candidate = other;
         }
+        self.climb_categories(candidate);
     }
 
     fn climb_numbers(&mut self, vector: &[f64]) -> Vec<f64> {
@@ -283,7 +301,7 @@ impl<'a> Climb<'a> {
     }
 
     /// The vector as the history would have it: whole numbers in the middle of their step, whole levels, inactive
-    /// dimensions NaN.
+    /// dimensions NaN, nothing forbidden.
     fn canonical(&self, mut vector: Vec<f64>) -> Vec<f64> {
         for (x, hyperparameter) in vector.iter_mut().zip(self.space.dimensions()) {
             if x.is_nan() {
@@ -302,10 +320,10 @@ impl<'a> Climb<'a> {
                 Kind::Float { .. } | Kind::Constant { .. } => {}
             }
         }
-        if self.has_conditions {
-            return self.space.encode(&self.space.decode(&vector));
+        if self.is_plain {
+            return vector;
         }
-        vector
+        self.space.encode(&self.space.decode(&vector))
     }
 }
 

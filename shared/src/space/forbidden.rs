@@ -1,0 +1,633 @@
+//! Forbidden combinations: written as values, lists of values or ranges; checked; and left by the shortest way.
+//!
+//! A clause holds where every hyperparameter it names is active and has one of its values. A configuration in which a
+//! clause holds is never proposed: what a method suggests there is repaired ([`repair`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{self, IntoDeserializer as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::{Kind, SearchSpace};
+use crate::error::Invalid;
+use crate::value::{Configuration, Value};
+
+mod repair;
+
+use repair::NoneAllowed;
+
+/// A combination that must not occur, as a person writes it: the values of two or more hyperparameters, or of one.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ForbiddenFile(pub BTreeMap<String, ForbiddenValues>);
+
+/// The values of one hyperparameter in a forbidden combination.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ForbiddenValues {
+    /// This one.
+    One(Value),
+    /// Each of these.
+    Several(Vec<Value>),
+    /// All in a range (float, integer).
+    Range(ForbiddenRange),
+}
+
+/// A range of numbers, both ends included; a missing end is that of the hyperparameter.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForbiddenRange {
+    /// Smallest value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<Value>,
+    /// Largest value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<Value>,
+}
+
+impl Serialize for ForbiddenValues {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::One(value) => value.serialize(serializer),
+            Self::Several(values) => values.serialize(serializer),
+            Self::Range(range) => range.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ForbiddenValues {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        fn one<E: de::Error>(
+            value: impl de::IntoDeserializer<'static, E>,
+        ) -> Result<ForbiddenValues, E> {
+            Value::deserialize(value.into_deserializer()).map(ForbiddenValues::One)
+        }
+        impl<'de> Visitor<'de> for Any {
+            type Value = ForbiddenValues;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value, a list of values, or a range with `min` and `max`")
+            }
+            fn visit_bool<E: de::Error>(self, b: bool) -> Result<ForbiddenValues, E> {
+                one(b)
+            }
+            fn visit_i64<E: de::Error>(self, i: i64) -> Result<ForbiddenValues, E> {
+                one(i)
+            }
+            fn visit_u64<E: de::Error>(self, i: u64) -> Result<ForbiddenValues, E> {
+                one(i)
+            }
+            fn visit_f64<E: de::Error>(self, x: f64) -> Result<ForbiddenValues, E> {
+                one(x)
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<ForbiddenValues, E> {
+                Value::deserialize(text.into_deserializer()).map(ForbiddenValues::One)
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<ForbiddenValues, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(list)).map(ForbiddenValues::Several)
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ForbiddenValues, A::Error> {
+                ForbiddenRange::deserialize(MapAccessDeserializer::new(map))
+                    .map(ForbiddenValues::Range)
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
+}
+
+/// A checked combination.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Clause {
+    terms: Vec<Term>,
+}
+
+/// One hyperparameter of a combination.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Term {
+    /// Index in the space.
+    index: usize,
+    written: ForbiddenValues,
+    /// The kind of the hyperparameter, which the set is about.
+    kind: Kind,
+    set: Set,
+}
+
+impl Clause {
+    pub(super) fn terms(&self) -> &[Term] {
+        &self.terms
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.terms.is_empty()
+    }
+
+    pub(super) fn push(&mut self, term: Term) {
+        self.terms.push(term);
+    }
+}
+
+impl Term {
+    /// Which hyperparameter of the space it is about.
+    pub(super) fn index(&self) -> usize {
+        self.index
+    }
+
+    pub(super) fn contains(&self, value: &Value) -> bool {
+        self.set.contains(&self.kind, value)
+    }
+
+    /// The same where the hyperparameter stands elsewhere.
+    pub(super) fn at(&self, index: usize) -> Self {
+        Self {
+            index,
+            ..self.clone()
+        }
+    }
+
+    /// A constant has its value.
+    pub(super) fn of_constant(index: usize, value: &Value) -> Self {
+        let kind = Kind::Constant {
+            value: value.clone(),
+        };
+        Self {
+            index,
+            written: ForbiddenValues::One(value.clone()),
+            set: Set::of(&kind, std::slice::from_ref(value)),
+            kind,
+        }
+    }
+}
+
+/// Some values of a hyperparameter.
+#[derive(Debug, Clone, PartialEq)]
+enum Set {
+    /// Numbers, as intervals with both ends.
+    Intervals(Vec<(f64, f64)>),
+    /// Levels, by their number.
+    Levels(BTreeSet<usize>),
+}
+
+impl Set {
+    /// Some of the values of a kind; each is a value of it.
+    fn of(kind: &Kind, values: &[Value]) -> Self {
+        match kind {
+            Kind::Float { .. } | Kind::Integer { .. } => {
+                let numbers = values.iter().filter_map(Value::as_f64);
+                Self::Intervals(numbers.map(|x| (x, x)).collect())
+            }
+            Kind::Ordinal { .. } | Kind::Categorical { .. } | Kind::Constant { .. } => {
+                Self::Levels(values.iter().filter_map(|v| level(kind, v)).collect())
+            }
+        }
+    }
+
+    fn contains(&self, kind: &Kind, value: &Value) -> bool {
+        match self {
+            Self::Intervals(intervals) => value
+                .as_f64()
+                .is_some_and(|x| intervals.iter().any(|(a, b)| (*a..=*b).contains(&x))),
+            Self::Levels(levels) => level(kind, value).is_some_and(|l| levels.contains(&l)),
+        }
+    }
+
+    /// The values nearest to one of these that are not among these, or all of them where there is no order.
+    fn leave(&self, kind: &Kind, value: &Value) -> Vec<Value> {
+        match (self, kind) {
+            (Self::Intervals(intervals), _) => {
+                let Some(x) = value.as_f64() else {
+                    return Vec::new();
+                };
+                [true, false]
+                    .into_iter()
+                    .filter_map(|is_upwards| beyond(intervals, kind, x, is_upwards))
+                    .collect()
+            }
+            (Self::Levels(levels), Kind::Ordinal { sequence }) => {
+                let Some(from) = level(kind, value) else {
+                    return Vec::new();
+                };
+                let is_free = |l: &usize| !levels.contains(l);
+                let (below, above) = (
+                    (0..from).rev().find(is_free),
+                    (from..sequence.len()).find(is_free),
+                );
+                [below, above]
+                    .into_iter()
+                    .flatten()
+                    .map(|l| sequence[l].clone())
+                    .collect()
+            }
+            (Self::Levels(levels), Kind::Categorical { choices }) => (0..choices.len())
+                .filter(|l| !levels.contains(l))
+                .map(|l| choices[l].clone())
+                .collect(),
+            (
+                Self::Levels(_),
+                Kind::Constant { .. } | Kind::Float { .. } | Kind::Integer { .. },
+            ) => Vec::new(),
+        }
+    }
+}
+
+/// The number of a level.
+fn level(kind: &Kind, value: &Value) -> Option<usize> {
+    match kind {
+        Kind::Ordinal { sequence: levels } | Kind::Categorical { choices: levels } => {
+            levels.iter().position(|level| level.same(value))
+        }
+        Kind::Constant { value: only } => only.same(value).then_some(0),
+        Kind::Float { .. } | Kind::Integer { .. } => None,
+    }
+}
+
+/// The nearest number outside all intervals on one side; `None` where the range ends before.
+fn beyond(intervals: &[(f64, f64)], kind: &Kind, mut x: f64, is_upwards: bool) -> Option<Value> {
+    while let Some((a, b)) = intervals.iter().find(|(a, b)| (*a..=*b).contains(&x)) {
+        x = match (kind, is_upwards) {
+            (Kind::Integer { .. }, true) => b.floor() + 1.0,
+            (Kind::Integer { .. }, false) => a.ceil() - 1.0,
+            (_, true) => b.next_up(),
+            (_, false) => a.next_down(),
+        };
+    }
+    kind.typed(&Value::Float(x))
+}
+
+impl SearchSpace {
+    /// Whether a configuration is free of forbidden combinations.
+    pub fn allows(&self, configuration: &Configuration) -> bool {
+        self.violated(configuration).is_none()
+    }
+
+    /// Checks the combinations of a space whose hyperparameters are in place, and that they leave something.
+    pub(super) fn forbid(&mut self, files: &[ForbiddenFile]) -> Result<(), Invalid> {
+        for (index, file) in files.iter().enumerate() {
+            let clause = self
+                .check_clause(file)
+                .map_err(|error| error.within(&format!("forbidden[{index}]")))?;
+            self.forbidden.push(clause);
+        }
+        self.find_allowed()
+    }
+
+    /// Makes sure that something is allowed, and remembers it.
+    pub(super) fn find_allowed(&mut self) -> Result<(), Invalid> {
+        if self.forbidden.is_empty() {
+            return Ok(());
+        }
+        let middle = self.assignment(&self.middle());
+        let found = repair::nearest_allowed(self, &middle).map_err(|none| {
+            let found = match none {
+                NoneAllowed::Nowhere => "none: everything is forbidden",
+                NoneAllowed::GivenUp => "too many combinations to find one",
+            };
+            Invalid::new("forbidden", "a space with an allowed configuration", found)
+        })?;
+        self.allowed = found;
+        Ok(())
+    }
+
+    fn middle(&self) -> Vec<f64> {
+        let middle = |kind: &Kind| kind.num_levels().map_or(0.5, |levels| (levels / 2) as f64);
+        self.dimensions().map(|h| middle(&h.kind)).collect()
+    }
+
+    /// The combinations as a person would write them.
+    pub(super) fn forbidden_file(&self) -> Vec<ForbiddenFile> {
+        let file = |clause: &Clause| {
+            let terms = clause.terms.iter();
+            let pair = |t: &Term| {
+                (
+                    self.hyperparameters[t.index].name.clone(),
+                    t.written.clone(),
+                )
+            };
+            ForbiddenFile(terms.map(pair).collect())
+        };
+        self.forbidden.iter().map(file).collect()
+    }
+
+    /// What is wrong with a configuration that a person wrote, if a combination in it is forbidden.
+    pub(super) fn refuse_forbidden(&self, configuration: &Configuration) -> Result<(), Invalid> {
+        let Some((index, clause)) = self.violated(configuration) else {
+            return Ok(());
+        };
+        let names = clause
+            .terms
+            .iter()
+            .map(|t| self.hyperparameters[t.index].name.as_str());
+        let pair = |name| {
+            configuration
+                .get(name)
+                .map(|value| format!("{name} = {value}"))
+        };
+        let found: Vec<String> = names.filter_map(pair).collect();
+        Err(Invalid::new(
+            self.hyperparameters[clause.terms[0].index].name.as_str(),
+            format!("no combination that is forbidden (`forbidden[{index}]` of the space)"),
+            found.join(", "),
+        ))
+    }
+
+    /// Whether no clause holds in an assignment.
+    pub(super) fn allows_assignment(&self, values: &[Value]) -> bool {
+        let is_active = self.activity(values);
+        repair::holding(self, values, &is_active).next().is_none()
+    }
+
+    /// The nearest allowed configuration, where this one is not.
+    pub(super) fn repair(&self, vector: &[f64]) -> Configuration {
+        let nearest = repair::nearest_allowed(self, &self.assignment(vector));
+        self.configuration(nearest.as_ref().unwrap_or(&self.allowed))
+    }
+
+    fn violated(&self, configuration: &Configuration) -> Option<(usize, &Clause)> {
+        let holds = |term: &Term| {
+            let value = configuration.get(&self.hyperparameters[term.index].name);
+            value.is_some_and(|value| term.contains(value))
+        };
+        self.forbidden
+            .iter()
+            .enumerate()
+            .find(|(_, clause)| clause.terms.iter().all(holds))
+    }
+
+    fn check_clause(&self, file: &ForbiddenFile) -> Result<Clause, Invalid> {
+        if file.0.is_empty() {
+            return Err(Invalid::new("", "at least one hyperparameter", "none"));
+        }
+        let mut terms = Vec::new();
+        for (name, written) in &file.0 {
+            let index = self.hyperparameters.iter().position(|h| h.name == *name);
+            let index = index.ok_or_else(|| {
+                let expected = format!("names among {}", self.names().join(", "));
+                Invalid::new(name, expected, format!("`{name}`"))
+            })?;
+            let kind = &self.hyperparameters[index].kind;
+            let set = set_of(name, kind, written)?;
+            terms.push(Term {
+                index,
+                written: written.clone(),
+                kind: kind.clone(),
+                set,
+            });
+        }
+        terms.sort_by_key(|term| term.index);
+        Ok(Clause { terms })
+    }
+}
+
+/// The values meant, each of which has to be one of the hyperparameter.
+fn set_of(name: &str, kind: &Kind, written: &ForbiddenValues) -> Result<Set, Invalid> {
+    let typed = |at: String, value: &Value| {
+        kind.typed(value)
+            .ok_or_else(|| Invalid::new(at, kind.describe(), value))
+    };
+    match written {
+        ForbiddenValues::One(value) => Ok(Set::of(kind, &[typed(name.to_owned(), value)?])),
+        ForbiddenValues::Several(values) => {
+            if values.is_empty() {
+                return Err(Invalid::new(name, "at least one value", "none"));
+            }
+            let typed = values
+                .iter()
+                .enumerate()
+                .map(|(i, v)| typed(format!("{name}[{i}]"), v));
+            Ok(Set::of(kind, &typed.collect::<Result<Vec<_>, _>>()?))
+        }
+        ForbiddenValues::Range(ForbiddenRange { min, max }) => {
+            let (lower, upper) = match kind {
+                Kind::Float { lower, upper, .. } => (*lower, *upper),
+                Kind::Integer { lower, upper, .. } => (*lower as f64, *upper as f64),
+                Kind::Ordinal { .. } | Kind::Categorical { .. } | Kind::Constant { .. } => {
+                    return Err(Invalid::new(name, "a value or a list of values", "a range"));
+                }
+            };
+            if min.is_none() && max.is_none() {
+                return Err(Invalid::new(name, "`min`, `max` or both", "neither"));
+            }
+            let end = |value: &Option<Value>, at: &str, otherwise: f64| match value {
+                None => Ok(otherwise),
+                Some(value) => typed(format!("{name}.{at}"), value)
+                    .map(|value| value.as_f64().unwrap_or(otherwise)), // numbers are numbers
+            };
+            let (min, max) = (end(min, "min", lower)?, end(max, "max", upper)?);
+            if min > max {
+                return Err(Invalid::new(
+                    format!("{name}.max"),
+                    format!("at least `min` ({min})"),
+                    max,
+                ));
+            }
+            Ok(Set::Intervals(vec![(min, max)]))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::SpaceFile;
+    use super::*;
+    use crate::seed::Seed;
+
+    const SMALL: &str = r#"{"name":"kind","type":"categorical","choices":["a","b","c"]},
+        {"name":"depth","type":"integer","lower":1,"upper":4,"active_when":{"hyperparameter":"kind","in":["b","c"]}},
+        {"name":"size","type":"ordinal","sequence":[8,16,32],"active_when":{"hyperparameter":"depth","in":[1,2,3]}},
+        {"name":"version","type":"constant","value":3},
+        {"name":"flag","type":"categorical","choices":[true,false]}"#;
+
+    fn space(hyperparameters: &str, forbidden: &str) -> Result<SearchSpace, Invalid> {
+        let json =
+            format!(r#"{{"hyperparameters":[{hyperparameters}],"forbidden":[{forbidden}]}}"#);
+        SearchSpace::new(&serde_json::from_str::<SpaceFile>(&json).unwrap())
+    }
+
+    /// Every assignment of the small space.
+    fn all(space: &SearchSpace) -> Vec<Vec<Value>> {
+        let mut all: Vec<Vec<Value>> = vec![Vec::new()];
+        for h in space.hyperparameters() {
+            let values = match &h.kind {
+                Kind::Integer { lower, upper, .. } => {
+                    (*lower..=*upper).map(Value::Integer).collect()
+                }
+                Kind::Ordinal { sequence: values } | Kind::Categorical { choices: values } => {
+                    values.clone()
+                }
+                Kind::Constant { value } => vec![value.clone()],
+                Kind::Float { .. } => panic!("the small space has no floats"),
+            };
+            let with = |start: &Vec<Value>| -> Vec<Vec<Value>> {
+                let one = |v: &Value| start.iter().chain([v]).cloned().collect();
+                values.iter().map(one).collect()
+            };
+            all = all.iter().flat_map(with).collect();
+        }
+        all
+    }
+
+    #[test]
+    fn complaints_name_place_expectation_and_finding() {
+        let refused = |forbidden: &str| space(SMALL, forbidden).unwrap_err().to_string();
+        insta::assert_snapshot!(
+            [
+                refused("{}"),
+                refused(r#"{"kind":"a"},{"kinds":"a","flag":true}"#),
+                refused(r#"{"kind":"d"}"#),
+                refused(r#"{"kind":["a","d"]}"#),
+                refused(r#"{"kind":[]}"#),
+                refused(r#"{"depth":5}"#),
+                refused(r#"{"depth":{"min":2,"max":1}}"#),
+                refused(r#"{"depth":{"min":0.5}}"#),
+                refused(r#"{"depth":{}}"#),
+                refused(r#"{"size":{"min":8}}"#),
+                refused(r#"{"version":4}"#),
+                refused(r#"{"flag":true},{"flag":false,"kind":["a","b"]},{"kind":"c"}"#),
+                space(SMALL, r#"{"flag":true,"kind":["a","b"],"depth":{"min":2}}"#)
+                    .unwrap()
+                    .check_configuration(
+                        &serde_json::from_str(r#"{"kind":"b","depth":4,"flag":true}"#).unwrap()
+                    )
+                    .unwrap_err()
+                    .to_string(),
+            ]
+            .join("\n")
+        );
+        let wrong = serde_json::from_str::<ForbiddenFile>(r#"{"a":{"min":1,"most":2}}"#);
+        assert!(
+            wrong
+                .unwrap_err()
+                .to_string()
+                .contains("unknown field `most`")
+        );
+        let wrong = serde_json::from_str::<ForbiddenFile>(r#"{"a":null}"#);
+        assert!(
+            wrong
+                .unwrap_err()
+                .to_string()
+                .contains("expected a value, a list of values, or a range")
+        );
+    }
+
+    #[test]
+    fn clauses_hold_only_where_all_they_name_is_active() {
+        let space = space(
+            SMALL,
+            r#"{"depth":[1,2],"version":3},{"flag":true,"size":{}}"#,
+        );
+        assert!(space.is_err(), "an ordinal has no range");
+        let space = self::space(
+            SMALL,
+            r#"{"depth":[1,2],"version":3},{"flag":true,"size":8}"#,
+        )
+        .unwrap();
+        let allows = |json: &str| space.allows(&serde_json::from_str(json).unwrap());
+        assert!(allows(r#"{"kind":"a","version":3,"flag":true}"#));
+        assert!(!allows(
+            r#"{"kind":"b","depth":2,"size":16,"version":3,"flag":false}"#
+        ));
+        assert!(!allows(
+            r#"{"kind":"b","depth":3,"size":8,"version":3,"flag":true}"#
+        ));
+        assert!(allows(r#"{"kind":"b","depth":4,"version":3,"flag":true}"#));
+        let again = SearchSpace::new(&space.to_file()).unwrap();
+        assert_eq!(again, space);
+    }
+
+    #[test]
+    fn numbers_go_to_the_nearest_value_beyond_those_forbidden() {
+        let space = space(
+            r#"{"name":"x","type":"float","lower":0,"upper":1},{"name":"n","type":"integer","lower":1,"upper":9}"#,
+            r#"{"x":{"min":0.2,"max":0.6},"n":{"min":4}},{"x":{"min":0.5,"max":0.7}},{"x":0.2}"#,
+        )
+        .unwrap();
+        let at = |x: f64, n: i64| {
+            let (hx, hn) = (
+                &space.hyperparameters()[0].kind,
+                &space.hyperparameters()[1].kind,
+            );
+            let vector = [
+                hx.encode(&Value::Float(x)).unwrap(),
+                hn.encode(&Value::Integer(n)).unwrap(),
+            ];
+            let found = space.decode(&vector);
+            assert!(space.check_configuration(&found).is_ok());
+            (found.float("x").unwrap(), found.integer("n").unwrap())
+        };
+        let equal =
+            |(x, n): (f64, i64), (y, m): (f64, i64)| (x - y).abs() < f64::MIN_POSITIVE && n == m;
+        assert!(equal(at(0.3, 3), (0.3, 3)));
+        assert!(equal(at(0.22, 9), (0.2_f64.next_down(), 9)));
+        assert!(equal(at(0.65, 9), (0.7_f64.next_up(), 9)));
+        assert!(equal(at(0.55, 2), (0.5_f64.next_down(), 2)));
+        // One step of n is an eighth of its range, nearer than either end of x.
+        assert!(equal(at(0.4, 4), (0.4, 3)));
+        assert!(
+            equal(at(0.2, 1), (0.2_f64.next_up(), 1))
+                || equal(at(0.2, 1), (0.2_f64.next_down(), 1))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn repairs_are_allowed_nearest_and_the_same_again(seed: u64, num_clauses in 1_usize..12) {
+            let mut rng = Seed::new(seed).rng();
+            let plain = space(SMALL, "").unwrap();
+            // Clauses made of parts of random configurations: some leave nothing.
+            let clauses: Vec<ForbiddenFile> = (0..num_clauses)
+                .map(|_| {
+                    let drawn = plain.decode(&plain.sample(&mut rng));
+                    let parts = drawn.iter().filter(|_| rng.random::<f64>() < 0.5);
+                    ForbiddenFile(parts.map(|(n, v)| (n.to_owned(), ForbiddenValues::One(v.clone()))).collect())
+                })
+                .filter(|clause| !clause.0.is_empty())
+                .collect();
+            let mut file = plain.to_file();
+            file.forbidden = clauses;
+            let judged = |assignment: &Vec<Value>, space: &SearchSpace| space.allows(&space.configuration(assignment));
+            let mut unchecked = plain.clone();
+            unchecked.forbidden = file.forbidden.iter().map(|c| plain.check_clause(c).unwrap()).collect();
+            let allowed: Vec<Vec<Value>> = all(&plain).into_iter().filter(|a| judged(a, &unchecked)).collect();
+            let Ok(space) = SearchSpace::new(&file) else {
+                prop_assert!(allowed.is_empty());
+                return Ok(());
+            };
+            prop_assert!(!allowed.is_empty());
+            let far = |a: &[Value], b: &[Value]| -> f64 {
+                let pairs = space.hyperparameters.iter().zip(a.iter().zip(b));
+                pairs.map(|(h, (a, b))| repair::distance(h, a, b)).sum()
+            };
+            for from in all(&space) {
+                let found = repair::nearest_allowed(&space, &from).unwrap();
+                prop_assert!(judged(&found, &space));
+                let nearest = allowed.iter().map(|a| far(&from, a)).fold(f64::INFINITY, f64::min);
+                prop_assert!((far(&from, &found) - nearest).abs() < 1e-12);
+            }
+            for _ in 0..20 {
+                let vector = space.sample(&mut rng);
+                let configuration = space.decode(&vector);
+                prop_assert_eq!(space.check_configuration(&configuration).unwrap(), configuration.clone());
+                prop_assert_eq!(space.decode(&vector), configuration);
+            }
+        }
+    }
+
+    #[test]
+    fn two_hundred_dimensions_and_as_many_clauses_are_repaired() {
+        let hyperparameters: Vec<String> = (0..200)
+            .map(|i| format!(r#"{{"name":"h{i}","type":"integer","lower":0,"upper":9}}"#))
+            .collect();
+        // Neighbours must not both be above 6.
+        let clauses: Vec<String> = (0..199)
+            .map(|i| format!(r#"{{"h{i}":{{"min":7}},"h{}":{{"min":7}}}}"#, i + 1))
+            .collect();
+        let space = space(&hyperparameters.join(","), &clauses.join(",")).unwrap();
+        let mut rng = Seed::new(3).rng();
+        for _ in 0..3 {
+            assert!(space.allows(&space.decode(&space.sample(&mut rng))));
+        }
+        assert!(space.allows(&space.decode(&[1.0; 200])));
+    }
+}
