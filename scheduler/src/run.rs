@@ -237,8 +237,9 @@ impl Scheduler {
             Action::DropCheckpoints {
                 configuration,
                 below,
-            } => directory.drop_checkpoints(*configuration, *below)?,
+            } => drop_checkpoints(&directory, *configuration, *below),
             Action::Finish(finished) => {
+                self.drop_last_checkpoints(&directory)?;
                 directory.finish_search(finished)?;
                 info!(
                     "finished: configurations={} jobs={}",
@@ -247,6 +248,18 @@ impl Scheduler {
             }
         }
         Ok(Taken::Yes)
+    }
+
+    /// Removes what is left of configurations that never came to the full budget, now that none can be promoted any
+    /// more, and what a program that was given up has written since.
+    fn drop_last_checkpoints(&self, directory: &Directory) -> Result<(), Error> {
+        let top = directory.search().ladder.top();
+        for id in directory.checkpointed()? {
+            if !self.state.results.contains(&id.job(top)) {
+                drop_checkpoints(directory, id, None);
+            }
+        }
+        Ok(())
     }
 
     fn offer(&mut self, directory: &Directory, job: JobId, attempt: u32) -> Result<Taken, Error> {
@@ -412,6 +425,17 @@ pub fn run(root: &std::path::Path, once: bool, longest_pause: Duration) -> Resul
                 scheduler.wait(turn, &mut || warning.received().is_some())?;
             }
         }
+    }
+}
+
+/// Removes checkpoints. What cannot be removed, because a program that was given up still writes there, is left for the
+/// end of the search.
+fn drop_checkpoints(directory: &Directory, id: ConfigurationId, below: Option<u8>) {
+    if let Err(error) = directory.drop_checkpoints(id, below) {
+        warn!(
+            "cannot remove checkpoints of {id}: {}",
+            store::chain(&error)
+        );
     }
 }
 

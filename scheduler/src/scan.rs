@@ -19,7 +19,7 @@ use shared::record::{
 use shared::search::SearchFile;
 use shared::store::JobsView;
 use shared::{
-    AttemptId, Claim, ConfigurationId, Directory, Fate, JobId, JobResult, OwnerId, fs, layout,
+    AttemptId, Claim, ConfigurationId, Directory, Fate, JobId, JobResult, OwnerId, layout,
 };
 use tracing::{info, warn};
 
@@ -348,15 +348,7 @@ impl Scanner {
 
     /// Checkpoints that became useless while no scheduler ran.
     fn load_checkpoints(&self, state: &mut State) -> Result<()> {
-        let mut kept = BTreeSet::new();
-        for shard in self.directory.shards(layout::CHECKPOINTS)? {
-            let folder = self.directory.layout().shard(layout::CHECKPOINTS, shard);
-            kept.extend(
-                fs::list(&folder)?
-                    .iter()
-                    .filter_map(|name| name.parse::<ConfigurationId>().ok()), // foreign names are no ids
-            );
-        }
+        let kept = self.directory.checkpointed()?;
         // What is not there needs no removal.
         let spent = std::mem::take(&mut state.spent_checkpoints);
         for (id, below) in spent.into_iter().filter(|(id, _)| kept.contains(id)) {

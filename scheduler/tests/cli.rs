@@ -311,6 +311,17 @@ fn status_of_a_finished_search() {
     assert_eq!(output.status.code(), Some(0));
 }
 
+/// The result with the smallest loss at the full budget.
+fn incumbent(directory: &Directory) -> shared::JobResult {
+    let top = directory.search().ladder.top();
+    let results = directory.all_results().unwrap().into_iter();
+    let loss = |result: &shared::JobResult| result.outcome.loss();
+    results
+        .filter(|result| result.job().rung == top && loss(result).is_some())
+        .min_by(|a, b| loss(a).unwrap().total_cmp(&loss(b).unwrap()))
+        .unwrap()
+}
+
 #[test]
 fn the_second_of_two_searches_fixes_what_the_first_one_found() {
     let folder = tempfile::tempdir().unwrap();
@@ -347,18 +358,7 @@ fn the_second_of_two_searches_fixes_what_the_first_one_found() {
     );
 
     run_all(&folder.path().join("first"), 1, 1, &|_, _, _| false);
-    let top = first.search().ladder.top();
-    let results = first.all_results().unwrap();
-    let best = results
-        .iter()
-        .filter(|r| r.job().rung == top && r.outcome.loss().is_some())
-        .min_by(|a, b| {
-            a.outcome
-                .loss()
-                .unwrap()
-                .total_cmp(&b.outcome.loss().unwrap())
-        })
-        .unwrap();
+    let best = incumbent(&first);
     let expected: Vec<&str> = best.configuration.iter().map(|(name, _)| name).collect();
     let output = init("second", &[]);
     assert!(output.status.success(), "{}", text(&output.stderr));

@@ -447,6 +447,20 @@ impl Directory {
         Ok(claims)
     }
 
+    /// Configurations that have checkpoints of any kind.
+    pub fn checkpointed(&self) -> Result<BTreeSet<ConfigurationId>> {
+        let mut ids = BTreeSet::new();
+        for shard in self.shards(layout::CHECKPOINTS)? {
+            let names = fs::list(&self.layout.shard(layout::CHECKPOINTS, shard))?;
+            ids.extend(
+                names
+                    .iter()
+                    .filter_map(|name| name.parse::<ConfigurationId>().ok()), // foreign names are no ids
+            );
+        }
+        Ok(ids)
+    }
+
     /// The bytes of a checkpoint, if it is still there.
     pub fn read_checkpoint(&self, claim: &Claim) -> Result<Option<Vec<u8>>> {
         fs::read_large_if_there(&self.layout.checkpoint(claim))
