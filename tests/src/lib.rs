@@ -4,6 +4,7 @@
 
 pub mod cluster;
 pub mod faults;
+pub mod scale;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
