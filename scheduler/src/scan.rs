@@ -17,7 +17,8 @@ use shared::record::{AttemptEnd, Heartbeat, Request, TrainerState};
 use shared::search::SearchFile;
 use shared::store::JobsView;
 use shared::{
-    AttemptId, Claim, ConfigurationId, Directory, Fate, JobId, JobResult, OwnerId, fs, layout,
+    AttemptId, Claim, ConfigurationId, Directory, Fate, JobId, JobResult, OwnerId, clock, fs,
+    layout,
 };
 use tracing::{info, warn};
 
@@ -25,6 +26,9 @@ use crate::state::{Known, Over, State};
 
 /// Scans in a row in which a job must be nowhere before it is offered again.
 const ABSENT_SCANS: u32 = 3;
+
+/// Seconds by which a trainer's clock must be wrong before it is said.
+const WRONG_CLOCK_S: f64 = 60.0;
 
 /// Threads that read at the start.
 const READERS: usize = 16;
@@ -460,11 +464,11 @@ impl Scanner {
             let Some(heartbeat) = self.directory.read_heartbeat(&owner)? else {
                 continue;
             };
-            match self.trainers.get_mut(&owner) {
-                Some(trainer) => trainer.see(heartbeat, now),
-                None => {
-                    self.trainers.insert(owner, Trainer::new(heartbeat, now));
-                }
+            if let Some(trainer) = self.trainers.get_mut(&owner) {
+                trainer.see(heartbeat, now);
+            } else {
+                self.tell_wrong_clock(&heartbeat);
+                self.trainers.insert(owner, Trainer::new(heartbeat, now));
             }
         }
         let living = self
@@ -473,6 +477,28 @@ impl Scanner {
             .filter(|trainer| trainer.lives(lease, now));
         state.num_trainers = u32::try_from(living.count()).unwrap_or(u32::MAX); // fewer by far
         Ok(())
+    }
+
+    /// Says that the clock of a trainer's host is wrong: nothing is decided by it, but it stamps results for people.
+    fn tell_wrong_clock(&self, beat: &Heartbeat) {
+        // A heartbeat that is gone or cannot be read at this moment says nothing.
+        let written = fs::written_s(&self.directory.layout().heartbeat(&beat.owner))
+            .ok()
+            .flatten();
+        let Some((stamped, written)) = clock::parse(&beat.at).zip(written) else {
+            return;
+        };
+        let ahead = stamped - written;
+        // The file may be a heartbeat younger than the stamp that was read.
+        if ahead.abs() > WRONG_CLOCK_S + self.directory.search().trainers.heartbeat_s {
+            warn!(
+                "the clock of host {} is {:.0} min {} that of the files: no decision depends on it, but the times in \
+                 its results are off",
+                beat.host,
+                ahead.abs() / 60.0,
+                if ahead > 0.0 { "ahead of" } else { "behind" }
+            );
+        }
     }
 
     /// Finds claims whose owners show no sign of working on them for longer than the lease.
