@@ -19,7 +19,8 @@ use shared::record::{
 use shared::search::SearchFile;
 use shared::store::JobsView;
 use shared::{
-    AttemptId, Claim, ConfigurationId, Directory, Fate, JobId, JobResult, OwnerId, layout,
+    AttemptId, Claim, ConfigurationId, Directory, Fate, JobId, JobResult, OwnerId, clock, fs,
+    layout,
 };
 use tracing::{info, warn};
 
@@ -34,6 +35,9 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(1_000_000_000);
 /// How long a new trainer may go unnoticed: their folder is not listed at every scan, as it has a file for every
 /// trainer that ever was.
 const TRAINERS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Seconds by which a trainer's clock must be wrong before it is said.
+const WRONG_CLOCK_S: f64 = 60.0;
 
 /// Threads that read at the start.
 const READERS: usize = 16;
@@ -532,6 +536,7 @@ impl Scanner {
                 if !self.trainers.contains_key(&owner)
                     && let Some(heartbeat) = self.directory.read_heartbeat(&owner)?
                 {
+                    self.tell_wrong_clock(&heartbeat);
                     let before = self.known_before.remove(&owner);
                     let trainer = Trainer::new(heartbeat, before, now);
                     self.trainers.insert(owner, trainer);
@@ -555,6 +560,28 @@ impl Scanner {
             .filter(|trainer| trainer.lives(lease, now));
         state.num_trainers = u32::try_from(living.count()).unwrap_or(u32::MAX); // fewer by far
         Ok(())
+    }
+
+    /// Says that the clock of a trainer's host is wrong: nothing is decided by it, but it stamps results for people.
+    fn tell_wrong_clock(&self, beat: &Heartbeat) {
+        // A heartbeat that is gone or cannot be read at this moment says nothing.
+        let written = fs::written_s(&self.directory.layout().heartbeat(&beat.owner))
+            .ok()
+            .flatten();
+        let Some((stamped, written)) = clock::parse(&beat.at).zip(written) else {
+            return;
+        };
+        let ahead = stamped - written;
+        // The file may be a heartbeat younger than the stamp that was read.
+        if ahead.abs() > WRONG_CLOCK_S + self.directory.search().trainers.heartbeat_s {
+            warn!(
+                "the clock of host {} is {:.0} min {} that of the files: no decision depends on it, but the times in \
+                 its results are off",
+                beat.host,
+                ahead.abs() / 60.0,
+                if ahead > 0.0 { "ahead of" } else { "behind" }
+            );
+        }
     }
 
     /// Finds claims whose owners show no sign of working on them for longer than the lease.
