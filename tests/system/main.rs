@@ -6,6 +6,7 @@ mod chaos;
 mod determinism;
 mod faults;
 mod race;
+mod simulation;
 mod slurm;
 mod steps;
 mod stopping;
