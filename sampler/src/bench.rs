@@ -28,7 +28,7 @@ const SMALLEST_RATIO: f64 = 0.01;
 /// Arguments of `sampler bench`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Benchmark functions, separated by commas: branin, counting-ones-N, mf-hartmann3-good, mf-hartmann6-bad, …
+    /// Benchmark functions, separated by commas: branin, counting-ones-N, joint-resnet, mf-hartmann3-good, …
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     benchmark: Vec<String>,
     /// Bias of the benchmark functions at low budgets; default: that of the name
