@@ -6,13 +6,13 @@
 //! depth = mean u(blocks)     width = mean u(filters, widen factors)     branching = mean u(branches)
 //! scale = (depth + width + branching) / 3       regularisation = mean u(weight decay, mixup, cutout, death rate)
 //!
-//! loss = 0.02 + 0.3 (
-//!     4 (scale - ideal)²                                  small networks underfit; ideal = 0.8 - 0.4 bias·distance
+//! loss = 0.02 + 0.1 (
+//!     12 (scale - ideal)²                                 small networks underfit; ideal = 0.8 - 0.4 bias·distance
 //!   + 2 ((depth - scale)² + (width - scale)² + (branching - scale)²)           all parts grow together
 //!   + Σ (u(blocks_k) - depth - (-0.1, 0, 0.1)_k)² / 3     later groups are deeper
-//!   + 4 (u(rate) - (0.9 - 0.6 depth + 0.3 (u(batch) - 0.5) + 0.2 bias·distance))²    deep: small, large batches: large
-//!   + 3 (regularisation - scale)²                         large networks need more of it
-//!   + (u(death rate) - depth)²  +  ½ (u(mixup) - u(cutout))²
+//!   + 8 (u(rate) - (0.9 - 0.6 depth + 0.3 (u(batch) - 0.5) + 0.2 bias·distance))²    deep: small, large batches: large
+//!   + 16 (regularisation - scale)²                        large networks need more of it
+//!   + 4 (u(death rate) - depth)²  +  ½ (u(mixup) - u(cutout))²
 //!   + ½ (u(momentum) - (1 - 0.4 u(rate)))²  +  ½ (u(weight decay) - (1 - u(rate)))²  +  ½ (u(batch) - 0.3)² )
 //!   + noise·distance·N(0, 1)                              distance = 1 - √(budget / max_budget)
 //! ```
@@ -110,17 +110,17 @@ fn of_places(u: &[f64], bias: f64) -> f64 {
     let ideal_rate = 0.9 - 0.6 * depth + 0.3 * (batch - 0.5) + 0.2 * bias;
     let groups =
         square(block_1 - depth + 0.1) + square(block_2 - depth) + square(block_3 - depth - 0.1);
-    let terms = 4.0 * square(scale - ideal_scale)
+    let terms = 12.0 * square(scale - ideal_scale)
         + 2.0 * (square(depth - scale) + square(width - scale) + square(branching - scale))
         + groups / 3.0
-        + 4.0 * square(rate - ideal_rate)
-        + 3.0 * square(regularisation - scale)
-        + square(death - depth)
+        + 8.0 * square(rate - ideal_rate)
+        + 16.0 * square(regularisation - scale)
+        + 4.0 * square(death - depth)
         + 0.5 * square(mixup - cutout)
         + 0.5 * square(momentum - (1.0 - 0.4 * rate))
         + 0.5 * square(decay - (1.0 - rate))
         + 0.5 * square(batch - 0.3);
-    OPTIMUM + 0.3 * terms
+    OPTIMUM + 0.1 * terms
 }
 
 #[cfg(test)]
@@ -162,7 +162,7 @@ mod tests {
         let after_architecture = minimise(architecture, NUM_ARCHITECTURE..17);
         let regrets = [after_training, after_architecture].map(|u| of_places(&u, 0.0) - OPTIMUM);
         assert!(
-            regrets.iter().all(|regret| (0.02..0.1).contains(regret)),
+            regrets.iter().all(|regret| (0.03..0.1).contains(regret)),
             "{regrets:?}"
         );
     }
@@ -177,7 +177,7 @@ mod tests {
             .map(|h| values.float(&h.name).unwrap())
             .collect();
         let regret = loss(&values, 0.0) - OPTIMUM;
-        assert!((0.0..0.002).contains(&regret), "{regret}");
+        assert!((0.0..0.005).contains(&regret), "{regret}");
         // Low budgets favour small networks and large rates.
         assert!(loss(&values, 0.8) > 0.1);
     }
