@@ -523,7 +523,7 @@ fn every_method_that_learns_beats_chance() {
         let runs = (0..6).map(|seed| {
             let search = simulate::search(&problem, method, false, seed).unwrap();
             let rows = simulate::run(&problem, &search, curve::POINTS[point], 1).unwrap();
-            curve::at_points(&rows)[point].unwrap()
+            curve::at_points(&rows, &curve::POINTS)[point].unwrap()
         });
         runs.sum::<f64>() / 6.0
     };

@@ -8,6 +8,7 @@ mod determinism;
 mod faults;
 mod nfs;
 mod race;
+mod simulation;
 mod slurm;
 mod steps;
 mod stopping;
