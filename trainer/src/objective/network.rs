@@ -130,14 +130,9 @@ impl NetworkTrainer<'_> {
             .map(String::as_str)
             .or_else(|| panic.downcast_ref::<&str>().copied())
             .unwrap_or("a panic without a message");
-        let is_memory = [
-            "out of memory",
-            "OutOfMemory",
-            "OUT_OF_MEMORY",
-            "memory allocation of",
-        ]
-        .iter()
-        .any(|words| message.contains(words));
+        let is_memory = ["out of memory", "OutOfMemory", "OUT_OF_MEMORY"]
+            .iter()
+            .any(|words| message.contains(words));
         if is_memory {
             Ended::OutOfMemory {
                 needed_mib: memory::mib(self.footprint(network, config).total()),

@@ -1,7 +1,21 @@
-//! Memory that starts with a cache line.
+//! Memory for numbers.
 
 /// Numbers in a cache line.
 pub(super) const LINE: usize = 16;
+
+/// So many zeros.
+///
+/// # Panics
+/// Where there is no room for them, with words by which the training's end is recognised as a lack of memory. The
+/// standard library would end the whole program.
+pub(super) fn zeros(len: usize) -> Vec<f32> {
+    let mut zeros = Vec::new();
+    if let Err(error) = zeros.try_reserve_exact(len) {
+        panic!("out of memory: no room for {len} numbers: {error}");
+    }
+    zeros.resize(len, 0.0);
+    zeros
+}
 
 /// Numbers that start with a cache line: vectors that straddle two lines are read at half the speed.
 #[derive(Debug, Default)]
@@ -14,7 +28,7 @@ pub(super) struct Aligned {
 impl Aligned {
     /// So many zeros.
     pub(super) fn zeros(len: usize) -> Self {
-        let memory = vec![0.0; len + LINE];
+        let memory = zeros(len + LINE);
         // Alignment only matters for speed; where it cannot be had, this is past the end.
         let start = memory
             .as_ptr()

@@ -10,7 +10,7 @@
 use rayon::prelude::*;
 
 use super::Window;
-use super::aligned::Aligned;
+use super::aligned::{Aligned, zeros};
 use super::grid::Grid;
 use super::kernels::correlate::{Interleaved, Rows, correlate};
 use super::kernels::multiply::{COLUMNS, Packed, multiply};
@@ -202,14 +202,11 @@ pub(super) fn backward(
     // As the sums are laid out while they are made.
     let interleaved = Interleaved::new(geometry.out_channels);
     let sums_len = interleaved.padded_channels() * geometry.inner();
-    let mut partial = vec![
-        0.0;
-        if weight_gradient.is_some() {
-            parts * sums_len
-        } else {
-            0
-        }
-    ];
+    let mut partial = zeros(if weight_gradient.is_some() {
+        parts * sums_len
+    } else {
+        0
+    });
     let input_parts: Vec<Option<&mut [f32]>> = match input_gradient {
         Some(all) => all
             .chunks_mut(per_part * geometry.image_len())

@@ -11,6 +11,7 @@ use burn::tensor::{DType, Shape, Tensor};
 use burn_flex::{FlexTensor, Layout};
 use burn_std::Bytes;
 
+use super::aligned::zeros;
 use super::normalization::{Affine, Moments};
 use super::simd::Instructions;
 use super::{
@@ -77,7 +78,7 @@ fn convolve(input: &FlexTensor, weight: &FlexTensor, window: Window) -> FlexTens
         geometry.out_height(),
         geometry.out_width(),
     ];
-    let mut output = vec![0.0; shape.iter().product()];
+    let mut output = zeros(shape.iter().product());
     convolution::forward(
         Instructions::best(),
         &geometry,
@@ -101,7 +102,7 @@ fn normalize(
         beta: beta.values(),
         epsilon,
     };
-    let mut output = vec![0.0; input.values().len()];
+    let mut output = zeros(input.values().len());
     let geometry = normalization_geometry(&input);
     let moments = normalization::forward(&geometry, input.values(), affine, activate, &mut output);
     (tensor(output, &input.dims()), moments)
@@ -127,7 +128,7 @@ fn normalize_by(
         .zip(variance.values())
         .map(|(&mean, &variance)| Moments { mean, variance })
         .collect();
-    let mut output = vec![0.0; input.values().len()];
+    let mut output = zeros(input.values().len());
     let geometry = normalization_geometry(&input);
     normalization::apply(
         &geometry,
@@ -371,10 +372,8 @@ impl Backward<Flex, 2> for Convolution {
         let gradient = Dense::new(&gradients.consume::<Flex>(&ops.node));
         let input = Dense::new(&checkpointer.retrieve_node_output(input));
         let weight = Dense::new(&checkpointer.retrieve_node_output(weight));
-        let mut input_gradient = input_node.as_ref().map(|_| vec![0.0; input.values().len()]);
-        let mut weight_gradient = weight_node
-            .as_ref()
-            .map(|_| vec![0.0; weight.values().len()]);
+        let mut input_gradient = input_node.as_ref().map(|_| zeros(input.values().len()));
+        let mut weight_gradient = weight_node.as_ref().map(|_| zeros(weight.values().len()));
         convolution::backward(
             Instructions::best(),
             &convolution_geometry(&input, &weight, window),
@@ -427,7 +426,7 @@ impl Backward<Flex, 3> for Normalization {
             beta: beta.values(),
             epsilon: state.epsilon,
         };
-        let mut input_gradient = vec![0.0; input.values().len()];
+        let mut input_gradient = zeros(input.values().len());
         let affine_gradient = normalization::backward(
             &normalization_geometry(&input),
             input.values(),

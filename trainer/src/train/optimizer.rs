@@ -226,3 +226,139 @@ impl<B: TrainingBackend> ModuleMapper<B::Inner> for Average<'_, B> {
 fn single(value: f64) -> f32 {
     value as f32
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::backend::flex::FlexDevice;
+    use burn::backend::{Autodiff, Flex};
+    use rand::SeedableRng as _;
+    use rand_chacha::ChaCha12Rng;
+
+    use super::*;
+    use crate::hyperparameters;
+    use crate::network::{ImageShape, NetworkConfig};
+
+    type Cpu = Autodiff<Flex>;
+
+    fn small() -> (NetworkConfig, TrainingConfig) {
+        let mut configuration = shared::Configuration::default();
+        configuration.set("initial_filters", shared::Value::Integer(2));
+        let shape = ImageShape {
+            channels: 1,
+            height: 8,
+            width: 8,
+        };
+        let (network, config) = hyperparameters::read(&configuration, shape, 3).unwrap();
+        let config = TrainingConfig {
+            momentum: 0.0,
+            weight_decay: 0.0,
+            ..config
+        };
+        (network, config)
+    }
+
+    fn build(config: &NetworkConfig) -> Network<Cpu> {
+        Network::new(config, &mut ChaCha12Rng::seed_from_u64(1), &FlexDevice)
+    }
+
+    /// The sum of all parameters, which has the gradient 1 for each.
+    struct Sum(Tensor<Cpu, 1>);
+
+    impl ModuleVisitor<Cpu> for Sum {
+        fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<Cpu, D>>) {
+            let tensor = parameter.val();
+            if tensor.is_require_grad() {
+                self.0 = self.0.clone() + tensor.sum();
+            }
+        }
+    }
+
+    fn ones(network: &Network<Cpu>) -> <Cpu as AutodiffBackend>::Gradients {
+        let mut sum = Sum(Tensor::zeros([1], &FlexDevice));
+        network.visit(&mut sum);
+        sum.0.backward()
+    }
+
+    /// All that is learnt.
+    struct Values(Vec<f32>);
+
+    impl<B: burn::tensor::backend::Backend> ModuleVisitor<B> for Values {
+        fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<B, D>>) {
+            self.0.extend(parameter.val().into_data().iter::<f32>());
+        }
+    }
+
+    fn values<B: burn::tensor::backend::Backend>(
+        network: &impl burn::module::Module<B>,
+    ) -> Vec<f32> {
+        let mut values = Values(Vec::new());
+        network.visit(&mut values);
+        values.0
+    }
+
+    /// The amounts by which values differ that are learnt; running statistics never change here.
+    fn differences(before: &[f32], after: &[f32]) -> Vec<f32> {
+        let differences = before
+            .iter()
+            .zip(after)
+            .map(|(before, after)| before - after);
+        differences
+            .filter(|difference| *difference != 0.0)
+            .collect()
+    }
+
+    #[test]
+    fn gradients_are_clipped_to_a_norm_worked_by_hand() {
+        let (network, config) = small();
+        let start = build(&network);
+        let count = crate::network::Plan::new(&network).parameters();
+        // n ones have the norm √n: clipped to 0.5, each is 0.5/√n; a bound above √n changes nothing.
+        let norm = (count as f64).sqrt();
+        for (bound, expected) in [(0.5, 0.25 * 0.5 / norm), (norm + 0.1, 0.25), (0.0, 0.25)] {
+            let config = TrainingConfig {
+                gradient_clipping: bound,
+                ..config.clone()
+            };
+            let mut optimizer = Optimizer::<Cpu>::new(&config);
+            let before = values(&start);
+            let network = optimizer.step(start.clone(), ones(&start), 0.25, 0);
+            let found = differences(&before, &values(&network));
+            assert_eq!(found.len() as u64, count, "every parameter moves");
+            for found in found {
+                assert!(
+                    (f64::from(found) - expected).abs() < 1e-6,
+                    "{found} {expected}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_average_of_weights_worked_by_hand() {
+        use burn::module::AutodiffModule as _;
+
+        let (network, config) = small();
+        let config = TrainingConfig {
+            weight_average: 0.2,
+            ..config
+        };
+        let mut network = build(&network);
+        let start = values(&network);
+        let mut optimizer = Optimizer::<Cpu>::new(&config);
+        // Weights fall by 1 at every step. What stays of the average is at most (1 + step) / (10 + step): 2/11 at the
+        // second step, and the 0.2 that were asked for from the third on, where 3/12 are allowed.
+        let second = 2.0 / 11.0 + 9.0 / 11.0 * 2.0;
+        let falls = [1.0, second, 0.2 * second + 0.8 * 3.0];
+        for (step, expected) in falls.into_iter().enumerate() {
+            let gradients = ones(&network);
+            network = optimizer.step(network, gradients, 1.0, step as u64);
+            let average = values(&optimizer.averaged(network.valid()));
+            for found in differences(&start, &average) {
+                assert!(
+                    (f64::from(found) - expected).abs() < 1e-5,
+                    "{found} {expected}"
+                );
+            }
+        }
+    }
+}

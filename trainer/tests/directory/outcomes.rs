@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use shared::record::{Fate, TrainerState};
 use shared::{JobId, Outcome, fs};
 
-use crate::{Search, wait_until};
+use crate::{Search, said, wait_until};
 
 /// A network that takes a moment an epoch.
 fn small(changes: &Value) -> Value {
@@ -85,6 +85,34 @@ fn the_largest_network_of_the_reference_space_does_not_fit() {
         "told before training: {} s",
         result.elapsed_s
     );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_that_runs_out_while_training_is_told_from_a_crash() {
+    let search = Search::new(&json!({}));
+    // The stem's output, of 64 pixels in 800 channels for a thousand images, is larger than all that the process may
+    // have, which nobody can know beforehand.
+    let configuration = small(&json!({
+        "initial_filters": 800, "widen_factor_1": 0.01, "widen_factor_2": 1, "widen_factor_3": 1,
+        "batch_size": 1000,
+    }));
+    let job = search.offer(0, 0, &configuration);
+    let run = search.trainer_run();
+    let mut limited = std::process::Command::new("sh");
+    limited
+        .args(["-c", "ulimit -v 180000 && exec \"$0\" \"$@\""])
+        .arg(run.get_program())
+        .args(run.get_args());
+    for variable in shared::env::ALL {
+        limited.env_remove(variable.name());
+    }
+    let output = limited.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let Outcome::OutOfMemory { needed_mib, .. } = search.result(job).outcome else {
+        panic!("{:?}", search.result(job).outcome)
+    };
+    assert!(needed_mib > 195.0, "{needed_mib}");
 }
 
 #[test]
@@ -187,7 +215,7 @@ pub(crate) fn check_equal(one: &Search, other: &Search, job: JobId) {
             .arg(&file)
             .output()
             .unwrap();
-        assert!(output.status.success(), "{}", crate::said(&output));
+        assert!(output.status.success(), "{}", said(&output));
         fs::read(&file).unwrap()
     });
     assert!(weights[0] == weights[1], "the weights differ");
