@@ -345,6 +345,19 @@ fn a_directory_that_cannot_be_written_is_reported() {
 }
 
 #[test]
+fn one_run_on_a_full_disk_is_no_success() {
+    let folder = tempfile::tempdir().unwrap();
+    create(folder.path(), json!({}));
+    let mut command = scheduler();
+    command.env("TANDEM_FAULTS", "seed=1,enospc=1");
+    command.arg("run").arg(folder.path()).arg("--once");
+    let output = command.output().unwrap();
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(5), "{error}");
+    assert!(error.contains("No space left"), "{error}");
+}
+
+#[test]
 fn status_of_a_finished_search() {
     let folder = tempfile::tempdir().unwrap();
     create(folder.path(), json!({}));
