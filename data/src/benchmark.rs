@@ -9,16 +9,19 @@
 //! | `counting-ones` | any number of `cat_*` in {0, 1} and of `cont_*` in \[0, 1\] | Falkner et al. 2018 (BOHB), section 5.1 |
 //! | `branin` | `x1` in \[-5, 10\], `x2` in \[0, 15\] | Branin 1972; low fidelities as in `BoTorch`'s `AugmentedBranin` |
 //! | `mf-hartmann3`, `mf-hartmann6` | `x_0`, `x_1`, … in \[0, 1\] | mf-prior-bench 1.10, `MFHartmannGenerator` |
+//! | `joint-resnet` | the 17 of `data/spaces/joint-resnet.json` | this project's: [`joint`] |
 
 use std::fmt;
 use std::str::FromStr;
 
 use chance::{mean_of_tosses, normal};
 use formula::{branin, hartmann};
+use shared::space::SpaceFile;
 use shared::{Configuration, Seed, Value};
 
 mod chance;
 mod formula;
+mod joint;
 
 /// A benchmark function and how far its low fidelities can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -42,15 +45,18 @@ pub enum Function {
     MfHartmann3,
     /// Hartmann's function of six numbers.
     MfHartmann6,
+    /// Architecture and training that depend on one another, in the reference space.
+    JointResnet,
 }
 
 impl Function {
     /// All of them.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::CountingOnes,
         Self::Branin,
         Self::MfHartmann3,
         Self::MfHartmann6,
+        Self::JointResnet,
     ];
 
     /// The name in search files.
@@ -60,6 +66,7 @@ impl Function {
             Self::Branin => "branin",
             Self::MfHartmann3 => "mf-hartmann3",
             Self::MfHartmann6 => "mf-hartmann6",
+            Self::JointResnet => "joint-resnet",
         }
     }
 }
@@ -169,14 +176,21 @@ enum Point {
 }
 
 impl Benchmark {
+    /// The reference space, which `joint-resnet` is defined on.
+    pub fn joint_space() -> SpaceFile {
+        joint::file()
+    }
+
     /// The function with its own bias and noise.
     ///
-    /// Hartmann: [`Level::Default`]. Branin: bias 0.1 as in `BoTorch`, and noise 1. Counting ones has neither.
+    /// Hartmann: [`Level::Default`]. Branin: bias 0.1 as in `BoTorch`, and noise 1. The joint space: bias 1, noise 0.02.
+    /// Counting ones has neither.
     pub fn new(function: Function) -> Self {
         let (bias, noise) = match function {
             Function::CountingOnes => (0.0, 0.0),
             Function::Branin => (0.1, 1.0),
             Function::MfHartmann3 | Function::MfHartmann6 => Level::Default.bias_and_noise(),
+            Function::JointResnet => (1.0, 0.02),
         };
         Self {
             function,
@@ -203,6 +217,7 @@ impl Benchmark {
     /// - Branin: b is lowered by bias·(1 − s), and noise·(1 − s)·N(0, 1) is added, with s = `budget`/`max_budget`.
     /// - Hartmann: every α is lowered by bias·(1 − u), and noise·(1 − u)·|N(0, 1)| is added, with u = ln z / ln 100
     ///   and z = 100·`budget`/`max_budget`, at least 1.
+    /// - The joint space: small networks and large rates look better, and noise·(1 − √s)·N(0, 1) is added.
     pub fn evaluate(
         &self,
         configuration: &Configuration,
@@ -233,6 +248,10 @@ impl Benchmark {
                 let distance = 1.0 - share;
                 branin(x[0], x[1], self.bias * distance) + self.noise * distance * normal(&mut rng)
             }
+            Point::Numbers(x) if self.function == Function::JointResnet => {
+                let distance = 1.0 - share.sqrt();
+                joint::loss(&x, self.bias * distance) + self.noise * distance * normal(&mut rng)
+            }
             Point::Numbers(x) => {
                 let z = (100.0 * share).max(1.0);
                 let distance = 1.0 - libm::log(z) / libm::log(100.0);
@@ -250,6 +269,7 @@ impl Benchmark {
                 probabilities,
             } => -(ones + probabilities.iter().sum::<f64>()),
             Point::Numbers(x) if self.function == Function::Branin => branin(x[0], x[1], 0.0),
+            Point::Numbers(x) if self.function == Function::JointResnet => joint::loss(&x, 0.0),
             Point::Numbers(x) => hartmann(&x, 0.0),
         })
     }
@@ -262,6 +282,7 @@ impl Benchmark {
             // With P of 1091; the often printed -3.86278214782 belongs to 1090.
             Function::MfHartmann3 => -3.862_779_787_332_663,
             Function::MfHartmann6 => -3.322_368_011_415_514_7,
+            Function::JointResnet => joint::OPTIMUM,
         }
     }
 
@@ -271,7 +292,10 @@ impl Benchmark {
         let regret = self.true_value(configuration)? - self.optimum(num_dimensions);
         Ok(match self.function {
             Function::CountingOnes => regret / num_dimensions as f64,
-            Function::Branin | Function::MfHartmann3 | Function::MfHartmann6 => regret,
+            Function::Branin
+            | Function::MfHartmann3
+            | Function::MfHartmann6
+            | Function::JointResnet => regret,
         })
     }
 
@@ -281,7 +305,7 @@ impl Benchmark {
     pub fn cost(&self, budget: f64, max_budget: f64) -> f64 {
         let share = budget / max_budget;
         match self.function {
-            Function::CountingOnes | Function::Branin => share,
+            Function::CountingOnes | Function::Branin | Function::JointResnet => share,
             Function::MfHartmann3 | Function::MfHartmann6 => 0.05 + 0.95 * share * share,
         }
     }
@@ -295,6 +319,7 @@ impl Benchmark {
             }
             Function::MfHartmann3 => self.unit_cube(configuration, 3),
             Function::MfHartmann6 => self.unit_cube(configuration, 6),
+            Function::JointResnet => self.numbers(configuration, &joint::bounds()),
         };
         numbers.map(Point::Numbers)
     }
@@ -653,7 +678,7 @@ mod tests {
         let error = "rosenbrock".parse::<Function>().unwrap_err().to_string();
         assert_eq!(
             error,
-            "unknown benchmark `rosenbrock`; known are counting-ones, branin, mf-hartmann3, mf-hartmann6"
+            "unknown benchmark `rosenbrock`; known are counting-ones, branin, mf-hartmann3, mf-hartmann6, joint-resnet"
         );
     }
 

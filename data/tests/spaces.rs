@@ -87,6 +87,7 @@ fn every_point_of_a_benchmark_space_has_a_value() {
         ("branin.json", Function::Branin, 2),
         ("mf-hartmann3.json", Function::MfHartmann3, 3),
         ("mf-hartmann6.json", Function::MfHartmann6, 6),
+        ("joint-resnet.json", Function::JointResnet, 17),
     ] {
         let space = space(name);
         assert_eq!(space.num_dimensions(), num_dimensions, "{name}");

@@ -12,8 +12,9 @@ use shared::exit::{Code, Failure};
 use shared::search::MethodName;
 use shared::space::Confidence;
 
-use crate::bench::curve::{AtPoints, Mean, POINTS};
+use crate::bench::curve::{AtPoints, Mean, PARALLEL_POINTS, POINTS};
 use crate::bench::problem::{BeliefQuality, Problem};
+use crate::bench::simulate::Row;
 
 pub mod curve;
 pub mod latency;
@@ -27,7 +28,7 @@ const SMALLEST_RATIO: f64 = 0.01;
 /// Arguments of `sampler bench`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Benchmark functions, separated by commas: branin, counting-ones-N, mf-hartmann3-good, mf-hartmann6-bad, …
+    /// Benchmark functions, separated by commas: branin, counting-ones-N, joint-resnet, mf-hartmann3-good, …
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     benchmark: Vec<String>,
     /// Bias of the benchmark functions at low budgets; default: that of the name
@@ -51,10 +52,10 @@ pub struct Args {
     /// Seeds, from..to, the last one not included
     #[arg(long, value_name = "A..B", default_value = "0..20", value_parser = seeds)]
     seeds: (u64, u64),
-    /// What a run may spend, in largest budgets
+    /// What a run may spend, in largest budgets; with several workers, the time of so many
     #[arg(long, value_name = "N", default_value_t = 64.0)]
     total: f64,
-    /// Simulated parallel workers
+    /// Simulated parallel workers; of more than one, durations are the budgets with log-normal spread
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
     workers: u32,
     /// What the user is to believe: `good`, the best of 25 draws, or `wrong`, the worst of them; drawn for each seed
@@ -115,41 +116,8 @@ pub fn run(args: &Args) -> Result<Code> {
     let mut text = String::new();
     let mut ratios: Vec<f64> = Vec::new();
     for (index, problem) in problems.iter().enumerate() {
-        let rivals = match (&args.rivals, args.rival_names.get(index)) {
-            (Some(folder), Some(name)) => curve::read_folder(folder, name)?,
-            _ => Vec::new(),
-        };
-        writeln!(
-            text,
-            "{}: mean true regret of the incumbent ± standard error (runs)",
-            problem.name
-        )?;
-        writeln!(
-            text,
-            "{}",
-            line("", &POINTS.map(|point| format!("{point}")))
-        )?;
-        let mut best: AtPoints = [None; POINTS.len()];
-        for (tool, runs) in &rivals {
-            let means = curve::summary(runs);
-            for (best, mean) in best.iter_mut().zip(means) {
-                let mean = mean.map(|mean| mean.mean);
-                *best = [*best, mean].into_iter().flatten().min_by(f64::total_cmp);
-            }
-            writeln!(text, "{}", line(tool, &means.map(cell)))?;
-        }
-        for (name, method, faithful) in &methods {
-            let runs = runs(args, problem, name, *method, *faithful)?;
-            let means = curve::summary(&runs);
-            writeln!(text, "{}", line(name, &means.map(cell)))?;
-            if !rivals.is_empty() {
-                let ratio: AtPoints = std::array::from_fn(|i| Some(means[i]?.mean / best[i]?));
-                ratios.extend(ratio.iter().flatten());
-                let cells = ratio.map(|r| r.map_or_else(|| "-".to_owned(), |r| format!("{r:.2}")));
-                writeln!(text, "{}", line(&format!("{name} / best rival"), &cells))?;
-            }
-        }
-        text.push('\n');
+        let rival_name = args.rival_names.get(index).map(String::as_str);
+        ratios.extend(compare(args, problem, rival_name, &methods, &mut text)?);
     }
     if methods.len() == 1 && !ratios.is_empty() {
         let logs = ratios.iter().map(|r| libm::log(r.max(SMALLEST_RATIO)));
@@ -165,6 +133,64 @@ pub fn run(args: &Args) -> Result<Code> {
     Ok(Code::Done)
 }
 
+/// Runs all methods on one problem and writes its table; returns every ratio to the best rival.
+fn compare(
+    args: &Args,
+    problem: &Problem,
+    rival_name: Option<&str>,
+    methods: &[(&str, MethodName, bool)],
+    text: &mut String,
+) -> Result<Vec<f64>> {
+    let points = if args.workers > 1 {
+        &PARALLEL_POINTS
+    } else {
+        &POINTS
+    };
+    let rivals = match (&args.rivals, rival_name) {
+        (Some(folder), Some(name)) => curve::read_folder(folder, name, points)?,
+        _ => Vec::new(),
+    };
+    writeln!(
+        text,
+        "{}: mean true regret of the incumbent ± standard error (runs)",
+        problem.name
+    )?;
+    writeln!(text, "{}", line("", &points.map(|p| format!("{p}"))))?;
+    let mut best: AtPoints = [None; POINTS.len()];
+    for (tool, runs) in &rivals {
+        let means = curve::summary(runs);
+        for (best, mean) in best.iter_mut().zip(means) {
+            let mean = mean.map(|mean| mean.mean);
+            *best = [*best, mean].into_iter().flatten().min_by(f64::total_cmp);
+        }
+        writeln!(text, "{}", line(tool, &means.map(cell)))?;
+    }
+    let mut ratios = Vec::new();
+    for (name, method, faithful) in methods {
+        let runs = runs(args, problem, name, *method, *faithful)?;
+        let curves = runs.iter().map(|rows| curve::at_points(rows, points));
+        let means = curve::summary(&curves.collect::<Vec<AtPoints>>());
+        writeln!(text, "{}", line(name, &means.map(cell)))?;
+        if args.workers > 1 {
+            let workers = usize::try_from(args.workers)?;
+            let shares = runs
+                .iter()
+                .filter_map(|rows| simulate::utilisation(rows, workers, args.total));
+            let share = curve::mean(&shares.collect::<Vec<f64>>());
+            let head = format!("{name}, workers' time used");
+            writeln!(text, "{}", line(&head, &[cell(share)]))?;
+        }
+        if !rivals.is_empty() {
+            let ratio: AtPoints = std::array::from_fn(|i| Some(means[i]?.mean / best[i]?));
+            ratios.extend(ratio.iter().flatten());
+            let cells = ratio.map(|r| r.map_or_else(|| "-".to_owned(), |r| format!("{r:.2}")));
+            writeln!(text, "{}", line(&format!("{name} / best rival"), &cells))?;
+        }
+    }
+    text.push('\n');
+    Ok(ratios)
+}
+
 /// One run a seed; in parallel, which changes nothing in any of them.
 fn runs(
     args: &Args,
@@ -172,7 +198,7 @@ fn runs(
     name: &str,
     method: MethodName,
     faithful: bool,
-) -> Result<Vec<AtPoints>> {
+) -> Result<Vec<Vec<Row>>> {
     let workers = usize::try_from(args.workers)?;
     (args.seeds.0..args.seeds.1)
         .into_par_iter()
@@ -189,7 +215,7 @@ fn runs(
                 let file = format!("{}__{name}__{seed}.csv", problem.name);
                 curve::write(&folder.join(file), &rows)?;
             }
-            Ok(curve::at_points(&rows))
+            Ok(rows)
         })
         .collect()
 }

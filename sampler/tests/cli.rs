@@ -310,6 +310,29 @@ fn benchmarks_write_curves_and_a_table() {
     assert_eq!(random.lines().count(), 9);
     // Seeds decide everything.
     assert_eq!(run("bohb,random"), table);
+    // With several workers the times are there, too.
+    let text = stdout(&output(&[
+        "bench",
+        "--benchmark",
+        "branin",
+        "--method",
+        "bohb",
+        "--seeds",
+        "0..2",
+        "--total",
+        "4",
+        "--workers",
+        "4",
+        "--out",
+        out,
+    ]));
+    assert!(
+        text.contains("workers' time used") && text.contains("1.0000 ± 0.0000 (2)"),
+        "{text}"
+    );
+    let curve = std::fs::read_to_string(folder.path().join("branin__bohb__1.csv")).unwrap();
+    let header = "eval,budget,loss,true_regret,cum_restart,cum_cont,started_at,ended_at\n";
+    assert!(curve.starts_with(header), "{curve}");
     assert_eq!(
         output(&["bench", "--benchmark", "nothing", "--method", "bohb"])
             .status

@@ -99,7 +99,8 @@ impl Table {
     /// The table of a search; complaints are about its limit.
     pub fn new(search: &Search) -> Result<Self, Invalid> {
         let num_rungs = search.ladder.num_rungs();
-        let kinds: Vec<Vec<u32>> = (0..u32::from(num_rungs))
+        let kinds: Vec<Vec<u32>> = (0..)
+            .take(search.first_rungs.len())
             .map(|bracket| search.bracket_sizes(bracket))
             .collect();
         let mut table = Self {
@@ -405,6 +406,9 @@ impl Bracket {
 mod tests {
     use proptest::prelude::*;
 
+    use shared::SearchFile;
+    use shared::search::MethodName;
+
     use super::*;
     use crate::test_search::{search, search_with};
 
@@ -441,6 +445,34 @@ mod tests {
         assert_eq!(
             [with(1), with(2), with(4)],
             [[9, 3, 1], [9, 6, 2], [18, 9, 6]]
+        );
+    }
+
+    #[test]
+    fn brackets_start_at_the_rungs_that_the_search_names() {
+        let of = |change: fn(&mut SearchFile)| Table::new(&search_with(1, 9, 3, change)).unwrap();
+        let places = |table: &Table| {
+            let place = |id| table.place(ConfigurationId(id));
+            [8, 9, 11, 12, 15, 21].map(|id| (place(id).bracket, place(id).rung))
+        };
+        // Sizes [9,3,1] and [3] by turns.
+        let expected = [(0, 0), (1, 2), (1, 2), (2, 0), (2, 0), (3, 2)];
+        let named = of(|file| {
+            file.first_rungs = Some(vec![0, 2]);
+            file.limit = Limit::Brackets(4);
+        });
+        assert_eq!(places(&named), expected);
+        assert_eq!((named.total(), named.expected_jobs()), (24, vec![18, 6, 8]));
+        let tandem = of(|file| file.method = MethodName::Tandem);
+        let expected = [(0, 0), (1, 2), (1, 2), (2, 2), (3, 0), (3, 0)];
+        assert_eq!(places(&tandem), expected);
+        let lowest = of(|file| file.first_rungs = Some(vec![1]));
+        assert_eq!(
+            lowest.place(ConfigurationId(7)),
+            Place {
+                bracket: 2,
+                rung: 1
+            }
         );
     }
 

@@ -10,7 +10,7 @@ use shared::record::Job;
 use shared::search::Promotion;
 use shared::signal::Warning;
 use shared::store::Sweeper;
-use shared::wait::Waiter;
+use shared::wait::{News, Waiter};
 use shared::{
     AttemptId, Claim, ConfigurationId, Directory, Error, Fate, JobId, JobResult, Outcome, OwnerId,
     clock, layout, store,
@@ -206,7 +206,8 @@ impl Scheduler {
                 }
                 return Ok(match directory.read_request(id)? {
                     Some(theirs) => {
-                        self.state.see_request(id, &theirs.finished);
+                        let (finished, offered) = (&theirs.finished, &theirs.pending);
+                        self.state.see_request(id, finished, offered);
                         Taken::Overtaken
                     }
                     None => Taken::NotYet,
@@ -478,9 +479,10 @@ fn waiter(directory: &Directory, shard: u32, longest: Duration) -> Result<Waiter
     // A folder that does not exist cannot be watched.
     fs::make_folder(&proposals)?;
     let folders = [
-        paths.root().to_path_buf(),
-        paths.path(layout::CLAIMED),
-        proposals,
+        (paths.root().to_path_buf(), News::Arrivals),
+        // A job that is claimed was open before: nothing to be done.
+        (paths.path(layout::CLAIMED), News::Departures),
+        (proposals, News::Arrivals),
     ];
     Ok(Waiter::new(&folders, longest))
 }

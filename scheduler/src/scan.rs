@@ -19,7 +19,8 @@ use shared::record::{
 use shared::search::SearchFile;
 use shared::store::JobsView;
 use shared::{
-    AttemptId, Claim, ConfigurationId, Directory, Fate, JobId, JobResult, OwnerId, layout,
+    AttemptId, Claim, ConfigurationId, Directory, Fate, JobId, JobResult, OwnerId, clock, fs,
+    layout,
 };
 use tracing::{info, warn};
 
@@ -31,8 +32,18 @@ const ABSENT_SCANS: u32 = 3;
 /// A silence that need not be told from a longer one: 30 years.
 const LONGEST_SILENCE: Duration = Duration::from_secs(1_000_000_000);
 
+/// How long a new trainer may go unnoticed: their folder is not listed at every scan, as it has a file for every
+/// trainer that ever was.
+const TRAINERS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Seconds by which a trainer's clock must be wrong before it is said.
+const WRONG_CLOCK_S: f64 = 60.0;
+
 /// Threads that read at the start.
 const READERS: usize = 16;
+
+/// Finished and offered jobs that a request names.
+type Named = (Vec<JobId>, Vec<JobId>);
 
 /// What one scan must remember for the next.
 #[derive(Debug)]
@@ -42,6 +53,8 @@ pub struct Scanner {
     twice_before: BTreeSet<AttemptId>,
     absent: BTreeMap<JobId, Absence>,
     trainers: BTreeMap<OwnerId, Trainer>,
+    /// When their folder was listed last.
+    trainers_listed: Option<Instant>,
     /// Signs of life of claims: the heartbeat's counter where it names the claim. Those of a scheduler before this one
     /// are among them until the first scan.
     claims: BTreeMap<Claim, Silence<Option<u64>>>,
@@ -127,6 +140,7 @@ impl Scanner {
             twice_before: BTreeSet::new(),
             absent: BTreeMap::new(),
             trainers: BTreeMap::new(),
+            trainers_listed: None,
             claims: BTreeMap::new(),
             known_before: BTreeMap::new(),
             worthy: BTreeSet::new(),
@@ -267,19 +281,22 @@ impl Scanner {
         while state.num_requested <= last.0 && state.num_requested < state.table().total() {
             let id = ConfigurationId(state.num_requested);
             match named.remove(&id).flatten() {
-                Some(finished) => state.see_request(id, &finished),
+                Some((finished, offered)) => state.see_request(id, &finished, &offered),
                 None => self.read_requests(state, id)?,
             }
         }
         Ok(())
     }
 
-    /// The requests of a shard, each with the results it names; none for a corrupt one.
-    fn requests_of(&self, shard: u32) -> Result<Vec<(ConfigurationId, Option<Vec<JobId>>)>> {
+    /// The requests of a shard, each with the jobs it names; none for a corrupt one.
+    fn requests_of(&self, shard: u32) -> Result<Vec<(ConfigurationId, Option<Named>)>> {
         let ids: Vec<ConfigurationId> = self.directory.list_shard(layout::REQUESTS, shard)?;
         let read = |id| {
             let request = self.directory.read_request(id)?;
-            Ok((id, request.map(|request| request.finished)))
+            Ok((
+                id,
+                request.map(|request| (request.finished, request.pending)),
+            ))
         };
         ids.into_iter().map(read).collect()
     }
@@ -292,7 +309,7 @@ impl Scanner {
                 Some(request) => request,
                 None => self.replace_request(state, id)?,
             };
-            state.see_request(id, &request.finished);
+            state.see_request(id, &request.finished, &request.pending);
         }
         Ok(())
     }
@@ -511,20 +528,30 @@ impl Scanner {
         let lease = self.directory.lease();
         // Twice a heartbeat: a change is then noticed in good time before the shortest lease, two heartbeats.
         let interval = Duration::from_secs_f64(self.directory.search().trainers.heartbeat_s / 2.0);
-        for owner in self.directory.owners()? {
-            let known = self.trainers.get(&owner);
-            if known.is_some_and(|trainer| !trainer.is_due(interval, lease, now)) {
+        let is_listed = self
+            .trainers_listed
+            .is_some_and(|at| now.saturating_duration_since(at) < TRAINERS_INTERVAL.min(interval));
+        if !is_listed {
+            for owner in self.directory.owners()? {
+                if !self.trainers.contains_key(&owner)
+                    && let Some(heartbeat) = self.directory.read_heartbeat(&owner)?
+                {
+                    self.tell_wrong_clock(&heartbeat);
+                    let before = self.known_before.remove(&owner);
+                    let trainer = Trainer::new(heartbeat, before, now);
+                    self.trainers.insert(owner, trainer);
+                }
+            }
+            self.trainers_listed = Some(now);
+        }
+        for (owner, trainer) in &mut self.trainers {
+            if !trainer.is_due(interval, lease, now) {
                 continue;
             }
-            let Some(heartbeat) = self.directory.read_heartbeat(&owner)? else {
-                continue;
-            };
-            if let Some(trainer) = self.trainers.get_mut(&owner) {
-                trainer.see(heartbeat, now);
-            } else {
-                let before = self.known_before.remove(&owner);
-                let trainer = Trainer::new(heartbeat, before, now);
-                self.trainers.insert(owner, trainer);
+            match self.directory.read_heartbeat(owner)? {
+                Some(heartbeat) => trainer.see(heartbeat, now),
+                // Removed by hand.
+                None => trainer.read = now,
             }
         }
         let living = self
@@ -533,6 +560,28 @@ impl Scanner {
             .filter(|trainer| trainer.lives(lease, now));
         state.num_trainers = u32::try_from(living.count()).unwrap_or(u32::MAX); // fewer by far
         Ok(())
+    }
+
+    /// Says that the clock of a trainer's host is wrong: nothing is decided by it, but it stamps results for people.
+    fn tell_wrong_clock(&self, beat: &Heartbeat) {
+        // A heartbeat that is gone or cannot be read at this moment says nothing.
+        let written = fs::written_s(&self.directory.layout().heartbeat(&beat.owner))
+            .ok()
+            .flatten();
+        let Some((stamped, written)) = clock::parse(&beat.at).zip(written) else {
+            return;
+        };
+        let ahead = stamped - written;
+        // The file may be a heartbeat younger than the stamp that was read.
+        if ahead.abs() > WRONG_CLOCK_S + self.directory.search().trainers.heartbeat_s {
+            warn!(
+                "the clock of host {} is {:.0} min {} that of the files: no decision depends on it, but the times in \
+                 its results are off",
+                beat.host,
+                ahead.abs() / 60.0,
+                if ahead > 0.0 { "ahead of" } else { "behind" }
+            );
+        }
     }
 
     /// Finds claims whose owners show no sign of working on them for longer than the lease.

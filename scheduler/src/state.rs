@@ -44,6 +44,10 @@ pub struct State {
     recorded: BTreeSet<JobId>,
     /// Has a result that no request names.
     pub(crate) unrecorded: BTreeSet<JobId>,
+    /// Offered above its configuration's first rung and named by some request; without a known result.
+    announced: BTreeSet<JobId>,
+    /// Offered above its configuration's first rung and named by no request; without a known result.
+    pub(crate) unannounced: BTreeSet<JobId>,
     /// The highest number of an ended attempt, of jobs that may be offered anew.
     pub(crate) ended: BTreeMap<JobId, u32>,
     /// Attempts that are over without a result, to be taken back or given up.
@@ -163,6 +167,8 @@ impl State {
             results: BTreeSet::new(),
             recorded: BTreeSet::new(),
             unrecorded: BTreeSet::new(),
+            announced: BTreeSet::new(),
+            unannounced: BTreeSet::new(),
             ended: BTreeMap::new(),
             over: BTreeMap::new(),
             spent_claims: BTreeSet::new(),
@@ -209,16 +215,20 @@ impl State {
         }
     }
 
-    /// A request and the results it names are known, ours or another scheduler's.
+    /// A request and the jobs it names, finished and offered ones, are known, ours or another scheduler's.
     ///
     /// # Panics
     /// If it is not the next one: there are no gaps.
-    pub fn see_request(&mut self, id: ConfigurationId, finished: &[JobId]) {
+    pub fn see_request(&mut self, id: ConfigurationId, finished: &[JobId], offered: &[JobId]) {
         assert_eq!(id.0, self.num_requested, "requests come without gaps");
         self.num_requested += 1;
         for job in finished {
             self.recorded.insert(*job);
             self.unrecorded.remove(job);
+        }
+        for job in offered.iter().filter(|job| !self.results.contains(job)) {
+            self.announced.insert(*job);
+            self.unannounced.remove(job);
         }
         let first = id.job(self.table.place(id).rung);
         if !self.results.contains(&first) && !self.pending.contains_key(&first) {
@@ -239,6 +249,9 @@ impl State {
         self.awaited.remove(&job.configuration);
         self.proposed.remove(&job.configuration);
         self.offered(job);
+        if job.rung > self.table.place(job.configuration).rung && !self.announced.contains(&job) {
+            self.unannounced.insert(job);
+        }
         self.ended.remove(&job);
         let pending = self.pending.entry(job).or_insert(Pending {
             attempt: attempt.attempt,
@@ -278,6 +291,8 @@ impl State {
         self.awaited.remove(&job.configuration);
         self.proposed.remove(&job.configuration);
         self.pending.remove(&job);
+        self.announced.remove(&job);
+        self.unannounced.remove(&job);
         self.over.retain(|attempt, _| attempt.job != job);
         if !self.recorded.contains(&job) {
             self.unrecorded.insert(job);
@@ -312,7 +327,8 @@ impl State {
     pub fn apply(&mut self, action: &Action) {
         match action {
             Action::Request(request) => {
-                self.see_request(request.configuration, &request.finished);
+                let (finished, offered) = (&request.finished, &request.pending);
+                self.see_request(request.configuration, finished, offered);
             }
             Action::Offer { job, attempt } => self.see_attempt(job.attempt(*attempt)),
             Action::TakeBack { claim, .. } => {

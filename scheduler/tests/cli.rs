@@ -663,6 +663,59 @@ fn the_doctor_finds_a_local_disk_usable_and_a_read_only_folder_not() {
     assert_eq!(output.status.code(), Some(5), "{output:?}");
 }
 
+#[test]
+fn two_doctors_on_one_machine_find_each_other_and_both_call_it_usable() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().to_str().unwrap();
+    let start = || {
+        let mut doctor = scheduler();
+        doctor.args(["doctor", root, "--peer", "--wait-s", "100"]);
+        doctor.stdout(Stdio::piped()).spawn().unwrap()
+    };
+    let both = [start(), start()];
+    let outputs = both.map(|doctor| doctor.wait_with_output().unwrap());
+    for output in &outputs {
+        let said = text(&output.stdout);
+        assert!(output.status.success(), "{output:?}");
+        for line in [
+            "good  the other process is ",
+            "good  a file that is being replaced was always whole",
+            "good  200 races of the two hosts for one new name: 200 winners",
+            "usable: searches may run here",
+        ] {
+            assert!(said.contains(line), "{line}: {said}");
+        }
+        assert!(!said.contains("BAD"), "{said}");
+    }
+    let leaders = outputs
+        .iter()
+        .filter(|output| text(&output.stdout).contains("; this one leads"));
+    assert_eq!(leaders.count(), 1);
+}
+
+#[test]
+fn the_doctor_calls_a_filesystem_unusable_on_which_operations_fail() {
+    for (faults, complaint) in [
+        ("eio=1", "Input/output error"),
+        ("enospc=1", "No space left on device"),
+        ("estale=1", "Stale file handle"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let output = scheduler()
+            .args(["doctor", folder.path().to_str().unwrap()])
+            .env("TANDEM_FAULTS", faults)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(5), "{faults}: {output:?}");
+        let said = text(&output.stderr);
+        assert!(said.contains(complaint), "{faults}: {said}");
+        assert!(
+            !text(&output.stdout).contains("usable: searches"),
+            "{output:?}"
+        );
+    }
+}
+
 /// Commands of SLURM: `sbatch` numbers jobs and remembers their names, `squeue` shows those.
 fn fake_slurm(folder: &Path) {
     let queue = folder.join("queue").display().to_string();

@@ -204,12 +204,23 @@ pub fn read_large_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
     if_there(read_up_to(path, u64::MAX))
 }
 
-fn if_there(read: Result<Vec<u8>>) -> Result<Option<Vec<u8>>> {
-    match read {
-        Ok(bytes) => Ok(Some(bytes)),
+fn if_there<T>(asked: Result<T>) -> Result<Option<T>> {
+    match asked {
+        Ok(answer) => Ok(Some(answer)),
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// When a file was last written, in seconds since 1970 on the clock of the file server or, on a local disk, of this
+/// machine; `None` if it is gone.
+pub fn written_s(path: &Path) -> Result<Option<f64>> {
+    use std::os::unix::fs::MetadataExt as _;
+    if_there(
+        retried(|| open(path)?.metadata())
+            .map(|metadata| metadata.mtime() as f64)
+            .map_err(io_error("look at", path)),
+    )
 }
 
 /// Whether a file is there, asked by opening it, so that a network filesystem asks its server.

@@ -17,7 +17,8 @@ pub struct ObjectiveFile {
     /// Run a program: its name and arguments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<String>>,
-    /// Evaluate a function with known optimum: `counting-ones`, `branin`, `mf-hartmann3`, `mf-hartmann6`.
+    /// Evaluate a function with known optimum: `counting-ones`, `branin`, `mf-hartmann3`, `mf-hartmann6`,
+    /// `joint-resnet`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub benchmark: Option<String>,
     /// How far low fidelities of the benchmark are off; default: the function's own.
@@ -92,7 +93,13 @@ pub enum Objective {
 }
 
 /// Benchmark functions by name.
-pub const BENCHMARKS: [&str; 4] = ["counting-ones", "branin", "mf-hartmann3", "mf-hartmann6"];
+pub const BENCHMARKS: [&str; 5] = [
+    "counting-ones",
+    "branin",
+    "mf-hartmann3",
+    "mf-hartmann6",
+    "joint-resnet",
+];
 
 impl Objective {
     /// Checks an objective as written.

@@ -30,7 +30,9 @@ pub struct Request {
     pub rung: u8,
     /// Jobs whose results became known since the request before, in the order of their ids.
     pub finished: Vec<JobId>,
-    /// Jobs that are open or in a trainer's hands, in the order of their ids.
+    /// Jobs above their configuration's first rung that were offered since the request before, in the order of their
+    /// ids. They are under way until a request names them as finished, as are the first jobs of all configurations
+    /// asked for before.
     pub pending: Vec<JobId>,
 }
 

@@ -3,9 +3,12 @@
 mod bad_input;
 mod by_hand;
 mod chaos;
+mod clocks;
 mod determinism;
 mod faults;
+mod nfs;
 mod race;
+mod simulation;
 mod slurm;
 mod steps;
 mod stopping;

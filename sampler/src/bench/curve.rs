@@ -7,19 +7,24 @@ use anyhow::{Context as _, Result};
 use crate::bench::problem::unpacked;
 use crate::bench::simulate::Row;
 
-/// Where curves are compared, in largest budgets.
+/// Where curves are compared: largest budgets spent.
 pub const POINTS: [f64; 5] = [8.0, 16.0, 32.0, 64.0, 128.0];
+/// Where those of many workers are compared: the time that so many largest budgets take.
+pub const PARALLEL_POINTS: [f64; POINTS.len()] = [1.0, 2.0, 4.0, 8.0, 16.0];
 
-/// A run at each of [`POINTS`].
+/// A run at each of [`POINTS`] or [`PARALLEL_POINTS`].
 pub type AtPoints = [Option<f64>; POINTS.len()];
 
-/// The true regret of the incumbent at each of [`POINTS`]; `None` beyond the end of the run.
+/// The true regret of the incumbent at each point; `None` beyond the end of the run.
 ///
 /// Incumbent: the smallest loss seen at the largest budget evaluated so far, as HpBandSter has it.
-pub fn at_points(rows: &[Row]) -> AtPoints {
+pub fn at_points(rows: &[Row], points: &[f64; POINTS.len()]) -> AtPoints {
+    let time = |row: &Row| row.ended_at.unwrap_or(row.cum_restart);
+    let mut rows: Vec<&Row> = rows.iter().collect();
+    rows.sort_by(|a, b| time(a).total_cmp(&time(b)));
     let mut found = [None; POINTS.len()];
-    for (found, point) in found.iter_mut().zip(POINTS) {
-        let last = rows.last().map_or(0.0, |row| row.cum_restart);
+    for (found, point) in found.iter_mut().zip(points) {
+        let last = rows.last().map_or(0.0, |row| time(row));
         // A run ends with the evaluation that would go beyond its total.
         if last < 0.985 * point {
             continue;
@@ -27,7 +32,7 @@ pub fn at_points(rows: &[Row]) -> AtPoints {
         let mut incumbent: Option<&Row> = None;
         for row in rows
             .iter()
-            .take_while(|row| row.cum_restart <= point * 1.001 + 1e-9)
+            .take_while(|row| time(row) <= point * 1.001 + 1e-9)
         {
             let is_better = incumbent.is_none_or(|best| {
                 row.budget > best.budget * 1.001
@@ -99,7 +104,11 @@ pub fn write(path: &Path, rows: &[Row]) -> Result<()> {
 /// The runs of each tool on a benchmark in a folder of `BENCHMARK__TOOL__SEED.csv[.gz]`, by tool.
 ///
 /// Other files are not looked at.
-pub fn read_folder(folder: &Path, benchmark: &str) -> Result<Vec<(String, Vec<AtPoints>)>> {
+pub fn read_folder(
+    folder: &Path,
+    benchmark: &str,
+    points: &[f64; POINTS.len()],
+) -> Result<Vec<(String, Vec<AtPoints>)>> {
     let mut tools: Vec<(String, Vec<AtPoints>)> = Vec::new();
     for name in shared::fs::list(folder)? {
         let stem = name.trim_end_matches(".gz").trim_end_matches(".csv");
@@ -110,7 +119,7 @@ pub fn read_folder(folder: &Path, benchmark: &str) -> Result<Vec<(String, Vec<At
         if *found != benchmark {
             continue;
         }
-        let run = at_points(&read(&folder.join(&name))?);
+        let run = at_points(&read(&folder.join(&name))?, points);
         match tools.iter_mut().find(|(known, _)| known == tool) {
             Some((_, runs)) => runs.push(run),
             None => tools.push(((*tool).to_owned(), vec![run])),

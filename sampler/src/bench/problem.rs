@@ -83,15 +83,15 @@ impl Problem {
         Ok(problem)
     }
 
-    /// A benchmark function by name: `branin`, `counting-ones-N`, `mf-hartmann3-good`, …
+    /// A benchmark function by name: `branin`, `counting-ones-N`, `joint-resnet`, `mf-hartmann3-good`, …
     ///
     /// The levels of the Hartmann functions are `good` (bias 0.5, noise 0.1: what the rivals were measured on),
     /// `moderate` (3, 3), `bad` (3.5, 4) and `terrible` (4, 5); without a level it is `good`.
     pub fn function(name: &str, bias: Option<f64>, noise: Option<f64>) -> Result<Self> {
         let unknown = || {
             format!(
-                "unknown benchmark `{name}`; known are branin, counting-ones-N, and mf-hartmann3 and mf-hartmann6 \
-                 with -good, -moderate, -bad or -terrible"
+                "unknown benchmark `{name}`; known are branin, counting-ones-N, joint-resnet, and mf-hartmann3 and \
+                 mf-hartmann6 with -good, -moderate, -bad or -terrible"
             )
         };
         let mut space = SpaceFile::default();
@@ -120,6 +120,10 @@ impl Problem {
                 float("x2".into(), 0.0, 15.0),
             ];
             (min_budget, max_budget) = (3, 100);
+        } else if name == "joint-resnet" {
+            benchmark = Benchmark::new(Function::JointResnet);
+            space = Benchmark::joint_space();
+            (min_budget, max_budget) = (1, 27);
         } else {
             let Some((function, level)) = name.split_at_checked("mf-hartmannN".len()) else {
                 bail!(unknown());

@@ -30,6 +30,19 @@ pub struct Row {
     pub cum_restart: f64,
     /// Spent so far, in largest budgets; each rung continues the one below.
     pub cum_cont: f64,
+    /// When it began, of several workers; the unit is the time that the largest budget takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<f64>,
+    /// When it was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<f64>,
+}
+
+/// The share of the workers' time until `until` in which they evaluated something; `None` where a row says no times.
+pub fn utilisation(rows: &[Row], num_workers: usize, until: f64) -> Option<f64> {
+    let busy = |row: &Row| Some((row.ended_at?.min(until) - row.started_at?).max(0.0));
+    let busy: Option<f64> = rows.iter().map(busy).sum();
+    Some(busy? / (num_workers as f64 * until))
 }
 
 /// The search that a run makes.
@@ -57,6 +70,7 @@ pub fn search(problem: &Problem, method: MethodName, faithful: bool, seed: u64) 
         },
         scheduling: Scheduling::default(),
         bracket_sizes: BracketSizes::default(),
+        first_rungs: None,
         promotion: Promotion::default(),
         fix: Configuration::default(),
         fixed_from: None,
@@ -128,14 +142,15 @@ impl Bracket {
     }
 }
 
-/// Runs a search until `total` largest budgets are spent, on one simulated worker or many. The durations of many are
-/// the budget with log-normal spread.
+/// Runs a search on one simulated worker until `total` largest budgets are spent, or on many until each has had the time
+/// of so many. The durations of many are the budget with log-normal spread; a free worker gets a job at once, and what it
+/// is given is decided by all that has ended by then.
 pub fn run(problem: &Problem, search: &Search, total: f64, num_workers: usize) -> Result<Vec<Row>> {
     let mut simulation = Simulation {
         problem,
         search,
         noise: search.seed.child("noise", &problem.name),
-        has_spread: num_workers > 1,
+        is_parallel: num_workers > 1,
         history: History::new(&search.space),
         method: method::of_search(search),
         brackets: Vec::new(),
@@ -146,7 +161,7 @@ pub fn run(problem: &Problem, search: &Search, total: f64, num_workers: usize) -
         now: 0.0,
     };
     loop {
-        while simulation.running.len() < num_workers && simulation.spent() < total {
+        while simulation.running.len() < num_workers && simulation.used() < total {
             simulation.start()?;
         }
         if !simulation.end() {
@@ -159,7 +174,7 @@ struct Simulation<'a> {
     problem: &'a Problem,
     search: &'a Search,
     noise: Seed,
-    has_spread: bool,
+    is_parallel: bool,
     history: History,
     method: Box<dyn Method>,
     brackets: Vec<Bracket>,
@@ -177,6 +192,15 @@ impl Simulation<'_> {
         self.rows.last().map_or(0.0, |row| row.cum_restart)
     }
 
+    /// What a run's total is compared with.
+    fn used(&self) -> f64 {
+        if self.is_parallel {
+            self.now
+        } else {
+            self.spent()
+        }
+    }
+
     /// Starts the next job.
     fn start(&mut self) -> Result<()> {
         let (bracket, job) = self.next_job();
@@ -186,6 +210,13 @@ impl Simulation<'_> {
         let values = &self.configurations[index];
         let loss = self.problem.evaluate(values, budget, self.noise)?;
         let before = self.rows.last().map_or(0.0, |row| row.cum_cont);
+        let factor = if self.is_parallel {
+            let mut rng = self.noise.child("duration", job).rng();
+            libm::exp(DURATION_SPREAD * normal::draw(&mut rng))
+        } else {
+            1.0
+        };
+        let ends_at = self.now + budget / max_budget * factor;
         self.rows.push(Row {
             eval: self.rows.len() as u64,
             budget,
@@ -193,16 +224,12 @@ impl Simulation<'_> {
             true_regret: self.problem.regret(values)?,
             cum_restart: self.spent() + budget / max_budget,
             cum_cont: before + (budget - self.spent_on[index]).max(0.0) / max_budget,
+            started_at: self.is_parallel.then_some(self.now),
+            ended_at: self.is_parallel.then_some(ends_at),
         });
         self.spent_on[index] = self.spent_on[index].max(budget);
-        let factor = if self.has_spread {
-            let mut rng = self.noise.child("duration", job).rng();
-            libm::exp(DURATION_SPREAD * normal::draw(&mut rng))
-        } else {
-            1.0
-        };
         self.running.push(Running {
-            ends_at: self.now + budget * factor,
+            ends_at,
             bracket,
             job,
             loss,
@@ -270,5 +297,34 @@ impl Simulation<'_> {
         self.configurations.push(values);
         self.spent_on.push(0.0);
         id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_are_never_idle_and_never_more_than_there_are() {
+        let problem = Problem::function("mf-hartmann3-good", None, None).unwrap();
+        for (num_workers, total) in [(2, 6.0), (8, 6.0), (64, 3.0)] {
+            let search = search(&problem, MethodName::Hyperband, false, 3).unwrap();
+            let rows = run(&problem, &search, total, num_workers).unwrap();
+            let mut times: Vec<(f64, i32)> = Vec::new();
+            for row in &rows {
+                let (start, end) = (row.started_at.unwrap(), row.ended_at.unwrap());
+                assert!(start < total && start < end);
+                times.extend([(start, 1), (end, -1)]);
+            }
+            // Ends before starts: a free worker goes on at once.
+            times.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            let mut num_busy = 0;
+            for (_, change) in times {
+                num_busy += change;
+                assert!(usize::try_from(num_busy).unwrap() <= num_workers);
+            }
+            let share = utilisation(&rows, num_workers, total).unwrap();
+            assert!((share - 1.0).abs() < 1e-9, "{num_workers}: {share}");
+        }
     }
 }
