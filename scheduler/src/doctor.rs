@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use shared::cli::print;
-use shared::exit::Code;
+use shared::exit::{Code, Failure};
 use shared::fs::{self, Moved, Published};
 use shared::{env, layout, store};
 
@@ -57,7 +57,13 @@ pub fn run(args: &DoctorArgs) -> Result<Code> {
         print(&race::run_racer(folder)?)?;
         return Ok(Code::Done);
     }
-    let root = fs_err::canonicalize(&args.directory)?;
+    let root = args.directory.canonicalize().map_err(|error| {
+        let message = format!(
+            "cannot examine `{}`: make it first",
+            args.directory.display()
+        );
+        Failure::because(Code::BadInput, message, error)
+    })?;
     let me = store::new_owner();
     print(&format!(
         "`{}` as seen by host {}\n",

@@ -407,7 +407,12 @@ pub fn run(root: &std::path::Path, once: bool, longest_pause: Duration) -> Resul
             info!("{signal}: leaving; all that is known is in the directory");
             return Ok(Code::Again);
         }
-        let turn = scheduler.turn()?;
+        // Who asks for one run is told when it could not be done; nobody waits for a better moment.
+        let turn = if once {
+            scheduler.try_turn()?
+        } else {
+            scheduler.turn()?
+        };
         match turn {
             Turn::Finished => {
                 info!("the search is finished");

@@ -121,6 +121,8 @@ pub struct Queued {
 
 /// Submits what is missing.
 pub fn run(args: &SlurmArgs) -> Result<Code> {
+    // With the name that the user gave, if it is none.
+    Directory::open(&args.directory)?;
     let root = fs_err::canonicalize(&args.directory)?;
     let directory = Directory::open(&root)?;
     if directory.signs()?.is_finished {

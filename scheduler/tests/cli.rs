@@ -164,6 +164,9 @@ fn files_that_are_not_there_or_no_json_are_named() {
         vec!["init".to_owned(), path("cut.json"), path("dir")],
         vec!["run".to_owned(), path("dir")],
         vec!["status".to_owned(), path("dir")],
+        vec!["status".to_owned(), path("cut.json")],
+        vec!["slurm".to_owned(), path("dir"), "--trainers=1".into()],
+        vec!["doctor".to_owned(), path("dir")],
         vec![
             "run".to_owned(),
             path("dir"),
@@ -238,6 +241,49 @@ fn the_status_says_what_the_first_crashed_jobs_said() {
 }
 
 #[test]
+fn the_page_of_formats_names_every_field_of_the_status() {
+    fn keys(json: &Value, found: &mut std::collections::BTreeSet<String>) {
+        match json {
+            Value::Object(fields) => {
+                for (key, value) in fields {
+                    found.insert(key.clone());
+                    keys(value, found);
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| keys(item, found)),
+            _ => {}
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let directory = create(folder.path(), json!({}));
+    run_all(folder.path(), 1, 1, &|_, _, _| false);
+    let mut trainer = fake::Trainer::new(folder.path(), "late", &|_, _, _| false);
+    trainer.heartbeat(shared::record::TrainerState::Waiting);
+    let root = directory.layout().root().to_str().unwrap();
+    let output = run(&["status", root, "--format", "json"]);
+    let status: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&status["format"], &status["trainers"][0]["host"]),
+        (&json!("status"), &json!(shared::store::host_name()))
+    );
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/formats.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let section = page
+        .split("\n## ")
+        .find(|section| section.starts_with("`status`"))
+        .unwrap();
+    let mut found = std::collections::BTreeSet::new();
+    keys(&status, &mut found);
+    for key in found {
+        let is_envelope = ["format", "version"].contains(&key.as_str());
+        assert!(
+            is_envelope || section.contains(&format!("`{key}`")),
+            "{key}"
+        );
+    }
+}
+
+#[test]
 fn a_stopped_search_stays_as_it_is_until_that_is_undone() {
     let folder = tempfile::tempdir().unwrap();
     let directory = create(folder.path(), json!({}));
@@ -296,6 +342,19 @@ fn a_directory_that_cannot_be_written_is_reported() {
     let error = text(&output.stderr);
     assert_eq!(output.status.code(), Some(5), "{error}");
     assert!(error.contains("requests"), "{error}");
+}
+
+#[test]
+fn one_run_on_a_full_disk_is_no_success() {
+    let folder = tempfile::tempdir().unwrap();
+    create(folder.path(), json!({}));
+    let mut command = scheduler();
+    command.env("TANDEM_FAULTS", "seed=1,enospc=1");
+    command.arg("run").arg(folder.path()).arg("--once");
+    let output = command.output().unwrap();
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(5), "{error}");
+    assert!(error.contains("No space left"), "{error}");
 }
 
 #[test]

@@ -120,14 +120,13 @@ pub enum Error {
         /// The newest version understood.
         supported: String,
     },
-    /// The folder is not a search directory.
-    #[error(
-        "`{}` is not a search directory: it has no `search.json` (`scheduler init SEARCH.json {}` makes one)",
-        path.display(), path.display()
-    )]
+    /// There is no search.
+    #[error("`{}` is not a search directory: {why}", path.display())]
     NoSearch {
-        /// The folder.
+        /// What was taken for one.
         path: PathBuf,
+        /// What it is, and how to make one.
+        why: String,
     },
     /// The folder already holds a different search.
     #[error("`{}` already holds another search (its `search.json` differs); use a new directory", path.display())]

@@ -99,11 +99,7 @@ impl Directory {
         let layout = Layout::new(root);
         let path = layout.path(layout::SEARCH);
         let file: SearchFile = match fs::read_record(&path) {
-            Err(error) if error.is_not_found() => {
-                return Err(Error::NoSearch {
-                    path: root.to_path_buf(),
-                });
-            }
+            Err(error) if error.is_not_found() || root.is_file() => return Err(no_search(root)),
             other => other?,
         };
         let search = Search::new(&file).map_err(|source| Error::Value {
@@ -705,6 +701,27 @@ pub fn host_name() -> String {
         .nodename()
         .to_string_lossy()
         .into_owned()
+}
+
+/// What is there instead of a search.
+fn no_search(root: &Path) -> Error {
+    let shown = root.display();
+    let why = if root.is_file() {
+        format!(
+            "it is a file (`scheduler init {shown} DIRECTORY` makes a directory from a search file)"
+        )
+    } else {
+        let why = if root.exists() {
+            "it has no `search.json`"
+        } else {
+            "there is no such folder"
+        };
+        format!("{why} (`scheduler init SEARCH.json {shown}` makes one)")
+    };
+    Error::NoSearch {
+        path: root.to_path_buf(),
+        why,
+    }
 }
 
 /// An attempt that ends now.

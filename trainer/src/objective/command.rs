@@ -3,10 +3,10 @@
 //! The contract is in `docs/any-trainer.md`. The files lie in a folder of their own on this machine's temporary
 //! storage; what the program prints goes to the search's `logs/`.
 //!
-//! The program leads a process group of its own. The warning goes to the program alone, because helpers of its own
+//! The program is in a process group of its own. The warning goes to the program alone, because helpers of its own
 //! (those that load data, for example) must not end while it saves; what is left of the group when it has ended is
-//! killed, so that nothing holds the device or writes into the checkpoints beside the next job. A guard, a process of
-//! its own, does that if this one is killed.
+//! killed, so that nothing holds the device or writes into the checkpoints beside the next job. A guard does that if
+//! this process is killed: it leads the group, so it is there before the program is.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -32,8 +32,9 @@ const POLL: Duration = Duration::from_millis(20);
 const GRACE: Duration = Duration::from_secs(20);
 /// How long a signal that ended the program may arrive here after it.
 const SAME_WARNING: Duration = Duration::from_secs(1);
-/// The guard, given a process group: when its input ends without a word, whoever held the other end is no more.
-const GUARD: &str = r#"read -r _ || kill -s KILL -- -"$0""#;
+/// The guard of the group that it leads: when its input ends, whoever held the other end is no more. Signals for the
+/// whole group are for the others.
+const GUARD: &str = "trap '' HUP INT TERM USR1 USR2; read -r _; kill -s KILL 0";
 /// The largest result file, in bytes: it becomes part of a record that every program reads.
 const MAX_RESULT: u64 = 4 << 20;
 /// The largest progress file, in bytes.
@@ -161,40 +162,40 @@ impl CommandRunner {
     fn start(&self, job_file: &Path, place: &Place) -> anyhow::Result<Group> {
         let log = shared::fs::open_log(&place.log)?;
         let (program, arguments) = self.command.split_first().context("the command is empty")?;
-        let mut leader = Command::new(program)
+        let mut guard = guard()?;
+        let leader = pid_of(&guard);
+        // A program that is just being started holds the guard's input open, too, until it is in the group: however
+        // early this process is killed, the guard finds it there.
+        let started = Command::new(program)
             .args(arguments)
             .arg(job_file)
             .env(shared::env::JOB.name(), job_file)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
-            .process_group(0)
-            .spawn()
-            .with_context(|| format!("cannot start `{program}`"))?;
-        let pid = i32::try_from(leader.id()).ok().and_then(Pid::from_raw);
-        let pid = pid.expect("the system's process ids are positive");
-        let guard = match guard(pid) {
-            Ok(guard) => guard,
+            .process_group(leader.as_raw_nonzero().get())
+            .spawn();
+        match started {
+            Ok(program) => Ok(Group {
+                pid: pid_of(&program),
+                program,
+                guard,
+                leader,
+                has_been_waited_for: false,
+            }),
             Err(error) => {
-                // Not running unguarded; the error is what the caller hears of.
-                let _gone = rustix::process::kill_process_group(pid, Signal::KILL);
-                let _reaped = leader.wait();
-                return Err(error);
+                // The error is what the caller hears of.
+                let _ended = guard.kill().and_then(|()| guard.wait());
+                Err(error).with_context(|| format!("cannot start `{program}`"))
             }
-        };
-        Ok(Group {
-            leader,
-            guard,
-            pid,
-            has_been_waited_for: false,
-        })
+        }
     }
 }
 
-/// Starts what kills a process group when this process has been killed.
-fn guard(group: Pid) -> anyhow::Result<Child> {
+/// Starts what kills its process group when this process has been killed.
+fn guard() -> anyhow::Result<Child> {
     Command::new("/bin/sh")
-        .args(["-c", GUARD, &group.as_raw_nonzero().to_string()])
+        .args(["-c", GUARD])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -202,6 +203,11 @@ fn guard(group: Pid) -> anyhow::Result<Child> {
         .process_group(0)
         .spawn()
         .context("cannot start `/bin/sh`, which ends the program if the trainer is killed")
+}
+
+fn pid_of(child: &Child) -> Pid {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    pid.expect("the system's process ids are positive")
 }
 
 /// How a program came to its end.
@@ -214,12 +220,13 @@ enum End {
 
 /// A program and all that it has started; dropping it ends them.
 struct Group {
-    leader: Child,
+    program: Child,
+    pid: Pid,
     /// Holds the reading end of a pipe whose other end is here.
     guard: Child,
-    /// The program's id, which is the group's.
-    pid: Pid,
-    /// From then on the id may be somebody else's.
+    /// The guard's id, which is the group's.
+    leader: Pid,
+    /// From then on the ids may be somebody else's.
     has_been_waited_for: bool,
 }
 
@@ -260,7 +267,7 @@ impl Group {
         ))
     }
 
-    /// Whether the program has ended. It is not waited for: until then its id, the group's, is nobody else's.
+    /// Whether the program has ended. It is not waited for: until then its id is nobody else's.
     fn has_ended(&self) -> anyhow::Result<bool> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         let status = rustix::process::waitid(WaitId::Pid(self.pid), options);
@@ -270,13 +277,12 @@ impl Group {
     /// Kills what is left of the group and waits for the program.
     fn end(&mut self) -> io::Result<ExitStatus> {
         if !self.has_been_waited_for {
-            // Nothing may be left.
-            let _gone = rustix::process::kill_process_group(self.pid, Signal::KILL);
-            // Before the id may be somebody else's.
-            self.guard.kill()?;
+            // The guard, and what else is left; the program itself even if it has left the group.
+            let _gone = rustix::process::kill_process_group(self.leader, Signal::KILL);
+            self.program.kill()?;
             self.guard.wait()?;
         }
-        let status = self.leader.wait()?;
+        let status = self.program.wait()?;
         self.has_been_waited_for = true;
         Ok(status)
     }

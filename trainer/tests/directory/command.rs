@@ -472,6 +472,48 @@ fn a_program_does_not_outlive_a_trainer_that_is_killed() {
     }
 }
 
+/// Processes whose command line holds a text.
+fn processes_with(text: &str) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").unwrap();
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(text)
+    })
+    .filter(|pid| is_alive(*pid))
+    .collect()
+}
+
+#[test]
+fn a_trainer_that_is_killed_while_it_starts_a_program_leaves_nothing_behind() {
+    let marker = format!("300.{}", std::process::id());
+    for turn in 0..20 {
+        let search = Search::new(&json!({
+            "space": { "hyperparameters": [
+                { "name": "case", "type": "categorical", "choices": ["a", "b"] }
+            ] },
+            "objective": { "command": ["sh", "-c", format!("exec sleep {marker}")] },
+        }));
+        search.offer(0, 0, &a());
+        let running = search.start();
+        // The program's log is opened just before the program is started.
+        let logs = search.directory.layout().path(shared::layout::LOGS);
+        wait_until("the log", || {
+            (!fs::list(&logs).unwrap().is_empty()).then_some(())
+        });
+        let spins = turn * 20_000;
+        (0..spins).for_each(|_| std::hint::spin_loop());
+        rustix::process::kill_process(running.pid(), rustix::process::Signal::KILL).unwrap();
+        // What the kernel was just starting may appear a moment later, and ends then.
+        for _ in 0..3 {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            wait_until("nothing is left", || {
+                processes_with(&marker).is_empty().then_some(())
+            });
+        }
+    }
+}
+
 #[test]
 fn progress_is_in_the_heartbeat_and_nonsense_is_not() {
     let search = scripted(
