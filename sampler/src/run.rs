@@ -9,6 +9,7 @@ use serde_json::{Map, Value as Json};
 use shared::exit::Code;
 use shared::format::Record;
 use shared::fs::Published;
+use shared::parallel::read_ahead;
 use shared::signal::Warning;
 use shared::wait::{News, Waiter, Woken};
 use shared::{ConfigurationId, Directory, Error, OwnerId, clock, fs, layout, store};
@@ -73,6 +74,7 @@ impl Record for ModelSnapshot {
 pub fn run(args: &Args) -> Result<Code> {
     let warning = Warning::listen().context("cannot listen for signals")?;
     let directory = Directory::open(&args.directory)?;
+    read_ahead(&directory, &[layout::REQUESTS, layout::RESULTS])?;
     let mut sampler = Sampler::new(directory);
     let longest = Duration::from_secs_f64(args.poll_s);
     let mut waiter = sampler.waiter(longest);

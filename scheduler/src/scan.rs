@@ -6,13 +6,13 @@
 //! remember for up to a minute that it is not there. So a scan costs the same however long the search is.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use shared::clock::{Reading, Silence};
 use shared::error::{Error, Result};
 use shared::format::Record as _;
 use shared::fs::Published;
+use shared::parallel::in_parallel;
 use shared::record::{
     AttemptEnd, Heartbeat, Observation, ObservedClaim, ObservedTrainer, Request, TrainerState,
 };
@@ -38,9 +38,6 @@ const TRAINERS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Seconds by which a trainer's clock must be wrong before it is said.
 const WRONG_CLOCK_S: f64 = 60.0;
-
-/// Threads that read at the start.
-const READERS: usize = 16;
 
 /// Finished and offered jobs that a request names.
 type Named = (Vec<JobId>, Vec<JobId>);
@@ -272,7 +269,7 @@ impl Scanner {
     fn load_requests(&self, state: &mut State) -> Result<()> {
         let shards = self.directory.shards(layout::REQUESTS)?;
         let mut named = BTreeMap::new();
-        for requests in in_parallel(&shards, |shard| self.requests_of(shard))? {
+        for requests in in_parallel(&shards, |shard| self.requests_of(*shard))? {
             named.extend(requests);
         }
         let Some(last) = named.last_key_value().map(|(id, _)| *id) else {
@@ -334,7 +331,7 @@ impl Scanner {
 
     fn load_results(&self, state: &mut State) -> Result<()> {
         let shards = self.directory.shards(layout::RESULTS)?;
-        for results in in_parallel(&shards, |shard| self.results_of(shard))? {
+        for results in in_parallel(&shards, |shard| self.results_of(*shard))? {
             for known in results {
                 state.see_result(known);
             }
@@ -697,34 +694,6 @@ impl Scanner {
         }
         Ok(())
     }
-}
-
-/// Reads shards with several threads, because a disk and a file server answer many questions as fast as one; the
-/// answers are in the order of the shards.
-fn in_parallel<T: Send>(shards: &[u32], read: impl Fn(u32) -> Result<T> + Sync) -> Result<Vec<T>> {
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut answers = Vec::new();
-        while let Some(shard) = shards.get(next.fetch_add(1, Ordering::Relaxed)) {
-            answers.push((*shard, read(*shard)));
-        }
-        answers
-    };
-    let mut all = std::thread::scope(|scope| {
-        let readers: Vec<_> = (0..READERS.min(shards.len()))
-            .map(|_| scope.spawn(work))
-            .collect();
-        let mut all = Vec::new();
-        for reader in readers {
-            match reader.join() {
-                Ok(answers) => all.extend(answers),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        all
-    });
-    all.sort_by_key(|(shard, _)| *shard);
-    all.into_iter().map(|(_, answer)| answer).collect()
 }
 
 fn best_spent(ends: &[AttemptEnd]) -> f64 {

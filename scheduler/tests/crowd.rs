@@ -13,5 +13,5 @@ fn a_crowd_of_trainers_finishes_every_job_once() {
 #[test]
 #[ignore = "a minute; for `--ignored --nocapture`: jobs a second with a thousand trainers"]
 fn a_thousand_trainers_finish_every_job_once() {
-    simulated::crowd(1000, 10_000);
+    simulated::crowd(1000, 3_000);
 }

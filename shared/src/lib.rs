@@ -40,6 +40,7 @@ pub mod fs;
 pub mod id;
 pub mod layout;
 pub mod objective;
+pub mod parallel;
 pub mod record;
 pub mod search;
 pub mod seed;
