@@ -12,6 +12,7 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::{Value as Json, json};
 use shared::exit::{Code, Failure};
+use shared::format::parse;
 use shared::space::{
     Condition, ForbiddenFile, ForbiddenValues, HyperparameterFile, KindName, SpaceFile,
 };
@@ -45,8 +46,7 @@ pub fn from_json(path: &Path, bytes: &[u8]) -> Result<Read> {
         let message = format!("cannot use the space in `{}`: {place}{why}", path.display());
         Failure::new(Code::BadInput, message)
     };
-    let json: Json =
-        serde_json::from_slice(&lenient(bytes)).map_err(|error| wrong("", &error.to_string()))?;
+    let json: Json = parse(&lenient(bytes)).map_err(|error| wrong("", &error.to_string()))?;
     let mut notes = Vec::new();
     let mut hyperparameters = Vec::new();
     for (index, raw) in list(&json, "hyperparameters").iter().enumerate() {

@@ -32,8 +32,6 @@ pub use write::{export, import};
 pub const CONFIGS: &str = "configs.json";
 /// The file of results.
 pub const RESULTS: &str = "results.json";
-/// Some editors write it at the beginning of a file.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// A time further from 1970 is none: 30 million years.
 const LATEST_S: f64 = 1e15;
 /// More budgets than this are no ladder of rungs.
@@ -104,14 +102,13 @@ fn lines(
 ) -> Result<()> {
     let bytes = fs::read(path)?;
     let (mut num_lines, mut num_used) = (0_usize, 0_usize);
-    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes);
     for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
         let line = line.trim_ascii();
         if line.is_empty() {
             continue;
         }
         num_lines += 1;
-        let used = serde_json::from_slice(&lenient(line))
+        let used = shared::format::parse(&lenient(line))
             .map_err(|error| error.to_string())
             .and_then(|fields: Vec<Json>| each(&fields));
         let place = || format!("line {} of `{}`", index + 1, path.display());

@@ -1,43 +1,9 @@
-//! Numbers, budgets and counts as people read them.
+//! Budgets, decimals and paragraphs as people read them; what all programs say alike is [`shared::wording`].
 
 use std::fmt::Write as _;
 
 use shared::BudgetUnit;
-
-/// A number with this many significant digits, no trailing zeros, and an exponent only where it is very large or small.
-///
-/// # Panics
-/// Never: Rust's scientific form has an exponent.
-pub fn significant(number: f64, digits: usize) -> String {
-    if number.is_nan() {
-        return "-".into();
-    }
-    if number.abs() < f64::MIN_POSITIVE {
-        return "0".into();
-    }
-    if !number.is_finite() {
-        return number.to_string();
-    }
-    let scientific = format!("{number:.*e}", digits.max(1) - 1);
-    let (mantissa, exponent) = scientific
-        .split_once('e')
-        .expect("the scientific form has an exponent");
-    let exponent: i32 = exponent.parse().expect("an exponent is a whole number");
-    if !(-4..7).contains(&exponent) {
-        return format!("{}e{exponent}", without_trailing_zeros(mantissa));
-    }
-    let decimals = i32::try_from(digits).unwrap_or(17) - 1 - exponent; // more digits than a number has
-    let decimals = usize::try_from(decimals).unwrap_or(0); // negative: whole numbers
-    without_trailing_zeros(&format!("{number:.decimals$}")).to_owned()
-}
-
-fn without_trailing_zeros(text: &str) -> &str {
-    if text.contains('.') {
-        text.trim_end_matches('0').trim_end_matches('.')
-    } else {
-        text
-    }
-}
+pub use shared::wording::{count, duration, one_line, shortened, significant, thousands};
 
 /// A number with exactly this many decimals, with no `-0`.
 pub fn fixed(number: f64, decimals: usize) -> String {
@@ -87,59 +53,6 @@ pub fn seconds(seconds: f64) -> String {
     }
 }
 
-/// A time that was measured, in the unit that suits it: `31.2 s`, `41.3 min`, `5.57 h`, `12.5 days`.
-pub fn duration(seconds: f64) -> String {
-    // From so many seconds on, in a unit of so many seconds.
-    const UNITS: [(f64, f64, &str); 3] = [
-        (172_800.0, 86_400.0, "days"),
-        (7200.0, 3600.0, "h"),
-        (600.0, 60.0, "min"),
-    ];
-    let unit = UNITS.into_iter().find(|unit| seconds >= unit.0);
-    let (_, length, unit) = unit.unwrap_or((0.0, 1.0, "s"));
-    format!("{} {unit}", significant(seconds / length, 3))
-}
-
-/// `1 result`, `1,234 results`.
-pub fn count(number: usize, noun: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{} {noun}{plural}", thousands(number))
-}
-
-/// A whole number with commas between the thousands.
-pub fn thousands(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// Text on one line without control characters, which could move a terminal's cursor or break a table's row.
-pub fn one_line(text: &str) -> String {
-    text.chars()
-        .map(|c| match c {
-            '\n' | '\t' | '\r' => ' ',
-            c if c.is_control() => char::REPLACEMENT_CHARACTER,
-            c => c,
-        })
-        .collect()
-}
-
-/// The text cut to `most` characters, the last of them `…` where something was cut.
-pub fn shortened(text: &str, most: usize) -> String {
-    if text.chars().count() <= most {
-        return text.to_owned();
-    }
-    let mut cut: String = text.chars().take(most.saturating_sub(1)).collect();
-    cut.push('…');
-    cut
-}
-
 /// Text broken into lines of at most `width` characters where words allow; lines after the first are indented.
 pub fn wrapped(text: &str, width: usize, indent: &str) -> String {
     let mut lines = String::new();
@@ -171,45 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_come_in_the_unit_that_suits_them() {
-        let texts = [
-            0.0, 31.23, 599.0, 600.0, 7199.0, 7200.0, 20_041.0, 191_697.0,
-        ];
-        let expected = [
-            "0 s",
-            "31.2 s",
-            "599 s",
-            "10 min",
-            "120 min",
-            "2 h",
-            "5.57 h",
-            "2.22 days",
-        ];
-        assert_eq!(texts.map(duration), expected);
-    }
-
-    #[test]
-    fn numbers_keep_their_significant_digits() {
-        let all = [
-            0.0,
-            1.0,
-            0.004_115_226,
-            370.370_370,
-            10_800.0,
-            1e-7,
-            -0.05,
-            8.12e9,
-            0.1,
-            1_234_567.0,
-        ];
-        let texts = all.map(|number| significant(number, 4));
-        assert_eq!(
-            texts,
-            [
-                "0", "1", "0.004115", "370.4", "10800", "1e-7", "-0.05", "8.12e9", "0.1", "1234567"
-            ]
-        );
-        assert_eq!(significant(f64::NAN, 3), "-");
+    fn decimals_and_p_values_are_as_papers_print_them() {
         assert_eq!(fixed(-0.0001, 2), "0.00");
         assert_eq!(p_value(0.0004), "<0.001");
     }
@@ -222,14 +97,10 @@ mod tests {
         assert_eq!(budget(27.0, Some(BudgetUnit::Epochs)), "27 epochs");
         assert_eq!(budget(1.0, Some(BudgetUnit::Steps)), "1 step");
         assert_eq!(budget(1.0 / 3.0, None), "0.3333");
-        assert_eq!(count(1, "job"), "1 job");
-        assert_eq!(count(1_234_567, "job"), "1,234,567 jobs");
     }
 
     #[test]
-    fn text_stays_on_its_line_and_in_its_width() {
-        assert_eq!(one_line("a\nb\u{1b}[2J"), "a b\u{fffd}[2J");
-        assert_eq!(shortened("abcdef", 4), "abc…");
+    fn text_stays_in_its_width() {
         assert_eq!(wrapped("aa bb cc dd", 5, "  "), "aa bb\n  cc\n  dd");
     }
 }

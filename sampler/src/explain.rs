@@ -10,6 +10,7 @@ use shared::{Configuration, ConfigurationId, Directory, cli};
 
 use crate::follow::{Follower, Next};
 use crate::history::History;
+use crate::proposer::Proposer;
 
 /// Arguments of `sampler explain`.
 #[derive(Debug, clap::Args)]
@@ -66,7 +67,7 @@ pub fn explain(directory: &Directory, id: ConfigurationId) -> Result<String> {
     let again = follower.propose(&request);
     let history = follower.proposer().history();
     let mut text = String::new();
-    write_what_it_knew(&mut text, directory, history, &request)?;
+    write_what_it_knew(&mut text, directory, follower.proposer(), &request)?;
     write_how(&mut text, &proposal)?;
     write_values(&mut text, directory, history, &proposal.values)?;
     let is_same = again.values == proposal.values && again.origin == proposal.origin;
@@ -85,9 +86,10 @@ pub fn explain(directory: &Directory, id: ConfigurationId) -> Result<String> {
 fn write_what_it_knew(
     text: &mut String,
     directory: &Directory,
-    history: &History,
+    proposer: &Proposer,
     request: &Request,
 ) -> Result<()> {
+    let history = proposer.history();
     let (id, ladder) = (request.configuration, &directory.search().ladder);
     let budget = ladder.budget(request.rung.min(ladder.top()));
     writeln!(
@@ -95,11 +97,11 @@ fn write_what_it_knew(
         "{id} was asked for to start bracket {} at {budget}.",
         request.bracket
     )?;
-    let num_under_way = history.under_way(id, &request.pending).len();
     writeln!(
         text,
         "Known were {} results, and {num_under_way} configurations were under way.",
-        history.named().len()
+        history.named().len(),
+        num_under_way = proposer.num_under_way(id)
     )?;
     for rung in 0..history.num_rungs().min(ladder.num_rungs()) {
         let results = history.rung(rung);

@@ -13,8 +13,12 @@ pub struct Follower {
     directory: Directory,
     proposer: Proposer,
     next: ConfigurationId,
+    /// The rung of its first job, once it is asked for.
+    rung: u8,
     /// Proposals seen in the directory, from the shard of `next` on.
     answered: BTreeSet<ConfigurationId>,
+    /// The shard whose proposals were listed, while nothing shows that others write there too.
+    listed: Option<u32>,
     /// Results of the next request that were read already, while others were awaited.
     read: Vec<JobResult>,
 }
@@ -41,7 +45,9 @@ impl Follower {
             directory: directory.clone(),
             proposer: Proposer::new(directory.search()),
             next: ConfigurationId(0),
+            rung: 0,
             answered: BTreeSet::new(),
+            listed: None,
             read: Vec::new(),
         }
     }
@@ -70,6 +76,8 @@ impl Follower {
             return Ok(Next::NoResult(missing));
         }
         self.proposer.learn(&std::mem::take(&mut self.read));
+        self.proposer.begin(&request.pending);
+        self.rung = request.rung;
         if self.is_answered(request.configuration)? {
             return Ok(Next::Answered(request));
         }
@@ -103,13 +111,16 @@ impl Follower {
         Ok(None)
     }
 
-    /// Goes on to the next request; `values` are this one's, if they are at hand.
+    /// Goes on from the request that was looked at to the next one; `values` are this one's, if they are at hand, so that nobody else wrote them.
     pub fn advance(&mut self, values: Option<&Proposal>) {
-        self.proposer.ask(self.next);
+        self.proposer.ask(self.next.job(self.rung));
         if let Some(proposal) = values {
             self.proposer.know(self.next, &proposal.values);
         }
-        self.answered.remove(&self.next);
+        if !self.answered.remove(&self.next) && values.is_none() {
+            // Another sampler is at work, and may be further.
+            self.listed = None;
+        }
         self.next = ConfigurationId(self.next.0 + 1);
     }
 
@@ -144,8 +155,9 @@ impl Follower {
     }
 
     fn request(&self) -> Result<Option<Request>> {
-        if let Some(request) = self.directory.read_request(self.next)? {
-            return Ok(Some(request));
+        let request = self.directory.read_request(self.next)?;
+        if request.is_some() || !self.directory.is_network() {
+            return Ok(request);
         }
         let listed: Vec<ConfigurationId> = self
             .directory
@@ -182,11 +194,12 @@ impl Follower {
     }
 
     fn is_answered(&mut self, id: ConfigurationId) -> Result<bool> {
-        if !self.answered.contains(&id) {
+        if !self.answered.contains(&id) && self.listed != Some(id.shard()) {
             let listed = self
                 .directory
                 .list_shard(layout::CONFIGURATIONS, id.shard())?;
             self.answered = listed.into_iter().filter(|other| *other >= id).collect();
+            self.listed = Some(id.shard());
         }
         Ok(self.answered.contains(&id))
     }

@@ -113,7 +113,7 @@ pub fn preview(directory: &Directory, count: u32) -> Result<Preview> {
         while proposals.len() < count {
             request.configuration = id;
             let proposal = proposer.propose(&request);
-            proposer.ask(id);
+            proposer.ask(id.job(request.rung));
             proposer.know(id, &proposal.values);
             proposals.push(proposal);
             request.finished.clear();

@@ -1,5 +1,7 @@
 //! The pure core: search, requests and results in, proposals out. No file is read or written here.
 
+use std::collections::BTreeSet;
+
 use sha2::{Digest as _, Sha256};
 use shared::record::{JobResult, Origin, Proposal, Request};
 use shared::{Configuration, ConfigurationId, JobId, Search};
@@ -13,6 +15,8 @@ pub struct Proposer {
     search: Search,
     history: History,
     method: Box<dyn Method>,
+    /// Jobs under way, as far as requests tell.
+    pending: BTreeSet<JobId>,
     digests: Digests,
 }
 
@@ -23,6 +27,7 @@ impl Proposer {
             history: History::new(&search.space),
             method: method::of_search(search),
             search: search.clone(),
+            pending: BTreeSet::new(),
             digests: Digests::default(),
         }
     }
@@ -51,6 +56,7 @@ impl Proposer {
             }
             let vector = self.search.space.encode(&result.configuration);
             self.history.learn(job, standing, vector);
+            self.pending.remove(&job);
             self.digests.add(job);
         }
     }
@@ -58,12 +64,27 @@ impl Proposer {
     /// A result that a request names is not there any more: it counts as named, and says nothing.
     pub fn miss(&mut self, job: JobId) {
         self.history.learn(job, None, Vec::new());
+        self.pending.remove(&job);
         self.digests.add(job);
     }
 
-    /// A configuration was asked for; it counts as under way from the next request on.
-    pub fn ask(&mut self, id: ConfigurationId) {
-        self.history.ask(id);
+    /// A configuration was asked for, to start with the job `first`; it counts as under way from the next request on.
+    pub fn ask(&mut self, first: JobId) {
+        self.history.ask(first.configuration);
+        self.begin(&[first]);
+    }
+
+    /// Jobs were offered. They are under way until they are learnt; those that are learnt already never are.
+    pub fn begin(&mut self, jobs: &[JobId]) {
+        let named = self.history.named();
+        self.pending
+            .extend(jobs.iter().filter(|job| !named.contains(job)));
+    }
+
+    /// How many configurations are under way when `before` is asked for.
+    pub fn num_under_way(&self, before: ConfigurationId) -> usize {
+        let pending: Vec<JobId> = self.pending.iter().copied().collect();
+        self.history.under_way(before, &pending).len()
     }
 
     /// The values of a configuration that was asked for are these.
@@ -74,6 +95,7 @@ impl Proposer {
     /// Answers a request whose results have been learnt, with all configurations under way known.
     pub fn propose(&mut self, request: &Request) -> Proposal {
         let id = request.configuration;
+        self.begin(&request.pending);
         let given = usize::try_from(id.0)
             .ok()
             .and_then(|i| self.search.start_with.get(i)); // a usize holds a u32
@@ -87,10 +109,11 @@ impl Proposer {
             };
             (values.clone(), suggestion)
         } else {
+            let pending: Vec<JobId> = self.pending.iter().copied().collect();
             let ask = Ask {
                 configuration: id,
                 rung: request.rung,
-                pending: &request.pending,
+                pending: &pending,
                 seed: self.search.seed.child("proposal", id),
             };
             let suggestion = self.method.propose(&self.history, &ask);

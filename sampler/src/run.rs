@@ -10,7 +10,7 @@ use shared::exit::Code;
 use shared::format::Record;
 use shared::fs::Published;
 use shared::signal::Warning;
-use shared::wait::{Waiter, Woken};
+use shared::wait::{News, Waiter, Woken};
 use shared::{ConfigurationId, Directory, Error, OwnerId, clock, fs, layout, store};
 use tracing::{debug, info, warn};
 
@@ -227,15 +227,10 @@ impl Sampler {
     fn folders(&self) -> Vec<PathBuf> {
         let layout = self.directory.layout();
         let shard = self.follower.next().shard();
+        // A request names results that the scheduler has read, so no result is news.
         let mut folders = vec![layout.root().to_path_buf(), layout.path(layout::REQUESTS)];
-        folders.extend(
-            [
-                layout.shard(layout::REQUESTS, shard),
-                layout.shard(layout::RESULTS, shard),
-            ]
-            .into_iter()
-            .filter(|folder| folder.is_dir()),
-        );
+        let requests = layout.shard(layout::REQUESTS, shard);
+        folders.extend(requests.is_dir().then_some(requests));
         folders
     }
 
@@ -245,7 +240,12 @@ impl Sampler {
 
     fn waiter(&mut self, longest: Duration) -> Waiter {
         self.watched = self.folders();
-        Waiter::new(&self.watched, longest)
+        let folders: Vec<(PathBuf, News)> = self
+            .watched
+            .iter()
+            .map(|folder| (folder.clone(), News::Arrivals))
+            .collect();
+        Waiter::new(&folders, longest)
     }
 
     /// Writes the model down for people, at most every few seconds; without it the search goes on all the same.

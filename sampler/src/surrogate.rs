@@ -68,6 +68,8 @@ pub struct Surrogate {
     reference: Vec<f64>,
     reference_variance: f64,
     reference_mean: f64,
+    /// `[m]`: ln density of each value, given those before it, less ½ ln 2π.
+    ln_densities: Vec<f64>,
 }
 
 /// What the model says of f at a point.
@@ -120,6 +122,7 @@ impl Surrogate {
             reference: Vec::new(),
             reference_variance: 0.0,
             reference_mean: 0.0,
+            ln_densities: Vec::new(),
         };
         let num_rungs = scales.noises.len();
         // Relative to that of the top rung.
@@ -166,6 +169,9 @@ impl Surrogate {
         // L z = y on the first m rows; a zero beyond is exactly "the expected value was seen".
         values.resize(self.n, 0.0);
         self.factor.forward(&mut values[..m]);
+        self.ln_densities = (0..m)
+            .map(|i| -0.5 * values[i] * values[i] - libm::log(self.factor.diagonal(i)))
+            .collect();
         self.factor.backward(&mut values);
         self.alpha = values;
         self.alpha_moments = (0..self.columns.num_dimensions())
@@ -173,6 +179,13 @@ impl Surrogate {
             .collect();
         self.means = (0..m).map(|i| dot(row(i), &self.alpha)).collect();
         self.refer_to_best(row);
+    }
+
+    /// ln density of the last `count` values together, given all before them, less ½ ln 2π each.
+    pub fn ln_density_of_last(&self, count: usize) -> f64 {
+        self.ln_densities[self.ln_densities.len() - count..]
+            .iter()
+            .sum()
     }
 
     /// Mean of f at the reference: the smallest of all observed points.

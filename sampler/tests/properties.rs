@@ -117,13 +117,11 @@ fn drive(
             bracket: 0,
             rung: 0,
             finished: results.iter().map(JobResult::job).collect(),
-            pending: (number.saturating_sub(delay)..number)
-                .map(|n| ConfigurationId(n).job(0))
-                .collect(),
+            pending: Vec::new(),
         };
         proposer.learn(&results);
         let proposal = proposer.propose(&request);
-        proposer.ask(id);
+        proposer.ask(id.job(0));
         proposer.know(id, &proposal.values);
         proposals.push(proposal);
     }
@@ -484,7 +482,7 @@ fn a_proposal_depends_on_the_results_known_and_not_on_how_they_were_learnt() {
         let mut proposer = Proposer::new(&search);
         let mut results = Vec::new();
         for p in &proposals[..59] {
-            proposer.ask(p.configuration);
+            proposer.ask(p.configuration.job(0));
             for rung in 0..=u8::from(p.configuration.0 % 3 == 0) {
                 let job = p.configuration.job(rung);
                 results.push(result(

@@ -7,11 +7,12 @@
 //!
 //! Source: Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", algorithm 2.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use shared::{ConfigurationId, JobId};
 
-use crate::bracket::{Ranked, Verdict};
+use crate::bracket::{NextPromotion, Ranked, Verdict};
 
 /// What is known of each rung.
 #[derive(Debug, Clone)]
@@ -89,6 +90,19 @@ impl Asha {
             rung.candidates
                 .retain(|ranked| ranked.configuration != job.configuration);
         }
+    }
+
+    /// At which rung the best third, say, grows first by one. The one that joins may be promoted already.
+    pub fn next_promotion(&self) -> Option<NextPromotion> {
+        let rungs = (0..self.top).zip(&self.rungs);
+        rungs
+            .map(|(rung, results)| NextPromotion {
+                bracket: None,
+                rung,
+                missing: self.eta - results.num_results % self.eta,
+                promoted: 1,
+            })
+            .min_by_key(|next| (next.missing, Reverse(next.rung)))
     }
 
     /// What may be promoted now, in the order in which it should be.

@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rand::RngExt as _;
+use serde::Serialize;
 use shared::error::Invalid;
 use shared::search::{Limit, Scheduling};
 use shared::{ConfigurationId, JobId, Outcome, Search, Seed};
@@ -98,7 +99,8 @@ impl Table {
     /// The table of a search; complaints are about its limit.
     pub fn new(search: &Search) -> Result<Self, Invalid> {
         let num_rungs = search.ladder.num_rungs();
-        let kinds: Vec<Vec<u32>> = (0..u32::from(num_rungs))
+        let kinds: Vec<Vec<u32>> = (0..)
+            .take(search.first_rungs.len())
             .map(|bracket| search.bracket_sizes(bracket))
             .collect();
         let mut table = Self {
@@ -229,6 +231,19 @@ pub struct Brackets {
     due: BTreeSet<JobId>,
 }
 
+/// What the promotion that comes next waits for, for people and scripts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct NextPromotion {
+    /// The bracket; none where promotions have no barrier.
+    pub bracket: Option<u32>,
+    /// The rung whose results are missing.
+    pub rung: u8,
+    /// How many are; without barrier about.
+    pub missing: usize,
+    /// How many configurations are then promoted; 0 if the bracket ends there.
+    pub promoted: usize,
+}
+
 impl Brackets {
     /// No results yet.
     pub fn new(table: Table) -> Self {
@@ -272,10 +287,17 @@ impl Brackets {
         self.due.iter().copied()
     }
 
-    /// The earliest bracket that waits for results, its rung, and how many jobs of that rung have none.
-    pub fn next_barrier(&self) -> Option<(u32, u8, usize)> {
+    /// What the earliest bracket that has begun waits for.
+    pub fn next_promotion(&self) -> Option<NextPromotion> {
         let (number, bracket) = self.live.first_key_value()?;
-        Some((*number, bracket.rung(), bracket.missing.len()))
+        let next_size = bracket.sizes.get(bracket.stage + 1);
+        let promoted = next_size.map_or(0, |size| *size as usize);
+        Some(NextPromotion {
+            bracket: Some(*number),
+            rung: bracket.rung(),
+            missing: bracket.missing.len(),
+            promoted: promoted.min(bracket.missing.len() + bracket.evaluated.len()),
+        })
     }
 }
 
@@ -384,6 +406,9 @@ impl Bracket {
 mod tests {
     use proptest::prelude::*;
 
+    use shared::SearchFile;
+    use shared::search::MethodName;
+
     use super::*;
     use crate::test_search::{search, search_with};
 
@@ -420,6 +445,34 @@ mod tests {
         assert_eq!(
             [with(1), with(2), with(4)],
             [[9, 3, 1], [9, 6, 2], [18, 9, 6]]
+        );
+    }
+
+    #[test]
+    fn brackets_start_at_the_rungs_that_the_search_names() {
+        let of = |change: fn(&mut SearchFile)| Table::new(&search_with(1, 9, 3, change)).unwrap();
+        let places = |table: &Table| {
+            let place = |id| table.place(ConfigurationId(id));
+            [8, 9, 11, 12, 15, 21].map(|id| (place(id).bracket, place(id).rung))
+        };
+        // Sizes [9,3,1] and [3] by turns.
+        let expected = [(0, 0), (1, 2), (1, 2), (2, 0), (2, 0), (3, 2)];
+        let named = of(|file| {
+            file.first_rungs = Some(vec![0, 2]);
+            file.limit = Limit::Brackets(4);
+        });
+        assert_eq!(places(&named), expected);
+        assert_eq!((named.total(), named.expected_jobs()), (24, vec![18, 6, 8]));
+        let tandem = of(|file| file.method = MethodName::Tandem);
+        let expected = [(0, 0), (1, 2), (1, 2), (2, 2), (3, 0), (3, 0)];
+        assert_eq!(places(&tandem), expected);
+        let lowest = of(|file| file.first_rungs = Some(vec![1]));
+        assert_eq!(
+            lowest.place(ConfigurationId(7)),
+            Place {
+                bracket: 2,
+                rung: 1
+            }
         );
     }
 
@@ -474,7 +527,7 @@ mod tests {
         assert_eq!(due(&brackets), ["c000003-r1"]);
         brackets.record(job(3, 1), Verdict::Failed);
         assert_eq!(due(&brackets), [""; 0]);
-        assert_eq!(brackets.next_barrier(), None);
+        assert_eq!(brackets.next_promotion(), None);
         assert!(brackets.finished.contains(&0));
     }
 

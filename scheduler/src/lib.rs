@@ -77,18 +77,22 @@ enum Command {
     },
     /// Show what a scheduler would do now
     ///
-    /// Writes nothing. Claims of silent trainers are not judged: that needs a scheduler that watches them.
+    /// Writes nothing. How long trainers have been silent is known as far as an earlier scheduler on this machine saw it.
     Plan {
         /// The search directory
         directory: PathBuf,
     },
     /// Show what a search is waiting for
     ///
-    /// Jobs by rung, trainers, the best configuration, what comes next, and when it may end. Writes nothing.
+    /// Jobs by rung, trainers, SLURM's queue, the best configuration, what comes next, and when it may end. Writes
+    /// nothing.
     Status {
         /// The search directory
         directory: PathBuf,
-        /// Look again every two seconds until the search is finished
+        /// Go on looking until the search is finished
+        ///
+        /// On a terminal it is a screen, new every two seconds; `q` leaves it, arrows scroll, and `NO_COLOR` takes its
+        /// colours away. Elsewhere it is text every ten seconds, or JSON every two.
         #[arg(long)]
         watch: bool,
         /// How it is written

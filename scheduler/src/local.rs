@@ -21,6 +21,7 @@ use crate::fix_from::FixArgs;
 use crate::init;
 use crate::progress::Progress;
 use crate::run::{Scheduler, Turn};
+use crate::state::Tally;
 use crate::status;
 
 /// What `scheduler local` is told.
@@ -77,7 +78,7 @@ pub fn run(args: &LocalArgs) -> Result<Code> {
             programs.conclude(&args.directory)?;
             let mut rungs = scheduler.state().tally.rungs.iter();
             if rungs.all(|rung| rung.evaluated == 0) {
-                return Err(no_loss(&directory)?.into());
+                return Err(no_loss(&directory, &scheduler.state().tally)?.into());
             }
             Ok(Code::Done)
         }
@@ -103,9 +104,9 @@ pub fn run(args: &LocalArgs) -> Result<Code> {
 }
 
 /// The failure of a search that has nothing but failures.
-fn no_loss(directory: &Directory) -> Result<Failure> {
+fn no_loss(directory: &Directory, tally: &Tally) -> Result<Failure> {
     let mut message = "no job gave a loss".to_owned();
-    for crash in status::crashes(directory)? {
+    for crash in status::crashes(directory, tally)? {
         // Writing to a String cannot fail.
         let _infallible = write!(message, "\n  {crash}");
     }

@@ -169,7 +169,7 @@ fn tidy(state: &State, settings: &TrainerSettings) -> Vec<Action> {
     actions
 }
 
-/// The next `number` requests; the first of them carries the results that are news.
+/// The next `number` requests; the first of them carries the results and the promotions that are news.
 fn requests<'a>(
     state: &'a State,
     offered: &'a [JobId],
@@ -182,13 +182,14 @@ fn requests<'a>(
         .min(from.saturating_add(u32::try_from(number).unwrap_or(u32::MAX))); // capped by the total
     (from..to).map(ConfigurationId).map(move |configuration| {
         let place = state.table().place(configuration);
-        let finished = if configuration.0 == from {
-            state.unrecorded.iter().copied().collect()
-        } else {
-            Vec::new()
-        };
-        let mut pending: Vec<JobId> = state.pending.keys().chain(offered).copied().collect();
-        pending.sort_unstable();
+        let (mut finished, mut pending) = (Vec::new(), Vec::new());
+        if configuration.0 == from {
+            finished.extend(&state.unrecorded);
+            pending.extend(&state.unannounced);
+            let is_promoted = |job: &&JobId| job.rung > state.table().place(job.configuration).rung;
+            pending.extend(offered.iter().filter(is_promoted));
+            pending.sort_unstable();
+        }
         Request {
             configuration,
             bracket: place.bracket,
@@ -283,6 +284,7 @@ mod tests {
                 job,
                 verdict,
                 elapsed_s: 1.0,
+                has_crashed: false,
             });
         }
 
@@ -360,15 +362,20 @@ mod tests {
         }
         let jobs: BTreeSet<JobId> = simulation.offered.iter().map(|(job, _)| *job).collect();
         assert_eq!(jobs, simulation.verdicts.keys().copied().collect());
-        // Every result is named once at most, after it was offered and never while it is pending.
+        // Every result is named once at most, after it was offered and never while it is pending, and so is every
+        // promoted job.
         let mut named = BTreeSet::new();
+        let mut announced = BTreeSet::new();
         for (index, request) in simulation.requests.iter().enumerate() {
             assert_eq!(request.configuration.0 as usize, index);
             for job in &request.finished {
                 assert!(named.insert(*job), "{job} is named twice");
             }
             assert!(request.pending.is_sorted());
-            assert!(request.pending.iter().all(|job| !named.contains(job)));
+            for job in &request.pending {
+                assert!(!named.contains(job) && announced.insert(*job), "{job}");
+                assert!(job.rung > simulation.state.table().place(job.configuration).rung);
+            }
         }
         let wanted = simulation.state.num_trainers.max(1) + simulation.search.trainers.ahead;
         assert!(simulation.most_outstanding <= wanted as usize);

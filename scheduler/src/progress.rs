@@ -8,11 +8,12 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use shared::Directory;
 use shared::budget::short;
 use shared::cli::{redirect_logs, report};
+use shared::wording::{about, count, significant};
 use tracing::warn;
 
 use crate::local::log_path;
 use crate::run::Scheduler;
-use crate::status::{Status, duration, look};
+use crate::status::{Status, look};
 
 /// The shortest time between two plain lines.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
@@ -45,7 +46,6 @@ impl Progress {
         let log = shared::fs::open_log(&log_path(directory, "scheduler"))?;
         let all = bars.as_ref().map(|bars| bars.all.clone());
         redirect_logs(move |line| {
-            let line = without_colours(&String::from_utf8_lossy(line));
             let is_urgent = line.contains(" WARN ") || line.contains("ERROR ");
             if !is_urgent && (&log).write_all(line.as_bytes()).is_ok() {
                 return;
@@ -106,17 +106,15 @@ impl Progress {
         let summary = summary(&status);
         if let Some(bars) = &self.bars {
             for (bar, rung) in bars.rungs.iter().zip(&status.rungs) {
-                let done = rung.evaluated + rung.failed + rung.lost;
-                bar.set_length(rung.expected.max(done));
-                bar.set_position(done);
+                bar.set_length(rung.expected.max(rung.done()));
+                bar.set_position(rung.done());
             }
             bars.summary.set_message(summary);
         } else {
-            let rungs = status.rungs.iter().map(|rung| {
-                let done = rung.evaluated + rung.failed + rung.lost;
-                format!("{done}/{}", rung.expected)
-            });
-            let rungs: Vec<String> = rungs.collect();
+            let rungs = status.rungs.iter();
+            let rungs: Vec<String> = rungs
+                .map(|rung| format!("{}/{}", rung.done(), rung.expected))
+                .collect();
             let line = format!("jobs by rung {}; {summary}", rungs.join(" "));
             if line != self.line {
                 report(&line);
@@ -156,45 +154,21 @@ impl Bars {
     }
 }
 
-/// A log line as it stands in a file.
-fn without_colours(line: &str) -> String {
-    let mut text = String::with_capacity(line.len());
-    let mut rest = line;
-    while let Some((before, after)) = rest.split_once("\x1b[") {
-        text += before;
-        rest = after.split_once('m').map_or("", |(_colour, after)| after);
-    }
-    text + rest
-}
-
 /// The state in one line.
 fn summary(status: &Status) -> String {
     let best = match &status.incumbent {
         Some(best) => format!(
-            "best {} with loss {:.5} at rung {}",
-            best.configuration, best.loss, best.rung
+            "best {} with loss {} at {}",
+            best.configuration,
+            significant(best.loss, 5),
+            best.budget
         ),
         None => "no result yet".into(),
     };
-    let live = status.trainers.iter().filter(|t| !t.is_silent).count();
     let left = match status.remaining_s {
         Some(_) if status.phase == "finished" => "finished".into(),
-        Some(seconds) => format!("about {} left", duration(seconds)),
+        Some(seconds) => format!("about {} left", about(seconds)),
         None => "time left unknown".into(),
     };
-    format!("{best}; {live} trainers; {left}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn colours_are_left_out_of_files() {
-        assert_eq!(
-            without_colours("\x1b[2mnow\x1b[0m \x1b[33m WARN\x1b[0m x\n"),
-            "now  WARN x\n"
-        );
-        assert_eq!(without_colours("plain m\n"), "plain m\n");
-    }
+    format!("{best}; {}; {left}", count(status.trainers_live, "trainer"))
 }

@@ -10,7 +10,7 @@ use shared::record::Job;
 use shared::search::Promotion;
 use shared::signal::Warning;
 use shared::store::Sweeper;
-use shared::wait::Waiter;
+use shared::wait::{News, Waiter};
 use shared::{
     AttemptId, Claim, ConfigurationId, Directory, Error, Fate, JobId, JobResult, Outcome, OwnerId,
     clock, layout, store,
@@ -141,6 +141,20 @@ impl Scheduler {
         Ok(self.scanner.report_dead(process, Instant::now())?)
     }
 
+    /// Leaves word for the next scheduler of this host of how long trainers have been silent, so that runs with pauses
+    /// between them notice a dead one, too.
+    pub fn leave_word(&self) {
+        let Some(observation) = self.scanner.observation(Instant::now()) else {
+            return;
+        };
+        if let Err(error) = self.scanner.directory().leave_observation(&observation) {
+            warn!(
+                "the next scheduler will time trainers anew: {}",
+                store::chain(&error)
+            );
+        }
+    }
+
     fn try_turn(&mut self) -> Result<Turn, Error> {
         self.scanner.scan(&mut self.state, Instant::now())?;
         self.sweep()?;
@@ -192,7 +206,8 @@ impl Scheduler {
                 }
                 return Ok(match directory.read_request(id)? {
                     Some(theirs) => {
-                        self.state.see_request(id, &theirs.finished);
+                        let (finished, offered) = (&theirs.finished, &theirs.pending);
+                        self.state.see_request(id, finished, offered);
                         Taken::Overtaken
                     }
                     None => Taken::NotYet,
@@ -223,8 +238,9 @@ impl Scheduler {
             Action::DropCheckpoints {
                 configuration,
                 below,
-            } => directory.drop_checkpoints(*configuration, *below)?,
+            } => drop_checkpoints(&directory, *configuration, *below),
             Action::Finish(finished) => {
+                self.drop_last_checkpoints(&directory)?;
                 directory.finish_search(finished)?;
                 info!(
                     "finished: configurations={} jobs={}",
@@ -233,6 +249,18 @@ impl Scheduler {
             }
         }
         Ok(Taken::Yes)
+    }
+
+    /// Removes what is left of configurations that never came to the full budget, now that none can be promoted any
+    /// more, and what a program that was given up has written since.
+    fn drop_last_checkpoints(&self, directory: &Directory) -> Result<(), Error> {
+        let top = directory.search().ladder.top();
+        for id in directory.checkpointed()? {
+            if !self.state.results.contains(&id.job(top)) {
+                drop_checkpoints(directory, id, None);
+            }
+        }
+        Ok(())
     }
 
     fn offer(&mut self, directory: &Directory, job: JobId, attempt: u32) -> Result<Taken, Error> {
@@ -375,6 +403,7 @@ pub fn run(root: &std::path::Path, once: bool, longest_pause: Duration) -> Resul
     );
     loop {
         if let Some(signal) = warning.received() {
+            scheduler.leave_word();
             info!("{signal}: leaving; all that is known is in the directory");
             return Ok(Code::Again);
         }
@@ -388,12 +417,26 @@ pub fn run(root: &std::path::Path, once: bool, longest_pause: Duration) -> Resul
                 info!("the search is stopped: leaving (`scheduler stop --undo` takes that back)");
                 return Ok(Code::Done);
             }
-            Turn::Idle if once => return Ok(Code::Done),
+            Turn::Idle if once => {
+                scheduler.leave_word();
+                return Ok(Code::Done);
+            }
             Turn::Acted if once => {}
             Turn::Idle | Turn::Acted => {
                 scheduler.wait(turn, &mut || warning.received().is_some())?;
             }
         }
+    }
+}
+
+/// Removes checkpoints. What cannot be removed, because a program that was given up still writes there, is left for the
+/// end of the search.
+fn drop_checkpoints(directory: &Directory, id: ConfigurationId, below: Option<u8>) {
+    if let Err(error) = directory.drop_checkpoints(id, below) {
+        warn!(
+            "cannot remove checkpoints of {id}: {}",
+            store::chain(&error)
+        );
     }
 }
 
@@ -431,9 +474,10 @@ fn waiter(directory: &Directory, shard: u32, longest: Duration) -> Result<Waiter
     // A folder that does not exist cannot be watched.
     fs::make_folder(&proposals)?;
     let folders = [
-        paths.root().to_path_buf(),
-        paths.path(layout::CLAIMED),
-        proposals,
+        (paths.root().to_path_buf(), News::Arrivals),
+        // A job that is claimed was open before: nothing to be done.
+        (paths.path(layout::CLAIMED), News::Departures),
+        (proposals, News::Arrivals),
     ];
     Ok(Waiter::new(&folders, longest))
 }

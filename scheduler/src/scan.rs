@@ -9,15 +9,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use shared::clock::Silence;
+use shared::clock::{Reading, Silence};
 use shared::error::{Error, Result};
 use shared::format::Record as _;
 use shared::fs::Published;
-use shared::record::{AttemptEnd, Heartbeat, Request, TrainerState};
+use shared::record::{
+    AttemptEnd, Heartbeat, Observation, ObservedClaim, ObservedTrainer, Request, TrainerState,
+};
 use shared::search::SearchFile;
 use shared::store::JobsView;
 use shared::{
-    AttemptId, Claim, ConfigurationId, Directory, Fate, JobId, JobResult, OwnerId, fs, layout,
+    AttemptId, Claim, ConfigurationId, Directory, Fate, JobId, JobResult, OwnerId, clock, fs,
+    layout,
 };
 use tracing::{info, warn};
 
@@ -26,8 +29,21 @@ use crate::state::{Known, Over, State};
 /// Scans in a row in which a job must be nowhere before it is offered again.
 const ABSENT_SCANS: u32 = 3;
 
+/// A silence that need not be told from a longer one: 30 years.
+const LONGEST_SILENCE: Duration = Duration::from_secs(1_000_000_000);
+
+/// How long a new trainer may go unnoticed: their folder is not listed at every scan, as it has a file for every
+/// trainer that ever was.
+const TRAINERS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Seconds by which a trainer's clock must be wrong before it is said.
+const WRONG_CLOCK_S: f64 = 60.0;
+
 /// Threads that read at the start.
 const READERS: usize = 16;
+
+/// Finished and offered jobs that a request names.
+type Named = (Vec<JobId>, Vec<JobId>);
 
 /// What one scan must remember for the next.
 #[derive(Debug)]
@@ -37,8 +53,13 @@ pub struct Scanner {
     twice_before: BTreeSet<AttemptId>,
     absent: BTreeMap<JobId, Absence>,
     trainers: BTreeMap<OwnerId, Trainer>,
-    /// Signs of life of claims: the heartbeat's counter where it names the claim.
+    /// When their folder was listed last.
+    trainers_listed: Option<Instant>,
+    /// Signs of life of claims: the heartbeat's counter where it names the claim. Those of a scheduler before this one
+    /// are among them until the first scan.
     claims: BTreeMap<Claim, Silence<Option<u64>>>,
+    /// What a scheduler before this one knew of trainers that this one has not seen yet.
+    known_before: BTreeMap<OwnerId, Silence<u64>>,
     /// Tickets with high numbers that are worth another try nevertheless.
     worthy: BTreeSet<AttemptId>,
 }
@@ -62,9 +83,12 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    fn new(heartbeat: Heartbeat, now: Instant) -> Self {
+    /// A trainer that is seen for the first time, by this scheduler or at all.
+    fn new(heartbeat: Heartbeat, before: Option<Silence<u64>>, now: Instant) -> Self {
+        let mut silence = before.unwrap_or_else(|| Silence::new(heartbeat.beat, now));
+        silence.see(heartbeat.beat, now);
         Self {
-            silence: Silence::new(heartbeat.beat, now),
+            silence,
             read: now,
             heartbeat,
             is_dead: false,
@@ -110,15 +134,18 @@ impl Scanner {
             format: SearchFile::FORMAT,
             source,
         })?;
-        let scanner = Self {
+        let mut scanner = Self {
             directory,
             claimed_before: BTreeSet::new(),
             twice_before: BTreeSet::new(),
             absent: BTreeMap::new(),
             trainers: BTreeMap::new(),
+            trainers_listed: None,
             claims: BTreeMap::new(),
+            known_before: BTreeMap::new(),
             worthy: BTreeSet::new(),
         };
+        scanner.resume(Instant::now())?;
         // Jobs first: one that ends while the rest is read has its result there already, or is looked for later.
         let view = scanner.directory.jobs()?;
         scanner.load_requests(&mut state)?;
@@ -168,6 +195,58 @@ impl Scanner {
         !self.absent.is_empty()
     }
 
+    /// Goes on timing where a scheduler before this one left word.
+    fn resume(&mut self, now: Instant) -> Result<()> {
+        let Some(observation) = self.directory.read_observation()? else {
+            return Ok(());
+        };
+        let Some(reading) = Reading::now() else {
+            return Ok(());
+        };
+        let since = reading.since(&observation.reading).min(LONGEST_SILENCE);
+        let silent = |seconds: f64| {
+            let longest = LONGEST_SILENCE.as_secs_f64();
+            since + Duration::from_secs_f64(seconds.clamp(0.0, longest))
+        };
+        for seen in observation.trainers {
+            let silence = Silence::resumed(seen.beat, silent(seen.silent_s), now);
+            self.known_before.insert(seen.owner, silence);
+        }
+        for seen in observation.claims {
+            let silence = Silence::resumed(seen.beat, silent(seen.silent_s), now);
+            self.claims.insert(seen.claim, silence);
+        }
+        Ok(())
+    }
+
+    /// What the next scheduler of this host should know; `None` where processes cannot compare their clocks.
+    pub fn observation(&self, now: Instant) -> Option<Observation> {
+        let trainers = self
+            .trainers
+            .iter()
+            .filter(|(_, trainer)| !trainer.is_gone());
+        Some(Observation {
+            host: shared::store::host_name(),
+            reading: Reading::now()?,
+            trainers: trainers
+                .map(|(owner, trainer)| ObservedTrainer {
+                    owner: owner.clone(),
+                    beat: trainer.heartbeat.beat,
+                    silent_s: trainer.silent(now).as_secs_f64(),
+                })
+                .collect(),
+            claims: self
+                .claims
+                .iter()
+                .map(|(claim, silence)| ObservedClaim {
+                    claim: claim.clone(),
+                    beat: *silence.value(),
+                    silent_s: silence.lasted(now).as_secs_f64(),
+                })
+                .collect(),
+        })
+    }
+
     /// Takes note that a process of this machine has ended, so that its claims need not wait for the lease.
     pub fn report_dead(&mut self, process: u32, now: Instant) -> Result<()> {
         let host = shared::store::host_name();
@@ -176,7 +255,9 @@ impl Scanner {
                 continue;
             }
             if let Some(heartbeat) = self.directory.read_heartbeat(&owner)? {
-                self.trainers.insert(owner, Trainer::new(heartbeat, now));
+                let before = self.known_before.remove(&owner);
+                self.trainers
+                    .insert(owner, Trainer::new(heartbeat, before, now));
             }
         }
         for trainer in self.trainers.values_mut() {
@@ -200,19 +281,22 @@ impl Scanner {
         while state.num_requested <= last.0 && state.num_requested < state.table().total() {
             let id = ConfigurationId(state.num_requested);
             match named.remove(&id).flatten() {
-                Some(finished) => state.see_request(id, &finished),
+                Some((finished, offered)) => state.see_request(id, &finished, &offered),
                 None => self.read_requests(state, id)?,
             }
         }
         Ok(())
     }
 
-    /// The requests of a shard, each with the results it names; none for a corrupt one.
-    fn requests_of(&self, shard: u32) -> Result<Vec<(ConfigurationId, Option<Vec<JobId>>)>> {
+    /// The requests of a shard, each with the jobs it names; none for a corrupt one.
+    fn requests_of(&self, shard: u32) -> Result<Vec<(ConfigurationId, Option<Named>)>> {
         let ids: Vec<ConfigurationId> = self.directory.list_shard(layout::REQUESTS, shard)?;
         let read = |id| {
             let request = self.directory.read_request(id)?;
-            Ok((id, request.map(|request| request.finished)))
+            Ok((
+                id,
+                request.map(|request| (request.finished, request.pending)),
+            ))
         };
         ids.into_iter().map(read).collect()
     }
@@ -225,7 +309,7 @@ impl Scanner {
                 Some(request) => request,
                 None => self.replace_request(state, id)?,
             };
-            state.see_request(id, &request.finished);
+            state.see_request(id, &request.finished, &request.pending);
         }
         Ok(())
     }
@@ -281,15 +365,7 @@ impl Scanner {
 
     /// Checkpoints that became useless while no scheduler ran.
     fn load_checkpoints(&self, state: &mut State) -> Result<()> {
-        let mut kept = BTreeSet::new();
-        for shard in self.directory.shards(layout::CHECKPOINTS)? {
-            let folder = self.directory.layout().shard(layout::CHECKPOINTS, shard);
-            kept.extend(
-                fs::list(&folder)?
-                    .iter()
-                    .filter_map(|name| name.parse::<ConfigurationId>().ok()), // foreign names are no ids
-            );
-        }
+        let kept = self.directory.checkpointed()?;
         // What is not there needs no removal.
         let spent = std::mem::take(&mut state.spent_checkpoints);
         for (id, below) in spent.into_iter().filter(|(id, _)| kept.contains(id)) {
@@ -452,19 +528,30 @@ impl Scanner {
         let lease = self.directory.lease();
         // Twice a heartbeat: a change is then noticed in good time before the shortest lease, two heartbeats.
         let interval = Duration::from_secs_f64(self.directory.search().trainers.heartbeat_s / 2.0);
-        for owner in self.directory.owners()? {
-            let known = self.trainers.get(&owner);
-            if known.is_some_and(|trainer| !trainer.is_due(interval, lease, now)) {
+        let is_listed = self
+            .trainers_listed
+            .is_some_and(|at| now.saturating_duration_since(at) < TRAINERS_INTERVAL.min(interval));
+        if !is_listed {
+            for owner in self.directory.owners()? {
+                if !self.trainers.contains_key(&owner)
+                    && let Some(heartbeat) = self.directory.read_heartbeat(&owner)?
+                {
+                    self.tell_wrong_clock(&heartbeat);
+                    let before = self.known_before.remove(&owner);
+                    let trainer = Trainer::new(heartbeat, before, now);
+                    self.trainers.insert(owner, trainer);
+                }
+            }
+            self.trainers_listed = Some(now);
+        }
+        for (owner, trainer) in &mut self.trainers {
+            if !trainer.is_due(interval, lease, now) {
                 continue;
             }
-            let Some(heartbeat) = self.directory.read_heartbeat(&owner)? else {
-                continue;
-            };
-            match self.trainers.get_mut(&owner) {
-                Some(trainer) => trainer.see(heartbeat, now),
-                None => {
-                    self.trainers.insert(owner, Trainer::new(heartbeat, now));
-                }
+            match self.directory.read_heartbeat(owner)? {
+                Some(heartbeat) => trainer.see(heartbeat, now),
+                // Removed by hand.
+                None => trainer.read = now,
             }
         }
         let living = self
@@ -473,6 +560,28 @@ impl Scanner {
             .filter(|trainer| trainer.lives(lease, now));
         state.num_trainers = u32::try_from(living.count()).unwrap_or(u32::MAX); // fewer by far
         Ok(())
+    }
+
+    /// Says that the clock of a trainer's host is wrong: nothing is decided by it, but it stamps results for people.
+    fn tell_wrong_clock(&self, beat: &Heartbeat) {
+        // A heartbeat that is gone or cannot be read at this moment says nothing.
+        let written = fs::written_s(&self.directory.layout().heartbeat(&beat.owner))
+            .ok()
+            .flatten();
+        let Some((stamped, written)) = clock::parse(&beat.at).zip(written) else {
+            return;
+        };
+        let ahead = stamped - written;
+        // The file may be a heartbeat younger than the stamp that was read.
+        if ahead.abs() > WRONG_CLOCK_S + self.directory.search().trainers.heartbeat_s {
+            warn!(
+                "the clock of host {} is {:.0} min {} that of the files: no decision depends on it, but the times in \
+                 its results are off",
+                beat.host,
+                ahead.abs() / 60.0,
+                if ahead > 0.0 { "ahead of" } else { "behind" }
+            );
+        }
     }
 
     /// Finds claims whose owners show no sign of working on them for longer than the lease.

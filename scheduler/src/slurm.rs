@@ -182,23 +182,16 @@ pub(crate) fn submit_missing(
     Ok(())
 }
 
-/// What of this search is in SLURM's queue; nothing if nothing was ever submitted or SLURM cannot be asked.
-pub fn queue_if_any(directory: &Directory) -> Vec<Queued> {
-    let was_submitted = fs::list(&directory.layout().path(layout::SLURM)).is_ok_and(|names| {
-        names
-            .iter()
-            .any(|name| Path::new(name).extension() == Some("json".as_ref()))
-    });
+/// What of this search is in SLURM's queue; nothing if nothing was ever submitted.
+pub fn queue_if_any(directory: &Directory) -> Result<Vec<Queued>> {
+    let names = fs::list(&directory.layout().path(layout::SLURM))?;
+    let is_record = |name: &String| Path::new(name).extension() == Some("json".as_ref());
+    let was_submitted = names.iter().any(is_record);
     if !was_submitted {
-        return Vec::new();
+        return Ok(Vec::new());
     }
-    let asked = fs_err::canonicalize(directory.layout().root())
-        .map_err(anyhow::Error::from)
-        .and_then(|root| Ok(count(&tasks(&root)?)));
-    asked.unwrap_or_else(|error| {
-        warn!("cannot see SLURM's queue: {error:#}");
-        Vec::new()
-    })
+    let root = fs_err::canonicalize(directory.layout().root())?;
+    Ok(count(&tasks(&root)?))
 }
 
 /// The jobs to submit, given how many are queued or running.
@@ -335,12 +328,16 @@ pub fn describe(queued: &Queued) -> String {
         "" | "None" => String::new(),
         reason => format!(" ({reason})"),
     };
-    format!(
-        "{} {} {}{reason}{meaning}",
-        queued.tasks,
-        queued.kind.as_str(),
-        queued.state
-    )
+    let number = number_of(queued.kind, queued.tasks);
+    format!("{number} {}{reason}{meaning}", queued.state)
+}
+
+/// `1 trainer`, `64 trainers`, `1 coordinator`.
+fn number_of(kind: Kind, tasks: u32) -> String {
+    match (kind, tasks) {
+        (Kind::Trainers, 1) => "1 trainer".to_owned(),
+        _ => format!("{tasks} {}", kind.as_str()),
+    }
 }
 
 /// `MaxArraySize` of this cluster.
@@ -401,8 +398,8 @@ fn submit(
         path.display()
     );
     print(&format!(
-        "submitted: {tasks} {} as SLURM job {}\n",
-        kind.as_str(),
+        "submitted: {} as SLURM job {}\n",
+        number_of(kind, tasks),
         submission.slurm_job
     ))
 }

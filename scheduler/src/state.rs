@@ -9,11 +9,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use shared::error::Invalid;
 use shared::search::{Promotion, Scheduling};
 use shared::store::Signs;
-use shared::{AttemptId, Claim, Configuration, ConfigurationId, Fate, JobId, JobResult, Search};
+use shared::{
+    AttemptId, Claim, Configuration, ConfigurationId, Fate, JobId, JobResult, Outcome, Search,
+};
 
 use crate::asha::Asha;
-use crate::bracket::{Brackets, Ranked, Table, Verdict};
+use crate::bracket::{Brackets, NextPromotion, Ranked, Table, Verdict};
 use crate::plan::Action;
+
+/// Crashes that are remembered for people.
+const MOST_CRASHES: usize = 3;
 
 /// The knowledge of one scheduler.
 #[derive(Debug, Clone)]
@@ -39,6 +44,10 @@ pub struct State {
     recorded: BTreeSet<JobId>,
     /// Has a result that no request names.
     pub(crate) unrecorded: BTreeSet<JobId>,
+    /// Offered above its configuration's first rung and named by some request; without a known result.
+    announced: BTreeSet<JobId>,
+    /// Offered above its configuration's first rung and named by no request; without a known result.
+    pub(crate) unannounced: BTreeSet<JobId>,
     /// The highest number of an ended attempt, of jobs that may be offered anew.
     pub(crate) ended: BTreeMap<JobId, u32>,
     /// Attempts that are over without a result, to be taken back or given up.
@@ -80,6 +89,8 @@ pub struct Over {
 pub struct Tally {
     /// By rung, lowest first.
     pub rungs: Vec<RungTally>,
+    /// The first jobs that crashed.
+    pub crashed: BTreeSet<JobId>,
 }
 
 /// Counts of one rung.
@@ -119,6 +130,8 @@ pub struct Known {
     pub verdict: Verdict,
     /// How long it took.
     pub elapsed_s: f64,
+    /// Whether it has a message that people should see.
+    pub has_crashed: bool,
 }
 
 impl From<&JobResult> for Known {
@@ -127,6 +140,7 @@ impl From<&JobResult> for Known {
             job: result.job(),
             verdict: Verdict::of(&result.outcome),
             elapsed_s: result.elapsed_s,
+            has_crashed: matches!(result.outcome, Outcome::Crashed { .. }),
         }
     }
 }
@@ -153,6 +167,8 @@ impl State {
             results: BTreeSet::new(),
             recorded: BTreeSet::new(),
             unrecorded: BTreeSet::new(),
+            announced: BTreeSet::new(),
+            unannounced: BTreeSet::new(),
             ended: BTreeMap::new(),
             over: BTreeMap::new(),
             spent_claims: BTreeSet::new(),
@@ -160,6 +176,7 @@ impl State {
             spent_checkpoints: BTreeMap::new(),
             tally: Tally {
                 rungs: vec![RungTally::default(); usize::from(table.num_rungs())],
+                crashed: BTreeSet::new(),
             },
             table,
         })
@@ -190,24 +207,28 @@ impl State {
         }
     }
 
-    /// The earliest bracket that waits for results, its rung, and how many jobs of it have none.
-    pub fn next_barrier(&self) -> Option<(u32, u8, usize)> {
+    /// The promotion that comes next, as far as it can be foreseen.
+    pub fn next_promotion(&self) -> Option<NextPromotion> {
         match &self.schedule {
-            Schedule::Brackets(brackets) => brackets.next_barrier(),
-            Schedule::Asha(_) => None,
+            Schedule::Brackets(brackets) => brackets.next_promotion(),
+            Schedule::Asha(asha) => asha.next_promotion(),
         }
     }
 
-    /// A request and the results it names are known, ours or another scheduler's.
+    /// A request and the jobs it names, finished and offered ones, are known, ours or another scheduler's.
     ///
     /// # Panics
     /// If it is not the next one: there are no gaps.
-    pub fn see_request(&mut self, id: ConfigurationId, finished: &[JobId]) {
+    pub fn see_request(&mut self, id: ConfigurationId, finished: &[JobId], offered: &[JobId]) {
         assert_eq!(id.0, self.num_requested, "requests come without gaps");
         self.num_requested += 1;
         for job in finished {
             self.recorded.insert(*job);
             self.unrecorded.remove(job);
+        }
+        for job in offered.iter().filter(|job| !self.results.contains(job)) {
+            self.announced.insert(*job);
+            self.unannounced.remove(job);
         }
         let first = id.job(self.table.place(id).rung);
         if !self.results.contains(&first) && !self.pending.contains_key(&first) {
@@ -228,6 +249,9 @@ impl State {
         self.awaited.remove(&job.configuration);
         self.proposed.remove(&job.configuration);
         self.offered(job);
+        if job.rung > self.table.place(job.configuration).rung && !self.announced.contains(&job) {
+            self.unannounced.insert(job);
+        }
         self.ended.remove(&job);
         let pending = self.pending.entry(job).or_insert(Pending {
             attempt: attempt.attempt,
@@ -267,6 +291,8 @@ impl State {
         self.awaited.remove(&job.configuration);
         self.proposed.remove(&job.configuration);
         self.pending.remove(&job);
+        self.announced.remove(&job);
+        self.unannounced.remove(&job);
         self.over.retain(|attempt, _| attempt.job != job);
         if !self.recorded.contains(&job) {
             self.unrecorded.insert(job);
@@ -301,7 +327,8 @@ impl State {
     pub fn apply(&mut self, action: &Action) {
         match action {
             Action::Request(request) => {
-                self.see_request(request.configuration, &request.finished);
+                let (finished, offered) = (&request.finished, &request.pending);
+                self.see_request(request.configuration, finished, offered);
             }
             Action::Offer { job, attempt } => self.see_attempt(job.attempt(*attempt)),
             Action::TakeBack { claim, .. } => {
@@ -314,6 +341,7 @@ impl State {
                     job: attempt.job,
                     verdict: Verdict::Lost,
                     elapsed_s: 0.0,
+                    has_crashed: false,
                 });
             }
             Action::DropClaim(claim) => {
@@ -359,6 +387,12 @@ impl State {
             }
             Verdict::Failed => tally.failed += 1,
             Verdict::Lost => tally.lost += 1,
+        }
+        if known.has_crashed {
+            self.tally.crashed.insert(known.job);
+            if self.tally.crashed.len() > MOST_CRASHES {
+                self.tally.crashed.pop_last();
+            }
         }
     }
 }

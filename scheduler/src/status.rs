@@ -1,30 +1,32 @@
 //! `scheduler status`: what the search is waiting for, for people and (as JSON) for scripts. Changes nothing.
+//!
+//! A [`Status`] is all that one look shows. It is written as text ([`table`]), as JSON, or drawn again and again on a
+//! terminal ([`screen`]); [`watch`] is the loop around them.
 
-use std::fmt::{self, Write as _};
-use std::path::Path;
+pub mod screen;
+mod table;
+mod terminal;
+pub mod watch;
+
+use std::collections::BTreeMap;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde::Serialize;
-use shared::budget::short;
-use shared::cli::print;
-use shared::exit::Code;
 use shared::record::{Outcome, TrainerState};
 use shared::search::Scheduling;
-use shared::signal::Warning;
 use shared::store::JobsView;
-use shared::{Directory, clock};
+use shared::wording::{count, one_line, shortened};
+use shared::{Claim, Directory, OwnerId, clock};
 
+use crate::bracket::NextPromotion;
 use crate::plan::{Action, plan};
 use crate::scan::Scanner;
-use crate::slurm::{self, Queued};
-use crate::state::State;
+use crate::slurm::Queued;
+use crate::state::{State, Tally};
 
-/// Seconds between two questions to SLURM.
-const SLURM_INTERVAL: Duration = Duration::from_secs(30);
-
-/// Crashes that are shown.
-const MOST_CRASHES: usize = 3;
+pub use watch::run;
 
 /// Characters of a message that are shown.
 const MOST_SHOWN: usize = 200;
@@ -34,13 +36,19 @@ const MOST_SHOWN: usize = 200;
 pub enum Format {
     /// For people.
     Table,
-    /// For scripts: one object.
+    /// For scripts: one object, and with --watch one on each line.
     Json,
 }
 
-/// What a look at a search shows.
-#[derive(Debug, Serialize)]
+/// What a look at a search shows; `docs/formats.md` describes it as scripts see it.
+#[derive(Debug, Clone, Serialize)]
 pub struct Status {
+    /// `status`.
+    pub format: &'static str,
+    /// 1.0: first.
+    pub version: [u32; 2],
+    /// When the look was taken, RFC 3339 in UTC.
+    pub at: String,
     /// The search's name.
     pub search: String,
     /// `running`, `stopped` or `finished`.
@@ -53,24 +61,36 @@ pub struct Status {
     pub awaited: usize,
     /// One entry a rung, lowest first.
     pub rungs: Vec<RungStatus>,
-    /// Every trainer that has not left.
-    pub trainers: Vec<TrainerStatus>,
-    /// SLURM's queue, where trainers were submitted by `scheduler slurm`.
-    pub slurm: Vec<Queued>,
-    /// Trainers that left in good order.
-    pub trainers_gone: usize,
     /// The best configuration at the highest budget that has one.
     pub incumbent: Option<Incumbent>,
-    /// What the first jobs that crashed said, and only if one look was asked for.
-    pub crashes: Vec<Crash>,
+    /// The promotion that comes next, as far as it can be foreseen.
+    pub next_promotion: Option<NextPromotion>,
     /// What comes next, one sentence each.
     pub waiting_for: Vec<String>,
     /// Seconds until the end, estimated from mean durations; absent without results or trainers.
     pub remaining_s: Option<f64>,
+    /// When that is, RFC 3339 in UTC.
+    pub ends_at: Option<String>,
+    /// Trainers that live.
+    pub trainers_live: usize,
+    /// Trainers that have been silent for longer than the lease.
+    pub trainers_silent: usize,
+    /// Trainers that left in good order.
+    pub trainers_gone: usize,
+    /// Every trainer that has not left.
+    pub trainers: Vec<TrainerStatus>,
+    /// SLURM's queue, where trainers were submitted by `scheduler slurm`.
+    pub slurm: Vec<Queued>,
+    /// Why SLURM's queue is not known.
+    pub slurm_error: Option<String>,
+    /// What the first jobs that crashed said.
+    pub crashes: Vec<Crash>,
+    /// Bytes in `checkpoints/`.
+    pub checkpoint_bytes: Option<u64>,
 }
 
 /// Jobs of one rung.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct RungStatus {
     /// The rung.
     pub rung: u8,
@@ -96,8 +116,15 @@ pub struct RungStatus {
     pub mean_s: Option<f64>,
 }
 
+impl RungStatus {
+    /// Jobs that have a result.
+    pub fn done(&self) -> u64 {
+        self.evaluated + self.failed + self.lost
+    }
+}
+
 /// A trainer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct TrainerStatus {
     /// Its owner name.
     pub owner: String,
@@ -107,10 +134,12 @@ pub struct TrainerStatus {
     pub device: String,
     /// The SLURM job it runs in.
     pub slurm_job: Option<String>,
-    /// The attempt in hand.
+    /// The attempt that it holds.
     pub job: Option<String>,
-    /// Budget spent on it so far.
+    /// Budget spent on it so far, in its unit.
     pub spent: Option<f64>,
+    /// Budget to be spent on it.
+    pub budget: Option<f64>,
     /// Seconds since its heartbeat, by its own time stamp or, while watched, by this program's clock.
     pub heard_s: Option<f64>,
     /// Silent for longer than the lease.
@@ -118,7 +147,7 @@ pub struct TrainerStatus {
 }
 
 /// A job that crashed.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Crash {
     /// Which.
     pub job: String,
@@ -126,100 +155,76 @@ pub struct Crash {
     pub message: String,
 }
 
+/// In one line, as a terminal may show it.
 impl fmt::Display for Crash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.job, one_line(&self.message))
+        let message = shortened(&one_line(&self.message), MOST_SHOWN);
+        write!(f, "{}: {message}", self.job)
     }
 }
 
 /// The best configuration so far.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Incumbent {
     /// Which.
     pub configuration: String,
     /// The rung it was evaluated at.
     pub rung: u8,
+    /// That rung's budget.
+    pub budget: String,
     /// Its loss there.
     pub loss: f64,
 }
 
-/// Shows the status once, or again and again.
-pub fn run(root: &Path, watch: bool, format: Format) -> Result<Code> {
-    let (mut scanner, mut state) = Scanner::load(Directory::observe(root)?)?;
-    if !watch {
-        scanner.scan(&mut state, Instant::now())?;
-        state.num_trainers = num_heard(&scanner);
-        let mut status = look(&scanner, &state, None)?;
-        status.slurm = slurm::queue_if_any(scanner.directory());
-        if status.rungs.iter().any(|rung| rung.failed > 0) {
-            status.crashes = crashes(scanner.directory())?;
-        }
-        print(&status.text(format)?)?;
-        return Ok(Code::Done);
-    }
-    let warning = Warning::listen()?;
-    let start = Instant::now();
-    let mut slurm = Vec::new();
-    let mut asked: Option<Instant> = None;
-    loop {
-        // The whole cluster shares the controller that answers this.
-        if asked.is_none_or(|asked| asked.elapsed() > SLURM_INTERVAL) {
-            slurm = slurm::queue_if_any(scanner.directory());
-            asked = Some(Instant::now());
-        }
-        scanner.scan(&mut state, Instant::now())?;
-        let mut status = look(&scanner, &state, Some(start))?;
-        status.slurm.clone_from(&slurm);
-        let clear = match format {
-            // Home, and clear what is below: no flicker.
-            Format::Table => "\x1b[H\x1b[J",
-            Format::Json => "",
-        };
-        print(&format!("{clear}{}", status.text(format)?))?;
-        if status.phase == "finished" {
-            return Ok(Code::Done);
-        }
-        let next = Instant::now() + Duration::from_secs(2);
-        while Instant::now() < next {
-            if warning.received().is_some() {
-                return Ok(Code::Done);
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    }
-}
-
 /// Trainers that live as far as one look can tell: by their time stamps. A scheduler that watches them knows better.
 pub fn num_heard(scanner: &Scanner) -> u32 {
-    let trainers = trainers(scanner, None);
+    let trainers = trainers(scanner, &JobsView::default(), None);
     let heard = trainers.iter().filter(|trainer| !trainer.is_silent);
     u32::try_from(heard.count()).unwrap_or(u32::MAX) // fewer by far
 }
 
 /// Describes what a scanner has seen; `watched_since` is when this program's clock began to time the trainers.
+///
+/// What is not in the scanner is left out: SLURM's queue, messages of crashes, the size of checkpoints.
 pub fn look(scanner: &Scanner, state: &State, watched_since: Option<Instant>) -> Result<Status> {
     let directory = scanner.directory();
     let view = directory.jobs()?;
     let rungs = rungs(directory, state, &view);
-    let trainers = trainers(scanner, watched_since);
+    let trainers = trainers(scanner, &view, watched_since);
     let phase = match (state.signs.is_finished, state.signs.is_stopped) {
         (true, _) => "finished",
         (false, true) => "stopped",
         (false, false) => "running",
     };
-    let num_live = trainers.iter().filter(|trainer| !trainer.is_silent).count();
+    let trainers_live = trainers.iter().filter(|trainer| !trainer.is_silent).count();
+    let next_promotion = (phase == "running")
+        .then(|| state.next_promotion())
+        .flatten();
+    let remaining_s = remaining_s(&rungs, trainers_live);
+    let ends_at = remaining_s
+        .filter(|_| phase == "running")
+        .and_then(|remaining_s| clock::stamp((clock::unix_s() + remaining_s).round()));
     Ok(Status {
+        format: "status",
+        version: [1, 0],
+        at: clock::now(),
         search: directory.search().name.clone(),
         phase,
         requested: state.num_requested,
         configurations: state.table().total(),
         awaited: state.awaited.len(),
-        remaining_s: remaining_s(&rungs, num_live),
-        waiting_for: waiting_for(directory, state, &view, num_live),
-        slurm: Vec::new(),
-        crashes: Vec::new(),
+        waiting_for: waiting_for(directory, state, &view, trainers_live, next_promotion),
+        incumbent: incumbent(directory, state),
+        next_promotion,
+        remaining_s,
+        ends_at,
+        trainers_live,
+        trainers_silent: trainers.len() - trainers_live,
         trainers_gone: scanner.trainers().values().filter(|t| t.is_gone()).count(),
-        incumbent: incumbent(state),
+        slurm: Vec::new(),
+        slurm_error: None,
+        crashes: Vec::new(),
+        checkpoint_bytes: None,
         rungs,
         trainers,
     })
@@ -252,74 +257,77 @@ fn rungs(directory: &Directory, state: &State, view: &JobsView) -> Vec<RungStatu
     (0..ladder.num_rungs()).map(of).collect()
 }
 
-fn trainers(scanner: &Scanner, watched_since: Option<Instant>) -> Vec<TrainerStatus> {
-    let lease = scanner.directory().lease();
+fn trainers(
+    scanner: &Scanner,
+    view: &JobsView,
+    watched_since: Option<Instant>,
+) -> Vec<TrainerStatus> {
+    let directory = scanner.directory();
+    let lease = directory.lease();
     let now = Instant::now();
+    let held: BTreeMap<&OwnerId, &Claim> = view.claimed.iter().map(|c| (&c.owner, c)).collect();
     let mut trainers = Vec::new();
     for (owner, trainer) in scanner.trainers() {
         if trainer.is_gone() {
             continue;
         }
         let beat = &trainer.heartbeat;
-        // Time stamps may be of another machine's clock: good enough for people, and nothing is decided from it.
-        let stamped = clock::parse(&beat.at).map(|at| (clock::unix_s() - at).max(0.0));
-        let watched = trainer.silent(now);
-        let is_longer = watched_since.is_some_and(|start| watched < start.elapsed());
-        let heard_s = if is_longer {
-            Some(watched.as_secs_f64())
-        } else {
-            stamped
+        let heard_s = heard_s(&beat.at, trainer.silent(now), watched_since);
+        let claim = held.get(owner).copied();
+        let spent = match &beat.state {
+            TrainerState::Working {
+                claim: working,
+                spent,
+            } if Some(working) == claim => Some(*spent),
+            TrainerState::Working { .. } | TrainerState::Waiting | TrainerState::Gone => None,
         };
-        let (job, spent) = match &beat.state {
-            TrainerState::Working { claim, spent } => {
-                (Some(claim.attempt.to_string()), Some(*spent))
-            }
-            TrainerState::Waiting | TrainerState::Gone => (None, None),
-        };
+        let ladder = directory.search().ladder;
+        let rung = claim.map(|claim| claim.attempt.job.rung);
         trainers.push(TrainerStatus {
             owner: owner.to_string(),
             host: beat.host.clone(),
             device: beat.device.clone(),
             slurm_job: beat.slurm_job.clone(),
-            job,
+            job: claim.map(|claim| claim.attempt.to_string()),
             spent,
+            budget: rung
+                .filter(|rung| *rung < ladder.num_rungs())
+                .map(|rung| ladder.budget(rung).amount),
             heard_s,
-            is_silent: heard_s.is_some_and(|seconds| seconds > lease.as_secs_f64()),
+            is_silent: heard_s.is_some_and(|seconds| seconds > lease.as_secs_f64())
+                || trainer.silent(now) >= lease,
         });
     }
     trainers
 }
 
-/// The first crashes among results; no more of these are read than it takes to find them.
-pub fn crashes(directory: &Directory) -> Result<Vec<Crash>> {
+/// Seconds since a heartbeat with this time stamp, which has not changed for `watched` of the time since
+/// `watched_since`.
+fn heard_s(at: &str, watched: Duration, watched_since: Option<Instant>) -> Option<f64> {
+    // Time stamps may be of another machine's clock: good enough for people, and nothing is decided from it.
+    let stamped = clock::parse(at).map(|at| (clock::unix_s() - at).max(0.0));
+    let has_changed = watched_since.is_some_and(|start| watched < start.elapsed());
+    if has_changed {
+        Some(watched.as_secs_f64())
+    } else {
+        stamped
+    }
+}
+
+/// What the first jobs that crashed said.
+pub fn crashes(directory: &Directory, tally: &Tally) -> Result<Vec<Crash>> {
     let mut crashes = Vec::new();
-    for job in directory.finished_jobs()? {
-        let outcome = directory.read_result(job)?.map(|result| result.outcome);
+    for job in &tally.crashed {
+        let outcome = directory.read_result(*job)?.map(|result| result.outcome);
         if let Some(Outcome::Crashed { message }) = outcome {
             let job = job.to_string();
             crashes.push(Crash { job, message });
-            if crashes.len() == MOST_CRASHES {
-                break;
-            }
         }
     }
     Ok(crashes)
 }
 
-/// A message as a terminal may show it: without line breaks and control sequences, and not endless.
-fn one_line(message: &str) -> String {
-    let mut line: String = message
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(MOST_SHOWN)
-        .collect();
-    if message.chars().count() > MOST_SHOWN {
-        line.push('…');
-    }
-    line
-}
-
-fn incumbent(state: &State) -> Option<Incumbent> {
+fn incumbent(directory: &Directory, state: &State) -> Option<Incumbent> {
     let rungs = (0u8..).zip(&state.tally.rungs);
     let (rung, best) = rungs
         .filter_map(|(rung, tally)| Some((rung, tally.best?)))
@@ -327,6 +335,7 @@ fn incumbent(state: &State) -> Option<Incumbent> {
     Some(Incumbent {
         configuration: best.configuration.to_string(),
         rung,
+        budget: directory.search().ladder.budget(rung).to_string(),
         loss: best.loss,
     })
 }
@@ -337,6 +346,7 @@ fn waiting_for(
     state: &State,
     view: &JobsView,
     num_live: usize,
+    next_promotion: Option<NextPromotion>,
 ) -> Vec<String> {
     if state.signs.is_finished {
         return vec!["nothing: the search is finished".into()];
@@ -352,31 +362,44 @@ fn waiting_for(
         sentences.push(format!("a scheduler, which would {first}{more}"));
     }
     if let Some(first) = state.awaited.first() {
-        sentences.push(format!(
-            "the sampler, for {} configurations from {first} on",
-            state.awaited.len()
-        ));
+        let number = state.awaited.len();
+        sentences.push(match number {
+            1 => format!("the sampler, for configuration {first}"),
+            _ => format!("the sampler, for {number} configurations from {first} on"),
+        });
     }
     if !view.open.is_empty() {
         let who = if num_live == 0 { "; none is alive" } else { "" };
-        sentences.push(format!(
-            "trainers to claim {} open jobs{who}",
-            view.open.len()
-        ));
+        let jobs = count(view.open.len(), "open job");
+        sentences.push(format!("trainers to claim {jobs}{who}"));
     }
     if !view.claimed.is_empty() {
-        sentences.push(format!(
-            "trainers to finish {} claimed jobs",
-            view.claimed.len()
-        ));
+        let jobs = count(view.claimed.len(), "claimed job");
+        sentences.push(format!("trainers to finish {jobs}"));
     }
-    match (directory.search().scheduling, state.next_barrier()) {
-        (Scheduling::Synchronous, Some((bracket, rung, missing))) => sentences.push(format!(
-            "{missing} more results at rung {rung}, for the next promotions of bracket {bracket}"
-        )),
-        (Scheduling::Asynchronous, _) | (_, None) => {}
-    }
+    sentences.extend(next_promotion.map(|next| promotion(next, directory.search().scheduling)));
     sentences
+}
+
+fn promotion(next: NextPromotion, scheduling: Scheduling) -> String {
+    let results = count(next.missing, "more result");
+    let rung = next.rung;
+    match (scheduling, next.bracket, next.promoted) {
+        (Scheduling::Synchronous, Some(bracket), 0) => {
+            format!("{results} at rung {rung}, which end bracket {bracket}")
+        }
+        (Scheduling::Synchronous, Some(bracket), 1) => {
+            format!("{results} at rung {rung}, for the next promotion of bracket {bracket}")
+        }
+        (Scheduling::Synchronous, Some(bracket), number) => {
+            format!(
+                "{results} at rung {rung}, for the next {number} promotions of bracket {bracket}"
+            )
+        }
+        (Scheduling::Asynchronous, ..) | (_, None, _) => {
+            format!("about {results} at rung {rung}, for the next promotion")
+        }
+    }
 }
 
 /// Seconds until the end: the jobs that remain on each rung times its mean duration, shared by the live trainers.
@@ -397,122 +420,9 @@ fn remaining_s(rungs: &[RungStatus], num_live: usize) -> Option<f64> {
     };
     let mut sum = 0.0;
     for rung in rungs {
-        let done = rung.evaluated + rung.failed + rung.lost;
-        sum += rung.expected.saturating_sub(done) as f64 * mean_s(rung)?;
+        sum += rung.expected.saturating_sub(rung.done()) as f64 * mean_s(rung)?;
     }
     (num_live > 0).then(|| sum / num_live as f64)
-}
-
-impl Status {
-    /// The text in a format.
-    pub fn text(&self, format: Format) -> Result<String> {
-        match format {
-            Format::Table => self.table(),
-            Format::Json => Ok(format!("{}\n", serde_json::to_string_pretty(self)?)),
-        }
-    }
-
-    fn table(&self) -> Result<String> {
-        let mut text = String::new();
-        writeln!(
-            text,
-            "search `{}`: {}; {} of {} configurations requested, {} not proposed yet\n",
-            self.search, self.phase, self.requested, self.configurations, self.awaited
-        )?;
-        writeln!(
-            text,
-            "rung            budget  expected    open  claimed  evaluated  failed  lost   best loss    mean"
-        )?;
-        for rung in &self.rungs {
-            writeln!(
-                text,
-                "{:>4}  {:>16}  {:>8}  {:>6}  {:>7}  {:>9}  {:>6}  {:>4}  {:>10}  {:>6}",
-                rung.rung,
-                format!("{} {}", short(rung.budget), rung.unit),
-                rung.expected,
-                rung.open,
-                rung.claimed,
-                rung.evaluated,
-                rung.failed,
-                rung.lost,
-                rung.best_loss
-                    .map_or_else(|| "-".into(), |loss| format!("{loss:.5}")),
-                rung.mean_s.map_or_else(|| "-".into(), duration),
-            )?;
-        }
-        self.trainer_lines(&mut text)?;
-        if !self.slurm.is_empty() {
-            writeln!(text, "\nSLURM's queue:")?;
-        }
-        for queued in &self.slurm {
-            writeln!(text, "  {}", slurm::describe(queued))?;
-        }
-        match &self.incumbent {
-            Some(best) => writeln!(
-                text,
-                "\nincumbent: {} with loss {:.5} at rung {}",
-                best.configuration, best.loss, best.rung
-            )?,
-            None => writeln!(text, "\nincumbent: none yet")?,
-        }
-        if !self.crashes.is_empty() {
-            writeln!(text, "the first that crashed:")?;
-        }
-        for crash in &self.crashes {
-            writeln!(text, "  {crash}")?;
-        }
-        writeln!(text, "waiting for:")?;
-        for sentence in &self.waiting_for {
-            writeln!(text, "  {sentence}")?;
-        }
-        if self.phase == "running" {
-            let remaining = self.remaining_s.map_or_else(|| "unknown".into(), duration);
-            writeln!(text, "estimated time left: {remaining}")?;
-        }
-        Ok(text)
-    }
-
-    fn trainer_lines(&self, text: &mut String) -> Result<()> {
-        let silent = self.trainers.iter().filter(|t| t.is_silent).count();
-        writeln!(
-            text,
-            "\ntrainers: {} live, {silent} silent, {} gone",
-            self.trainers.len() - silent,
-            self.trainers_gone
-        )?;
-        for trainer in &self.trainers {
-            let state = if trainer.is_silent { "silent" } else { "live" };
-            let job = match (&trainer.job, trainer.spent) {
-                (Some(job), Some(spent)) => format!("{job} spent {}", short(spent)),
-                _ => "waits for a job".into(),
-            };
-            writeln!(
-                text,
-                "  {state:<6}  {}  {}  {job}  heard {} ago{}",
-                trainer.host,
-                trainer.device,
-                trainer.heard_s.map_or_else(|| "?".into(), duration),
-                trainer
-                    .slurm_job
-                    .as_ref()
-                    .map_or_else(String::new, |job| format!("  SLURM job {job}")),
-            )?;
-        }
-        Ok(())
-    }
-}
-
-/// A duration for people: `0.5 s`, `3 min`, `2.5 h`.
-pub fn duration(seconds: f64) -> String {
-    if seconds < 9.95 {
-        format!("{seconds:.1} s")
-    } else if seconds < 99.5 {
-        format!("{seconds:.0} s")
-    } else if seconds < 5970.0 {
-        format!("{:.0} min", seconds / 60.0)
-    } else {
-        format!("{:.1} h", seconds / 3600.0)
-    }
 }
 
 #[cfg(test)]
@@ -546,11 +456,5 @@ mod tests {
         assert_eq!(remaining_s(&rungs, 2), Some((8.0 + 18.0 + 18.0) / 2.0));
         assert_eq!(remaining_s(&rungs, 0), None);
         assert_eq!(remaining_s(&[rung(0, 9, 0, None)], 1), None);
-    }
-
-    #[test]
-    fn durations_are_short() {
-        let texts: Vec<String> = [0.04, 9.96, 99.6, 5400.0, 9000.0].map(duration).into();
-        assert_eq!(texts, ["0.0 s", "10 s", "2 min", "90 min", "2.5 h"]);
     }
 }

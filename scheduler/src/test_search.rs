@@ -36,6 +36,7 @@ pub(crate) fn search_file(min: u64, max: u64, eta: u64) -> SearchFile {
         bohb: BohbSettings::default(),
         scheduling: Scheduling::Synchronous,
         bracket_sizes: shared::budget::BracketSizes::Floor,
+        first_rungs: None,
         promotion: Promotion::Scratch,
         fix: shared::Configuration::default(),
         fixed_from: None,

@@ -227,7 +227,7 @@ fn the_status_says_what_the_first_crashed_jobs_said() {
     }
     let shown = shown();
     for (number, attempt) in open.iter().enumerate().take(3) {
-        let line = format!("  {}: no data {number}  [2Jxxx", attempt.job);
+        let line = format!("  {}: no data {number} \u{fffd}[2Jxxx", attempt.job);
         assert!(shown.contains(&line), "{shown}");
     }
     assert!(!shown.contains("no data 3"), "{shown}");
@@ -311,6 +311,17 @@ fn status_of_a_finished_search() {
     assert_eq!(output.status.code(), Some(0));
 }
 
+/// The result with the smallest loss at the full budget.
+fn incumbent(directory: &Directory) -> shared::JobResult {
+    let top = directory.search().ladder.top();
+    let results = directory.all_results().unwrap().into_iter();
+    let loss = |result: &shared::JobResult| result.outcome.loss();
+    results
+        .filter(|result| result.job().rung == top && loss(result).is_some())
+        .min_by(|a, b| loss(a).unwrap().total_cmp(&loss(b).unwrap()))
+        .unwrap()
+}
+
 #[test]
 fn the_second_of_two_searches_fixes_what_the_first_one_found() {
     let folder = tempfile::tempdir().unwrap();
@@ -347,18 +358,7 @@ fn the_second_of_two_searches_fixes_what_the_first_one_found() {
     );
 
     run_all(&folder.path().join("first"), 1, 1, &|_, _, _| false);
-    let top = first.search().ladder.top();
-    let results = first.all_results().unwrap();
-    let best = results
-        .iter()
-        .filter(|r| r.job().rung == top && r.outcome.loss().is_some())
-        .min_by(|a, b| {
-            a.outcome
-                .loss()
-                .unwrap()
-                .total_cmp(&b.outcome.loss().unwrap())
-        })
-        .unwrap();
+    let best = incumbent(&first);
     let expected: Vec<&str> = best.configuration.iter().map(|(name, _)| name).collect();
     let output = init("second", &[]);
     assert!(output.status.success(), "{}", text(&output.stderr));
@@ -602,6 +602,59 @@ fn the_doctor_finds_a_local_disk_usable_and_a_read_only_folder_not() {
     );
     let output = run(&["doctor", "/proc"]);
     assert_eq!(output.status.code(), Some(5), "{output:?}");
+}
+
+#[test]
+fn two_doctors_on_one_machine_find_each_other_and_both_call_it_usable() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().to_str().unwrap();
+    let start = || {
+        let mut doctor = scheduler();
+        doctor.args(["doctor", root, "--peer", "--wait-s", "100"]);
+        doctor.stdout(Stdio::piped()).spawn().unwrap()
+    };
+    let both = [start(), start()];
+    let outputs = both.map(|doctor| doctor.wait_with_output().unwrap());
+    for output in &outputs {
+        let said = text(&output.stdout);
+        assert!(output.status.success(), "{output:?}");
+        for line in [
+            "good  the other process is ",
+            "good  a file that is being replaced was always whole",
+            "good  200 races of the two hosts for one new name: 200 winners",
+            "usable: searches may run here",
+        ] {
+            assert!(said.contains(line), "{line}: {said}");
+        }
+        assert!(!said.contains("BAD"), "{said}");
+    }
+    let leaders = outputs
+        .iter()
+        .filter(|output| text(&output.stdout).contains("; this one leads"));
+    assert_eq!(leaders.count(), 1);
+}
+
+#[test]
+fn the_doctor_calls_a_filesystem_unusable_on_which_operations_fail() {
+    for (faults, complaint) in [
+        ("eio=1", "Input/output error"),
+        ("enospc=1", "No space left on device"),
+        ("estale=1", "Stale file handle"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let output = scheduler()
+            .args(["doctor", folder.path().to_str().unwrap()])
+            .env("TANDEM_FAULTS", faults)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(5), "{faults}: {output:?}");
+        let said = text(&output.stderr);
+        assert!(said.contains(complaint), "{faults}: {said}");
+        assert!(
+            !text(&output.stdout).contains("usable: searches"),
+            "{output:?}"
+        );
+    }
 }
 
 /// Commands of SLURM: `sbatch` numbers jobs and remembers their names, `squeue` shows those.

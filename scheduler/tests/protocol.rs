@@ -15,6 +15,40 @@ use shared::{Claim, ConfigurationId, Directory, Outcome, fs, store};
 
 const HONEST: &(dyn Fn(&Directory, &Claim, &shared::record::Job) -> bool + Sync) = &|_, _, _| false;
 
+/// What an outside program keeps is removed with its configuration, unless that was trained to the full budget.
+#[test]
+fn programs_folders_are_removed_when_no_job_can_need_them() {
+    for changes in [
+        json!({}),
+        json!({"promotion": "continue"}),
+        json!({"scheduling": "asynchronous", "limit": {"configurations": 12}}),
+        json!({"scheduling": "asynchronous", "limit": {"configurations": 12}, "promotion": "continue"}),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = create(folder.path(), changes.clone());
+        let top = directory.search().ladder.top();
+        let seen = Mutex::new(BTreeSet::new());
+        run_all(folder.path(), 1, 2, &|directory, claim, _| {
+            let id = claim.attempt.job.configuration;
+            let kept = directory.layout().checkpoints(id).join("program/epoch");
+            fs::replace(&kept, b"weights").unwrap();
+            seen.lock().unwrap().insert(id);
+            false
+        });
+        let at_top: BTreeSet<ConfigurationId> = directory
+            .all_results()
+            .unwrap()
+            .iter()
+            .filter(|result| result.job().rung == top && !result.outcome.is_failure())
+            .map(|result| result.job().configuration)
+            .collect();
+        assert!(!at_top.is_empty() && seen.lock().unwrap().len() > at_top.len());
+        assert_eq!(directory.checkpointed().unwrap(), at_top, "{changes}");
+        let bytes = 7 * at_top.len() as u64;
+        assert_eq!(directory.checkpoint_bytes().unwrap(), bytes);
+    }
+}
+
 #[test]
 fn one_trainer_makes_the_same_files_every_time() {
     let requests = |folder: &tempfile::TempDir| -> Vec<String> {

@@ -40,11 +40,11 @@ fn start_logs() {
 }
 
 /// Where log lines go instead of to stderr.
-type Sink = Box<dyn Fn(&[u8]) + Send>;
+type Sink = Box<dyn Fn(&str) + Send>;
 static SINK: Mutex<Option<Sink>> = Mutex::new(None);
 
-/// Sends all later log lines to `sink`, for a program that draws on the terminal itself.
-pub fn redirect_logs(sink: impl Fn(&[u8]) + Send + 'static) {
+/// Sends all later log lines to `sink`, without colours, for a program that draws on the terminal itself.
+pub fn redirect_logs(sink: impl Fn(&str) + Send + 'static) {
     *SINK.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(sink));
 }
 
@@ -54,7 +54,7 @@ struct Logs;
 impl Write for Logs {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         match &*SINK.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(sink) => sink(line),
+            Some(sink) => sink(&without_colours(&String::from_utf8_lossy(line))),
             None => io::stderr().write_all(line)?,
         }
         Ok(line.len())
@@ -63,6 +63,17 @@ impl Write for Logs {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// A log line as it stands where there are no colours.
+fn without_colours(line: &str) -> String {
+    let mut text = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some((before, after)) = rest.split_once("\x1b[") {
+        text += before;
+        rest = after.split_once('m').map_or("", |(_colour, after)| after);
+    }
+    text + rest
 }
 
 /// Writes data to stdout. A reader that has gone (`| head`) is no error.
@@ -83,4 +94,18 @@ pub fn report(line: &str) {
     let _unseen = io::stderr()
         .lock()
         .write_all(format!("{line}\n").as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_left_out_of_files() {
+        assert_eq!(
+            without_colours("\x1b[2mnow\x1b[0m \x1b[33m WARN\x1b[0m x\n"),
+            "now  WARN x\n"
+        );
+        assert_eq!(without_colours("plain m\n"), "plain m\n");
+    }
 }

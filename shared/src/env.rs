@@ -49,10 +49,14 @@ variables! {
     CUDA_VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES";
     /// Where the CUDA headers are.
     CUDA_PATH = "CUDA_PATH";
+    /// Where trainers on GPUs keep compiled kernels: a folder on the node's own disk.
+    KERNEL_CACHE = "TANDEM_KERNEL_CACHE";
     /// Where caches go; default `$HOME/.cache`.
     XDG_CACHE_HOME = "XDG_CACHE_HOME";
     /// The home folder.
     HOME = "HOME";
+    /// What the terminal can do; `dumb`: nothing that a screen needs.
+    TERM = "TERM";
     /// Set to anything: no colours.
     NO_COLOR = "NO_COLOR";
 }

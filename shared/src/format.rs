@@ -53,11 +53,24 @@ pub(crate) fn to_bytes_of<R: Record>(record: &R, version: [u32; 2]) -> Vec<u8> {
 
 /// Reads a record's text; `path` is for the error.
 pub fn from_bytes<R: Record>(path: &Path, bytes: &[u8]) -> Result<R> {
-    let json: Json = serde_json::from_slice(bytes).map_err(|source| Error::Syntax {
+    let json = parse(bytes).map_err(|source| Error::Syntax {
         path: path.to_path_buf(),
         source,
     })?;
     from_json(path, json)
+}
+
+/// Reads JSON that people may have typed: a byte order mark before it, as some editors write, is passed over, and text
+/// that is not UTF-8 is called that.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
+    use serde::de::Error as _;
+    const MARK: &[u8] = b"\xef\xbb\xbf";
+    const MARKS_OF_UTF_16: [&[u8]; 2] = [b"\xff\xfe", b"\xfe\xff"];
+    if MARKS_OF_UTF_16.iter().any(|mark| bytes.starts_with(mark)) {
+        let message = "it is text in UTF-16; save it as UTF-8";
+        return Err(serde_json::Error::custom(message));
+    }
+    serde_json::from_slice(bytes.strip_prefix(MARK).unwrap_or(bytes))
 }
 
 fn from_json<R: Record>(path: &Path, json: Json) -> Result<R> {
@@ -168,6 +181,27 @@ mod tests {
             .map(read)
             .join("\n")
         );
+    }
+
+    #[test]
+    fn files_from_editors_that_mark_the_order_of_bytes_are_read_or_explained() {
+        let text = r#"{"format":"note","version":[1,0],"text":"a"}"#;
+        assert_eq!(read(&format!("\u{feff}{text}")), read(text));
+        let twice = from_bytes::<Note>(Path::new("n.json"), "\u{feff}\u{feff}{}".as_bytes());
+        assert!(twice.is_err());
+        let big: Vec<u8> = format!("\u{feff}{text}")
+            .encode_utf16()
+            .flat_map(u16::to_be_bytes)
+            .collect();
+        let small: Vec<u8> = big.chunks(2).flat_map(|pair| [pair[1], pair[0]]).collect();
+        for bytes in [big, small] {
+            let error = from_bytes::<Note>(Path::new("n.json"), &bytes).unwrap_err();
+            let error = format!("{:#}", anyhow::Error::new(error));
+            assert_eq!(
+                error,
+                "`n.json` is not JSON: it is text in UTF-16; save it as UTF-8"
+            );
+        }
     }
 
     #[test]

@@ -204,12 +204,23 @@ pub fn read_large_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
     if_there(read_up_to(path, u64::MAX))
 }
 
-fn if_there(read: Result<Vec<u8>>) -> Result<Option<Vec<u8>>> {
-    match read {
-        Ok(bytes) => Ok(Some(bytes)),
+fn if_there<T>(asked: Result<T>) -> Result<Option<T>> {
+    match asked {
+        Ok(answer) => Ok(Some(answer)),
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// When a file was last written, in seconds since 1970 on the clock of the file server or, on a local disk, of this
+/// machine; `None` if it is gone.
+pub fn written_s(path: &Path) -> Result<Option<f64>> {
+    use std::os::unix::fs::MetadataExt as _;
+    if_there(
+        retried(|| open(path)?.metadata())
+            .map(|metadata| metadata.mtime() as f64)
+            .map_err(io_error("look at", path)),
+    )
 }
 
 /// Whether a file is there, asked by opening it, so that a network filesystem asks its server.
@@ -272,6 +283,29 @@ pub fn make_folder(path: &Path) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && !path.is_file() => Ok(()),
         other => other.map_err(io_error("make folder", path)),
     }
+}
+
+/// Bytes of all files below a folder, drafts included. What goes in the meantime does not count; links are not followed.
+pub fn tree_bytes(folder: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(io_error("list", &folder)(error)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(io_error("list", &folder))?;
+            match entry.metadata() {
+                Ok(metadata) if metadata.is_dir() => folders.push(entry.path()),
+                Ok(metadata) => bytes += metadata.len(),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(io_error("look at", &entry.path())(error)),
+            }
+        }
+    }
+    Ok(bytes)
 }
 
 /// Drafts in a folder, with what identifies an unchanged one: its size.

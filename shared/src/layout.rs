@@ -42,6 +42,9 @@ pub const LOGS: &str = "logs";
 /// Batch scripts and submissions.
 pub const SLURM: &str = "slurm";
 
+/// What schedulers saw of trainers, one file a host.
+pub const OBSERVATIONS: &str = "observations";
+
 /// What `scheduler doctor` tries out, removed when it ends.
 pub const DOCTOR: &str = "doctor";
 
@@ -147,6 +150,19 @@ impl Layout {
     pub fn log(&self, claim: &Claim) -> PathBuf {
         self.shard(LOGS, claim.attempt.job.configuration.shard())
             .join(format!("{claim}.log"))
+    }
+
+    /// `observations/HOST.json`
+    pub fn observation(&self, host: &str) -> PathBuf {
+        let plain = |c: char| {
+            if c.is_ascii_alphanumeric() || c == '-' {
+                c
+            } else {
+                '_'
+            }
+        };
+        let host: String = host.chars().map(plain).take(200).collect();
+        self.path(OBSERVATIONS).join(format!("{host}.json"))
     }
 
     /// `models/OWNER.json`

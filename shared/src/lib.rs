@@ -13,6 +13,7 @@
 //!   attempts/000/c000123-r2-a1.OWNER.json    ended without a result  trainer or scheduler   record::AttemptEnd
 //!   late/c000123-r2-a1.OWNER.json            a second result, ignored   trainer             record::JobResult
 //!   trainers/OWNER.json                      heartbeat               trainer -> scheduler   record::Heartbeat
+//!   observations/HOST.json                   how long trainers were silent   scheduler -> scheduler  record::Observation
 //!   checkpoints/000/c000123/CLAIM.checkpoint weights, optimizer, spent budget   trainer     (trainer's own)
 //!   models/OWNER.json                        what was fitted last, for people   sampler     (sampler's own)
 //!   aside/                                   corrupt and foreign files, never deleted   all
@@ -47,6 +48,7 @@ pub mod space;
 pub mod store;
 pub mod value;
 pub mod wait;
+pub mod wording;
 
 pub use budget::{Budget, BudgetUnit, Ladder};
 pub use error::{Error, Invalid, Result};

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::budget::{Budget, BudgetUnit};
+use crate::clock::Reading;
 use crate::error::Invalid;
 use crate::format::Record;
 use crate::id::{AttemptId, Claim, ConfigurationId, JobId, OwnerId};
@@ -29,7 +30,9 @@ pub struct Request {
     pub rung: u8,
     /// Jobs whose results became known since the request before, in the order of their ids.
     pub finished: Vec<JobId>,
-    /// Jobs that are open or in a trainer's hands, in the order of their ids.
+    /// Jobs above their configuration's first rung that were offered since the request before, in the order of their
+    /// ids. They are under way until a request names them as finished, as are the first jobs of all configurations
+    /// asked for before.
     pub pending: Vec<JobId>,
 }
 
@@ -187,6 +190,65 @@ pub enum TrainerState {
     },
     /// Has left in good order and holds nothing.
     Gone,
+}
+
+/// What a scheduler saw of the trainers when it left: `observations/HOST.json`, replaced by each scheduler of that host.
+///
+/// The next scheduler there goes on timing. A claim and its owner's counter never come back once they have changed, so
+/// an observation that is old, or another scheduler's, says less than a new one and nothing wrong.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Observation {
+    /// The host that watched.
+    pub host: String,
+    /// That host's clocks at the time.
+    pub reading: Reading,
+    /// Trainers that had not left.
+    pub trainers: Vec<ObservedTrainer>,
+    /// Jobs in trainers' hands.
+    pub claims: Vec<ObservedClaim>,
+}
+
+impl Record for Observation {
+    const FORMAT: &'static str = "observation";
+    /// 1.0: first.
+    const VERSION: [u32; 2] = [1, 0];
+    fn check(&self) -> Result<(), Invalid> {
+        let trainers = self.trainers.iter().map(|trainer| trainer.silent_s);
+        let claims = self.claims.iter().map(|claim| claim.silent_s);
+        for silent_s in trainers.chain(claims) {
+            if !(silent_s.is_finite() && silent_s >= 0.0) {
+                return Err(Invalid::new(
+                    "silent_s",
+                    "a finite number from 0 on",
+                    silent_s,
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A trainer as a scheduler saw it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ObservedTrainer {
+    /// Which.
+    pub owner: OwnerId,
+    /// Its heartbeat's counter.
+    pub beat: u64,
+    /// Seconds, at least, for which that had not changed.
+    pub silent_s: f64,
+}
+
+/// A claimed job as a scheduler saw it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ObservedClaim {
+    /// Which, and whose.
+    pub claim: Claim,
+    /// The counter of the last heartbeat that named it, if one has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beat: Option<u64>,
+    /// Seconds, at least, for which that had not changed.
+    pub silent_s: f64,
 }
 
 /// How one attempt ended without a result: `attempts/000/c000123-r2-a1.OWNER.json`.

@@ -43,6 +43,9 @@ pub struct SearchFile {
     /// How the sizes of brackets are rounded.
     #[serde(default)]
     pub bracket_sizes: BracketSizes,
+    /// The rungs at which brackets start, in turn; `None`: as the method needs it, see [`Search::first_rungs`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_rungs: Option<Vec<u8>>,
     /// Whether a promoted job goes on from its lower rung's checkpoint.
     #[serde(default)]
     pub promotion: Promotion,
@@ -90,7 +93,7 @@ pub enum MethodName {
     Hyperband,
     /// Draws from the prior, each evaluated at the largest budget only.
     Random,
-    /// A Gaussian process over configurations and rungs, with Hyperband's brackets.
+    /// A Gaussian process over configurations and rungs, in brackets.
     Tandem,
     /// Tree-structured Parzen estimators, Bergstra et al. 2011, at the largest budget only.
     Tpe,
@@ -114,6 +117,14 @@ impl MethodName {
             Self::Evolution => "evolution",
             Self::Reinforce => "reinforce",
             Self::Smbo => "smbo",
+        }
+    }
+
+    /// Whether it trains on the largest budget only.
+    pub fn has_one_budget(self) -> bool {
+        match self {
+            Self::Random | Self::Tpe | Self::Evolution | Self::Reinforce | Self::Smbo => true,
+            Self::Bohb | Self::Hyperband | Self::Tandem => false,
         }
     }
 }
@@ -282,6 +293,11 @@ pub struct Search {
     pub scheduling: Scheduling,
     /// How bracket sizes are rounded.
     pub bracket_sizes: BracketSizes,
+    /// The rungs at which brackets start, over and over; never empty.
+    ///
+    /// By default Hyperband's, every rung in turn from the lowest. Method `tandem`: the lowest, then twice the top rung,
+    /// because full trainings of configurations that small budgets had no say in show whether small budgets mislead.
+    pub first_rungs: Vec<u8>,
     /// What a promoted job starts from.
     pub promotion: Promotion,
     /// Drives everything that is left to chance.
@@ -336,6 +352,7 @@ impl Search {
             }
             _ => {}
         }
+        let first_rungs = first_rungs(file, ladder.top())?;
         let start_with = file
             .start_with
             .iter()
@@ -356,6 +373,7 @@ impl Search {
             bohb: file.bohb,
             scheduling: file.scheduling,
             bracket_sizes: file.bracket_sizes,
+            first_rungs,
             promotion: file.promotion,
             seed: Seed::new(file.seed),
             trainers: file.trainers,
@@ -367,15 +385,40 @@ impl Search {
     ///
     /// Methods of one budget evaluate at the largest only, so their brackets have one rung.
     pub fn bracket_sizes(&self, bracket: u32) -> Vec<u32> {
-        let sizes = self.ladder.bracket_sizes(bracket, self.bracket_sizes);
-        match self.method {
-            MethodName::Random
-            | MethodName::Tpe
-            | MethodName::Evolution
-            | MethodName::Reinforce
-            | MethodName::Smbo => vec![sizes[0]],
-            MethodName::Bohb | MethodName::Hyperband | MethodName::Tandem => sizes,
+        let first_rung = self.first_rungs[bracket as usize % self.first_rungs.len()];
+        let mut sizes = self
+            .ladder
+            .bracket_sizes(u32::from(first_rung), self.bracket_sizes);
+        if self.method.has_one_budget() {
+            sizes.truncate(1);
         }
+        sizes
+    }
+}
+
+fn first_rungs(file: &SearchFile, top: u8) -> Result<Vec<u8>, Invalid> {
+    let Some(first_rungs) = &file.first_rungs else {
+        return Ok(match file.method {
+            MethodName::Tandem if top > 0 => vec![0, top, top],
+            _ => (0..=top).collect(),
+        });
+    };
+    let method = file.method.as_str();
+    if file.method.has_one_budget() {
+        let expected =
+            format!("nothing, because method `{method}` trains on the largest budget only");
+        return Err(Invalid::new("first_rungs", expected, "a list"));
+    }
+    if first_rungs.is_empty() {
+        return Err(Invalid::new("first_rungs", "at least one rung", "none"));
+    }
+    match first_rungs.iter().position(|rung| *rung > top) {
+        None => Ok(first_rungs.clone()),
+        Some(index) => Err(Invalid::new(
+            format!("first_rungs[{index}]"),
+            format!("a rung from 0 to {top}"),
+            first_rungs[index],
+        )),
     }
 }
 

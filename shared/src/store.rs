@@ -21,7 +21,9 @@ use crate::format::{self, Record};
 use crate::fs::{self, Moved, Published};
 use crate::id::{AttemptId, Claim, ConfigurationId, JobId, OwnerId};
 use crate::layout::{self, Layout};
-use crate::record::{AttemptEnd, Fate, Finished, Heartbeat, Job, JobResult, Proposal, Request};
+use crate::record::{
+    AttemptEnd, Fate, Finished, Heartbeat, Job, JobResult, Observation, Proposal, Request,
+};
 use crate::search::{Search, SearchFile};
 
 /// A search directory, opened.
@@ -412,6 +414,20 @@ impl Directory {
         })
     }
 
+    /// What a scheduler of this host saw last, if one has left word. A corrupt one is set aside.
+    pub fn read_observation(&self) -> Result<Option<Observation>> {
+        let host = host_name();
+        self.read_or_set_aside(
+            &self.layout.observation(&host),
+            |observation: &Observation| observation.host == host,
+        )
+    }
+
+    /// Leaves word for the next scheduler of this host.
+    pub fn leave_observation(&self, observation: &Observation) -> Result<()> {
+        fs::replace_record(&self.layout.observation(&observation.host), observation)
+    }
+
     // ---- checkpoints ----
 
     /// Saves a checkpoint of a claimed job. Each attempt has a file of its own, so no two processes write one.
@@ -431,6 +447,20 @@ impl Directory {
         Ok(claims)
     }
 
+    /// Configurations that have checkpoints of any kind.
+    pub fn checkpointed(&self) -> Result<BTreeSet<ConfigurationId>> {
+        let mut ids = BTreeSet::new();
+        for shard in self.shards(layout::CHECKPOINTS)? {
+            let names = fs::list(&self.layout.shard(layout::CHECKPOINTS, shard))?;
+            ids.extend(
+                names
+                    .iter()
+                    .filter_map(|name| name.parse::<ConfigurationId>().ok()), // foreign names are no ids
+            );
+        }
+        Ok(ids)
+    }
+
     /// The bytes of a checkpoint, if it is still there.
     pub fn read_checkpoint(&self, claim: &Claim) -> Result<Option<Vec<u8>>> {
         fs::read_large_if_there(&self.layout.checkpoint(claim))
@@ -448,6 +478,11 @@ impl Directory {
             fs::remove_folder(&self.layout.checkpoints(id))?;
         }
         Ok(())
+    }
+
+    /// Bytes in all checkpoints, those of outside programs included.
+    pub fn checkpoint_bytes(&self) -> Result<u64> {
+        fs::tree_bytes(&self.layout.path(layout::CHECKPOINTS))
     }
 
     // ---- the whole search ----

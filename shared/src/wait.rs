@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use notify::event::{CreateKind, EventKind, ModifyKind};
-use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::event::{CreateKind, EventKind, ModifyKind, RenameMode};
+use notify::{Config, EventKindMask, RecommendedWatcher, RecursiveMode, Watcher as _};
 use rand::RngExt as _;
 use rand_chacha::ChaCha12Rng;
 use tracing::debug;
@@ -34,6 +34,15 @@ pub enum Woken {
     Interrupted,
 }
 
+/// What about a folder's files is worth waking up for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// That one has come.
+    Arrivals,
+    /// That one has gone.
+    Departures,
+}
+
 /// Waits on some folders.
 pub struct Waiter {
     // Kept alive: dropping it ends the events.
@@ -46,16 +55,23 @@ pub struct Waiter {
 
 impl Waiter {
     /// Watches `folders` (not what is below them). Where that cannot be, polling alone does it.
-    pub fn new(folders: &[PathBuf], longest: Duration) -> Self {
+    pub fn new(folders: &[(PathBuf, News)], longest: Duration) -> Self {
         let (sender, events) = channel();
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            if event.is_ok_and(|event| is_news(&event)) {
+        let watched = folders.to_vec();
+        let on_event = move |event: notify::Result<notify::Event>| {
+            if event.is_ok_and(|event| is_news(&event, &watched)) {
                 // The receiver is gone only when the waiter is dropped.
                 let _nobody_waits = sender.send(());
             }
-        });
-        let watcher = watcher.and_then(|mut watcher| {
-            for folder in folders {
+        };
+        // Without what others read and write: else each look of one program would wake all that watch that folder.
+        let mut kinds = EventKindMask::CREATE | EventKindMask::MODIFY_NAME;
+        if folders.iter().any(|(_, news)| *news == News::Departures) {
+            kinds |= EventKindMask::REMOVE;
+        }
+        let config = Config::default().with_event_kinds(kinds);
+        let watcher = RecommendedWatcher::new(on_event, config).and_then(|mut watcher| {
+            for (folder, _) in folders {
                 watcher.watch(folder, RecursiveMode::NonRecursive)?;
             }
             Ok(watcher)
@@ -122,17 +138,31 @@ impl std::fmt::Debug for Waiter {
     }
 }
 
-/// Whether an event can mean that a record has come or gone. Reading and drafting are no news.
-fn is_news(event: &notify::Event) -> bool {
-    let kind = matches!(
-        event.kind,
+/// Whether an event means that a record has come or gone in a folder where that matters. Reading and drafting are no
+/// news.
+fn is_news(event: &notify::Event, watched: &[(PathBuf, News)]) -> bool {
+    let (comes, goes) = match event.kind {
         EventKind::Create(CreateKind::File | CreateKind::Any | CreateKind::Folder)
-            | EventKind::Modify(ModifyKind::Name(_))
-            | EventKind::Remove(_)
-    );
-    kind && event.paths.iter().any(|path| {
-        path.file_name()
-            .is_some_and(|name| !name.to_string_lossy().starts_with('.'))
+        | EventKind::Modify(ModifyKind::Name(RenameMode::To)) => (true, false),
+        EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From)) => {
+            (false, true)
+        }
+        EventKind::Modify(ModifyKind::Name(RenameMode::Any | RenameMode::Other)) => (true, true),
+        // `Both` repeats what `From` and `To` have said.
+        _ => return false,
+    };
+    event.paths.iter().any(|path| {
+        let is_draft = path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        let matters = watched.iter().any(|(folder, news)| {
+            let is_kind = match news {
+                News::Arrivals => comes,
+                News::Departures => goes,
+            };
+            is_kind && path.parent() == Some(folder)
+        });
+        !is_draft && matters
     })
 }
 
@@ -144,7 +174,8 @@ mod tests {
     #[test]
     fn a_published_record_ends_the_wait_long_before_the_poll() {
         let folder = tempfile::tempdir().unwrap();
-        let mut waiter = Waiter::new(&[folder.path().to_path_buf()], Duration::from_mins(1));
+        let watched = (folder.path().to_path_buf(), News::Arrivals);
+        let mut waiter = Waiter::new(&[watched], Duration::from_mins(1));
         std::thread::scope(|scope| {
             scope.spawn(|| fs::publish_new(&folder.path().join("x.json"), b"x").unwrap());
             let woken = waiter.wait_at_most(Duration::from_mins(1), &mut || false);
@@ -153,8 +184,34 @@ mod tests {
     }
 
     #[test]
+    fn only_the_news_asked_for_end_the_wait() {
+        let folder = tempfile::tempdir().unwrap();
+        let [claimed, elsewhere] = ["claimed", "elsewhere"].map(|name| folder.path().join(name));
+        for folder in [&claimed, &elsewhere] {
+            fs::make_folder(folder).unwrap();
+        }
+        fs::publish_new(&claimed.join("old.json"), b"x").unwrap();
+        let mut waiter = Waiter::new(
+            &[(claimed.clone(), News::Departures)],
+            Duration::from_mins(1),
+        );
+        // All of these are over before the first look.
+        fs::publish_new(&claimed.join("new.json"), b"x").unwrap();
+        fs::replace(&claimed.join("new.json"), b"y").unwrap();
+        fs::read(&claimed.join("old.json")).unwrap();
+        fs::list(&claimed).unwrap();
+        fs::publish_new(&elsewhere.join("new.json"), b"x").unwrap();
+        let pause = Duration::from_millis(200);
+        assert_eq!(waiter.wait_at_most(pause, &mut || false), Woken::Poll);
+        fs::move_to(&claimed.join("old.json"), &elsewhere.join("old.json")).unwrap();
+        let woken = waiter.wait_at_most(Duration::from_mins(1), &mut || false);
+        assert_eq!(woken, Woken::Event);
+    }
+
+    #[test]
     fn without_events_the_poll_decides() {
-        let mut waiter = Waiter::new(&[PathBuf::from("/nonexistent")], Duration::from_millis(20));
+        let nowhere = (PathBuf::from("/nonexistent"), News::Arrivals);
+        let mut waiter = Waiter::new(&[nowhere], Duration::from_millis(20));
         assert_eq!(waiter.wait(&mut || false), Woken::Poll);
         assert_eq!(waiter.wait(&mut || true), Woken::Interrupted);
     }

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value as Json;
 use shared::format::{Record, from_bytes, to_bytes};
 use shared::record::{
-    AttemptEnd, Finished, Heartbeat, Imported, Job, JobResult, Outcome, Proposal, Request,
+    AttemptEnd, Finished, Heartbeat, Imported, Job, JobResult, Observation, Outcome, Proposal,
+    Request,
 };
 use shared::space::SpaceFile;
 use shared::{Search, SearchFile, SearchSpace};
@@ -49,6 +50,7 @@ fn records_of_version_1_0_are_read_and_written_unchanged() {
     round_trip::<Proposal>(V);
     round_trip::<Job>(V);
     round_trip::<Heartbeat>(V);
+    round_trip::<Observation>(V);
     round_trip::<AttemptEnd>(V);
     round_trip::<JobResult>(V);
     round_trip::<Finished>(V);

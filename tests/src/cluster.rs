@@ -178,23 +178,30 @@ fn obstacle(filesystem: Filesystem) -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("root".to_owned());
     }
-    let programs = SLURM.iter().chain(match filesystem {
+    let more = match filesystem {
         Filesystem::Local => &[][..],
         Filesystem::MooseFs => &MOOSEFS[..],
-    });
-    let is_missing = |name: &&&str| !is_well(&["sh", "-c", &format!("command -v {name}")]);
-    if let Some(name) = programs.clone().find(is_missing) {
-        return Some(format!("`{name}`"));
-    }
-    if !is_well(&[
-        "unshare", "--net", "ip", "link", "add", "x", "type", "bridge",
-    ]) {
-        return Some("the right to make network namespaces".to_owned());
+    };
+    let missing = first_missing(&SLURM).or_else(|| first_missing(more));
+    if missing.is_some() {
+        return missing;
     }
     if filesystem == Filesystem::MooseFs && !Path::new("/dev/fuse").exists() {
         return Some("`/dev/fuse`".to_owned());
     }
     None
+}
+
+/// What of these programs is not there; else, the right to give hosts networks of their own.
+pub(crate) fn first_missing(programs: &[&str]) -> Option<String> {
+    let is_there = |name: &str| is_well(&["sh", "-c", &format!("command -v {name}")]);
+    if let Some(name) = programs.iter().find(|name| !is_there(name)) {
+        return Some(format!("`{name}`"));
+    }
+    let bridge = [
+        "unshare", "--net", "ip", "link", "add", "x", "type", "bridge",
+    ];
+    (!is_well(&bridge)).then(|| "the right to make network namespaces".to_owned())
 }
 
 fn is_well(command: &[&str]) -> bool {
@@ -206,7 +213,8 @@ fn is_well(command: &[&str]) -> bool {
     process.status().is_ok_and(|status| status.success())
 }
 
-fn finish(mut command: Command) -> Result<String> {
+/// Runs a command to its end: what it prints.
+pub(crate) fn finish(mut command: Command) -> Result<String> {
     let output = command
         .stdin(Stdio::null())
         .output()

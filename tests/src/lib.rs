@@ -4,6 +4,9 @@
 
 pub mod cluster;
 pub mod faults;
+pub mod nfs;
+pub mod repeated;
+pub mod scale;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -109,11 +112,7 @@ impl TestSearch {
     fn in_folder(folder: tempfile::TempDir, search: &serde_json::Value) -> Result<Self> {
         let file = folder.path().join("search.json");
         fs::replace(&file, &serde_json::to_vec_pretty(search)?)?;
-        let this = Self {
-            folder,
-            running: Vec::new(),
-            started: 0,
-        };
+        let this = Self::found(folder);
         let output = this.output(
             "scheduler",
             &[
@@ -128,6 +127,15 @@ impl TestSearch {
             String::from_utf8_lossy(&output.stderr)
         );
         Ok(this)
+    }
+
+    /// A search that others have run, in `directory` in the folder.
+    pub fn found(folder: tempfile::TempDir) -> Self {
+        Self {
+            folder,
+            running: Vec::new(),
+            started: 0,
+        }
     }
 
     /// The search directory.
@@ -174,7 +182,26 @@ impl TestSearch {
     /// # Errors
     /// It cannot be started.
     pub fn start(&mut self, name: &'static str, faults: Option<&str>) -> Result<usize> {
-        self.running.push(self.spawn(name, faults)?);
+        self.start_as(name, with_faults(name, faults))
+    }
+
+    /// Starts `NAME run DIR` in the background on a host whose clock is wrong, by `offset` such as `+1h`.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_with_clock(&mut self, name: &'static str, offset: &str) -> Result<usize> {
+        let mut command = command(name);
+        // The program `faketime` would be a process in between. `$LIB` is for the dynamic linker.
+        command.env("LD_PRELOAD", "/usr/$LIB/faketime/libfaketimeMT.so.1");
+        command.env("FAKETIME", offset);
+        // As on a real host: the stop-watch runs as ever, and files are stamped by others.
+        command.env("DONT_FAKE_MONOTONIC", "1");
+        command.env("NO_FAKE_STAT", "1");
+        self.start_as(name, command)
+    }
+
+    fn start_as(&mut self, name: &'static str, command: Command) -> Result<usize> {
+        self.running.push(self.spawn(name, command)?);
         self.started += 1;
         Ok(self.running.len() - 1)
     }
@@ -185,25 +212,21 @@ impl TestSearch {
     /// It cannot be started.
     pub fn restart(&mut self, index: usize, faults: Option<&str>) -> Result<()> {
         let name = self.running[index].program;
-        self.running[index] = self.spawn(name, faults)?;
+        self.running[index] = self.spawn(name, with_faults(name, faults))?;
         self.started += 1;
         Ok(())
     }
 
-    fn spawn(&self, name: &'static str, faults: Option<&str>) -> Result<Running> {
+    fn spawn(&self, name: &'static str, mut command: Command) -> Result<Running> {
         let log = self.beside(&format!("{name}.log"));
         let file = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(&log)?;
-        let mut command = command(name);
         command
             .arg("run")
             .arg(self.root())
             .args(["--poll-s", "0.5"]);
-        if let Some(faults) = faults {
-            command.env(shared::env::FAULTS.name(), faults);
-        }
         let child = command
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
@@ -273,14 +296,27 @@ impl TestSearch {
     pub fn wait_until(
         &self,
         what: &str,
+        is_so: impl FnMut(&Directory) -> Result<bool>,
+    ) -> Result<()> {
+        self.wait_at_most(DEADLINE, what, is_so)
+    }
+
+    /// As [`wait_until`](Self::wait_until), with a deadline of its own.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn wait_at_most(
+        &self,
+        deadline: Duration,
+        what: &str,
         mut is_so: impl FnMut(&Directory) -> Result<bool>,
     ) -> Result<()> {
         let directory = self.directory()?;
         let start = Instant::now();
         while !is_so(&directory)? {
             ensure!(
-                start.elapsed() < DEADLINE,
-                "after {DEADLINE:?} still not: {what}\n{}",
+                start.elapsed() < deadline,
+                "after {deadline:?} still not: {what}\n{}",
                 self.logs()
             );
             std::thread::sleep(Duration::from_millis(10));
@@ -503,6 +539,14 @@ pub fn repository_search(name: &str) -> Result<serde_json::Value> {
         serde_json::json!({ "hyperparameters": space["hyperparameters"] }),
     );
     Ok(search)
+}
+
+fn with_faults(name: &str, faults: Option<&str>) -> Command {
+    let mut command = command(name);
+    if let Some(faults) = faults {
+        command.env(shared::env::FAULTS.name(), faults);
+    }
+    command
 }
 
 fn command(name: &str) -> Command {

@@ -3,8 +3,10 @@
 mod bad_input;
 mod by_hand;
 mod chaos;
+mod clocks;
 mod determinism;
 mod faults;
+mod nfs;
 mod race;
 mod simulation;
 mod slurm;

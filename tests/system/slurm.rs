@@ -1,5 +1,7 @@
 //! `scheduler slurm` on a real SLURM cluster.
 
+mod training;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,9 +14,19 @@ use shared::{Fate, JobId};
 
 /// `scheduler slurm` on the search: what it prints.
 fn submit(cluster: &Cluster, test: &TestSearch, trainers: u32) -> Result<String> {
+    submit_with(cluster, test, trainers, &["--time", "20"])
+}
+
+/// As [`submit`], with more arguments.
+fn submit_with(
+    cluster: &Cluster,
+    test: &TestSearch,
+    trainers: u32,
+    more: &[&str],
+) -> Result<String> {
     let (root, trainers) = (test.root(), trainers.to_string());
     let root = root.to_string_lossy();
-    let arguments = ["slurm", &root, "--trainers", &trainers, "--time", "20"];
+    let arguments = [&["slurm", &root, "--trainers", &trainers], more].concat();
     cluster.run(&program("scheduler"), &arguments)
 }
 
@@ -123,6 +135,10 @@ fn a_search_in_the_queue_finishes_exactly(filesystem: Filesystem) -> Result<()> 
 
     wait_for_end(&test)?;
     // Nobody has to clean up: the programs see the end and leave.
+    // Jobs of SLURM before 23.02 are not told when they end: trainers have asked `squeue`. 20 min were asked for.
+    let printed = logs(&test);
+    let knows = |line: &&str| line.contains(" has 1") && line.ends_with("s left");
+    assert_eq!(printed.lines().filter(knows).count(), 4, "{printed}");
     let over = "all SLURM jobs have ended well";
     let is_over = |queue: &[Queued]| queue.iter().all(|task| task.state == "COMPLETED");
     let queue = wait_for_queue(&cluster, &test, over, is_over)?;
@@ -204,7 +220,11 @@ fn on_separate_mounts(cluster: &Cluster) -> Result<(TestSearch, Vec<String>)> {
     // Longer than the clients believe what they have seen.
     search["trainers"]["lease_s"] = 10.0.into();
     let test = TestSearch::within(&cluster.shared(), &search)?;
-    submit(cluster, &test, 7)?;
+    let said = submit(cluster, &test, 7)?;
+    // The cluster's `MaxArraySize` is 4.
+    for array in ["submitted: 4 trainers", "submitted: 3 trainers"] {
+        ensure!(said.contains(array), "{said}");
+    }
     test.wait_until("seven jobs are claimed", |directory| {
         Ok(directory.jobs()?.claimed.len() == 7)
     })

@@ -15,6 +15,10 @@ use trainer::network::ImageShape;
 use trainer::objective::network::NetworkTrainer;
 use trainer::objective::{Control, Ended, StopReason, Task};
 
+/// As the trainer's own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Debug, Parser)]
 struct Args {
     /// Channels behind the stem

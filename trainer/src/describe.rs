@@ -68,7 +68,7 @@ pub fn read(
     };
     let checked = SearchSpace::new(&file).map_err(wrong(space, SpaceFile::FORMAT))?;
     let bytes = fs::read(configuration)?;
-    let raw: Configuration = serde_json::from_slice(&bytes).map_err(|source| Error::Syntax {
+    let raw: Configuration = shared::format::parse(&bytes).map_err(|source| Error::Syntax {
         path: configuration.to_path_buf(),
         source,
     })?;

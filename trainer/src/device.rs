@@ -136,9 +136,79 @@ fn find_gpu() -> Result<Device, DeviceError> {
         folders
     };
     match looked_in.iter().find(|folder| folder.exists()) {
-        Some(folder) if folder.join("include/cuda_runtime.h").exists() => Ok(Device::Cuda),
+        Some(folder) if folder.join("include/cuda_runtime.h").exists() => {
+            keep_kernels(&architecture().map_err(driver_error)?);
+            Ok(Device::Cuda)
+        }
         _ => Err(DeviceError::NoHeaders { looked_in }),
     }
+}
+
+/// The first device's, such as `sm_90`. Needs an initialised driver.
+#[cfg(feature = "cuda")]
+fn architecture() -> Result<String, cudarc::driver::DriverError> {
+    use cudarc::driver::{result, sys::CUdevice_attribute};
+
+    let device = result::device::get(0)?;
+    let version = |attribute| {
+        #[expect(unsafe_code, reason = "a call of the driver")]
+        // SAFETY: the device is one that the driver has just named.
+        unsafe {
+            result::device::get_attribute(device, attribute)
+        }
+    };
+    let major = version(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+    let minor = version(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+    Ok(format!("sm_{major}{minor}"))
+}
+
+/// Where kernels of an architecture are kept: the results of autotuning, and the compiled programs.
+#[cfg(any(feature = "cuda", test))]
+#[derive(Debug, PartialEq, Eq)]
+struct KernelCache {
+    autotune: Option<PathBuf>,
+    compiled: Option<PathBuf>,
+}
+
+#[cfg(any(feature = "cuda", test))]
+impl KernelCache {
+    /// Compiled programs are kept only in a folder that the user has `chosen`: cubecl panics where it cannot write
+    /// them, and appends to them from all trainers of a host at once, which needs the node's own disk. They are kept
+    /// apart by architecture, which their keys do not name.
+    fn new(chosen: Option<PathBuf>, caches: Option<PathBuf>, architecture: &str) -> Self {
+        let chosen = chosen.map(|folder| folder.join(architecture));
+        let default = || caches.map(|folder| folder.join("kernels").join(architecture));
+        Self {
+            autotune: chosen.clone().or_else(default),
+            compiled: chosen,
+        }
+    }
+}
+
+/// Tells cubecl where to keep kernels, instead of a folder `target` above the working directory. Once in a process.
+#[cfg(feature = "cuda")]
+fn keep_kernels(architecture: &str) {
+    use burn::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig as _, cache::CacheConfig};
+    use std::sync::Once;
+    static ONCE: Once = Once::new();
+
+    let writable = |folder: &PathBuf| match fs_err::create_dir_all(folder) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!("kernels are compiled and tuned anew: {error}");
+            false
+        }
+    };
+    ONCE.call_once(|| {
+        let chosen = shared::env::KERNEL_CACHE.get().map(PathBuf::from);
+        let cache = KernelCache::new(chosen, shared::env::cache_folder(), architecture);
+        let mut config = CubeClRuntimeConfig::default().override_from_env();
+        if let Some(folder) = cache.autotune.filter(writable) {
+            config.autotune.cache = CacheConfig::File(folder);
+        }
+        config.compilation.cache = cache.compiled.filter(writable).map(CacheConfig::File);
+        CubeClRuntimeConfig::set(config);
+    });
 }
 
 impl Device {
@@ -187,6 +257,44 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "this program was built without the feature `cuda`"
+        );
+    }
+
+    /// With the feature, on a machine where something is missing: which part, never a panic or a silent CPU.
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn cuda_is_there_or_its_missing_part_is_named() {
+        match DeviceChoice::Cuda.resolve() {
+            Ok(device) => assert_eq!(device, Device::Cuda),
+            Err(error) => {
+                assert!(!matches!(error, DeviceError::NotBuilt));
+                if !std::path::Path::new("/dev/nvidiactl").exists() {
+                    let no_device = matches!(
+                        error,
+                        DeviceError::NoDriver | DeviceError::Driver { .. } | DeviceError::NoDevice
+                    );
+                    assert!(no_device, "{error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn compiled_kernels_are_kept_only_where_the_user_says_and_apart_by_architecture() {
+        let path = |text: &str| Some(PathBuf::from(text));
+        assert_eq!(
+            KernelCache::new(path("/local"), path("/home/cache"), "sm_90"),
+            KernelCache {
+                autotune: path("/local/sm_90"),
+                compiled: path("/local/sm_90"),
+            }
+        );
+        assert_eq!(
+            KernelCache::new(None, path("/home/cache"), "sm_80"),
+            KernelCache {
+                autotune: path("/home/cache/kernels/sm_80"),
+                compiled: None,
+            }
         );
     }
 

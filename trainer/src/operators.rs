@@ -6,6 +6,7 @@
 //! it against, together with burn's stock operations. No result depends on the number of threads: work is cut into
 //! pieces by the tensor's shape alone, and partial sums are added in a fixed order.
 
+mod aligned;
 mod convolution;
 mod flex;
 mod grid;
@@ -16,6 +17,7 @@ mod normalization;
 mod reference;
 mod simd;
 mod update;
+mod winograd;
 
 use burn::tensor::activation::relu;
 use burn::tensor::backend::{AutodiffBackend, Backend, BackendTypes};

@@ -12,7 +12,7 @@ use shared::record::{Fate, Job, JobResult, Outcome, TrainerState};
 use shared::search::Promotion;
 use shared::signal::Warning;
 use shared::store::{Directory, FinishedAs, attempt_end, new_owner};
-use shared::wait::Waiter;
+use shared::wait::{News, Waiter};
 use shared::{AttemptId, Claim, JobId, OwnerId, Seed, clock, layout};
 use tracing::{error, info, warn};
 
@@ -122,7 +122,8 @@ struct Trainer<'a> {
 impl Trainer<'_> {
     fn work(&self, settings: &Settings) -> Result<Leave> {
         let layout = self.directory.layout();
-        let folders = [layout.root().to_path_buf(), layout.path(layout::OPEN)];
+        let folders = [layout.root().to_path_buf(), layout.path(layout::OPEN)]
+            .map(|folder| (folder, News::Arrivals));
         let mut waiter = Waiter::new(&folders, settings.longest_poll);
         // Which of several open jobs is tried after a lost race; not part of any result.
         let mut rng = Seed::new(0).child("claims", &self.owner).rng();

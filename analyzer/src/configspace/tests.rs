@@ -157,3 +157,11 @@ fn what_configspace_cannot_forbid_is_refused_by_name() {
         .join("\n")
     );
 }
+
+#[test]
+fn a_file_from_an_editor_that_marks_the_order_of_bytes_is_read() {
+    let space = SearchSpace::new(&search_file().space.unwrap()).unwrap();
+    let text = to_json(&space, "test").unwrap().to_string();
+    let back = read(&format!("\u{feff}{text}")).unwrap();
+    assert_eq!(SearchSpace::new(&back.space).unwrap(), space);
+}

@@ -70,6 +70,7 @@ pub fn search(problem: &Problem, method: MethodName, faithful: bool, seed: u64) 
         },
         scheduling: Scheduling::default(),
         bracket_sizes: BracketSizes::default(),
+        first_rungs: None,
         promotion: Promotion::default(),
         fix: Configuration::default(),
         fixed_from: None,

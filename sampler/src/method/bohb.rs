@@ -16,7 +16,8 @@
 //! what is good. All failed: likewise. Equal rows: bandwidth `min_bandwidth`.
 //!
 //! # What is repaired
-//! With the setting `faithful` the first five and the eleventh are as in HpBandSter, because they change proposals.
+//! With the setting `faithful` the first five, the eleventh and the last are as in HpBandSter, because they change
+//! proposals.
 //!
 //! 1. *Pending jobs are seen*: configurations under way count as bad, the newest at most as many as there are bad rows,
 //!    so that parallel proposals keep away from each other.
@@ -38,6 +39,8 @@
 //! 11. *Draws from the prior follow the user's beliefs* where there are any; HpBandSter knows of none, nor does
 //!     `faithful`.
 //! 12. *Ordinals have a kernel of their own*; HpBandSter refuses them. A candidate's ordinal is drawn from the kernel.
+//! 13. *A density has 512 rows at most*: of a larger set every k-th, from the best to the worst. HpBandSter's proposals
+//!     cost more with every result. (With `faithful` so do these.)
 //!
 //! # Source
 //! Falkner, Klein and Hutter 2018, BOHB: Robust and Efficient Hyperparameter Optimization at Scale, section 4;
@@ -48,15 +51,18 @@ use rand_chacha::ChaCha12Rng;
 use serde_json::{Map, Value as Json, json};
 use shared::record::ModelUse;
 use shared::search::BohbSettings;
-use shared::{SearchSpace, Seed};
+use shared::{ConfigurationId, SearchSpace, Seed};
 
-use crate::history::{History, Ranked};
+use crate::history::History;
 use crate::kde::{Density, Kernel, normal_reference};
 use crate::method::{Ask, Method, Suggestion, prior};
 use crate::normal;
 
 /// Where HpBandSter's densities stop.
 const FAITHFUL_SMALLEST_DENSITY: f64 = 1e-32;
+
+/// Rows of a density at most, so that a proposal costs the same however long the search is.
+const MOST_ROWS: usize = 512;
 
 /// The method and what it fitted last.
 #[derive(Debug)]
@@ -142,21 +148,25 @@ impl Bohb {
     fn fit(&self, history: &History, ask: &Ask<'_>) -> Option<Model> {
         let (rung, num_good, num_bad) = self.best_rung(history)?;
         let results = history.rung(rung);
-        let rows = |results: &[Ranked]| -> Vec<Vec<f64>> {
-            results
-                .iter()
-                .map(|r| history.vector(r.job.configuration).to_vec())
-                .collect()
+        let under_way = if self.settings.faithful {
+            Vec::new()
+        } else {
+            history.under_way(ask.configuration, ask.pending)
         };
-        let mut good_rows = rows(&results[..num_good]);
-        let mut bad_rows = rows(&results[num_good..num_good + num_bad]);
-        let mut num_under_way = 0;
-        if !self.settings.faithful {
-            let under_way = history.under_way(ask.configuration, ask.pending);
-            num_under_way = under_way.len().min(num_bad);
-            let newest = &under_way[under_way.len() - num_under_way..];
-            bad_rows.extend(newest.iter().map(|id| history.vector(*id).to_vec()));
-        }
+        let newest = &under_way[under_way.len().saturating_sub(num_bad)..];
+        let row = |id: ConfigurationId| history.vector(id).to_vec();
+        let good = self.chosen(num_good);
+        let mut good_rows: Vec<Vec<f64>> =
+            good.map(|i| row(results[i].job.configuration)).collect();
+        let bad: Vec<usize> = self.chosen(num_bad + newest.len()).collect();
+        let num_under_way = bad.iter().filter(|i| **i >= num_bad).count();
+        let mut bad_rows: Vec<Vec<f64>> = bad
+            .into_iter()
+            .map(|i| match i.checked_sub(num_bad) {
+                Some(i) => row(newest[i]),
+                None => row(results[num_good + i].job.configuration),
+            })
+            .collect();
         let impute = |rows: &mut Vec<Vec<f64>>, set: &str| {
             let id = format!("{set} of {} on rung {rung}", results.len());
             impute(
@@ -178,6 +188,23 @@ impl Bohb {
             }),
             good_rows,
             num_under_way,
+        })
+    }
+
+    /// Which of `number` rows a density is made from: all, or if there are too many, some at equal distances.
+    fn chosen(&self, number: usize) -> impl Iterator<Item = usize> + use<> {
+        let most = if self.settings.faithful {
+            usize::MAX
+        } else {
+            MOST_ROWS
+        };
+        let count = number.min(most);
+        (0..count).map(move |i| {
+            if count == number {
+                i
+            } else {
+                i * number / count
+            }
         })
     }
 
@@ -457,8 +484,6 @@ fn only_levels(kernels: &[Kernel], rows: &[Vec<f64>]) -> Vec<Option<f64>> {
 
 #[cfg(test)]
 mod tests {
-    use shared::ConfigurationId;
-
     use super::*;
     use crate::history::Standing;
 
@@ -482,6 +507,37 @@ mod tests {
             pending: &[],
             seed: Seed::new(2),
         }
+    }
+
+    #[test]
+    fn a_density_has_so_many_rows_at_most_from_the_best_to_the_worst() {
+        let space = space(TWO);
+        let chosen =
+            |faithful, number| -> Vec<usize> { bohb(&space, faithful).chosen(number).collect() };
+        assert_eq!(chosen(false, 512), (0..512).collect::<Vec<_>>());
+        let some = chosen(false, 100_000);
+        assert_eq!(
+            (some.len(), some[0], some[1], some[511]),
+            (512, 0, 195, 99_804)
+        );
+        assert_eq!(chosen(true, 100_000).len(), 100_000);
+
+        // 3,000 results: 450 good ones and 2,550 bad ones, with 2 configurations under way among the bad.
+        let rows: Vec<[f64; 2]> = (0..3000).map(|i| [f64::from(i) / 3000.0, 0.0]).collect();
+        let mut history = history(&space, 0, &rows);
+        for id in 3000..3002 {
+            history.ask(ConfigurationId(id));
+            history.know(ConfigurationId(id), vec![0.5, 1.0]);
+        }
+        let ask = Ask {
+            configuration: ConfigurationId(4000),
+            ..ask()
+        };
+        let model = bohb(&space, false).fit(&history, &ask).unwrap();
+        assert_eq!((model.good.num_rows(), model.bad.num_rows()), (450, 512));
+        assert!(model.num_under_way <= 1);
+        let model = bohb(&space, true).fit(&history, &ask).unwrap();
+        assert_eq!((model.good.num_rows(), model.bad.num_rows()), (450, 2550));
     }
 
     const TWO: &str = r#"{"name":"x","type":"float","lower":0,"upper":1},

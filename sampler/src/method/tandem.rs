@@ -1,6 +1,7 @@
 //! Method `tandem`: expected improvement at the largest budget, under one model of the results of all budgets.
 //!
-//! The model is the Gaussian process of [`crate::surrogate`], over scores of losses ([`scores`]). A proposal is
+//! The model is the Gaussian process of [`crate::surrogate`], over scores of losses ([`scores`]); small budgets are left
+//! out of it as far as they foretell the largest one badly ([`fits`]). A proposal is
 //!
 //! ```text
 //! 10 %       a draw from the prior, so that no error of the model lasts
@@ -17,7 +18,7 @@
 //! Where the user believes in some values ([`crate::belief`]), the draws follow the belief as far as results bear it out,
 //! and so do some proposals at first.
 //!
-//! Lengths and scales are fitted when the number of results passes 4, 6, 8, … (about every 15 %), on the results that
+//! Lengths, scales and weights are fitted when the number of results passes 4, 6, 8, … (about every 15 %), on the results that
 //! were named first: what is fitted depends on the files alone, and one process that answered everything agrees with
 //! another that starts now. In between, a proposal costs one factorisation of at most 200 observations.
 //!
@@ -39,10 +40,13 @@ use crate::belief::Beliefs;
 use crate::history::{History, Ranked, Standing};
 use crate::kde::Kernel;
 use crate::method::{Ask, Method, Suggestion, prior};
-use crate::surrogate::{Features, Observation, Scales, Surrogate};
+use crate::surrogate::{Features, Observation, Surrogate};
 
 mod climb;
+mod fits;
 mod scores;
+
+use fits::{Fit, Fits};
 
 /// Results needed before the model is asked.
 const FEWEST_RESULTS: usize = 4;
@@ -76,8 +80,7 @@ pub struct Tandem {
     kernels: Vec<Kernel>,
     features: Features,
     num_rungs: usize,
-    /// The scales, and the number of results they were fitted on.
-    fitted: Option<(usize, Scales)>,
+    fitted: Option<Fits>,
 }
 
 impl Tandem {
@@ -93,26 +96,14 @@ impl Tandem {
         }
     }
 
-    /// Scales fitted on the first results named, as many as the last threshold passed.
-    fn scales(&mut self, history: &History) -> Scales {
+    /// What is fitted on the first results named, as many as the last threshold passed.
+    fn fits(&mut self, history: &History) -> &Fits {
         let count = last_threshold(history.arrivals().len());
-        match &self.fitted {
-            Some((fitted, scales)) if *fitted == count => scales.clone(),
-            Some(_) | None => {
-                let mut by_rung: Vec<Vec<Ranked>> = vec![Vec::new(); self.num_rungs];
-                for ranked in &history.arrivals()[..count] {
-                    by_rung[self.rung(ranked.job.rung)].push(*ranked);
-                }
-                for rung in &mut by_rung {
-                    rung.sort_unstable();
-                }
-                let by_rung: Vec<&[Ranked]> = by_rung.iter().map(Vec::as_slice).collect();
-                let observations = self.observations(history, &by_rung, MOST_FITTED);
-                let scales = Scales::fit(&self.features, &observations, self.num_rungs, FIT_STEPS);
-                self.fitted = Some((count, scales.clone()));
-                scales
-            }
-        }
+        let fits = match self.fitted.take() {
+            Some(fits) if fits.count == count => fits,
+            Some(_) | None => Fits::new(self, history, count),
+        };
+        self.fitted.insert(fits)
     }
 
     /// Some proposals follow what the user believes, fewer as results come.
@@ -197,10 +188,15 @@ impl Method for Tandem {
         if let Some(suggestion) = self.near_the_belief(history, believed, &mut rng) {
             return suggestion;
         }
-        let scales = self.scales(history);
-        let by_rung: Vec<&[Ranked]> = (0..ask_rungs(history, self.num_rungs))
+        let Fit {
+            lowest_rung,
+            weight,
+            scales,
+        } = self.fits(history).draw(&mut rng).clone();
+        let mut by_rung: Vec<&[Ranked]> = (0..ask_rungs(history, self.num_rungs))
             .map(|rung| history.rung(rung))
             .collect();
+        by_rung[..lowest_rung].fill(&[]);
         let observations = self.observations(history, &by_rung, MOST_OBSERVATIONS);
         let under_way = self.under_way(history, ask);
         let model = Surrogate::new(&self.features, &scales, &observations, &under_way);
@@ -230,9 +226,10 @@ impl Method for Tandem {
             vector: best.vector,
             source: "model",
             reason: format!(
-                "the largest expected improvement among {} {act}, by {} results of all rungs",
+                "the largest expected improvement among {} {act}, by {} results of {}",
                 climb.num_candidates(),
-                observations.len()
+                observations.len(),
+                believed_rungs(lowest_rung, self.num_rungs, weight)
             ),
             model: Some(ModelUse {
                 rung: history.num_rungs() - 1,
@@ -245,22 +242,45 @@ impl Method for Tandem {
     }
 
     fn fitted(&self) -> Map<String, Json> {
-        let Some((count, scales)) = &self.fitted else {
+        let Some(fits) = &self.fitted else {
             return Map::new();
         };
-        let names = self.space.dimensions().map(|h| h.name.clone());
-        let lengths: Map<String, Json> = names
-            .zip(scales.lengths())
-            .map(|(name, length)| (name, json!(length)))
-            .collect();
+        let model = |fit: &Fit| {
+            let names = self.space.dimensions().map(|h| h.name.clone());
+            let lengths: Map<String, Json> = names
+                .zip(fit.scales.lengths())
+                .map(|(name, length)| (name, json!(length)))
+                .collect();
+            json!({
+                "lowest_rung": fit.lowest_rung,
+                "weight": fit.weight,
+                "lengths": lengths,
+                "correlation_with_top_rung": fit.scales.correlations(),
+            })
+        };
         let mut fitted = Map::new();
-        fitted.insert("num_results".into(), json!(count));
-        fitted.insert("lengths".into(), lengths.into());
+        fitted.insert("num_results".into(), json!(fits.count));
         fitted.insert(
-            "correlation_with_top_rung".into(),
-            json!(scales.correlations()),
+            "models".into(),
+            fits.models.iter().map(model).collect::<Vec<Json>>().into(),
         );
         fitted
+    }
+}
+
+/// Words for the results a model sees.
+fn believed_rungs(lowest: usize, num_rungs: usize, weight: f64) -> String {
+    let share = 100.0 * weight;
+    match lowest {
+        0 => format!("all rungs (weight {share:.0} %)"),
+        _ if lowest + 1 == num_rungs => {
+            format!(
+                "the top rung alone, because those below foretell it badly (weight {share:.0} %)"
+            )
+        }
+        _ => format!(
+            "rungs {lowest} and up, because those below foretell the top badly (weight {share:.0} %)"
+        ),
     }
 }
 

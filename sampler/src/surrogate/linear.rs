@@ -127,6 +127,11 @@ impl Cholesky {
             .sum()
     }
 
+    /// `L_ii`.
+    pub(super) fn diagonal(&self, i: usize) -> f64 {
+        self.lower[i * self.n + i]
+    }
+
     /// K⁻¹, row-major, the lower triangle only.
     pub(super) fn inverse(&self) -> Vec<f64> {
         let n = self.n;

@@ -1,18 +1,21 @@
 //! Cross-correlation of image batches on the CPU, forward and backward.
 //!
-//! A group of images at a time is laid out on a [`Grid`], on which each kernel position is a shift. Then the output is
+//! Output and input's gradient of wide 3 × 3 convolutions are left to `winograd.rs`. In all others, a group of images at a time is laid out on a [`Grid`], on which each kernel position is a shift. Then the output is
 //! the product of the weights with shifted rows, the input's gradient the product of the transposed weights with
-//! rows of the output's gradient, shifted the other way, and the weights' gradient the dot products of both kinds of
-//! rows; `kernels.rs` does these. Groups are chosen from the shape alone, and the weights' gradient is summed over a
+//! rows of the output's gradient, shifted the other way, and the weights' gradient the dot products of shifted rows
+//! with the output's gradient; `kernels.rs` does these. Groups are chosen from the shape alone, and the weights' gradient is summed over a
 //! fixed number of parts, so no result depends on the number of threads. It does depend, in the last bits, on the
 //! processor's vector instructions.
 
 use rayon::prelude::*;
 
 use super::Window;
-use super::grid::{Grid, LINE};
-use super::kernels::{COLUMNS, Packed, Rows, correlate, multiply};
-use super::simd::Instructions;
+use super::aligned::Aligned;
+use super::grid::Grid;
+use super::kernels::correlate::{Interleaved, Rows, correlate};
+use super::kernels::multiply::{COLUMNS, Packed, multiply};
+use super::simd::{Instructions, vectorized};
+use super::winograd;
 
 /// Outputs that a group of images should have at least, so that small images do not make for short rows.
 const GROUP_PIXELS: usize = 1024;
@@ -65,44 +68,18 @@ impl Geometry {
         (GROUP_PIXELS / pixels).clamp(1, self.batch.div_ceil(4))
     }
 
-    fn grid(&self) -> Grid {
-        Grid::new(self.height, self.width, self.window, self.group(), COLUMNS)
-    }
-}
-
-/// Numbers that start with a cache line: vectors that straddle two lines are read at half the speed.
-#[derive(Default)]
-struct Aligned {
-    memory: Vec<f32>,
-    start: usize,
-    len: usize,
-}
-
-impl Aligned {
-    /// So many zeros.
-    fn zeros(len: usize) -> Self {
-        let memory = vec![0.0; len + LINE];
-        // Alignment only matters for speed; where it cannot be had, this is past the end.
-        let start = memory
-            .as_ptr()
-            .align_offset(LINE * size_of::<f32>())
-            .min(LINE);
-        Self { memory, start, len }
-    }
-
-    /// At least so many numbers; which ones is not said.
-    fn reserve(&mut self, len: usize) {
-        if self.len < len {
-            *self = Self::zeros(len);
+    /// What the faster way for some convolutions needs to know.
+    pub(super) fn winograd(&self) -> winograd::Geometry {
+        winograd::Geometry {
+            in_channels: self.in_channels,
+            out_channels: self.out_channels,
+            height: self.height,
+            width: self.width,
         }
     }
 
-    fn values(&self) -> &[f32] {
-        &self.memory[self.start..][..self.len]
-    }
-
-    fn values_mut(&mut self) -> &mut [f32] {
-        &mut self.memory[self.start..][..self.len]
+    fn grid(&self) -> Grid {
+        Grid::new(self.height, self.width, self.window, self.group(), COLUMNS)
     }
 }
 
@@ -147,10 +124,18 @@ pub(super) fn forward(
     weight: &[f32],
     output: &mut [f32],
 ) {
-    let grid = geometry.grid();
     let (in_channels, out_channels) = (geometry.in_channels, geometry.out_channels);
+    let (inner, taps) = (geometry.inner(), geometry.taps());
+    let winograd = geometry.winograd();
+    if winograd.is_worth_it(geometry.window) {
+        let weights = winograd::Weights::new(winograd, |row, channel, tap| {
+            weight[row * inner + channel * taps + tap]
+        });
+        winograd::convolve(instructions, winograd, &weights, input, output);
+        return;
+    }
+    let grid = geometry.grid();
     let offsets = grid.input_offsets(in_channels);
-    let inner = geometry.inner();
     let packed = Packed::new(instructions, out_channels, inner, |row, k| {
         weight[row * inner + k]
     });
@@ -190,7 +175,22 @@ pub(super) fn backward(
     input_gradient: Option<&mut [f32]>,
     weight_gradient: Option<&mut [f32]>,
 ) {
-    let pass = Backward::new(instructions, geometry, weight);
+    let turned = geometry.winograd().turned();
+    let input_gradient = match input_gradient {
+        Some(input_gradient) if turned.is_worth_it(geometry.window) => {
+            let (inner, taps) = (geometry.inner(), geometry.taps());
+            let weights = winograd::Weights::new(turned, |row, channel, tap| {
+                weight[channel * inner + row * taps + taps - 1 - tap]
+            });
+            winograd::convolve(instructions, turned, &weights, gradient, input_gradient);
+            None
+        }
+        other => other,
+    };
+    if input_gradient.is_none() && weight_gradient.is_none() {
+        return;
+    }
+    let pass = Backward::new(instructions, geometry, weight, input_gradient.is_some());
     let weight_len = weight.len();
     let groups = geometry.batch.div_ceil(geometry.group());
     let parts = (GRADIENT_NUMBERS / weight_len)
@@ -199,10 +199,13 @@ pub(super) fn backward(
     let per_part = groups.div_ceil(parts) * geometry.group();
     let parts = geometry.batch.div_ceil(per_part);
 
+    // As the sums are laid out while they are made.
+    let interleaved = Interleaved::new(geometry.out_channels);
+    let sums_len = interleaved.padded_channels() * geometry.inner();
     let mut partial = vec![
         0.0;
         if weight_gradient.is_some() {
-            parts * weight_len
+            parts * sums_len
         } else {
             0
         }
@@ -215,7 +218,7 @@ pub(super) fn backward(
         None => (0..parts).map(|_| None).collect(),
     };
     let weight_parts: Vec<Option<&mut [f32]>> = match weight_gradient {
-        Some(_) => partial.chunks_mut(weight_len).map(Some).collect(),
+        Some(_) => partial.chunks_mut(sums_len).map(Some).collect(),
         None => (0..parts).map(|_| None).collect(),
     };
     input
@@ -226,13 +229,16 @@ pub(super) fn backward(
             pass.part(input, gradient, input_gradient, weight_gradient);
         });
 
-    if let Some(sum) = weight_gradient {
-        sum.copy_from_slice(&partial[..weight_len]);
-        for part in partial[weight_len..].chunks(weight_len) {
-            for (sum, value) in sum.iter_mut().zip(part) {
-                *sum += value;
+    if let Some(weight_gradient) = weight_gradient {
+        let (sums, others) = partial.split_at_mut(sums_len);
+        vectorized(|| {
+            for part in others.chunks_exact(sums_len) {
+                for (sum, value) in sums.iter_mut().zip(part) {
+                    *sum += value;
+                }
             }
-        }
+        });
+        interleaved.deal_out(sums, geometry.inner(), weight_gradient);
     }
 }
 
@@ -245,15 +251,19 @@ struct Backward<'a> {
     phases: Vec<(Packed, Vec<usize>)>,
     /// Where the rows of the input start, one for each (channel, kernel position).
     inputs: Vec<usize>,
-    /// Where the rows of the output's gradient start, one for each channel.
-    gradients: Vec<usize>,
 }
 
 impl<'a> Backward<'a> {
-    fn new(instructions: Instructions, geometry: &'a Geometry, weight: &[f32]) -> Self {
+    fn new(
+        instructions: Instructions,
+        geometry: &'a Geometry,
+        weight: &[f32],
+        with_input: bool,
+    ) -> Self {
         let grid = geometry.grid();
         let (taps, inner) = (geometry.taps(), geometry.inner());
-        let phases = (0..grid.phases())
+        let phases = if with_input { grid.phases() } else { 0 };
+        let phases = (0..phases)
             .map(|phase| {
                 let (offsets, positions) = grid.gradient_offsets(geometry.out_channels, phase);
                 let packed = Packed::new(
@@ -268,9 +278,6 @@ impl<'a> Backward<'a> {
                 (packed, offsets)
             })
             .collect();
-        let gradients = (0..geometry.out_channels)
-            .map(|channel| channel * grid.plane() + grid.lead())
-            .collect();
         let inputs = grid.input_offsets(geometry.in_channels);
         Self {
             instructions,
@@ -278,7 +285,6 @@ impl<'a> Backward<'a> {
             grid,
             phases,
             inputs,
-            gradients,
         }
     }
 
@@ -293,33 +299,32 @@ impl<'a> Backward<'a> {
         let Self { geometry, grid, .. } = self;
         let (in_channels, out_channels) = (geometry.in_channels, geometry.out_channels);
         let (group, image_len) = (geometry.group(), geometry.image_len());
-        let mut gradients = Scratch::new(out_channels * grid.plane());
-        let inputs = if weight_gradient.is_some() {
-            in_channels * grid.phases()
-        } else {
-            0
+        let planes = |is_needed: bool, count: usize| {
+            Scratch::new(if is_needed { count * grid.plane() } else { 0 })
         };
-        let mut inputs = Scratch::new(inputs * grid.plane());
+        let mut gradients = planes(input_gradient.is_some(), out_channels);
+        let mut inputs = planes(weight_gradient.is_some(), in_channels * grid.phases());
+        let mut interleaved = Interleaved::new(out_channels);
         for (index, gradient) in gradient
             .chunks(group * geometry.out_image_len())
             .enumerate()
         {
             let images = gradient.len() / geometry.out_image_len();
             let range = index * group * image_len..(index * group + images) * image_len;
-            grid.lay_out_gradient(gradient, out_channels, gradients.planes(images));
             if let Some(sums) = weight_gradient.as_deref_mut() {
+                let pixels = geometry.out_height() * geometry.out_width();
+                interleaved.fill(self.instructions, gradient, pixels);
                 grid.lay_out(&input[range.clone()], in_channels, inputs.planes(images));
-                let left = Rows {
-                    values: gradients.planes.values(),
-                    starts: &self.gradients,
-                };
-                let right = Rows {
+                let rows = Rows {
                     values: inputs.planes.values(),
                     starts: &self.inputs,
+                    lines: &grid.lines(images),
+                    width: geometry.out_width(),
                 };
-                correlate(self.instructions, left, right, grid.len(images), sums);
+                correlate(self.instructions, &interleaved, rows, sums);
             }
             if let Some(to) = input_gradient.as_deref_mut() {
+                grid.lay_out_gradient(gradient, out_channels, gradients.planes(images));
                 self.input_gradient(&mut gradients, images, &mut to[range]);
             }
         }

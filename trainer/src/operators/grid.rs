@@ -16,9 +16,7 @@
 //! ```
 
 use super::Window;
-
-/// Numbers in a cache line.
-pub(super) const LINE: usize = 16;
+use super::aligned::LINE;
 
 /// One axis of a convolution.
 #[derive(Debug, Clone)]
@@ -138,11 +136,6 @@ impl Grid {
         self.plane
     }
 
-    /// Where the first image starts in a plane.
-    pub(super) fn lead(&self) -> usize {
-        self.lead
-    }
-
     /// Positions that some images take up.
     pub(super) fn len(&self, images: usize) -> usize {
         assert!(images <= self.images, "the grid has room for fewer images");
@@ -203,6 +196,13 @@ impl Grid {
             })
             .collect();
         (offsets, positions)
+    }
+
+    /// Where every line of the output starts, image by image.
+    pub(super) fn lines(&self, images: usize) -> Vec<usize> {
+        (0..images)
+            .flat_map(|image| (0..self.rows.outputs).map(move |row| self.position(image, row)))
+            .collect()
     }
 
     /// Lays images out, channel by channel and phase by phase. Gaps are left as they are.
@@ -319,11 +319,11 @@ mod tests {
         let mut planes = vec![0.0; grid.plane()];
         grid.lay_out(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 1, &mut planes);
         assert_eq!(
-            planes[grid.lead()..][..8],
+            planes[grid.lead..][..8],
             [1.0, 2.0, 3.0, 0.0, 4.0, 5.0, 6.0, 0.0]
         );
         // Nine positions around output 0, row by row.
-        let lead = grid.lead().cast_signed();
+        let lead = grid.lead.cast_signed();
         let distances: Vec<isize> = grid
             .input_offsets(1)
             .iter()
@@ -340,7 +340,7 @@ mod tests {
         grid.lay_out(&[1.0, 2.0, 3.0, 4.0, 5.0], 1, &mut planes);
         let of_phase = |phase| {
             let index = grid.phases.iter().position(|p| *p == phase).unwrap();
-            planes[index * grid.plane() + grid.lead()..][..3].to_vec()
+            planes[index * grid.plane() + grid.lead..][..3].to_vec()
         };
         assert_eq!(of_phase((0, 0)), [1.0, 3.0, 5.0]);
         assert_eq!(of_phase((0, 1)), [2.0, 4.0, 0.0]);

@@ -164,6 +164,21 @@ proptest! {
     }
 
     #[test]
+    fn convolution_of_many_channels_and_its_gradients_equal_their_definition(
+        batch in 1usize..7,
+        in_channels in 32usize..70,
+        out_channels in 32usize..70,
+        height in 1usize..8,
+        width in 1usize..10,
+        seed in 0u64..1000,
+    ) {
+        let window = Window::same(3, 1);
+        let geometry = Geometry { batch, in_channels, height, width, out_channels, window };
+        prop_assert!(geometry.winograd().is_worth_it(window), "the other way is tested above");
+        compare_with_definition(&geometry, seed);
+    }
+
+    #[test]
     fn convolution_and_its_gradients_equal_those_of_burn(
         geometry in geometries(),
         seed in 0u64..1000,
@@ -283,6 +298,9 @@ fn blocks_of_channels_of_pixels_and_of_images_add_up() {
         convolution(3, 40, 13, 7, 7),
         convolution(2, 2, 3, 60, 50),
         convolution(75, 3, 5, 8, 8),
+        // Several channel blocks, panels of different widths, and rows of tiles that are worked on in parts.
+        convolution(2, 256, 70, 5, 6),
+        convolution(1, 32, 33, 21, 80),
     ] {
         compare_with_definition(&geometry, 1);
     }
@@ -290,25 +308,26 @@ fn blocks_of_channels_of_pixels_and_of_images_add_up() {
 
 #[test]
 fn convolution_does_not_depend_on_the_number_of_threads() {
-    let window = Window::same(3, 1);
-    let geometry = Geometry {
-        batch: 37,
-        in_channels: 5,
-        height: 9,
-        width: 7,
-        out_channels: 11,
-        window,
-    };
-    let run = |threads| {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .unwrap();
-        pool.install(|| convolve(geometry, 3, Cpu::convolution))
-    };
-    let one = run(1);
-    assert_eq!(one, run(2));
-    assert_eq!(one, run(5));
+    for (in_channels, out_channels) in [(5, 11), (33, 40)] {
+        let geometry = Geometry {
+            batch: 37,
+            in_channels,
+            height: 9,
+            width: 7,
+            out_channels,
+            window: Window::same(3, 1),
+        };
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
+            pool.install(|| convolve(geometry, 3, Cpu::convolution))
+        };
+        let one = run(1);
+        assert_eq!(one, run(2));
+        assert_eq!(one, run(5));
+    }
 }
 
 #[test]

@@ -316,6 +316,32 @@ fn the_end_of_the_slurm_job_is_a_warning_too() {
 }
 
 #[test]
+fn no_job_is_taken_that_can_neither_end_before_the_slurm_job_nor_go_on_later() {
+    let search = Search::new(&json!({
+        "space": { "hyperparameters": [
+            { "name": "case", "type": "categorical", "choices": ["a", "b"] }
+        ] },
+        "objective": { "command": ["sh", "-c", format!("{PREAMBLE}echo '{{\"loss\": 1}}' > \"$result\""), "sh"] },
+        "budget": { "unit": "seconds", "min": 10, "max": 1000, "eta": 10 },
+    }));
+    let jobs = [0, 1, 2].map(|rung| search.offer(u32::from(rung), rung, &a()));
+    // A minute is kept for saving: that leaves time for 10 s and for 100 s, not for 1000 s.
+    let end = clock::unix_s() + 600.0;
+    let output = search
+        .trainer_run()
+        .env(shared::env::SLURM_JOB_ID.name(), "1")
+        .env(shared::env::SLURM_JOB_END_TIME.name(), format!("{end:.0}"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(search.directory.open_jobs().unwrap(), [jobs[2].attempt(1)]);
+    assert_eq!((search.loss(jobs[0]), search.loss(jobs[1])), (1.0, 1.0));
+    // Where nothing ends, everything is taken.
+    search.work();
+    assert_eq!(search.loss(jobs[2]), 1.0);
+}
+
+#[test]
 fn stopping_the_search_warns_the_program() {
     let search = scripted(COUNTING);
     let job = search.offer(0, 0, &a());

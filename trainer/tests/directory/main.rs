@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use shared::record::{AttemptEnd, Fate, Job, JobResult};
 use shared::{Claim, ConfigurationId, Directory, JobId, Outcome, fs};
@@ -171,8 +172,13 @@ impl Running {
 
     /// Sends SIGTERM and waits for the end; exit code, seconds that it took, log.
     fn terminate(self) -> (Option<i32>, f64, String) {
+        self.warn(Signal::TERM)
+    }
+
+    /// As [`terminate`](Self::terminate), with any signal.
+    fn warn(self, signal: Signal) -> (Option<i32>, f64, String) {
         let start = Instant::now();
-        rustix::process::kill_process(self.pid(), rustix::process::Signal::TERM).unwrap();
+        rustix::process::kill_process(self.pid(), signal).unwrap();
         let output = self.wait();
         (
             output.status.code(),

@@ -1,5 +1,6 @@
 //! Everything that may come of a training, made to happen.
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use shared::record::{Fate, TrainerState};
 use shared::{JobId, Outcome, fs};
@@ -134,8 +135,22 @@ fn an_interrupted_training_ends_as_if_it_had_not_been() {
 /// 1,350 images, 32 a step.
 const STEPS_PER_EPOCH: f64 = 42.0;
 
+#[test]
+fn slurms_signals_save_and_give_back_within_20_s_in_the_middle_of_an_epoch() {
+    for signal in [Signal::USR1, Signal::USR2] {
+        let search = interrupted_by(signal, &json!({ "learning_rate": 0.1 }));
+        let end = search.only_end(shared::ConfigurationId(0).job(2));
+        assert!(end.spent.fract() > 0.0, "not in the middle: {end:?}");
+    }
+}
+
 /// A search whose only job was interrupted by SIGTERM.
 fn interrupted(configuration: &Value) -> Search {
+    interrupted_by(Signal::TERM, configuration)
+}
+
+/// A search whose only job was interrupted by a signal.
+fn interrupted_by(signal: Signal, configuration: &Value) -> Search {
     let search = Search::new(&json!({}));
     let job = search.offer(0, 2, configuration);
     let running = search.start();
@@ -147,7 +162,7 @@ fn interrupted(configuration: &Value) -> Search {
             .any(|heartbeat| is_on(&heartbeat.state))
             .then_some(())
     });
-    let (code, seconds, log) = running.terminate();
+    let (code, seconds, log) = running.warn(signal);
     assert_eq!(code, Some(75), "{log}");
     assert!(seconds < 20.0, "{seconds} s");
     let end = search.check_given_back(job, Fate::Preempted);

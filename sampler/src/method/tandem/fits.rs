@@ -1,0 +1,237 @@
+//! Which rungs to believe: one model for each lowest rung, and how well it foretells the results of the top rung.
+//!
+//! ```text
+//! model q      sees the results of rungs q, q + 1, …, R, and has lengths and scales of its own
+//! weight q     ∝ p(y_R | results of rungs q … R - 1, model q)                 R: the top rung
+//! ```
+//! The density is that of all top-rung results together, each given those before it, so a model gains where lower
+//! budgets told how a configuration would do, and loses where it was sure of something else. Scores are made for each
+//! model from the results it sees; densities are compared in units of the standard deviation of the top rung's scores.
+//! Where small budgets mislead, the weight goes to models that do not see them, after a handful of results at the top:
+//! within one model, many misleading results outvote those few.
+//!
+//! Range of validity: with fewer than four results at the top rung, all are believed.
+//!
+//! # Source
+//! Weights by marginal likelihood: Kass and Raftery 1995. That surrogates should be weighted by how they foretell the
+//! largest budget: Li et al. 2022 (Hyper-Tune), who do it by counting misordered pairs.
+
+use rand::RngExt as _;
+use rand_chacha::ChaCha12Rng;
+
+use super::{FEWEST_RESULTS, FIT_STEPS, MOST_FITTED, Tandem, choose};
+use crate::history::{History, Ranked};
+use crate::surrogate::{Observation, Scales, Surrogate};
+
+/// What is fitted on some first results.
+#[derive(Debug)]
+pub(super) struct Fits {
+    /// How many results.
+    pub(super) count: usize,
+    /// At least one, by lowest rung; weights sum to 1.
+    pub(super) models: Vec<Fit>,
+}
+
+/// One model.
+#[derive(Debug, Clone)]
+pub(super) struct Fit {
+    /// Results of rungs below are not seen.
+    pub(super) lowest_rung: usize,
+    /// How much it is believed.
+    pub(super) weight: f64,
+    pub(super) scales: Scales,
+}
+
+impl Fits {
+    /// Fits the models on the first `count` results named.
+    pub(super) fn new(method: &Tandem, history: &History, count: usize) -> Self {
+        let mut by_rung: Vec<Vec<Ranked>> = vec![Vec::new(); method.num_rungs];
+        for ranked in &history.arrivals()[..count] {
+            by_rung[method.rung(ranked.job.rung)].push(*ranked);
+        }
+        for rung in &mut by_rung {
+            rung.sort_unstable();
+        }
+        let by_rung: Vec<&[Ranked]> = by_rung.iter().map(Vec::as_slice).collect();
+        let top = by_rung[method.num_rungs - 1];
+        // Every model is judged on the same results.
+        let judged = choose(&[top], MOST_FITTED / method.num_rungs);
+        let mut models = Vec::new();
+        for lowest_rung in 0..method.num_rungs {
+            if lowest_rung > 0
+                && (top.len() < FEWEST_RESULTS || by_rung[lowest_rung - 1].is_empty())
+            {
+                continue;
+            }
+            let mut seen = by_rung.clone();
+            seen[..lowest_rung].fill(&[]);
+            let observations = method.observations(history, &seen, MOST_FITTED);
+            let scales = Scales::fit(&method.features, &observations, method.num_rungs, FIT_STEPS);
+            let ln_weight = if top.len() < FEWEST_RESULTS {
+                0.0
+            } else if judged.len() == top.len() {
+                foretold(method, &scales, observations)
+            } else {
+                seen[method.num_rungs - 1] = &judged;
+                foretold(
+                    method,
+                    &scales,
+                    method.observations(history, &seen, MOST_FITTED),
+                )
+            };
+            models.push((lowest_rung, ln_weight, scales));
+        }
+        Self {
+            count,
+            models: normalised(models),
+        }
+    }
+
+    /// One of them, by weight.
+    pub(super) fn draw(&self, rng: &mut ChaCha12Rng) -> &Fit {
+        let mut rest = rng.random::<f64>();
+        let drawn = self.models.iter().find(|fit| {
+            rest -= fit.weight;
+            rest < 0.0
+        });
+        // By rounding, the weights may sum to less than 1.
+        drawn.unwrap_or(&self.models[0])
+    }
+}
+
+/// ln p(y of the top rung | y of the rungs below), in units of the standard deviation of the former.
+fn foretold(method: &Tandem, scales: &Scales, mut observations: Vec<Observation>) -> f64 {
+    observations.sort_by_key(|o| o.rung);
+    let top = observations.partition_point(|o| o.rung + 1 < method.num_rungs);
+    let values: Vec<f64> = observations[top..].iter().map(|o| o.value).collect();
+    match Surrogate::new(&method.features, scales, &observations, &[]) {
+        Some(model) => {
+            model.ln_density_of_last(values.len()) + values.len() as f64 * ln_deviation(&values)
+        }
+        None => f64::NEG_INFINITY, // singular
+    }
+}
+
+/// Of equal values: a small number, the same for all models.
+fn ln_deviation(values: &[f64]) -> f64 {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let square = values.iter().map(|y| (y - mean) * (y - mean)).sum::<f64>() / n;
+    0.5 * libm::log(square.max(1e-18))
+}
+
+fn normalised(models: Vec<(usize, f64, Scales)>) -> Vec<Fit> {
+    let largest = models
+        .iter()
+        .map(|(_, ln_weight, _)| *ln_weight)
+        .fold(f64::NEG_INFINITY, f64::max);
+    // All singular: all alike.
+    let largest = if largest.is_finite() { largest } else { 0.0 };
+    let sum: f64 = models.iter().map(|m| libm::exp(m.1 - largest)).sum();
+    let alike = 1.0 / models.len() as f64;
+    models
+        .into_iter()
+        .map(|(lowest_rung, ln_weight, scales)| Fit {
+            lowest_rung,
+            weight: if sum > 0.0 {
+                libm::exp(ln_weight - largest) / sum
+            } else {
+                alike
+            },
+            scales,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::RngExt as _;
+    use shared::search::MethodName;
+    use shared::{ConfigurationId, Seed};
+
+    use super::*;
+    use crate::bench::problem::Problem;
+    use crate::bench::simulate;
+    use crate::history::Standing;
+
+    /// The models after 30 results of the lowest rung, whose loss at a point is `low`, and `num_top` of the top rung, of
+    /// other configurations, whose loss is a bowl.
+    fn fits(low: fn(&[f64], f64) -> f64, num_top: u32) -> Fits {
+        let problem = Problem::function("mf-hartmann3", None, None).unwrap();
+        let search = simulate::search(&problem, MethodName::Tandem, false, 0).unwrap();
+        let method = Tandem::new(&search);
+        let mut history = History::new(&search.space);
+        let mut rng = Seed::new(5).rng();
+        for number in 0..30 + num_top {
+            let id = ConfigurationId(number);
+            let vector = search.space.sample(&mut rng);
+            let (rung, loss) = if number < 30 {
+                (0, low(&vector, rng.random()))
+            } else {
+                (search.ladder.top(), bowl(&vector))
+            };
+            history.ask(id);
+            history.know(id, vector.clone());
+            history.learn(id.job(rung), Some(Standing::Loss(loss)), vector);
+        }
+        let count = history.arrivals().len();
+        Fits::new(&method, &history, count)
+    }
+
+    fn bowl(x: &[f64]) -> f64 {
+        x.iter().map(|x| (x - 0.6) * (x - 0.6)).sum()
+    }
+
+    fn weight_of_all(fits: &Fits) -> f64 {
+        let sum: f64 = fits.models.iter().map(|fit| fit.weight).sum();
+        assert!((sum - 1.0).abs() < 1e-12, "{fits:?}");
+        assert_eq!(fits.models[0].lowest_rung, 0);
+        fits.models[0].weight
+    }
+
+    #[test]
+    fn small_budgets_are_believed_as_far_as_they_foretell_the_largest() {
+        let informative = fits(|x, noise| bowl(x) + 0.02 * noise, 8);
+        assert!(weight_of_all(&informative) > 0.9, "{informative:?}");
+        let misleading = fits(|x, noise| -3.0 * bowl(x) + 0.02 * noise, 8);
+        assert!(weight_of_all(&misleading) < 0.2, "{misleading:?}");
+        let lengths: Vec<usize> = misleading.models.iter().map(|f| f.lowest_rung).collect();
+        // Rungs without results make no models of their own.
+        assert_eq!(lengths, [0, 1]);
+    }
+
+    #[test]
+    fn all_are_believed_while_the_top_has_few_results() {
+        let few = fits(|x, _| -bowl(x), 3);
+        assert_eq!(few.models.len(), 1);
+        assert!(weight_of_all(&few) > 0.999);
+    }
+
+    #[test]
+    fn models_are_drawn_by_weight() {
+        let mut fits = fits(|x, _| bowl(x), 4);
+        for (fit, weight) in fits.models.iter_mut().zip([0.25, 0.75]) {
+            fit.weight = weight;
+        }
+        let mut rng = Seed::new(1).rng();
+        let lowest = (0..4000)
+            .filter(|_| fits.draw(&mut rng).lowest_rung == 0)
+            .count();
+        // Four standard deviations are 110.
+        assert!(lowest.abs_diff(1000) < 110, "{lowest}");
+    }
+
+    #[test]
+    fn models_that_fail_count_alike() {
+        let scales = Scales::prior(2, 2);
+        let models = vec![
+            (0, f64::NEG_INFINITY, scales.clone()),
+            (1, f64::NEG_INFINITY, scales),
+        ];
+        let weights: Vec<f64> = normalised(models).iter().map(|fit| fit.weight).collect();
+        assert!(
+            weights.iter().all(|w| (w - 0.5).abs() < 1e-15),
+            "{weights:?}"
+        );
+    }
+}

@@ -1,0 +1,149 @@
+//! Looking once, or again and again: on a terminal as a screen, elsewhere as text now and then.
+
+use std::io::{IsTerminal as _, stdin, stdout};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use shared::cli::print;
+use shared::exit::Code;
+use shared::signal::Warning;
+use shared::{Directory, env};
+use tracing::warn;
+
+use super::{Format, Status, crashes, look, num_heard, terminal};
+use crate::scan::Scanner;
+use crate::slurm;
+use crate::state::State;
+
+/// Between two looks.
+pub(super) const INTERVAL: Duration = Duration::from_secs(2);
+/// Between two texts that nobody may be reading.
+const PRINT_INTERVAL: Duration = Duration::from_secs(10);
+/// Between two questions to SLURM: the whole cluster shares the controller that answers them.
+const SLURM_INTERVAL: Duration = Duration::from_secs(30);
+/// Between two looks at the sizes of all checkpoints.
+const SIZE_INTERVAL: Duration = Duration::from_mins(1);
+
+/// Shows the status once, or again and again.
+pub fn run(root: &Path, watch: bool, format: Format) -> Result<Code> {
+    let mut looker = Looker::new(root)?;
+    if !watch {
+        let status = looker.look_once()?;
+        if let Some(error) = &status.slurm_error {
+            warn!("{error}");
+        }
+        print(&status.text(format)?)?;
+        return Ok(Code::Done);
+    }
+    let is_dumb = env::TERM.get().is_none_or(|term| term == "dumb");
+    if format == Format::Table && stdout().is_terminal() && stdin().is_terminal() && !is_dumb {
+        terminal::run(looker)
+    } else {
+        print_on(&mut looker, format)
+    }
+}
+
+/// Prints until the search is finished or a signal comes.
+fn print_on(looker: &mut Looker, format: Format) -> Result<Code> {
+    let warning = Warning::listen()?;
+    loop {
+        let status = looker.look_again()?;
+        let text = match format {
+            Format::Table => format!("---- {} ----\n{}\n", status.at, status.text(format)?),
+            Format::Json => format!("{}\n", serde_json::to_string(&status)?),
+        };
+        print(&text)?;
+        if status.phase == "finished" {
+            return Ok(Code::Done);
+        }
+        let interval = match format {
+            Format::Table => PRINT_INTERVAL,
+            Format::Json => INTERVAL,
+        };
+        let start = Instant::now();
+        while start.elapsed() < interval {
+            if warning.received().is_some() {
+                return Ok(Code::Done);
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+/// Looks at one search, each time for what can have changed.
+pub(super) struct Looker {
+    scanner: Scanner,
+    state: State,
+    start: Instant,
+    slurm: Remembered<Result<Vec<slurm::Queued>, String>>,
+    checkpoint_bytes: Remembered<Option<u64>>,
+}
+
+impl Looker {
+    /// Reads all that was written so far.
+    pub(super) fn new(root: &Path) -> Result<Self> {
+        let (scanner, state) = Scanner::load(Directory::observe(root)?)?;
+        Ok(Self {
+            scanner,
+            state,
+            start: Instant::now(),
+            slurm: Remembered::new(SLURM_INTERVAL),
+            checkpoint_bytes: Remembered::new(SIZE_INTERVAL),
+        })
+    }
+
+    /// A look without others before it: how long trainers are silent is known from their time stamps alone.
+    fn look_once(&mut self) -> Result<Status> {
+        self.scanner.scan(&mut self.state, Instant::now())?;
+        self.state.num_trainers = num_heard(&self.scanner);
+        let status = look(&self.scanner, &self.state, None)?;
+        self.complete(status)
+    }
+
+    /// The next look.
+    pub(super) fn look_again(&mut self) -> Result<Status> {
+        self.scanner.scan(&mut self.state, Instant::now())?;
+        let status = look(&self.scanner, &self.state, Some(self.start))?;
+        self.complete(status)
+    }
+
+    /// Adds what a scan does not see.
+    fn complete(&mut self, mut status: Status) -> Result<Status> {
+        let directory = self.scanner.directory();
+        match self.slurm.get(|| {
+            let queue = slurm::queue_if_any(directory);
+            queue.map_err(|error| format!("cannot see SLURM's queue: {error:#}"))
+        }) {
+            Ok(queue) => status.slurm.clone_from(queue),
+            Err(error) => status.slurm_error = Some(error.clone()),
+        }
+        // A folder that goes while it is looked at is no reason to show nothing.
+        let size = || directory.checkpoint_bytes().ok();
+        status.checkpoint_bytes = *self.checkpoint_bytes.get(size);
+        status.crashes = crashes(directory, &self.state.tally)?;
+        Ok(status)
+    }
+}
+
+/// An answer that is asked for again when it is old.
+struct Remembered<T> {
+    answer: Option<(Instant, T)>,
+    interval: Duration,
+}
+
+impl<T> Remembered<T> {
+    fn new(interval: Duration) -> Self {
+        Self {
+            answer: None,
+            interval,
+        }
+    }
+
+    fn get(&mut self, ask: impl FnOnce() -> T) -> &T {
+        let known = self.answer.take();
+        let fresh = known.filter(|(asked, _)| asked.elapsed() < self.interval);
+        let answer = fresh.unwrap_or_else(|| (Instant::now(), ask()));
+        &self.answer.insert(answer).1
+    }
+}
