@@ -3,8 +3,8 @@
     PYTHON docs/rivals/parallel.py --benchmark mf-hartmann6-good --tool optuna_tpe --workers 8 --total 16 --seeds 0..20 --out OUT
 
 PYTHON has optuna and numpy. Writes OUT/BENCHMARK__TOOL__SEED.csv, which `sampler bench --rivals OUT` reads. Time is
-simulated: an evaluation takes its budget, in largest budgets, times exp(0.3 N(0, 1)); a free worker asks at once; what
-is asked sees all that has ended by then. Every rung is paid in full, as by `sampler bench`.
+simulated: an evaluation takes its budget, in largest budgets, times exp(0.3 N(0, 1)) (1 for one worker); a free worker
+asks at once; what is asked sees all that has ended by then. Every rung is paid in full, as by `sampler bench`.
 
 Tools: `optuna_tpe` (full budgets only) and `optuna_tpe_hb` (with HyperbandPruner), both with `constant_liar`, which the
 documentation of Optuna recommends where several workers ask; `optuna_tpe_noliar` without; `random` (full budgets only).
@@ -149,7 +149,8 @@ def simulate(problem, tool, seed, workers, total):
         loss = problem.evaluate(trial.params, budget, losses)
         spent += budget / problem.max_budget
         continued += (budget - below) / problem.max_budget
-        ends = now + budget / problem.max_budget * math.exp(SPREAD * durations.normal())
+        factor = math.exp(SPREAD * durations.normal()) if workers > 1 else 1.0
+        ends = now + budget / problem.max_budget * factor
         heapq.heappush(running, (ends, len(rows), trial, rung, loss))
         rows.append((len(rows), budget, loss, problem.regret(trial.params), spent, continued, now, ends))
 
