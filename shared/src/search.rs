@@ -87,13 +87,13 @@ pub enum Limit {
 #[serde(rename_all = "snake_case")]
 pub enum MethodName {
     /// Bayesian optimisation and Hyperband, Falkner et al. 2018.
-    #[default]
     Bohb,
     /// Hyperband, Li et al. 2018: draws from the prior, evaluated in brackets.
     Hyperband,
     /// Draws from the prior, each evaluated at the largest budget only.
     Random,
     /// A Gaussian process over configurations and rungs, in brackets.
+    #[default]
     Tandem,
     /// Tree-structured Parzen estimators, Bergstra et al. 2011, at the largest budget only.
     Tpe,
