@@ -45,7 +45,7 @@ impl Programs<'_> {
                         self.proposer.learn(&named);
                         let proposal = self.proposer.propose(&request);
                         let id = request.configuration;
-                        self.proposer.ask(id);
+                        self.proposer.ask(id.job(request.rung));
                         self.proposer.know(id, &proposal.values);
                         self.values.push(proposal.values.clone());
                         self.state.see_proposal(id, proposal.values);
@@ -83,6 +83,7 @@ impl Programs<'_> {
         self.state.see_result(Known {
             job,
             verdict: Verdict::Evaluated(loss),
+            has_crashed: false,
             elapsed_s: 1.0,
         });
         Ok(())
