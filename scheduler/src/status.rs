@@ -386,7 +386,7 @@ fn promotion(next: NextPromotion, scheduling: Scheduling) -> String {
     let rung = next.rung;
     match (scheduling, next.bracket, next.promoted) {
         (Scheduling::Synchronous, Some(bracket), 0) => {
-            format!("{results} at rung {rung}, which end bracket {bracket}")
+            format!("{results} at rung {rung}, then bracket {bracket} ends")
         }
         (Scheduling::Synchronous, Some(bracket), 1) => {
             format!("{results} at rung {rung}, for the next promotion of bracket {bracket}")
