@@ -34,7 +34,8 @@ fn search_file(json: &str) -> SearchFile {
             {"name":"rate","type":"float","lower":0.001,"upper":1,"log":true},
             {"name":"kind","type":"categorical","choices":["a","b"]},
             {"name":"depth","type":"integer","lower":1,"upper":9,"active_when":{"hyperparameter":"kind","in":["b"]}}]},
-        "objective":{"command":["true"]},"budget":{"unit":"epochs","min":1,"max":9},"limit":{"brackets":3},"seed":5}"#;
+        "objective":{"command":["true"]},"budget":{"unit":"epochs","min":1,"max":9},"limit":{"brackets":3},"method":"bohb",
+        "seed":5}"#;
     let mut file: serde_json::Value = serde_json::from_str(text).unwrap();
     let more: serde_json::Value = serde_json::from_str(json).unwrap();
     for (key, value) in more.as_object().unwrap() {

@@ -77,6 +77,7 @@ fn replay(path: &Path) -> Comparison {
         "objective": { "benchmark": "branin" },
         "budget": { "unit": "steps", "min": 1, "max": max },
         "limit": { "brackets": iterations.len() },
+        "method": "bohb",
     });
     let search = Search::new(&serde_json::from_value(file).unwrap()).unwrap();
     let table = Table::new(&search).unwrap();

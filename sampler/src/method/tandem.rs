@@ -203,11 +203,7 @@ impl Method for Tandem {
         let Some(model) = model else {
             return prior::draw(history, &mut rng, "the model's covariances are singular");
         };
-        let margin = if rng.random::<f64>() < AMBITIOUS_FRACTION {
-            LARGEST_MARGIN * rng.random::<f64>()
-        } else {
-            0.0
-        };
+        let margin = draw_margin(&mut rng);
         let mut climb =
             climb::Climb::new(&self.space, &self.kernels, &self.features, &model, margin)
                 .believing(believed);
@@ -265,6 +261,14 @@ impl Method for Tandem {
             fits.models.iter().map(model).collect::<Vec<Json>>().into(),
         );
         fitted
+    }
+}
+
+fn draw_margin(rng: &mut ChaCha12Rng) -> f64 {
+    if rng.random::<f64>() < AMBITIOUS_FRACTION {
+        LARGEST_MARGIN * rng.random::<f64>()
+    } else {
+        0.0
     }
 }
 
