@@ -129,7 +129,7 @@ fn a_search_in_the_queue_finishes_exactly(filesystem: Filesystem) -> Result<()> 
     assert!(said.contains("nothing to submit"), "{said}");
     let said = submit(&cluster, &test, 4)?;
     assert!(
-        said.contains("submitted: 1 trainers as SLURM job"),
+        said.contains("submitted: 1 trainer as SLURM job"),
         "{said}"
     );
 
