@@ -6,15 +6,17 @@
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use notify::RecommendedWatcher;
 use notify::event::{CreateKind, EventKind, ModifyKind};
-use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use rand::RngExt as _;
 use rand_chacha::ChaCha12Rng;
 use tracing::debug;
 
+use crate::clock;
 use crate::seed::Seed;
+use crate::system::ask;
 
 /// The first poll interval after something has happened.
 pub const FIRST: Duration = Duration::from_millis(50);
@@ -48,18 +50,7 @@ impl Waiter {
     /// Watches `folders` (not what is below them). Where that cannot be, polling alone does it.
     pub fn new(folders: &[PathBuf], longest: Duration) -> Self {
         let (sender, events) = channel();
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            if event.is_ok_and(|event| is_news(&event)) {
-                // The receiver is gone only when the waiter is dropped.
-                let _nobody_waits = sender.send(());
-            }
-        });
-        let watcher = watcher.and_then(|mut watcher| {
-            for folder in folders {
-                watcher.watch(folder, RecursiveMode::NonRecursive)?;
-            }
-            Ok(watcher)
-        });
+        let watcher = ask(|system| system.watch(folders, sender, is_news));
         if let Err(error) = &watcher {
             debug!("no file events, polling only: {error}");
         }
@@ -87,23 +78,24 @@ impl Waiter {
         limit: Duration,
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Woken {
-        let deadline = Instant::now() + limit;
+        let deadline = clock::instant() + limit;
         loop {
             if interrupted() {
                 return Woken::Interrupted;
             }
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.saturating_duration_since(clock::instant());
             if left.is_zero() {
                 return Woken::Poll;
             }
-            match self.events.recv_timeout(left.min(SLICE)) {
+            let slice = left.min(SLICE);
+            match ask(|system| system.wait(&self.events, slice)) {
                 Ok(()) => {
                     // One look serves all events so far.
                     while self.events.try_recv().is_ok() {}
                     return Woken::Event;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => std::thread::sleep(left.min(SLICE)),
+                Err(RecvTimeoutError::Disconnected) => clock::sleep(slice),
             }
         }
     }
