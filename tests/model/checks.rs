@@ -104,7 +104,7 @@ fn all_programs_with_one_preemption_at_each_call() {
 }
 
 #[test]
-#[ignore = "an hour; its last result is in docs/benchmarks.md"]
+#[ignore = "hours: up to two disturbances of each search"]
 fn the_long_form() {
     for network in FILESYSTEMS {
         let start = Instant::now();

@@ -296,7 +296,7 @@ impl Run {
             self.left.preemptions -= 1;
         }
         if matches!(order, Order::Crash | Order::Fail | Order::Lie) {
-            self.left.faults -= 1;
+            self.left.faults = self.left.faults.saturating_sub(1);
         }
         if matches!(
             order,
