@@ -75,8 +75,18 @@ pub fn run(args: &Args) -> Result<Code> {
     let warning = Warning::listen().context("cannot listen for signals")?;
     let directory = Directory::open(&args.directory)?;
     read_ahead(&directory, &[layout::REQUESTS, layout::RESULTS])?;
-    let mut sampler = Sampler::new(directory);
     let longest = Duration::from_secs_f64(args.poll_s);
+    answer(directory, args.once, longest, &warning)
+}
+
+/// Answers requests until the search is finished or stopped, or a signal comes.
+pub fn answer(
+    directory: Directory,
+    is_once: bool,
+    longest: Duration,
+    warning: &Warning,
+) -> Result<Code> {
+    let mut sampler = Sampler::new(directory);
     let mut waiter = sampler.waiter(longest);
     let mut failures = 0;
     loop {
@@ -86,7 +96,7 @@ pub fn run(args: &Args) -> Result<Code> {
                 progress
             }
             // A file server that restarts comes back; a bad search file does not.
-            Err(error @ Error::Io { .. }) if !args.once && failures < MOST_FAILURES => {
+            Err(error @ Error::Io { .. }) if !is_once && failures < MOST_FAILURES => {
                 failures += 1;
                 warn!("will look again: {}", store::chain(&error));
                 Progress::Waits("the directory".to_owned())
@@ -104,7 +114,7 @@ pub fn run(args: &Args) -> Result<Code> {
                 sampler.snapshot(true);
                 return Ok(Code::Done);
             }
-            Progress::Waits(what) if args.once => {
+            Progress::Waits(what) if is_once => {
                 info!("leaving after one look, waiting for {what}");
                 sampler.snapshot(true);
                 return Ok(Code::Done);
@@ -176,11 +186,11 @@ impl Sampler {
             match self.follower.look()? {
                 Next::Answered(_) => self.follower.advance(None),
                 Next::Open(request) => {
-                    let started = Instant::now();
+                    let started = clock::instant();
                     let proposal = self.follower.propose(&request);
                     let id = proposal.configuration;
                     let published = self.directory.propose(&proposal)?;
-                    let seconds = started.elapsed().as_secs_f64();
+                    let seconds = clock::since(started).as_secs_f64();
                     match published {
                         Published::New => info!(
                             configuration = %id, source = %proposal.origin.source,
@@ -254,7 +264,7 @@ impl Sampler {
     fn snapshot(&mut self, is_last: bool) {
         let is_due = self
             .snapshot_at
-            .is_none_or(|at| at.elapsed() >= SNAPSHOT_EVERY);
+            .is_none_or(|at| clock::since(at) >= SNAPSHOT_EVERY);
         if !self.unsaved || !(is_due || is_last) {
             return;
         }
@@ -273,6 +283,6 @@ impl Sampler {
             warn!("cannot write the model down: {}", store::chain(&error));
         }
         self.unsaved = false;
-        self.snapshot_at = Some(Instant::now());
+        self.snapshot_at = Some(clock::instant());
     }
 }

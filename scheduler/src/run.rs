@@ -83,8 +83,8 @@ impl Scheduler {
             longest_pause,
             failures: 0,
             sweeper: Sweeper::default(),
-            swept: Instant::now(),
-            started: Instant::now(),
+            swept: clock::instant(),
+            started: clock::instant(),
         })
     }
 
@@ -138,13 +138,13 @@ impl Scheduler {
 
     /// Takes note that a process of this machine has ended: its claims are taken back without waiting for the lease.
     pub fn report_dead(&mut self, process: u32) -> Result<()> {
-        Ok(self.scanner.report_dead(process, Instant::now())?)
+        Ok(self.scanner.report_dead(process, clock::instant())?)
     }
 
     /// Leaves word for the next scheduler of this host of how long trainers have been silent, so that runs with pauses
     /// between them notice a dead one, too.
     pub fn leave_word(&self) {
-        let Some(observation) = self.scanner.observation(Instant::now()) else {
+        let Some(observation) = self.scanner.observation(clock::instant()) else {
             return;
         };
         if let Err(error) = self.scanner.directory().leave_observation(&observation) {
@@ -156,7 +156,7 @@ impl Scheduler {
     }
 
     fn try_turn(&mut self) -> Result<Turn, Error> {
-        self.scanner.scan(&mut self.state, Instant::now())?;
+        self.scanner.scan(&mut self.state, clock::instant())?;
         self.sweep()?;
         let mut turn = Turn::Idle;
         loop {
@@ -370,7 +370,7 @@ impl Scheduler {
 
     /// Removes drafts that crashes have left.
     fn sweep(&mut self) -> Result<(), Error> {
-        let now = Instant::now();
+        let now = clock::instant();
         if now.saturating_duration_since(self.swept) < SWEEP_INTERVAL {
             return Ok(());
         }

@@ -142,7 +142,7 @@ impl Scanner {
             known_before: BTreeMap::new(),
             worthy: BTreeSet::new(),
         };
-        scanner.resume(Instant::now())?;
+        scanner.resume(clock::instant())?;
         // Jobs first: one that ends while the rest is read has its result there already, or is looked for later.
         let view = scanner.directory.jobs()?;
         scanner.load_requests(&mut state)?;

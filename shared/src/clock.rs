@@ -5,12 +5,26 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp, Unit};
 use serde::{Deserialize, Serialize};
 
+use crate::system::ask;
+
 /// The wall clock as RFC 3339 in UTC, to the millisecond.
 pub fn now() -> String {
-    Timestamp::now()
-        .round(Unit::Millisecond)
-        .unwrap_or_default()
-        .to_string()
+    ask(|system| system.stamp())
+}
+
+/// This process's stop-watch.
+pub fn instant() -> Instant {
+    ask(|system| system.instant())
+}
+
+/// How long ago that was.
+pub fn since(start: Instant) -> Duration {
+    instant().saturating_duration_since(start)
+}
+
+/// Waits.
+pub fn sleep(duration: Duration) {
+    ask(|system| system.sleep(duration));
 }
 
 /// Seconds since 1970 on the wall clock; only to be compared with what this very machine wrote, and with the end of

@@ -8,17 +8,18 @@
 //! - **Modest**: files get the user's umask and are never writable by everybody.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::io::Errno;
 
 use crate::error::{Error, Result, io_error};
-use crate::fault;
 use crate::format::{self, Record};
+use crate::system::{Identity, ask};
+use crate::{clock, fault};
 
 /// How names of drafts start.
 const DRAFT: &str = ".draft-";
@@ -65,7 +66,7 @@ pub fn publish_new(path: &Path, bytes: &[u8]) -> Result<Published> {
     let draft = Draft::write(path, bytes)?;
     let linked = retried(|| {
         fault::before()?;
-        link_new(&draft.path, path)?;
+        ask(|system| system.link(&draft.path, path))?;
         fault::after()
     });
     // Whatever was reported: the name is ours exactly if it leads to our draft.
@@ -85,7 +86,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let draft = Draft::write(path, bytes)?;
     let renamed = retried(|| {
         fault::before()?;
-        rename(&draft.path, path)?;
+        ask(|system| system.rename(&draft.path, path))?;
         fault::after()
     });
     match renamed {
@@ -101,14 +102,14 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
 pub fn move_to(from: &Path, to: &Path) -> Result<Moved> {
     let renamed = retried(|| {
         fault::before()?;
-        rename(from, to)?;
+        ask(|system| system.rename(from, to))?;
         fault::after()
     });
     match renamed {
         Ok(()) => {}
         Err(error) => {
             // The first try may have worked although it, or the one after it, reported an error.
-            match File::open(to) {
+            match ask(|system| system.open(to)) {
                 Ok(_ours) => {}
                 Err(_) if error.kind() == io::ErrorKind::NotFound => return Ok(Moved::Gone),
                 Err(_) => return Err(io_error("rename", from)(error)),
@@ -126,13 +127,13 @@ pub fn move_to(from: &Path, to: &Path) -> Result<Moved> {
 pub fn remove(path: &Path) -> Result<bool> {
     let removed = retried(|| {
         fault::before()?;
-        unlink(path)?;
+        ask(|system| system.remove(path))?;
         fault::after()
     });
     match removed {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(_) if matches!(File::open(path), Err(e) if e.kind() == io::ErrorKind::NotFound) => {
+        Err(_) if matches!(ask(|system| system.open(path)), Err(e) if e.kind() == io::ErrorKind::NotFound) => {
             Ok(true)
         }
         Err(error) => Err(io_error("remove", path)(error)),
@@ -146,7 +147,7 @@ pub fn remove_empty_folder(path: &Path) {
 
 /// Removes a folder with all that is in it, following no links; for the checkpoints of a dropped configuration only.
 pub fn remove_folder(path: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(path) {
+    match ask(|system| system.remove_folder(path)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other.map_err(io_error("remove", path)),
     }
@@ -158,21 +159,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 fn read_up_to(path: &Path, largest: u64) -> Result<Vec<u8>> {
-    let read = retried(|| {
-        let file = open(path)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Ok(None);
-        }
-        let length = metadata.len();
-        if length > largest {
-            let complaint = format!("{length} bytes, at most {largest} expected");
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, complaint));
-        }
-        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0)); // only a hint
-        file.take(largest).read_to_end(&mut bytes)?;
-        Ok(Some(bytes))
-    });
+    let read = retried(|| ask(|system| system.read(path, largest)));
     match read {
         Ok(Some(bytes)) => Ok(bytes),
         Ok(None) => Err(Error::NotAFile {
@@ -183,15 +170,6 @@ fn read_up_to(path: &Path, largest: u64) -> Result<Vec<u8>> {
         }),
         Err(error) => Err(io_error("read", path)(error)),
     }
-}
-
-/// Opens for reading without waiting for the other end, should it be a pipe.
-fn open(path: &Path) -> io::Result<File> {
-    let flags = rustix::fs::OFlags::NONBLOCK.bits();
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.cast_signed())
-        .open(path)
 }
 
 /// Reads a record that may be gone or not there yet.
@@ -217,7 +195,7 @@ fn if_there<T>(asked: Result<T>) -> Result<Option<T>> {
 pub fn written_s(path: &Path) -> Result<Option<f64>> {
     use std::os::unix::fs::MetadataExt as _;
     if_there(
-        retried(|| open(path)?.metadata())
+        retried(|| crate::system::open(path)?.metadata())
             .map(|metadata| metadata.mtime() as f64)
             .map_err(io_error("look at", path)),
     )
@@ -225,8 +203,8 @@ pub fn written_s(path: &Path) -> Result<Option<f64>> {
 
 /// Whether a file is there, asked by opening it, so that a network filesystem asks its server.
 pub fn is_there(path: &Path) -> Result<bool> {
-    match retried(|| open(path)) {
-        Ok(_file) => Ok(true),
+    match retried(|| ask(|system| system.open(path))) {
+        Ok(_identity) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         // Something is there; reading it tells that it is no file.
         Err(error) if Errno::from_io_error(&error) == Some(Errno::LOOP) => Ok(true),
@@ -249,20 +227,14 @@ pub fn open_log(path: &Path) -> Result<File> {
 
 /// The names in a folder, sorted, without drafts and other names that start with `.`; empty if there is no folder.
 pub fn list(folder: &Path) -> Result<Vec<String>> {
-    let listed = retried(|| {
-        let mut names = Vec::new();
-        for entry in std::fs::read_dir(folder)? {
-            // A name that is not Unicode is none of ours and cannot be one by mistake.
-            if let Ok(name) = entry?.file_name().into_string()
-                && !name.starts_with('.')
-            {
-                names.push(name);
-            }
-        }
-        Ok(names)
-    });
-    match listed {
-        Ok(mut names) => {
+    match retried(|| ask(|system| system.list(folder))) {
+        Ok(names) => {
+            let mut names: Vec<String> = names
+                .into_iter()
+                // A name that is not Unicode is none of ours and cannot be one by mistake.
+                .filter_map(|name| name.into_string().ok())
+                .filter(|name| !name.starts_with('.'))
+                .collect();
             names.sort_unstable();
             Ok(names)
         }
@@ -273,16 +245,7 @@ pub fn list(folder: &Path) -> Result<Vec<String>> {
 
 /// Makes a folder and those above it.
 pub fn make_folder(path: &Path) -> Result<()> {
-    // 0o775 less the umask: never writable by everybody.
-    let made = std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o775)
-        .create(path);
-    match made {
-        // Another host has just made it, and this one still believes that there is no such name.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && !path.is_file() => Ok(()),
-        other => other.map_err(io_error("make folder", path)),
-    }
+    ask(|system| system.make_folder(path)).map_err(io_error("make folder", path))
 }
 
 /// Bytes of all files below a folder, drafts included. What goes in the meantime does not count; links are not followed.
@@ -310,52 +273,30 @@ pub fn tree_bytes(folder: &Path) -> Result<u64> {
 
 /// Drafts in a folder, with what identifies an unchanged one: its size.
 pub fn drafts(folder: &Path) -> Result<Vec<(PathBuf, u64)>> {
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
+    let names = match ask(|system| system.list(folder)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(io_error("list", folder)(error)),
+        other => other.map_err(io_error("list", folder))?,
     };
-    let mut found = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(io_error("list", folder))?;
-        if entry.file_name().to_string_lossy().starts_with(DRAFT)
-            && let Ok(metadata) = entry.metadata()
-        {
-            found.push((entry.path(), metadata.len()));
-        }
-    }
-    Ok(found)
+    let drafts = names
+        .into_iter()
+        .filter(|name| name.to_string_lossy().starts_with(DRAFT))
+        .filter_map(|name| {
+            let path = folder.join(name);
+            let size = ask(|system| system.size(&path)).ok()?; // gone meanwhile
+            Some((path, size))
+        });
+    Ok(drafts.collect())
 }
 
 /// Whether a path lies on a filesystem that other machines share, or one that may (FUSE).
 pub fn is_network(path: &Path) -> bool {
-    // Magic numbers of statfs(2): NFS, SMB, CIFS, SMB2, AFS, Ceph, Lustre, GPFS, BeeGFS, FUSE, Coda, OCFS2, PanFS.
-    const MAGIC: [u64; 13] = [
-        0x6969,
-        0x517b,
-        0xff53_4d42,
-        0xfe53_4d42,
-        0x5346_414f,
-        0x00c3_6400,
-        0x0bd0_0bd0,
-        0x4750_4653,
-        0x1983_0326,
-        0x6573_5546,
-        0x7375_7245,
-        0x7461_636f,
-        0xaad7_aaea,
-    ];
-    rustix::fs::statfs(path).is_ok_and(|stat| {
-        #[expect(clippy::cast_sign_loss, reason = "a bit pattern")]
-        let kind = stat.f_type as u64 & 0xffff_ffff;
-        MAGIC.contains(&kind)
-    })
+    ask(|system| system.is_network(path))
 }
 
 /// A file that is not yet published; removed when dropped.
 struct Draft {
     path: PathBuf,
-    identity: (u64, u64),
+    identity: Identity,
 }
 
 impl Draft {
@@ -375,18 +316,18 @@ impl Draft {
     /// Writes into a folder that is there, although this host may believe for a while that it is not, because it has
     /// looked for it before another host made it.
     fn write_into_new_folder(target: &Path, bytes: &[u8]) -> io::Result<Self> {
-        let start = Instant::now();
+        let start = clock::instant();
         loop {
             match Self::try_write(target, bytes) {
                 Err(error)
                     if error.kind() == io::ErrorKind::NotFound
-                        && start.elapsed() < LONGEST_BELIEF =>
+                        && clock::since(start) < LONGEST_BELIEF =>
                 {
                     // Reading the folder above makes NFS ask its server again.
                     if let Some(above) = target.parent().and_then(Path::parent) {
-                        let _only_looked_at = std::fs::read_dir(above).map(Iterator::count);
+                        let _only_looked_at = ask(|system| system.list(above));
                     }
-                    std::thread::sleep(Duration::from_millis(50));
+                    clock::sleep(Duration::from_millis(50));
                 }
                 other => return other,
             }
@@ -402,37 +343,23 @@ impl Draft {
             // Process ids repeat on other hosts, and two drafts of one name may come from one process.
             let unique = format!(
                 "{:x}-{:x}",
-                unique_number(),
+                ask(|system| system.number()),
                 COUNT.fetch_add(1, Ordering::Relaxed)
             );
             let path = target.with_file_name(format!("{DRAFT}{name}-{unique}"));
-            let opened = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o664)
-                .open(&path);
-            let mut file = match opened {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                other => other?,
-            };
-            let mut draft = Self {
-                path,
-                identity: (0, 0),
-            };
-            file.write_all(bytes)?;
-            fault::before()?;
-            file.sync_all()?;
-            let metadata = file.metadata()?;
-            draft.identity = (metadata.dev(), metadata.ino());
-            return Ok(draft);
+            match ask(|system| system.create(&path, bytes)) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                created => {
+                    let identity = created?;
+                    return Ok(Self { path, identity });
+                }
+            }
         }
     }
 
     /// Whether `path` leads to this very file.
     fn is_at(&self, path: &Path) -> bool {
-        File::open(path)
-            .and_then(|file| file.metadata())
-            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity)
+        ask(|system| system.open(path)).is_ok_and(|identity| identity == self.identity)
     }
 
     /// The draft's name is gone: it became the target.
@@ -444,66 +371,14 @@ impl Draft {
 impl Drop for Draft {
     fn drop(&mut self) {
         if !self.path.as_os_str().is_empty() && fault::before().is_ok() {
-            let _left_to_the_sweeper = unlink(&self.path);
+            let _left_to_the_sweeper = ask(|system| system.remove(&self.path));
         }
     }
-}
-
-/// A number that no other process has, on this or any other host.
-fn unique_number() -> u64 {
-    use std::hash::{BuildHasher as _, RandomState};
-    use std::sync::OnceLock;
-    // RandomState is seeded by the operating system.
-    static NUMBER: OnceLock<u64> = OnceLock::new();
-    *NUMBER.get_or_init(|| RandomState::new().hash_one(std::process::id()))
 }
 
 /// Hexadecimal text that no other process has.
 pub(crate) fn unique_text() -> String {
-    format!("{:012x}", unique_number() & 0xffff_ffff_ffff)
-}
-
-/// Gives the draft a second name, only if that name is free.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this is the module that others are told to use"
-)]
-fn link_new(draft: &Path, target: &Path) -> io::Result<()> {
-    match std::fs::hard_link(draft, target) {
-        Err(error)
-            if matches!(
-                Errno::from_io_error(&error),
-                Some(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK)
-            ) =>
-        {
-            // A filesystem without hard links: the same guarantee from renameat2, where that is known.
-            use rustix::fs::{CWD, RenameFlags, renameat_with};
-            Ok(renameat_with(
-                CWD,
-                draft,
-                CWD,
-                target,
-                RenameFlags::NOREPLACE,
-            )?)
-        }
-        other => other,
-    }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this is the module that others are told to use"
-)]
-fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    std::fs::rename(from, to)
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this is the module that others are told to use"
-)]
-fn unlink(path: &Path) -> io::Result<()> {
-    std::fs::remove_file(path)
+    format!("{:012x}", ask(|system| system.number()) & 0xffff_ffff_ffff)
 }
 
 fn sync_folder_of(path: &Path) -> Result<()> {
@@ -511,9 +386,7 @@ fn sync_folder_of(path: &Path) -> Result<()> {
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
-    match File::open(folder).and_then(|folder| folder.sync_all()) {
-        // Some network filesystems cannot sync folders; their rename is synchronous at the server.
-        Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => Ok(()),
+    match ask(|system| system.sync_folder(folder)) {
         // A folder removed behind our back holds nothing to keep.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other.map_err(io_error("sync", folder)),
@@ -531,7 +404,7 @@ fn retried<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
                     Some(Errno::STALE | Errno::INTR)
                 ) =>
             {
-                std::thread::sleep(pause);
+                clock::sleep(pause);
                 pause *= 2;
             }
             other => return other,

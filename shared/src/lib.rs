@@ -47,6 +47,7 @@ pub mod seed;
 pub mod signal;
 pub mod space;
 pub mod store;
+pub mod system;
 pub mod value;
 pub mod wait;
 pub mod wording;

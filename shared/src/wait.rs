@@ -6,15 +6,17 @@
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use notify::event::{CreateKind, EventKind, ModifyKind, RenameMode};
-use notify::{Config, EventKindMask, RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::{EventKindMask, RecommendedWatcher};
 use rand::RngExt as _;
 use rand_chacha::ChaCha12Rng;
 use tracing::debug;
 
+use crate::clock;
 use crate::seed::Seed;
+use crate::system::ask;
 
 /// The first poll interval after something has happened.
 pub const FIRST: Duration = Duration::from_millis(50);
@@ -57,6 +59,7 @@ impl Waiter {
     /// Watches `folders` (not what is below them). Where that cannot be, polling alone does it.
     pub fn new(folders: &[(PathBuf, News)], longest: Duration) -> Self {
         let (sender, events) = channel();
+        let paths: Vec<PathBuf> = folders.iter().map(|(folder, _)| folder.clone()).collect();
         let watched = folders.to_vec();
         let on_event = move |event: notify::Result<notify::Event>| {
             if event.is_ok_and(|event| is_news(&event, &watched)) {
@@ -69,13 +72,7 @@ impl Waiter {
         if folders.iter().any(|(_, news)| *news == News::Departures) {
             kinds |= EventKindMask::REMOVE;
         }
-        let config = Config::default().with_event_kinds(kinds);
-        let watcher = RecommendedWatcher::new(on_event, config).and_then(|mut watcher| {
-            for (folder, _) in folders {
-                watcher.watch(folder, RecursiveMode::NonRecursive)?;
-            }
-            Ok(watcher)
-        });
+        let watcher = ask(|system| system.watch(&paths, kinds, Box::new(on_event)));
         if let Err(error) = &watcher {
             debug!("no file events, polling only: {error}");
         }
@@ -103,23 +100,24 @@ impl Waiter {
         limit: Duration,
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Woken {
-        let deadline = Instant::now() + limit;
+        let deadline = clock::instant() + limit;
         loop {
             if interrupted() {
                 return Woken::Interrupted;
             }
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.saturating_duration_since(clock::instant());
             if left.is_zero() {
                 return Woken::Poll;
             }
-            match self.events.recv_timeout(left.min(SLICE)) {
+            let slice = left.min(SLICE);
+            match ask(|system| system.wait(&self.events, slice)) {
                 Ok(()) => {
                     // One look serves all events so far.
                     while self.events.try_recv().is_ok() {}
                     return Woken::Event;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => std::thread::sleep(left.min(SLICE)),
+                Err(RecvTimeoutError::Disconnected) => clock::sleep(slice),
             }
         }
     }

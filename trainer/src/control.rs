@@ -7,7 +7,7 @@ use shared::record::Fate;
 use shared::search::{Promotion, Search};
 use shared::signal::Warning;
 use shared::store::Directory;
-use shared::{Budget, Claim};
+use shared::{Budget, Claim, clock};
 use tracing::{debug, info};
 
 use crate::heart::Pulse;
@@ -53,7 +53,7 @@ impl<'a> JobControl<'a> {
             pulse,
             warning,
             limit,
-            saved_at: Instant::now(),
+            saved_at: clock::instant(),
             saved: 0.0,
             reason: None,
         }
@@ -109,21 +109,21 @@ impl Control for JobControl<'_> {
             return self.is_end_kept;
         }
         let interval = Duration::from_secs_f64(self.directory.search().trainers.checkpoint_s);
-        let age = self.saved_at.elapsed();
+        let age = clock::since(self.saved_at);
         age >= interval || (age >= OFTEN && spent - self.saved >= SHARE * self.budget.amount)
     }
 
     fn save_checkpoint(&mut self, spent: f64, bytes: &[u8]) -> anyhow::Result<()> {
-        let start = Instant::now();
+        let start = clock::instant();
         self.directory.save_checkpoint(self.claim, bytes)?;
         debug!(
             "saved checkpoint job={} spent={spent} bytes={} in {:.3} s",
             self.claim.attempt,
             bytes.len(),
-            start.elapsed().as_secs_f64()
+            clock::since(start).as_secs_f64()
         );
         self.saved = spent;
-        self.saved_at = Instant::now();
+        self.saved_at = clock::instant();
         Ok(())
     }
 

@@ -22,7 +22,8 @@ pub struct Pulse {
 }
 
 impl Pulse {
-    fn new() -> Self {
+    /// That of a trainer that waits.
+    pub fn waiting() -> Self {
         Self {
             state: Mutex::new(TrainerState::Waiting),
             is_stopped: AtomicBool::new(false),
@@ -67,6 +68,70 @@ impl Pulse {
     }
 }
 
+/// One heartbeat after the other.
+#[derive(Debug)]
+pub struct Beat {
+    directory: Directory,
+    pulse: Arc<Pulse>,
+    heartbeat: Heartbeat,
+}
+
+impl Beat {
+    /// The first one, so that the scheduler knows this trainer before it claims anything.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn first(
+        directory: &Directory,
+        pulse: Arc<Pulse>,
+        owner: &OwnerId,
+        device: &str,
+    ) -> shared::Result<Self> {
+        let heartbeat = Heartbeat {
+            owner: owner.clone(),
+            beat: 0,
+            state: TrainerState::Waiting,
+            host: shared::store::host_name(),
+            pid: std::process::id(),
+            device: device.to_owned(),
+            slurm_job: shared::store::slurm_job(),
+            at: clock::now(),
+            program: concat!("trainer ", env!("CARGO_PKG_VERSION")).to_owned(),
+        };
+        directory.beat(&heartbeat)?;
+        Ok(Self {
+            directory: directory.clone(),
+            pulse,
+            heartbeat,
+        })
+    }
+
+    /// The next one, after a look at whether the job in hand is still wanted.
+    pub fn next(&mut self) {
+        look(&self.directory, &self.pulse);
+        let state = self.pulse.lock().clone();
+        self.write(state);
+    }
+
+    /// The last one: the trainer leaves and holds nothing.
+    pub fn last(&mut self) {
+        self.write(TrainerState::Gone);
+    }
+
+    fn write(&mut self, state: TrainerState) {
+        self.heartbeat.beat += 1;
+        self.heartbeat.state = state;
+        self.heartbeat.at = clock::now();
+        if let Err(error) = self.directory.beat(&self.heartbeat) {
+            // The next one may get through; until the lease is over nothing is lost.
+            warn!(
+                "cannot write the heartbeat: {}",
+                shared::store::chain(&error)
+            );
+        }
+    }
+}
+
 /// The beating thread; dropping it says farewell.
 pub struct Heart {
     pulse: Arc<Pulse>,
@@ -84,48 +149,18 @@ impl Heart {
     /// # Panics
     /// If this machine has no thread left.
     pub fn start(directory: &Directory, owner: &OwnerId, device: &str) -> shared::Result<Self> {
-        let pulse = Arc::new(Pulse::new());
-        let mut heartbeat = Heartbeat {
-            owner: owner.clone(),
-            beat: 0,
-            state: TrainerState::Waiting,
-            host: shared::store::host_name(),
-            pid: std::process::id(),
-            device: device.to_owned(),
-            slurm_job: shared::store::slurm_job(),
-            at: clock::now(),
-            program: concat!("trainer ", env!("CARGO_PKG_VERSION")).to_owned(),
-        };
-        directory.beat(&heartbeat)?;
+        let pulse = Arc::new(Pulse::waiting());
+        let mut beat = Beat::first(directory, Arc::clone(&pulse), owner, device)?;
         let (end, ended) = channel::<()>();
         let thread = {
-            let (pulse, directory) = (Arc::clone(&pulse), directory.clone());
             let interval = Duration::from_secs_f64(directory.search().trainers.heartbeat_s);
             std::thread::Builder::new()
                 .name("heartbeat".to_owned())
                 .spawn(move || {
                     while ended.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
-                        look(&directory, &pulse);
-                        heartbeat.beat += 1;
-                        heartbeat.state = pulse.lock().clone();
-                        heartbeat.at = clock::now();
-                        if let Err(error) = directory.beat(&heartbeat) {
-                            // The next one may get through; until the lease is over nothing is lost.
-                            warn!(
-                                "cannot write the heartbeat: {}",
-                                shared::store::chain(&error)
-                            );
-                        }
+                        beat.next();
                     }
-                    heartbeat.beat += 1;
-                    heartbeat.state = TrainerState::Gone;
-                    heartbeat.at = clock::now();
-                    if let Err(error) = directory.beat(&heartbeat) {
-                        warn!(
-                            "cannot write the last heartbeat: {}",
-                            shared::store::chain(&error)
-                        );
-                    }
+                    beat.last();
                 })
         };
         let thread = thread.expect("a thread can be had at the start of the program");

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -18,7 +19,7 @@ use tracing::{error, info, warn};
 
 use crate::control::JobControl;
 use crate::device::DeviceChoice;
-use crate::heart::Heart;
+use crate::heart::{Heart, Pulse};
 use crate::objective::command::Place;
 use crate::objective::{Control as _, Ended, Task};
 use crate::runner::{Runner, training_seed};
@@ -44,12 +45,19 @@ pub struct Settings {
 }
 
 /// Why the loop ended.
-enum Leave {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// The search is finished.
     Finished,
+    /// The search is stopped.
     Stopped,
+    /// No job is open.
     NothingOpen,
+    /// A warning signal, by name.
     Signal(&'static str),
+    /// The SLURM job is about to end.
     TimeLimit,
+    /// So many failures of this machine or directory in a row.
     Failures(u32),
 }
 
@@ -69,15 +77,8 @@ pub fn run(root: &Path, settings: &Settings) -> Result<Code> {
         runner.device(),
         directory.search().name
     );
-    let trainer = Trainer {
-        directory: &directory,
-        runner: &runner,
-        owner,
-        warning,
-        limit,
-        heart,
-        refused: RefCell::default(),
-    };
+    let pulse = Arc::clone(heart.pulse());
+    let trainer = Trainer::new(&directory, &runner, owner, pulse, warning, limit);
     match trainer.work(settings)? {
         Leave::Finished => info!("leaving: the search is finished"),
         Leave::Stopped => info!("leaving: the search is stopped"),
@@ -108,19 +109,45 @@ enum Step {
     Leave(Leave),
 }
 
-struct Trainer<'a> {
+/// A trainer at work on one directory.
+#[derive(Debug)]
+pub struct Trainer<'a> {
     directory: &'a Directory,
     runner: &'a Runner,
     owner: OwnerId,
     warning: Warning,
     limit: TimeLimit,
-    heart: Heart,
+    pulse: Arc<Pulse>,
     /// Jobs that this trainer gave back because its machine failed, and when: others shall have them first.
     refused: RefCell<BTreeMap<JobId, Instant>>,
 }
 
-impl Trainer<'_> {
-    fn work(&self, settings: &Settings) -> Result<Leave> {
+impl<'a> Trainer<'a> {
+    /// A trainer whose heart beats elsewhere.
+    pub fn new(
+        directory: &'a Directory,
+        runner: &'a Runner,
+        owner: OwnerId,
+        pulse: Arc<Pulse>,
+        warning: Warning,
+        limit: TimeLimit,
+    ) -> Self {
+        Self {
+            directory,
+            runner,
+            owner,
+            warning,
+            limit,
+            pulse,
+            refused: RefCell::default(),
+        }
+    }
+
+    /// Evaluates job after job until there is a reason to leave.
+    ///
+    /// # Errors
+    /// What trying again does not help with.
+    pub fn work(&self, settings: &Settings) -> Result<Leave> {
         let layout = self.directory.layout();
         let folders = [layout.root().to_path_buf(), layout.path(layout::OPEN)]
             .map(|folder| (folder, News::Arrivals));
@@ -161,9 +188,9 @@ impl Trainer<'_> {
                     return Ok(Leave::Failures(num_failures));
                 }
                 // File events do not shorten this one.
-                let end = Instant::now() + FIRST_PAUSE * 2u32.pow(num_failures - 1);
-                while Instant::now() < end && self.warning.received().is_none() {
-                    std::thread::sleep(Duration::from_millis(50));
+                let end = clock::instant() + FIRST_PAUSE * 2u32.pow(num_failures - 1);
+                while clock::instant() < end && self.warning.received().is_none() {
+                    clock::sleep(Duration::from_millis(50));
                 }
                 continue;
             }
@@ -182,7 +209,7 @@ impl Trainer<'_> {
         if let Some((claim, job)) = self.claim_one(open, rng)? {
             let is_well = self.evaluate(&claim, &job);
             if !is_well {
-                self.refused.borrow_mut().insert(job.job, Instant::now());
+                self.refused.borrow_mut().insert(job.job, clock::instant());
             }
             return Ok(if is_well { Step::Worked } else { Step::Failed });
         }
@@ -225,7 +252,7 @@ impl Trainer<'_> {
         self.refused
             .borrow()
             .get(&job)
-            .is_some_and(|at| at.elapsed() < REFUSAL)
+            .is_some_and(|at| clock::since(*at) < REFUSAL)
     }
 
     /// A job that cannot be continued later must be able to end before the SLURM job does.
@@ -253,15 +280,15 @@ impl Trainer<'_> {
 
     /// Evaluates a claimed job to its end, whichever it is; false if this machine failed.
     fn evaluate(&self, claim: &Claim, job: &Job) -> bool {
-        let pulse = self.heart.pulse();
+        let pulse = &self.pulse;
         pulse.start(claim);
         let started_at = clock::now();
-        let start = Instant::now();
+        let start = clock::instant();
         let mut control = JobControl::new(
             self.directory,
             claim,
             job.budget,
-            pulse.clone(),
+            Arc::clone(pulse),
             &self.warning,
             self.limit,
         );
@@ -478,7 +505,7 @@ fn result_of(
         notes,
         started_at,
         finished_at: clock::now(),
-        elapsed_s: start.elapsed().as_secs_f64(),
+        elapsed_s: clock::since(start).as_secs_f64(),
         program: concat!("trainer ", env!("CARGO_PKG_VERSION")).to_owned(),
     }
 }

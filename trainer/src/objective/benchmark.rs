@@ -3,11 +3,11 @@
 //! With `seconds_per_unit` it sleeps for its budget as a training would compute, keeps checkpoints of how far it has
 //! slept, and can be interrupted and resumed.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use data::benchmark::{Benchmark, BenchmarkError, Function};
 use shared::objective::BenchmarkObjective;
-use shared::{Configuration, Seed};
+use shared::{Configuration, Seed, clock};
 
 use super::{Control, Ended, Evaluation, Task};
 
@@ -99,10 +99,10 @@ impl BenchmarkRunner {
             }),
             None => earlier,
         };
-        let start = Instant::now();
+        let start = clock::instant();
         loop {
             let spent =
-                (resumed + start.elapsed().as_secs_f64() / self.seconds_per_unit).min(amount);
+                (resumed + clock::since(start).as_secs_f64() / self.seconds_per_unit).min(amount);
             control.progress(spent);
             let is_interrupted = control.stop_reason().is_some();
             let is_done = spent >= amount;
@@ -113,7 +113,7 @@ impl BenchmarkRunner {
                 return Ok(!is_done);
             }
             let left = Duration::from_secs_f64((amount - spent) * self.seconds_per_unit);
-            std::thread::sleep(left.min(SLICE));
+            clock::sleep(left.min(SLICE));
         }
     }
 }

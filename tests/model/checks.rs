@@ -1,0 +1,145 @@
+//! The checks, and the bugs that they must find.
+
+use std::time::{Duration, Instant};
+
+use crate::explore::{Extent, Scene};
+use crate::programs::Role::{self, JobsThatAreOpen, OnePass, TwoTurns};
+use crate::programs::search;
+use crate::run::{Calm, Interleaving, Run, fresh};
+use crate::tree::{Mutant, Tree};
+use crate::world::Network;
+
+/// A filesystem that shows everything at once, and one whose clients believe for a while what they saw.
+const FILESYSTEMS: [Option<Network>; 2] = [None, NFS];
+const NFS: Option<Network> = Some(Network {
+    belief: Duration::from_secs(2),
+});
+
+/// Three jobs in two rungs.
+fn small(network: Option<Network>) -> Scene {
+    let (scene, calm) = Scene::new(fresh(&search(1, 2, 2.5)), network);
+    assert_eq!(calm.violations, [""; 0]);
+    assert_eq!(scene.expected.len(), 3);
+    scene
+}
+
+/// One job, which nobody has claimed.
+fn open() -> Scene {
+    let mut run = Run::new(fresh(&search(1, 1, 0.0)), NFS, &[TwoTurns, OnePass], false);
+    run.go(&mut Calm);
+    let tree: Tree = run.world.tree();
+    Scene::new(tree, NFS).0
+}
+
+fn tell(what: &str, start: Instant, extent: Result<Extent, String>) -> Extent {
+    let extent = extent.unwrap_or_else(|complaint| panic!("{what}: {complaint}"));
+    let seconds = start.elapsed().as_secs_f64();
+    shared::cli::report(&format!("{what}: {extent:?} in {seconds:.1} s"));
+    extent
+}
+
+fn interleave(scene: &Scene, what: &str, roles: &[Role], preemptions: u32, faults: u32) -> Extent {
+    let bounds = Interleaving {
+        preemptions,
+        faults,
+    };
+    let start = Instant::now();
+    let what = format!("{what}, {preemptions} preemptions, {faults} faults");
+    tell(&what, start, scene.interleave(roles, bounds, 10_000_000))
+}
+
+#[test]
+fn a_search_survives_each_disturbance_of_each_call() {
+    for network in FILESYSTEMS {
+        let start = Instant::now();
+        let extent = tell("one", start, small(network).disturb(1, (0, 1)));
+        assert!(extent.is_complete && extent.runs > 500);
+    }
+}
+
+#[test]
+fn a_search_survives_many_disturbances_by_chance() {
+    for network in FILESYSTEMS {
+        let start = Instant::now();
+        tell("chance", start, small(network).by_chance(0..150));
+    }
+}
+
+#[test]
+fn three_trainers_after_one_job_in_every_order_of_their_calls() {
+    let extent = interleave(
+        &open(),
+        "three trainers",
+        &[JobsThatAreOpen; 3],
+        Interleaving::ANY,
+        0,
+    );
+    assert!(extent.is_complete && extent.states > 500);
+}
+
+/// Two schedulers, of which each takes silent trainers' jobs back, and three trainers.
+const FIVE: [Role; 5] = [
+    TwoTurns,
+    TwoTurns,
+    JobsThatAreOpen,
+    JobsThatAreOpen,
+    JobsThatAreOpen,
+];
+/// These, and two samplers.
+const SEVEN: [Role; 7] = [
+    TwoTurns,
+    TwoTurns,
+    OnePass,
+    OnePass,
+    JobsThatAreOpen,
+    JobsThatAreOpen,
+    JobsThatAreOpen,
+];
+
+#[test]
+fn all_programs_with_one_preemption_at_each_call() {
+    let fresh = Scene::new(fresh(&search(1, 1, 0.0)), NFS).0;
+    assert!(interleave(&fresh, "seven", &SEVEN, 1, 0).is_complete);
+    assert!(interleave(&open(), "five", &FIVE, 1, 1).is_complete);
+}
+
+#[test]
+#[ignore = "hours: up to two disturbances of each search"]
+fn the_long_form() {
+    for network in FILESYSTEMS {
+        let start = Instant::now();
+        tell("chance", start, small(network).by_chance(0..20_000));
+    }
+    interleave(&open(), "five", &FIVE, 2, 0);
+    for network in FILESYSTEMS {
+        let start = Instant::now();
+        tell("two", start, small(network).disturb(2, (0, 1)));
+    }
+}
+
+/// What a check says of a filesystem or protocol with this bug.
+fn finds(mutant: Mutant, network: Option<Network>) -> bool {
+    let mut scene = small(network);
+    scene.tree.mutant = Some(mutant);
+    scene.disturb(1, (0, 1)).is_err() || scene.by_chance(0..500).is_err()
+}
+
+#[test]
+fn the_checks_find_a_publication_that_overwrites() {
+    assert!(finds(Mutant::PublishOverwrites, NFS));
+}
+
+#[test]
+fn the_checks_find_a_claim_that_copies() {
+    assert!(finds(Mutant::ClaimCopies, NFS));
+}
+
+#[test]
+fn the_checks_find_that_nobody_looks_for_results() {
+    assert!(finds(Mutant::ResultsUnseen, None));
+}
+
+#[test]
+fn the_checks_find_a_lease_that_ignores_heartbeats() {
+    assert!(finds(Mutant::HeartbeatsUnseen, None));
+}

@@ -1,0 +1,207 @@
+//! The programs as they are, each in a process of the model.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use scheduler::run::{Scheduler, Turn};
+use shared::exit::{Code, code_of};
+use shared::format;
+use shared::search::SearchFile;
+use shared::signal::Warning;
+use shared::{Directory, clock, store};
+use trainer::device::DeviceChoice;
+use trainer::heart::{Beat, Pulse};
+use trainer::run::{Leave, Settings, Trainer};
+use trainer::runner::Runner;
+use trainer::time_limit::TimeLimit;
+
+use crate::world::{Coroutine, World};
+
+/// Where the search is.
+pub(crate) const ROOT: &str = "/search";
+/// The longest pause of every program.
+const POLL: Duration = Duration::from_millis(500);
+/// Of the searches here.
+const LEASE: Duration = Duration::from_secs(4);
+
+/// What a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Scheduler,
+    Sampler,
+    Trainer,
+    /// Two turns, with the end of all leases in between.
+    TwoTurns,
+    /// A pass over what can be answered.
+    OnePass,
+    /// Job after job as long as some are open, without a heart.
+    JobsThatAreOpen,
+}
+
+impl Role {
+    /// Whether it is a part of a program's life, in which every order of calls can be had.
+    pub(crate) fn is_short(self) -> bool {
+        matches!(self, Self::TwoTurns | Self::OnePass | Self::JobsThatAreOpen)
+    }
+}
+
+/// Two of each that may be doubled by accident, and three trainers.
+pub(crate) const ALL: [Role; 7] = [
+    Role::Scheduler,
+    Role::Scheduler,
+    Role::Sampler,
+    Role::Sampler,
+    Role::Trainer,
+    Role::Trainer,
+    Role::Trainer,
+];
+
+/// A search on `branin`: heartbeats each second, a lease of four; `seconds` for one step of budget.
+pub(crate) fn search(brackets: u32, max: u32, seconds: f64) -> SearchFile {
+    let json = serde_json::json!({
+        "format": "search",
+        "version": [1, 0],
+        "name": "model",
+        "space": { "hyperparameters": [
+            { "name": "x1", "type": "float", "lower": -5.0, "upper": 10.0 },
+            { "name": "x2", "type": "float", "lower": 0.0, "upper": 15.0 },
+        ] },
+        "objective": { "benchmark": "branin", "seconds_per_unit": seconds },
+        "budget": { "unit": "steps", "min": 1, "max": max, "eta": 2 },
+        "limit": { "brackets": brackets },
+        "method": "hyperband",
+        "trainers": { "heartbeat_s": 1.0, "lease_s": 4.0, "max_attempts": 1000 },
+    });
+    let bytes = serde_json::to_vec(&json).expect("a JSON value can be written");
+    format::from_bytes(Path::new("search.json"), &bytes).expect("a valid search")
+}
+
+/// Starts a program on a host of its own: its threads.
+pub(crate) fn start(world: &Arc<World>, role: Role) -> Vec<Coroutine> {
+    let host = world.new_host();
+    match role {
+        Role::Scheduler => vec![Coroutine::new(
+            world,
+            host,
+            format!("scheduler-{host}"),
+            schedule,
+        )],
+        Role::Sampler => vec![Coroutine::new(
+            world,
+            host,
+            format!("sampler-{host}"),
+            || sample(false),
+        )],
+        Role::TwoTurns => vec![Coroutine::new(
+            world,
+            host,
+            format!("turns-{host}"),
+            two_turns,
+        )],
+        Role::OnePass => vec![Coroutine::new(world, host, format!("pass-{host}"), || {
+            sample(true)
+        })],
+        Role::JobsThatAreOpen => vec![Coroutine::new(world, host, format!("jobs-{host}"), || {
+            train(Arc::new(Pulse::waiting()), &AtomicBool::new(false), true)
+        })],
+        Role::Trainer => {
+            let pulse = Arc::new(Pulse::waiting());
+            let has_left = Arc::new(AtomicBool::new(false));
+            let of_heart = (Arc::clone(&pulse), Arc::clone(&has_left));
+            let name = format!("trainer-{host}");
+            vec![
+                Coroutine::new(world, host, format!("{name}-heart"), move || {
+                    beat(of_heart.0, &of_heart.1)
+                }),
+                Coroutine::new(world, host, name, move || train(pulse, &has_left, false)),
+            ]
+        }
+    }
+}
+
+fn open() -> Result<Directory, String> {
+    Directory::open(Path::new(ROOT)).map_err(|error| store::chain(&error))
+}
+
+fn schedule() -> Result<(), String> {
+    let run = || {
+        let mut scheduler = Scheduler::new(Directory::open(Path::new(ROOT))?, POLL)?;
+        loop {
+            match scheduler.turn()? {
+                Turn::Finished | Turn::Stopped => return Ok(Code::Done),
+                turn @ (Turn::Acted | Turn::Idle) => scheduler.wait(turn, &mut || false)?,
+            }
+        }
+    };
+    ended(run())
+}
+
+fn two_turns() -> Result<(), String> {
+    let run = || {
+        let mut scheduler = Scheduler::new(Directory::open(Path::new(ROOT))?, POLL)?;
+        scheduler.turn()?;
+        clock::sleep(LEASE);
+        scheduler.turn()?;
+        Ok(Code::Done)
+    };
+    ended(run())
+}
+
+fn sample(is_once: bool) -> Result<(), String> {
+    ended(sampler::run::answer(
+        open()?,
+        is_once,
+        POLL,
+        &Warning::default(),
+    ))
+}
+
+fn train(pulse: Arc<Pulse>, has_left: &AtomicBool, is_once: bool) -> Result<(), String> {
+    let run = || {
+        let directory = Directory::open(Path::new(ROOT))?;
+        let runner = Runner::new(directory.search(), DeviceChoice::Cpu)?;
+        let owner = store::new_owner();
+        let limit = TimeLimit::none();
+        let trainer = Trainer::new(&directory, &runner, owner, pulse, Warning::default(), limit);
+        let settings = Settings {
+            device: DeviceChoice::Cpu,
+            is_once,
+            longest_poll: POLL,
+        };
+        Ok(match trainer.work(&settings)? {
+            Leave::Failures(_) => Code::Directory,
+            _ => Code::Done,
+        })
+    };
+    let result = run();
+    has_left.store(true, Ordering::Relaxed);
+    ended(result)
+}
+
+/// As the thread of `Heart` does.
+fn beat(pulse: Arc<Pulse>, has_left: &AtomicBool) -> Result<(), String> {
+    let directory = open()?;
+    let interval = Duration::from_secs_f64(directory.search().trainers.heartbeat_s);
+    let first = Beat::first(&directory, pulse, &store::new_owner(), "cpu");
+    let mut beat = first.map_err(|error| store::chain(&error))?;
+    loop {
+        clock::sleep(interval);
+        if has_left.load(Ordering::Relaxed) {
+            beat.last();
+            return Ok(());
+        }
+        beat.next();
+    }
+}
+
+/// Only what helps when tried again may end a program before the search is finished.
+fn ended(result: anyhow::Result<Code>) -> Result<(), String> {
+    match result {
+        Ok(Code::Done) => Ok(()),
+        Ok(code) => Err(format!("{code:?}")),
+        Err(error) if code_of(&error) == Code::Directory => Err(format!("{error:#}")),
+        Err(error) => panic!("ended with {:?}: {error:#}", code_of(&error)),
+    }
+}
