@@ -128,10 +128,7 @@ fn a_search_in_the_queue_finishes_exactly(filesystem: Filesystem) -> Result<()> 
     let said = submit(&cluster, &test, 3)?;
     assert!(said.contains("nothing to submit"), "{said}");
     let said = submit(&cluster, &test, 4)?;
-    assert!(
-        said.contains("submitted: 1 trainer as SLURM job"),
-        "{said}"
-    );
+    assert!(said.contains("submitted: 1 trainer as SLURM job"), "{said}");
 
     wait_for_end(&test)?;
     // Nobody has to clean up: the programs see the end and leave.
