@@ -66,7 +66,7 @@ fn nfs_finishes_a_search_exactly_with_a_client_cut_off_and_mended_and_then_kille
         assert!(!said.contains("BAD"), "{said}");
     }
 
-    let mut search = counting_ones("bohb", 2);
+    let mut search = counting_ones("bohb", 4);
     search["objective"]["seconds_per_unit"] = 0.3.into();
     // A heartbeat may be seen late, so that a job is given to two: the first result counts.
     search["trainers"] =
@@ -87,11 +87,11 @@ fn nfs_finishes_a_search_exactly_with_a_client_cut_off_and_mended_and_then_kille
     ];
     let claims_of_b = || names(&nfs, layout::CLAIMED, &["nfs-b"]);
     let lost_by_b = || names(&nfs, layout::ATTEMPTS, &["nfs-b"]);
-    wait_until(
-        &nfs,
-        "client b has a job",
-        || Ok(!claims_of_b()?.is_empty()),
-    )?;
+    // One that lasts for longer than it takes to cut a client off: 2.7 s or 8.1 s.
+    let is_long = |claim: &String| claim.contains("-r2-") || claim.contains("-r3-");
+    wait_until(&nfs, "client b has a long job", || {
+        Ok(claims_of_b()?.iter().any(is_long))
+    })?;
 
     nfs.event("cut", "b")?;
     wait_until(&nfs, "the job of client b was taken back", || {
