@@ -5,7 +5,7 @@
 
 PYTHON is the interpreter of an environment with `optuna` or `neural-pipeline-search`. The objective is counting ones with
 8 categories and 8 numbers, which takes no time. The rivals draw at random, the cheapest they can do; Tandem is measured
-with `random` and with `bohb`, its default. Prints CSV: tool, jobs asked for, jobs done within the limit (seconds), jobs
+with `random` and with `bohb`. Prints CSV: tool, jobs asked for, jobs done within the limit (seconds), jobs
 a second from the first to the last of them, the same over the last tenth, and milliseconds of processor time a job,
 start-up of all processes included.
 """

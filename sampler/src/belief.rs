@@ -24,6 +24,7 @@ use shared::space::Kind;
 
 use crate::history::{History, Ranked};
 use crate::normal;
+use crate::ranks::mean_ranks;
 
 /// Results of a rung that are compared with the belief at most, so that the cost of a proposal stays the same.
 const MOST_RESULTS: usize = 100;
@@ -77,7 +78,7 @@ impl Beliefs {
 
     /// A draw from π that is not forbidden, uniform where there is no belief.
     pub fn draw(&self, space: &SearchSpace, rng: &mut ChaCha12Rng) -> Vec<f64> {
-        crate::method::first_allowed(space, || {
+        space.first_allowed(|| {
             let mut vector = space.sample(rng);
             for (x, dimension) in vector.iter_mut().zip(&self.dimensions) {
                 match dimension {
@@ -150,15 +151,8 @@ impl Beliefs {
                 .iter()
                 .map(|r| self.ln_density(history.vector(r.job.configuration)))
                 .collect();
-            let by_loss = mean_ranks(&newest, |a, b| a.standing == b.standing);
-            let mut order: Vec<usize> = (0..densities.len()).collect();
-            order.sort_by(|a, b| densities[*a].total_cmp(&densities[*b]));
-            let sorted: Vec<f64> = order.iter().map(|i| densities[*i]).collect();
-            let ranks = mean_ranks(&sorted, |a, b| a.total_cmp(b).is_eq());
-            let mut by_density = vec![0.0; ranks.len()];
-            for (i, rank) in order.iter().zip(ranks) {
-                by_density[*i] = rank;
-            }
+            let by_loss = mean_ranks(&newest, Ord::cmp, |a, b| a.standing == b.standing);
+            let by_density = mean_ranks(&densities, f64::total_cmp, |a, b| a.total_cmp(b).is_eq());
             if newest.len() >= 3
                 && let Some(correlation) = correlation(&by_loss, &by_density)
             {
@@ -201,21 +195,6 @@ impl Dimension {
             }
         }
     }
-}
-
-/// Ranks of what is sorted, equals sharing their mean rank.
-fn mean_ranks<T>(sorted: &[T], is_equal: impl Fn(&T, &T) -> bool) -> Vec<f64> {
-    let mut ranks = Vec::with_capacity(sorted.len());
-    while ranks.len() < sorted.len() {
-        let start = ranks.len();
-        let first = &sorted[start];
-        let count = sorted[start..]
-            .iter()
-            .take_while(|x| is_equal(first, x))
-            .count();
-        ranks.resize(start + count, start as f64 + 0.5 * (count as f64 - 1.0));
-    }
-    ranks
 }
 
 /// Pearson's; `None` where one side is constant.

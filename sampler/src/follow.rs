@@ -111,7 +111,8 @@ impl Follower {
         Ok(None)
     }
 
-    /// Goes on from the request that was looked at to the next one; `values` are this one's, if they are at hand, so that nobody else wrote them.
+    /// Goes on from the request that was looked at to the next one; `values` are this one's, if they are at hand, so that
+    /// nobody else wrote them.
     pub fn advance(&mut self, values: Option<&Proposal>) {
         self.proposer.ask(self.next.job(self.rung));
         if let Some(proposal) = values {

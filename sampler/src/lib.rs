@@ -22,6 +22,7 @@ pub mod method;
 pub mod normal;
 pub mod preview;
 pub mod proposer;
+pub mod ranks;
 pub mod replay;
 pub mod run;
 pub mod surrogate;

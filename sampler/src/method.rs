@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json};
 use shared::id::{ConfigurationId, JobId};
 use shared::record::ModelUse;
 use shared::search::MethodName;
-use shared::{Search, SearchSpace, Seed};
+use shared::{Search, Seed};
 
 use crate::history::History;
 use crate::kde::Kernel;
@@ -55,22 +55,6 @@ pub trait Method: Send {
     fn fitted(&self) -> Map<String, Json> {
         Map::new()
     }
-}
-
-/// How often a suggestion that is forbidden is drawn again.
-const MOST_DRAWS: usize = 100;
-
-/// The first draw that is allowed; after [`MOST_DRAWS`] the last one, which decoding changes to the nearest allowed
-/// configuration.
-pub fn first_allowed(space: &SearchSpace, mut draw: impl FnMut() -> Vec<f64>) -> Vec<f64> {
-    let mut vector = draw();
-    for _ in 1..MOST_DRAWS {
-        if space.allows_vector(&vector) {
-            break;
-        }
-        vector = draw();
-    }
-    vector
 }
 
 /// The method a search asks for.

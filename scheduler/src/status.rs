@@ -13,12 +13,12 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use shared::record::{Outcome, TrainerState};
 use shared::search::Scheduling;
 use shared::store::JobsView;
 use shared::wording::{count, one_line, shortened};
-use shared::{Claim, Directory, OwnerId, clock};
+use shared::{BudgetUnit, Claim, Directory, OwnerId, clock};
 
 use crate::bracket::NextPromotion;
 use crate::plan::{Action, plan};
@@ -97,7 +97,8 @@ pub struct RungStatus {
     /// Its budget.
     pub budget: f64,
     /// The budget's unit.
-    pub unit: &'static str,
+    #[serde(serialize_with = "by_symbol")]
+    pub unit: BudgetUnit,
     /// Jobs it will have if no configuration fails; without barrier about.
     pub expected: u64,
     /// Free to claim.
@@ -114,6 +115,14 @@ pub struct RungStatus {
     pub best_loss: Option<f64>,
     /// Mean seconds of a job.
     pub mean_s: Option<f64>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
+fn by_symbol<S: Serializer>(unit: &BudgetUnit, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(unit.symbol())
 }
 
 impl RungStatus {
@@ -239,7 +248,7 @@ fn rungs(directory: &Directory, state: &State, view: &JobsView) -> Vec<RungStatu
         RungStatus {
             rung,
             budget: ladder.budget(rung).amount,
-            unit: ladder.unit().symbol(),
+            unit: ladder.unit(),
             expected: expected[usize::from(rung)],
             open: view.open.iter().filter(|a| a.job.rung == rung).count(),
             claimed: view
@@ -429,11 +438,12 @@ fn remaining_s(rungs: &[RungStatus], num_live: usize) -> Option<f64> {
 mod tests {
     use super::*;
 
-    fn rung(rung: u8, expected: u64, evaluated: u64, mean_s: Option<f64>) -> RungStatus {
+    /// Budgets 1, 3, 9, … epochs.
+    pub(super) fn rung(rung: u8, expected: u64, evaluated: u64, mean_s: Option<f64>) -> RungStatus {
         RungStatus {
             rung,
             budget: 3f64.powi(i32::from(rung)),
-            unit: "epochs",
+            unit: BudgetUnit::Epochs,
             expected,
             open: 0,
             claimed: 0,

@@ -193,12 +193,7 @@ fn if_there<T>(asked: Result<T>) -> Result<Option<T>> {
 /// When a file was last written, in seconds since 1970 on the clock of the file server or, on a local disk, of this
 /// machine; `None` if it is gone.
 pub fn written_s(path: &Path) -> Result<Option<f64>> {
-    use std::os::unix::fs::MetadataExt as _;
-    if_there(
-        retried(|| crate::system::open(path)?.metadata())
-            .map(|metadata| metadata.mtime() as f64)
-            .map_err(io_error("look at", path)),
-    )
+    if_there(retried(|| ask(|system| system.written_s(path))).map_err(io_error("look at", path)))
 }
 
 /// Whether a file is there, asked by opening it, so that a network filesystem asks its server.

@@ -68,7 +68,7 @@ pub struct SearchFile {
 
 impl Record for SearchFile {
     const FORMAT: &'static str = "search";
-    /// 1.0: first. 1.1: `forbidden`, `prior` and `confidence` in the space; `fix`, `fixed_from`.
+    /// 1.0: first. 1.1: `forbidden`, `prior` and `confidence` in the space; `fix`, `fixed_from`, `first_rungs`.
     const VERSION: [u32; 2] = [1, 1];
 }
 

@@ -46,6 +46,8 @@ pub trait System {
     fn list(&self, folder: &Path) -> io::Result<Vec<OsString>>;
     /// The size of a file in bytes.
     fn size(&self, path: &Path) -> io::Result<u64>;
+    /// When a file was last written, in seconds since 1970 on the clock that stamps files there.
+    fn written_s(&self, path: &Path) -> io::Result<f64>;
     /// Whether a path lies on a filesystem that other machines share.
     fn is_network(&self, path: &Path) -> bool;
 
@@ -220,6 +222,10 @@ impl System for Real {
         Ok(path.symlink_metadata()?.len())
     }
 
+    fn written_s(&self, path: &Path) -> io::Result<f64> {
+        Ok(open(path)?.metadata()?.mtime() as f64)
+    }
+
     fn is_network(&self, path: &Path) -> bool {
         // Magic numbers of statfs(2): NFS, SMB, CIFS, SMB2, AFS, Ceph, Lustre, GPFS, BeeGFS, FUSE, Coda, OCFS2, PanFS.
         const MAGIC: [u64; 13] = [
@@ -287,7 +293,7 @@ impl System for Real {
 }
 
 /// Opens for reading without waiting for the other end, should it be a pipe.
-pub(crate) fn open(path: &Path) -> io::Result<File> {
+fn open(path: &Path) -> io::Result<File> {
     let flags = rustix::fs::OFlags::NONBLOCK.bits();
     OpenOptions::new()
         .read(true)

@@ -65,11 +65,16 @@ pub fn count(number: usize, noun: &str) -> String {
 
 /// A whole number with commas between the thousands.
 pub fn thousands(number: usize) -> String {
+    grouped(number as u64, ',')
+}
+
+/// A whole number with something between the thousands.
+pub fn grouped(number: u64, separator: char) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
         if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
+            text.push(separator);
         }
         text.push(digit);
     }

@@ -370,17 +370,17 @@ impl Process {
         answer
     }
 
-    /// Which file a name leads to, as this host sees it.
-    fn find(&self, kind: &'static str, path: &Path) -> io::Result<Number> {
+    /// A call that changes nothing, before it is answered.
+    fn look(
+        &self,
+        kind: &'static str,
+        path: &Path,
+        is_stale: impl FnOnce(&Shared) -> bool,
+    ) -> io::Result<Order> {
         if self.is_dying() {
             return Err(Errno::IO.into());
         }
-        let known = |shared: &Shared| {
-            let belief = self.world.network?.belief;
-            let (at, number) = shared.hosts[self.host].names.get(path)?;
-            (*at + belief >= shared.now && *number != shared.tree.lookup(path)).then_some(*number)
-        };
-        let is_stale = known(&self.world.lock()).is_some();
+        let is_stale = is_stale(&self.world.lock());
         let order = self.pause(Pause::Call(Call {
             kind,
             path: path.to_owned(),
@@ -388,11 +388,22 @@ impl Process {
             is_stale,
             is_private: false,
         }));
+        match order {
+            Order::Fail => Err(Errno::IO.into()),
+            order => Ok(order),
+        }
+    }
+
+    /// Which file a name leads to, as this host sees it.
+    fn find(&self, kind: &'static str, path: &Path) -> io::Result<Number> {
+        let known = |shared: &Shared| {
+            let belief = self.world.network?.belief;
+            let (at, number) = shared.hosts[self.host].names.get(path)?;
+            (*at + belief >= shared.now && *number != shared.tree.lookup(path)).then_some(*number)
+        };
+        let order = self.look(kind, path, |shared| known(shared).is_some())?;
         let mut shared = self.world.lock();
         let shared = &mut *shared;
-        if order == Order::Fail {
-            return Err(Errno::IO.into());
-        }
         let is_beat = path
             .parent()
             .is_some_and(|folder| folder.ends_with("trainers"));
@@ -488,28 +499,15 @@ impl System for Process {
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<OsString>> {
-        if self.is_dying() {
-            return Err(Errno::IO.into());
-        }
         let known = |shared: &Shared| {
             let belief = self.world.network?.belief;
             let (at, names) = shared.hosts[self.host].listings.get(folder)?;
             (*at + belief >= shared.now && *names != shared.tree.list(folder))
                 .then(|| names.clone())
         };
-        let is_stale = known(&self.world.lock()).is_some();
-        let order = self.pause(Pause::Call(Call {
-            kind: "list",
-            path: folder.to_owned(),
-            is_act: false,
-            is_stale,
-            is_private: false,
-        }));
+        let order = self.look("list", folder, |shared| known(shared).is_some())?;
         let mut shared = self.world.lock();
         let shared = &mut *shared;
-        if order == Order::Fail {
-            return Err(Errno::IO.into());
-        }
         let names = match known(shared) {
             Some(names) if order == Order::Stale => names,
             _ => {
@@ -537,6 +535,16 @@ impl System for Process {
         let shared = self.world.lock();
         let number = shared.tree.lookup(path).ok_or(Errno::NOENT)?;
         Ok(shared.tree.content(number).len() as u64)
+    }
+
+    fn written_s(&self, path: &Path) -> io::Result<f64> {
+        // By the clock that `stamp` tells.
+        let shared = self.world.lock();
+        shared
+            .tree
+            .lookup(path)
+            .map(|_| 0.0)
+            .ok_or_else(|| Errno::NOENT.into())
     }
 
     fn is_network(&self, _path: &Path) -> bool {

@@ -204,15 +204,7 @@ fn number(number: u64) -> String {
     if number == 0 {
         return String::new();
     }
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(' ');
-        }
-        text.push(digit);
-    }
-    text
+    shared::wording::grouped(number, ' ')
 }
 
 #[cfg(test)]

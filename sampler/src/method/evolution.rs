@@ -16,7 +16,7 @@ use rand_chacha::ChaCha12Rng;
 
 use crate::history::History;
 use crate::kde::Kernel;
-use crate::method::{Ask, Method, Suggestion, first_allowed, prior};
+use crate::method::{Ask, Method, Suggestion, prior};
 use crate::normal;
 
 /// P in the paper.
@@ -79,7 +79,9 @@ impl Method for Evolution {
             .expect("a tournament has entrants");
         let parent = parent.job.configuration;
         let known = history.vector(parent);
-        let vector = first_allowed(history.space(), || self.mutate(history, known, &mut rng));
+        let vector = history
+            .space()
+            .first_allowed(|| self.mutate(history, known, &mut rng));
         Suggestion {
             vector,
             source: "mutation",

@@ -21,7 +21,7 @@ use rand_chacha::ChaCha12Rng;
 
 use crate::history::{History, Ranked, Standing};
 use crate::kde::Kernel;
-use crate::method::{Ask, Method, Suggestion, first_allowed, prior};
+use crate::method::{Ask, Method, Suggestion, prior};
 
 /// Bins of a number.
 const BINS: usize = 8;
@@ -114,7 +114,7 @@ impl Method for Reinforce {
                 "the policy has learnt from no result yet",
             );
         }
-        let vector = first_allowed(history.space(), || self.draw(&mut rng));
+        let vector = history.space().first_allowed(|| self.draw(&mut rng));
         Suggestion {
             vector,
             source: "policy",

@@ -18,8 +18,8 @@
 //! Where the user believes in some values ([`crate::belief`]), the draws follow the belief as far as results bear it out,
 //! and so do some proposals at first.
 //!
-//! Lengths, scales and weights are fitted when the number of results passes 4, 6, 8, … (about every 15 %), on the results that
-//! were named first: what is fitted depends on the files alone, and one process that answered everything agrees with
+//! Lengths, scales and weights are fitted when the number of results passes 4, 6, 8, … (about every 15 %), on the
+//! results that were named first: what is fitted depends on the files alone, and one process that answered everything agrees with
 //! another that starts now. In between, a proposal costs one factorisation of at most 200 observations.
 //!
 //! Range of validity: any space; fewer than four results, or failures only: draws from the prior. Equal losses: the

@@ -21,7 +21,7 @@ use rand_chacha::ChaCha12Rng;
 
 use crate::history::{History, Ranked};
 use crate::kde::{Kernel, ln_sum_exp};
-use crate::method::{Ask, Method, Suggestion, first_allowed, prior};
+use crate::method::{Ask, Method, Suggestion, prior};
 use crate::normal;
 
 /// Draws from the prior before the densities are asked.
@@ -56,7 +56,7 @@ impl Method for Tpe {
             let all = set.iter().map(|r| history.vector(r.job.configuration)[j]);
             all.filter(|x| !x.is_nan()).collect()
         };
-        let vector = first_allowed(history.space(), || {
+        let vector = history.space().first_allowed(|| {
             let dimensions = self.kernels.iter().enumerate();
             dimensions
                 .map(|(j, kernel)| best_draw(*kernel, &values(good, j), &values(bad, j), &mut rng))

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use shared::budget::short;
+use shared::Budget;
 use shared::wording::{about, bytes, one_line, significant};
 
 use super::{Format, RungStatus, Status, TrainerStatus};
@@ -140,12 +140,8 @@ impl Status {
 impl RungStatus {
     /// `1 epoch`, `27 epochs`.
     pub(super) fn budget_and_unit(&self) -> String {
-        let number = short(self.budget);
-        let unit = match (number.as_str(), self.unit) {
-            ("1", "epochs" | "steps") => self.unit.trim_end_matches('s'),
-            (_, unit) => unit,
-        };
-        format!("{number} {unit}")
+        let (amount, unit) = (self.budget, self.unit);
+        Budget { amount, unit }.to_string()
     }
 }
 

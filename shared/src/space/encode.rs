@@ -11,7 +11,7 @@ use crate::value::{Configuration, Value};
 
 /// Half a step less a little, so that rounding never leaves the range.
 const MARGIN: f64 = 0.49999;
-/// Draws from the prior before one that is forbidden is repaired instead.
+/// Draws before one that is forbidden is repaired instead.
 const MOST_DRAWS: usize = 100;
 
 impl SearchSpace {
@@ -103,12 +103,17 @@ impl SearchSpace {
     /// `[d]`; also the dimensions that will be inactive are drawn, so that every draw uses the same amount of chance
     /// where nothing is forbidden.
     pub fn sample(&self, rng: &mut impl rand::Rng) -> Vec<f64> {
-        let mut vector = self.draw(rng);
+        self.first_allowed(|| self.draw(rng))
+    }
+
+    /// The first draw that is allowed; after [`MOST_DRAWS`] the last one as it is, which [`decode`](Self::decode) repairs.
+    pub fn first_allowed(&self, mut draw: impl FnMut() -> Vec<f64>) -> Vec<f64> {
+        let mut vector = draw();
         for _ in 1..MOST_DRAWS {
             if self.allows_vector(&vector) {
                 break;
             }
-            vector = self.draw(rng);
+            vector = draw();
         }
         vector
     }

@@ -1,9 +1,10 @@
 //! Cross-correlation of image batches on the CPU, forward and backward.
 //!
-//! Output and input's gradient of wide 3 × 3 convolutions are left to `winograd.rs`. In all others, a group of images at a time is laid out on a [`Grid`], on which each kernel position is a shift. Then the output is
-//! the product of the weights with shifted rows, the input's gradient the product of the transposed weights with
-//! rows of the output's gradient, shifted the other way, and the weights' gradient the dot products of shifted rows
-//! with the output's gradient; `kernels.rs` does these. Groups are chosen from the shape alone, and the weights' gradient is summed over a
+//! Output and input's gradient of wide 3 × 3 convolutions are left to `winograd.rs`. In all others, a group of images
+//! at a time is laid out on a [`Grid`], on which each kernel position is a shift. Then the output is the product of the
+//! weights with shifted rows, the input's gradient the product of the transposed weights with rows of the output's
+//! gradient, shifted the other way, and the weights' gradient the dot products of shifted rows with the output's
+//! gradient; `kernels.rs` does these. Groups are chosen from the shape alone, and the weights' gradient is summed over a
 //! fixed number of parts, so no result depends on the number of threads. It does depend, in the last bits, on the
 //! processor's vector instructions.
 

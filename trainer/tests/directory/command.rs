@@ -299,17 +299,22 @@ fn a_warned_program_saves_and_goes_on_later() {
     assert_eq!(result.measures["first"], f64::from(saved));
 }
 
-#[test]
-fn the_end_of_the_slurm_job_is_a_warning_too() {
-    let search = scripted(&COUNTING.replace("40", "4000"));
-    let job = search.offer(0, 0, &a());
-    let end = clock::unix_s() + 62.0; // a minute is kept for saving
-    let output = search
+/// What a trainer says whose SLURM job ends after so many seconds.
+fn work_in_a_slurm_job(search: &Search, seconds: f64) -> std::process::Output {
+    let end = clock::unix_s() + seconds;
+    search
         .trainer_run()
         .env(shared::env::SLURM_JOB_ID.name(), "1")
         .env(shared::env::SLURM_JOB_END_TIME.name(), format!("{end:.0}"))
         .output()
-        .unwrap();
+        .unwrap()
+}
+
+#[test]
+fn the_end_of_the_slurm_job_is_a_warning_too() {
+    let search = scripted(&COUNTING.replace("40", "4000"));
+    let job = search.offer(0, 0, &a());
+    let output = work_in_a_slurm_job(&search, 62.0); // a minute is kept for saving
     assert_eq!(output.status.code(), Some(75), "{}", said(&output));
     search.check_given_back(job, Fate::TimeLimit);
     assert!(number(&checkpoints(&search, job).join("saved")).is_some());
@@ -326,13 +331,7 @@ fn no_job_is_taken_that_can_neither_end_before_the_slurm_job_nor_go_on_later() {
     }));
     let jobs = [0, 1, 2].map(|rung| search.offer(u32::from(rung), rung, &a()));
     // A minute is kept for saving: that leaves time for 10 s and for 100 s, not for 1000 s.
-    let end = clock::unix_s() + 600.0;
-    let output = search
-        .trainer_run()
-        .env(shared::env::SLURM_JOB_ID.name(), "1")
-        .env(shared::env::SLURM_JOB_END_TIME.name(), format!("{end:.0}"))
-        .output()
-        .unwrap();
+    let output = work_in_a_slurm_job(&search, 600.0);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     assert_eq!(search.directory.open_jobs().unwrap(), [jobs[2].attempt(1)]);
     assert_eq!((search.loss(jobs[0]), search.loss(jobs[1])), (1.0, 1.0));

@@ -14,6 +14,7 @@
 
 use crate::history::Ranked;
 use crate::normal;
+use crate::ranks::mean_ranks;
 
 /// Distance from the median to the 10 % quantile of the standard normal distribution.
 const TENTH: f64 = 1.281_551_565_544_600_4;
@@ -30,22 +31,12 @@ pub(super) fn scores(results: &[Ranked]) -> Vec<f64> {
 }
 
 fn rank_scores(results: &[Ranked]) -> Vec<f64> {
-    let n = results.len();
-    let mut order: Vec<usize> = (0..n).collect();
-    order.sort_unstable_by_key(|i| results[*i]);
-    let mut scores = vec![0.0; n];
-    let mut start = 0;
-    while start < n {
-        let standing = results[order[start]].standing;
-        let is_equal = |i: &&usize| results[**i].standing == standing;
-        let num_equal = order[start..].iter().take_while(is_equal).count();
-        let score = normal::quantile((start as f64 + 0.5 * num_equal as f64) / n as f64);
-        for i in &order[start..start + num_equal] {
-            scores[*i] = score;
-        }
-        start += num_equal;
-    }
-    scores
+    let n = results.len() as f64;
+    let ranks = mean_ranks(results, Ord::cmp, |a, b| a.standing == b.standing);
+    ranks
+        .iter()
+        .map(|rank| normal::quantile((rank + 0.5) / n))
+        .collect()
 }
 
 fn value_scores(results: &[Ranked]) -> Vec<f64> {

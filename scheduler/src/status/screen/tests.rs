@@ -7,22 +7,14 @@ use ratatui::buffer::{Buffer, Cell};
 use super::*;
 use crate::bracket::NextPromotion;
 use crate::slurm::{Kind, Queued};
-use crate::status::{Crash, Incumbent};
+use crate::status::{Crash, Incumbent, tests};
 
 fn rung(rung: u8, expected: u64, evaluated: u64) -> RungStatus {
     let has_results = evaluated > 0;
+    let mean_s = has_results.then(|| 41.3 * 3f64.powi(i32::from(rung)));
     RungStatus {
-        rung,
-        budget: 3f64.powi(i32::from(rung)),
-        unit: "epochs",
-        expected,
-        open: 0,
-        claimed: 0,
-        evaluated,
-        failed: 0,
-        lost: 0,
         best_loss: has_results.then(|| 0.3 / 2f64.powi(i32::from(rung))),
-        mean_s: has_results.then(|| 41.3 * 3f64.powi(i32::from(rung))),
+        ..tests::rung(rung, expected, evaluated, mean_s)
     }
 }
 

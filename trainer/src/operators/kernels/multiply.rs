@@ -170,129 +170,95 @@ fn tile(
     }
 }
 
+/// A module with the tile for one set of vector instructions, which differ in nothing but width and names.
 #[cfg(target_arch = "x86_64")]
-#[expect(unsafe_code, reason = "vector instructions work on pointers")]
-mod avx512 {
-    use std::arch::x86_64::{
-        __m512, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
-        _mm512_storeu_ps,
-    };
+macro_rules! vector_tile {
+    (
+        $module:ident, $features:literal, $lanes:literal, $vector:ident,
+        $add:ident, $fmadd:ident, $loadu:ident, $set1:ident, $setzero:ident, $storeu:ident
+    ) => {
+        #[expect(unsafe_code, reason = "vector instructions work on pointers")]
+        mod $module {
+            use std::arch::x86_64::{$add, $fmadd, $loadu, $set1, $setzero, $storeu, $vector};
 
-    const LANES: usize = 16;
+            const LANES: usize = $lanes;
 
-    /// M rows by 48 columns of a product.
-    ///
-    /// # Safety
-    /// `left` has M numbers for every offset, `right` 48 numbers from every offset on, and `product` room for 48
-    /// numbers in each of M rows.
-    #[target_feature(enable = "avx512f")]
-    pub(super) unsafe fn tile<const M: usize>(
-        left: &[f32],
-        right: &[f32],
-        offsets: &[usize],
-        product: *mut f32,
-        row: usize,
-        add: bool,
-    ) {
-        debug_assert_eq!(left.len(), M * offsets.len());
-        let mut sums: [[__m512; 3]; M] = [[_mm512_setzero_ps(); 3]; M];
-        let (mut left, right) = (left.as_ptr(), right.as_ptr());
-        for &offset in offsets {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let right = right.add(offset);
-                let columns = [
-                    _mm512_loadu_ps(right),
-                    _mm512_loadu_ps(right.add(LANES)),
-                    _mm512_loadu_ps(right.add(2 * LANES)),
-                ];
-                for (m, sums) in sums.iter_mut().enumerate() {
-                    let factor = _mm512_set1_ps(*left.add(m));
-                    for (sum, column) in sums.iter_mut().zip(columns) {
-                        *sum = _mm512_fmadd_ps(factor, column, *sum);
+            /// M rows by three vectors of columns of a product.
+            ///
+            /// # Safety
+            /// `left` has M numbers for every offset, `right` three vectors from every offset on, and `product` room
+            /// for three vectors in each of M rows.
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn tile<const M: usize>(
+                left: &[f32],
+                right: &[f32],
+                offsets: &[usize],
+                product: *mut f32,
+                row: usize,
+                add: bool,
+            ) {
+                debug_assert_eq!(left.len(), M * offsets.len());
+                let mut sums: [[$vector; 3]; M] = [[$setzero(); 3]; M];
+                let (mut left, right) = (left.as_ptr(), right.as_ptr());
+                for &offset in offsets {
+                    // SAFETY: the caller's promise.
+                    unsafe {
+                        let right = right.add(offset);
+                        let columns = [
+                            $loadu(right),
+                            $loadu(right.add(LANES)),
+                            $loadu(right.add(2 * LANES)),
+                        ];
+                        for (m, sums) in sums.iter_mut().enumerate() {
+                            let factor = $set1(*left.add(m));
+                            for (sum, column) in sums.iter_mut().zip(columns) {
+                                *sum = $fmadd(factor, column, *sum);
+                            }
+                        }
+                        left = left.add(M);
                     }
                 }
-                left = left.add(M);
-            }
-        }
-        for (m, sums) in sums.into_iter().enumerate() {
-            for (v, sum) in sums.into_iter().enumerate() {
-                // SAFETY: the caller's promise.
-                unsafe {
-                    let place = product.add(m * row + v * LANES);
-                    let sum = if add {
-                        _mm512_add_ps(_mm512_loadu_ps(place), sum)
-                    } else {
-                        sum
-                    };
-                    _mm512_storeu_ps(place, sum);
+                for (m, sums) in sums.into_iter().enumerate() {
+                    for (v, sum) in sums.into_iter().enumerate() {
+                        // SAFETY: the caller's promise.
+                        unsafe {
+                            let place = product.add(m * row + v * LANES);
+                            let sum = if add { $add($loadu(place), sum) } else { sum };
+                            $storeu(place, sum);
+                        }
+                    }
                 }
             }
         }
-    }
+    };
 }
 
 #[cfg(target_arch = "x86_64")]
-#[expect(unsafe_code, reason = "vector instructions work on pointers")]
-mod avx2 {
-    use std::arch::x86_64::{
-        __m256, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_setzero_ps,
-        _mm256_storeu_ps,
-    };
-
-    const LANES: usize = 8;
-
-    /// M rows by 24 columns of a product.
-    ///
-    /// # Safety
-    /// `left` has M numbers for every offset, `right` 24 numbers from every offset on, and `product` room for 24
-    /// numbers in each of M rows.
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) unsafe fn tile<const M: usize>(
-        left: &[f32],
-        right: &[f32],
-        offsets: &[usize],
-        product: *mut f32,
-        row: usize,
-        add: bool,
-    ) {
-        debug_assert_eq!(left.len(), M * offsets.len());
-        let mut sums: [[__m256; 3]; M] = [[_mm256_setzero_ps(); 3]; M];
-        let (mut left, right) = (left.as_ptr(), right.as_ptr());
-        for &offset in offsets {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let right = right.add(offset);
-                let columns = [
-                    _mm256_loadu_ps(right),
-                    _mm256_loadu_ps(right.add(LANES)),
-                    _mm256_loadu_ps(right.add(2 * LANES)),
-                ];
-                for (m, sums) in sums.iter_mut().enumerate() {
-                    let factor = _mm256_set1_ps(*left.add(m));
-                    for (sum, column) in sums.iter_mut().zip(columns) {
-                        *sum = _mm256_fmadd_ps(factor, column, *sum);
-                    }
-                }
-                left = left.add(M);
-            }
-        }
-        for (m, sums) in sums.into_iter().enumerate() {
-            for (v, sum) in sums.into_iter().enumerate() {
-                // SAFETY: the caller's promise.
-                unsafe {
-                    let place = product.add(m * row + v * LANES);
-                    let sum = if add {
-                        _mm256_add_ps(_mm256_loadu_ps(place), sum)
-                    } else {
-                        sum
-                    };
-                    _mm256_storeu_ps(place, sum);
-                }
-            }
-        }
-    }
-}
+vector_tile!(
+    avx512,
+    "avx512f",
+    16,
+    __m512,
+    _mm512_add_ps,
+    _mm512_fmadd_ps,
+    _mm512_loadu_ps,
+    _mm512_set1_ps,
+    _mm512_setzero_ps,
+    _mm512_storeu_ps
+);
+#[cfg(target_arch = "x86_64")]
+vector_tile!(
+    avx2,
+    "avx2,fma",
+    8,
+    __m256,
+    _mm256_add_ps,
+    _mm256_fmadd_ps,
+    _mm256_loadu_ps,
+    _mm256_set1_ps,
+    _mm256_setzero_ps,
+    _mm256_storeu_ps
+);
 
 mod portable {
     pub(super) const COLUMNS: usize = 8;
