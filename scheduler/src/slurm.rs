@@ -361,11 +361,11 @@ fn submit(
     tasks: u32,
 ) -> Result<()> {
     let folder = directory.layout().path(layout::SLURM);
-    let number = 1 + fs::list(&folder)?
+    let numbers = fs::list(&folder)?;
+    let numbers = numbers
         .iter()
-        .filter_map(|name| name.split_once('-')?.0.parse::<u32>().ok()) // other files have no number
-        .max()
-        .unwrap_or(0);
+        .filter_map(|name| name.split_once('-')?.0.parse::<u32>().ok()); // other files have no number
+    let number = numbers.max().unwrap_or(0).saturating_add(1);
     let root = directory.layout().root();
     let script = format!("{number:04}-{}.sh", kind.as_str());
     let path = folder.join(&script);
