@@ -49,6 +49,53 @@ fn a_signal_ends_the_screen_and_leaves_the_terminal_as_it_was() {
 }
 
 #[test]
+fn a_terminal_that_is_stopped_keeps_nobody_from_ending() {
+    let folder = tempfile::tempdir().unwrap();
+    fake::create(folder.path(), json!({}));
+    let mut terminal = watch(folder.path());
+    terminal.wait_for("q quit");
+    // As Ctrl-S does: whoever writes waits.
+    terminal.stop();
+    terminal.resize(50, 8);
+    let process = rustix::process::Pid::from_child(&terminal.child);
+    rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(terminal.end().code(), Some(0));
+    terminal.check_restored();
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_keeps_nobody_from_ending() {
+    let folder = tempfile::tempdir().unwrap();
+    fake::create(folder.path(), json!({}));
+    let (reader, writer) = std::io::pipe().unwrap();
+    // Full already.
+    let flags = rustix::fs::fcntl_getfl(&writer).unwrap();
+    rustix::fs::fcntl_setfl(&writer, flags | rustix::fs::OFlags::NONBLOCK).unwrap();
+    while rustix::io::write(&writer, &[b'x'; 4096]).is_ok() {}
+    rustix::fs::fcntl_setfl(&writer, flags).unwrap();
+    let scheduler = std::process::Command::new(env!("CARGO_BIN_EXE_scheduler"))
+        .args(["status", folder.path().to_str().unwrap(), "--watch"])
+        .env_clear()
+        .stdout(writer)
+        .spawn();
+    let mut scheduler = scheduler.unwrap();
+    let process = rustix::process::Pid::from_child(&scheduler);
+    // A signal that comes before it listens would end it anyway.
+    let listens = || {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", scheduler.id())).unwrap();
+        let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = u64::from_str_radix(caught.unwrap().trim(), 16).unwrap();
+        caught >> (rustix::process::Signal::TERM.as_raw() - 1) & 1 == 1
+    };
+    while !listens() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
+    scheduler.wait().unwrap();
+    drop(reader);
+}
+
+#[test]
 fn the_screen_follows_the_size_of_the_terminal() {
     let folder = tempfile::tempdir().unwrap();
     fake::create(folder.path(), json!({}));

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 
@@ -25,6 +26,28 @@ impl Warning {
             signal_hook::flag::register_usize(signal, Arc::clone(&received), number)?;
         }
         Ok(Self { received })
+    }
+
+    /// From now on the process ends, as the signal would have ended it uncaught, where it has not done so by itself within
+    /// `grace` after a warning: for programs that a terminal or a pipe which nobody reads may hold up. `release` is
+    /// called before, after half of that time.
+    pub fn insist(&self, grace: Duration, release: impl Fn() + Send + 'static) {
+        let received = Arc::clone(&self.received);
+        // Not waited for: it ends with the process.
+        std::thread::spawn(move || {
+            let number = loop {
+                match received.load(Ordering::Relaxed) {
+                    0 => std::thread::sleep(Duration::from_millis(100)),
+                    number => break number,
+                }
+            };
+            std::thread::sleep(grace / 2);
+            release();
+            std::thread::sleep(grace / 2);
+            let number = i32::try_from(number).unwrap_or(SIGTERM); // see listen
+            // What cannot be ended so, nobody can end but by SIGKILL.
+            let _not_ended = signal_hook::low_level::emulate_default_handler(number);
+        });
     }
 
     /// The name of the signal that came last, if one has come.

@@ -192,7 +192,7 @@ fn keep_kernels(architecture: &str) {
     use std::sync::Once;
     static ONCE: Once = Once::new();
 
-    let writable = |folder: &PathBuf| match fs_err::create_dir_all(folder) {
+    let writable = |folder: &PathBuf| match shared::fs::make_folder(folder) {
         Ok(()) => true,
         Err(error) => {
             tracing::warn!("kernels are compiled and tuned anew: {error}");

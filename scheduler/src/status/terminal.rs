@@ -15,7 +15,7 @@ use shared::signal::Warning;
 use shared::wording::{about, one_line};
 
 use super::screen::{View, draw};
-use super::watch::{INTERVAL, Looker};
+use super::watch::{INTERVAL, Looker, listen};
 use super::{Format, Status};
 
 /// How long a key may wait for its effect.
@@ -25,7 +25,7 @@ const LONG: Duration = Duration::from_secs(15);
 
 /// Draws until the search is finished, somebody leaves, or a signal comes.
 pub(super) fn run(mut looker: Looker) -> Result<Code> {
-    let warning = Warning::listen().context("cannot listen for signals")?;
+    let warning = listen()?;
     let (sender, news) = sync_channel(1);
     // Not waited for: a look may hang for as long as a network filesystem does.
     std::thread::spawn(move || {

@@ -4,7 +4,8 @@ use std::io::{IsTerminal as _, stdin, stdout};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use rustix::termios::{Action, QueueSelector, tcflow, tcflush};
 use shared::cli::print;
 use shared::exit::Code;
 use shared::signal::Warning;
@@ -44,9 +45,24 @@ pub fn run(root: &Path, watch: bool, format: Format) -> Result<Code> {
     }
 }
 
+/// How long a terminal or a pipe that nobody reads may hold the program up after a signal.
+const GRACE: Duration = Duration::from_secs(4);
+
+/// Listens for signals, and ends the program after one even where nobody reads what it writes.
+pub(super) fn listen() -> Result<Warning> {
+    let warning = Warning::listen().context("cannot listen for signals")?;
+    warning.insist(GRACE, || {
+        // What a stopped terminal still holds is thrown away, and it goes on, so that it can be given back in order.
+        // Elsewhere there is nothing of that kind.
+        let _no_terminal = tcflush(stdout(), QueueSelector::OFlush);
+        let _no_terminal = tcflow(stdout(), Action::OOn);
+    });
+    Ok(warning)
+}
+
 /// Prints until the search is finished or a signal comes.
 fn print_on(looker: &mut Looker, format: Format) -> Result<Code> {
-    let warning = Warning::listen()?;
+    let warning = listen()?;
     loop {
         let status = looker.look_again()?;
         let text = match format {

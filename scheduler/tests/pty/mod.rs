@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{LocalModes, Termios, Winsize, tcgetattr, tcsetwinsize};
+use rustix::termios::{Action, LocalModes, Termios, Winsize, tcflow, tcgetattr, tcsetwinsize};
 
 /// How long anything may take.
 const DEADLINE: Duration = Duration::from_mins(2);
@@ -98,6 +98,11 @@ impl OnTerminal {
             );
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Stops what is written to it, as Ctrl-S does.
+    pub(crate) fn stop(&self) {
+        tcflow(&self.inner, Action::OOff).unwrap();
     }
 
     /// Presses keys.

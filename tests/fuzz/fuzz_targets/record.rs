@@ -1,28 +1,41 @@
-//! Looks for a record that harms a program. Which kind of record it is, this program's name says: the targets and their
-//! seeds are those of the test in `tests/records`.
+//! Looks for a record that harms a program. Which kind of record it is, this program's file name says: the targets and
+//! their seeds are those of the test in `tests/records`.
 #![no_main]
+
+use std::sync::LazyLock;
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use rand::RngExt as _;
+use rand::seq::IndexedRandom as _;
 use shared::Seed;
+use targets::Target;
 
 #[path = "../../records/targets.rs"]
-#[allow(dead_code, reason = "each target uses some of it")]
+#[allow(dead_code, reason = "the test uses all of it")]
 mod targets;
 
+static TARGET: LazyLock<&'static Target> = LazyLock::new(|| {
+    let this = std::env::current_exe().expect("a running program has a path");
+    let name = this.file_stem().expect("a program has a name");
+    targets::of_name(&name.to_string_lossy())
+});
+static SEEDS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| (TARGET.seeds)());
+
 fuzz_target!(|bytes: &[u8]| {
-    (targets::of_name(env!("CARGO_BIN_NAME")).run)(bytes);
+    (TARGET.run)(bytes);
 });
 
-// libFuzzer's own changes half of the time, changes of JSON values the other half.
+// Changes of JSON values half of the time, libFuzzer's own the other half, and now and then a seed.
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
     let mut rng = Seed::new(u64::from(seed)).rng();
-    if rng.random_bool(0.5) {
-        return fuzzer_mutate(data, size, max_size);
-    }
-    let seeds = (targets::of_name(env!("CARGO_BIN_NAME")).seeds)();
-    let others: Vec<&[u8]> = seeds.iter().map(Vec::as_slice).collect();
-    let mutated = targets::mutate::mutated(&data[..size], &others, &mut rng);
+    let mutated = match rng.random_range(0..100) {
+        0..2 => SEEDS.choose(&mut rng).cloned().unwrap_or_default(),
+        2..50 => return fuzzer_mutate(data, size, max_size),
+        _ => {
+            let others: Vec<&[u8]> = SEEDS.iter().map(Vec::as_slice).collect();
+            targets::mutate::mutated(&data[..size], &others, &mut rng)
+        }
+    };
     let size = mutated.len().min(max_size).min(data.len());
     data[..size].copy_from_slice(&mutated[..size]);
     size
