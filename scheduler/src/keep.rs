@@ -75,6 +75,7 @@ fn turn(
     was_broken: &mut bool,
 ) -> Result<()> {
     let root = directory.layout().root();
+    let last = slurm::last_submission(directory)?;
     let tasks = slurm::tasks(root)?;
     let live: BTreeSet<&str> = tasks
         .iter()
@@ -96,7 +97,7 @@ fn turn(
         return Ok(());
     }
     let queue = slurm::count(&tasks);
-    slurm::submit_missing(args, directory, programs, &queue)
+    slurm::submit_missing(args, directory, programs, &queue, last)
 }
 
 /// The arrays of trainers that were submitted, oldest first.

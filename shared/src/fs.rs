@@ -196,6 +196,16 @@ pub fn written_s(path: &Path) -> Result<Option<f64>> {
     if_there(retried(|| ask(|system| system.written_s(path))).map_err(io_error("look at", path)))
 }
 
+/// The time by which new files in a folder are stamped, as [`written_s`] tells it: found out by a draft, which is removed
+/// at once.
+pub fn now_s(folder: &Path) -> Result<f64> {
+    let asked = || {
+        let draft = Draft::try_write(&folder.join("time"), b"")?;
+        ask(|system| system.written_s(&draft.path))
+    };
+    asked().map_err(io_error("write to", folder))
+}
+
 /// Whether a file is there, asked by opening it, so that a network filesystem asks its server.
 pub fn is_there(path: &Path) -> Result<bool> {
     match retried(|| ask(|system| system.open(path))) {
@@ -523,6 +533,18 @@ mod tests {
             let error = read_if_there(&path(name)).unwrap_err();
             assert!(error.is_bad_file(), "{name}: {error}");
         }
+    }
+
+    #[test]
+    fn the_time_of_a_folder_is_that_of_its_newest_file_and_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        publish_new(&path, b"x").unwrap();
+        let written = written_s(&path).unwrap().unwrap();
+        let now = now_s(folder.path()).unwrap();
+        assert!((0.0..600.0).contains(&(now - written)), "{now} {written}");
+        assert_eq!(drafts(folder.path()).unwrap(), []);
+        assert!(now_s(&folder.path().join("gone")).is_err());
     }
 
     #[test]

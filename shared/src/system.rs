@@ -223,7 +223,8 @@ impl System for Real {
     }
 
     fn written_s(&self, path: &Path) -> io::Result<f64> {
-        Ok(open(path)?.metadata()?.mtime() as f64)
+        let metadata = open(path)?.metadata()?;
+        Ok(metadata.mtime() as f64 + 1e-9 * metadata.mtime_nsec() as f64)
     }
 
     fn is_network(&self, path: &Path) -> bool {
