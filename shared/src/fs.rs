@@ -2,7 +2,8 @@
 //!
 //! - **Atomic**: a record is drafted beside its target (`.draft-…`), synced, and linked or renamed into place. A reader
 //!   sees the old state or the new one, never a part. A crash leaves at most a draft, which no reader looks at.
-//! - **Durable**: the file is synced before it gets its name, the folder after.
+//! - **Durable**: what is published is synced before it gets its name, and the folder after. A move is not: where the
+//!   disk's own machine loses power, all programs on that disk end with it, and a claim that is open again is taken again.
 //! - **NFS**: a call that reports an error may have worked (the reply was lost and the call repeated), so after every
 //!   error the own target is looked at. ESTALE is retried. A file that is gone is a normal answer.
 //! - **Modest**: files get the user's umask and are never writable by everybody.
@@ -115,10 +116,6 @@ pub fn move_to(from: &Path, to: &Path) -> Result<Moved> {
                 Err(_) => return Err(io_error("rename", from)(error)),
             }
         }
-    }
-    sync_folder_of(to)?;
-    if from.parent() != to.parent() {
-        sync_folder_of(from)?;
     }
     Ok(Moved::Done)
 }
