@@ -264,7 +264,7 @@ fn import_hpbandster(args: &ImportHpbandsterArgs) -> Result<()> {
 }
 
 fn import_configspace(args: &ConfigspaceArgs) -> Result<()> {
-    let read = configspace::from_json(&args.file, &fs::read(&args.file)?)?;
+    let read = configspace::from_json(&args.file, &fs::read_named(&args.file)?)?;
     for note in &read.notes {
         tracing::warn!("`{}`: {note}", args.file.display());
     }
@@ -292,7 +292,7 @@ fn export_parquet(args: &ExportParquetArgs) -> Result<()> {
 }
 
 fn export_configspace(args: &ConfigspaceArgs) -> Result<()> {
-    let bytes = fs::read(&args.file)?;
+    let bytes = fs::read_named(&args.file)?;
     let space: Result<SpaceFile, _> = shared::format::from_bytes(&args.file, &bytes);
     let (space, fix) = match space {
         Ok(space) => (space, Configuration::default()),

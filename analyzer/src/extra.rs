@@ -81,7 +81,7 @@ pub fn draw(history: &History, num_unpromoted: usize, seed: Seed) -> Result<Extr
 /// # Errors
 /// Where `to` is not empty: a directory that a search is in would be changed.
 pub fn write(history: &History, extra: &Extra, to: &Path) -> Result<()> {
-    if !fs::list(to)?.is_empty() {
+    if !fs::list_named(to)?.is_empty() {
         let message = format!("`{}` is not empty: name a new directory", to.display());
         return Err(Failure::new(Code::Usage, message).into());
     }
@@ -120,7 +120,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 
 /// Reads a sample: ids such as `c000012`, separated by white space.
 pub fn read_sample(path: &Path) -> Result<BTreeSet<ConfigurationId>> {
-    let bytes = fs::read(path)?;
+    let bytes = fs::read_named(path)?;
     let text = String::from_utf8_lossy(&bytes);
     let ids = text.split_whitespace().map(|word| {
         word.parse::<ConfigurationId>().map_err(|error| {

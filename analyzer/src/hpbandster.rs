@@ -100,7 +100,7 @@ fn lines(
     problems: &mut Problems,
     mut each: impl FnMut(&[Json]) -> Result<Option<String>, String>,
 ) -> Result<()> {
-    let bytes = fs::read(path)?;
+    let bytes = fs::read_named(path)?;
     let (mut num_lines, mut num_used) = (0_usize, 0_usize);
     for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
         let line = line.trim_ascii();
@@ -289,7 +289,8 @@ fn space(
     problems: &mut Problems,
 ) -> Result<(Option<SearchSpace>, bool)> {
     let path = path.join(configspace::CONFIGSPACE);
-    if let Some(bytes) = fs::read_if_there(&path)? {
+    if path.exists() {
+        let bytes = fs::read_named(&path)?;
         match configspace::from_json(&path, &bytes) {
             Ok(read) => {
                 for note in read.notes {

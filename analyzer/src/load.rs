@@ -15,7 +15,7 @@ use shared::{
 };
 
 use crate::hpbandster;
-use crate::wording::thousands;
+use crate::wording::{one_line, thousands};
 
 mod directory;
 mod infer;
@@ -219,7 +219,7 @@ impl History {
 
     fn read(path: &Path, wanted: Wanted) -> Result<Self> {
         let names =
-            fs::list(path).with_context(|| format!("cannot analyse `{}`", path.display()))?;
+            fs::list_named(path).with_context(|| format!("cannot analyse `{}`", path.display()))?;
         let has = |name: &str| names.iter().any(|n| n == name);
         if has(layout::SEARCH) {
             directory::read_search(path, wanted)
@@ -327,7 +327,7 @@ impl History {
     pub fn configuration_name(&self, configuration: usize) -> String {
         let tried = &self.configurations[configuration];
         match &tried.foreign_id {
-            Some(foreign) => format!("{} ({foreign})", tried.id),
+            Some(foreign) => format!("{} ({})", tried.id, one_line(foreign)),
             None => tried.id.to_string(),
         }
     }

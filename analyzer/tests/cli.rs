@@ -146,7 +146,22 @@ fn exit_codes_are_the_documented_ones() {
     assert_eq!(code(&["correlation", "/nonexistent"]), Some(3));
     assert_eq!(
         code(&["import", "hpbandster", &empty, &format!("{empty}/out")]),
-        Some(5)
+        Some(3)
+    );
+    let missing = format!("{empty}/missing.json");
+    for verb in ["import", "export"] {
+        let arguments = [
+            verb,
+            "configspace",
+            &missing,
+            "--out",
+            &format!("{empty}/out"),
+        ];
+        assert_eq!(code(&arguments), Some(3), "{verb}");
+    }
+    assert_eq!(
+        code(&["correlation", &log.text(), "--among", &missing]),
+        Some(3)
     );
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use shared::exit::{Code, Failure};
 use shared::record::{Proposal, Request};
+use shared::wording::one_line;
 use shared::{Configuration, ConfigurationId, Directory, cli};
 
 use crate::follow::{Follower, Next};
@@ -132,7 +133,8 @@ fn write_how(text: &mut String, proposal: &Proposal) -> Result<()> {
     writeln!(
         text,
         "\n{how} (method {}): {}.",
-        origin.method, origin.reason
+        one_line(&origin.method),
+        one_line(&origin.reason)
     )?;
     let Some(model) = &origin.model else {
         return Ok(());
@@ -189,8 +191,9 @@ fn write_values(
     writeln!(text, "\n  {:width$}  {:24}  {head}", "", "this one")?;
     for (name, value) in values.iter() {
         let other = best.as_ref().and_then(|(_, best)| best.get(name));
-        let other = other.map_or_else(String::new, ToString::to_string);
-        let line = format!("  {name:width$}  {:24}  {other}", value.to_string());
+        let other = other.map_or_else(String::new, |value| one_line(&value.to_string()));
+        let (name, value) = (one_line(name), one_line(&value.to_string()));
+        let line = format!("  {name:width$}  {value:24}  {other}");
         writeln!(text, "{}", line.trim_end())?;
     }
     Ok(())

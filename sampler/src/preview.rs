@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 use shared::exit::{Code, Failure};
 use shared::record::{Proposal, Request};
+use shared::wording::plain;
 use shared::{ConfigurationId, Directory, JobId, Search, cli, layout};
 
 use crate::follow::{Follower, Next};
@@ -49,7 +50,7 @@ pub fn run(args: &Args) -> Result<Code> {
     let directory = Directory::open(&args.directory)?;
     let preview = preview(&directory, args.count)?;
     match args.format {
-        Format::Table => cli::print(&table(&preview))?,
+        Format::Table => cli::print(&plain(&table(&preview)))?,
         Format::Json => cli::print(&format!("{}\n", serde_json::to_string_pretty(&preview)?))?,
     }
     Ok(Code::Done)

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::Value as Json;
 use shared::exit::Code;
 use shared::record::Proposal;
+use shared::wording::plain;
 use shared::{ConfigurationId, Directory, JobId, cli};
 
 use crate::follow::{Follower, Next};
@@ -78,7 +79,7 @@ pub fn run(args: &Args) -> Result<Code> {
     let directory = Directory::open(&args.directory)?;
     let report = replay(&directory)?;
     match args.format {
-        Format::Table => cli::print(&table(&report))?,
+        Format::Table => cli::print(&plain(&table(&report)))?,
         Format::Json => cli::print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?,
     }
     Ok(if report.is_same() {

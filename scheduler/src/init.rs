@@ -41,13 +41,13 @@ pub fn init(path: &Path, root: &Path, fixed: &FixArgs) -> Result<Directory> {
 
 /// Reads a search file and puts its space in.
 fn read(path: &Path) -> Result<SearchFile, Error> {
-    let mut file: SearchFile = fs::read_record(path)?;
+    let mut file: SearchFile = fs::read_named_record(path)?;
     if file.space.is_none()
         && let Some(name) = file.space_file.take()
     {
         let folder = path.parent().unwrap_or(Path::new(""));
         let space_path = folder.join(&name);
-        let space: SpaceFile = match fs::read_record(&space_path) {
+        let space: SpaceFile = match fs::read_named_record(&space_path) {
             Err(error) if error.is_not_found() => {
                 let expected = format!("a space file at `{}`", space_path.display());
                 return Err(Error::Value {

@@ -36,6 +36,7 @@ use clap::{Parser, Subcommand};
 use shared::cli::print;
 use shared::exit::Code;
 use shared::fs::Published;
+use shared::wording::plain;
 use shared::{Directory, layout};
 
 use crate::scan::Scanner;
@@ -135,7 +136,7 @@ pub fn run(args: Args) -> Result<Code> {
             fixed,
         } => {
             let created = init::init(&search, &directory, &fixed)?;
-            print(&init::describe(&created)?)?;
+            print(&plain(&init::describe(&created)?))?;
             Ok(Code::Done)
         }
         Command::Run {

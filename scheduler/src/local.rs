@@ -10,7 +10,6 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use fs_err as files;
 use shared::cli::report;
 use shared::exit::{Code, Failure};
 use shared::signal::Warning;
@@ -54,6 +53,8 @@ const SHORT_LIFE: Duration = Duration::from_secs(10);
 const MOST_SHORT_LIVES: u32 = 3;
 /// Lines of a log that an error quotes.
 const QUOTED_LINES: usize = 15;
+/// Bytes of it that these are looked for in.
+const MOST_QUOTED: u64 = 64 << 10;
 
 /// Runs the whole search.
 pub fn run(args: &LocalArgs) -> Result<Code> {
@@ -393,10 +394,8 @@ pub(crate) fn log_path(directory: &Directory, name: &str) -> PathBuf {
 
 /// The last lines of a log.
 fn quote(log: &Path) -> String {
-    let text = match files::read(log) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(error) => return format!("  ({error})"),
-    };
+    let bytes = shared::fs::end_of_log(log, 0, MOST_QUOTED).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<&str> = text.lines().collect();
     let from = lines.len().saturating_sub(QUOTED_LINES);
     let quoted: Vec<String> = lines[from..]

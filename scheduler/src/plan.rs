@@ -114,7 +114,7 @@ pub fn plan(state: &State, settings: &TrainerSettings) -> Vec<Action> {
         if pending.is_missing {
             actions.push(Action::Offer {
                 job: *job,
-                attempt: pending.attempt + 1,
+                attempt: pending.attempt.saturating_add(1),
             });
         }
     }

@@ -68,6 +68,8 @@ const DEFAULT_MAX_ARRAY_SIZE: u32 = 1001;
 
 /// How long a submission by another command may take: the controller may be busy. One that takes longer was killed.
 const LONGEST_SUBMISSION: Duration = Duration::from_secs(30);
+/// More submissions than any search makes.
+const LARGEST_NUMBER: u32 = 1_000_000;
 /// Between two looks whether it is done.
 const SUBMISSION_LOOK: Duration = Duration::from_millis(200);
 
@@ -175,8 +177,12 @@ pub(crate) fn last_submission(directory: &Directory) -> Result<u32> {
         let names = fs::list(&folder)?;
         let last_with = |end: &str| -> u32 {
             let of_kind = names.iter().filter(|name| name.ends_with(end));
-            let numbers = of_kind.filter_map(|name| name.split_once('-')?.0.parse().ok()); // foreign names have none
-            numbers.max().unwrap_or(0)
+            let numbers = of_kind.filter_map(|name| name.split_once('-')?.0.parse().ok());
+            // Foreign names have none, or one that no search gets to.
+            numbers
+                .filter(|&number| number < LARGEST_NUMBER)
+                .max()
+                .unwrap_or(0)
         };
         let (script, record) = (last_with(".sh"), last_with(".json"));
         if script <= record || start.elapsed() > LONGEST_SUBMISSION {

@@ -284,7 +284,8 @@ impl State {
 
     /// The number of the next attempt at a job that is offered for the first time, as far as is known.
     pub fn next_attempt(&self, job: JobId) -> u32 {
-        self.ended.get(&job).map_or(1, |ended| ended + 1)
+        let ended = self.ended.get(&job);
+        ended.map_or(1, |ended| ended.saturating_add(1))
     }
 
     /// A result is known; only the first one of each job counts.

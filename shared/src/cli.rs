@@ -1,5 +1,6 @@
 //! What the command lines of all programs share: logs, printing, and how errors end a program.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write};
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
@@ -9,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::env;
 use crate::exit::{self, Code};
+use crate::wording::plain;
 
 /// Parses the command line, runs the program, and reports its error, if any, as one line on stderr.
 pub fn run<A: clap::Parser>(program: fn(A) -> Result<Code>) -> ExitCode {
@@ -55,7 +57,7 @@ impl Write for Logs {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         match &*SINK.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(sink) => sink(&without_colours(&String::from_utf8_lossy(line))),
-            None => io::stderr().write_all(line)?,
+            None => io::stderr().write_all(without_returns(line).as_bytes())?,
         }
         Ok(line.len())
     }
@@ -63,6 +65,19 @@ impl Write for Logs {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// A log line whose colours are `tracing`'s own, which escapes all others, without what else could move a cursor.
+fn without_returns(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line);
+    let shown = |c: char| {
+        if c == '\u{1b}' || !c.is_control() || matches!(c, '\n' | '\t') {
+            c
+        } else {
+            char::REPLACEMENT_CHARACTER
+        }
+    };
+    text.chars().map(shown).collect()
 }
 
 /// A log line as it stands where there are no colours.
@@ -76,9 +91,14 @@ fn without_colours(line: &str) -> String {
     text + rest
 }
 
-/// Writes data to stdout. A reader that has gone (`| head`) is no error.
+/// Writes data to stdout; on a terminal without control characters. A reader that has gone (`| head`) is no error.
 pub fn print(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
+    let text = if stdout.is_terminal() {
+        Cow::Owned(plain(text))
+    } else {
+        Cow::Borrowed(text)
+    };
     match stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush())
@@ -88,8 +108,9 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
-/// Writes a line for a person to stderr.
+/// Writes a line for a person to stderr, without control characters.
 pub fn report(line: &str) {
+    let line = plain(line);
     // In one piece, for logs that several programs write to. Nothing is left to complain to.
     let _unseen = io::stderr()
         .lock()

@@ -59,6 +59,28 @@ pub enum Error {
         /// The system's words.
         source: io::Error,
     },
+    /// The operating system refused a file that somebody named.
+    #[error("cannot read `{}`", path.display())]
+    Input {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// A link in a search directory: what is behind it is none of the search.
+    #[error("`{}` is a symbolic link: a search's own folders must be folders, and nothing behind a link is read or written", path.display())]
+    Link {
+        /// The link.
+        path: PathBuf,
+    },
+    /// More than any record can be.
+    #[error("`{}` is too large", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// How large it is, and how large it may be.
+        source: io::Error,
+    },
     /// Not JSON at all, most often a truncated file.
     #[error("`{}` is not JSON", path.display())]
     Syntax {
@@ -89,7 +111,7 @@ pub enum Error {
         /// JSON path, expected, found.
         source: Invalid,
     },
-    /// A folder, a pipe, a loop of links: nothing that could hold a record.
+    /// A folder, a pipe, a link: nothing that could hold a record.
     #[error("`{}` is not a file", path.display())]
     NotAFile {
         /// Its path.
@@ -128,6 +150,18 @@ pub enum Error {
         /// What it is, and how to make one.
         why: String,
     },
+    /// The search is not the one that the directory was made for.
+    #[error("`{}` was changed after `scheduler init`, and nothing is done with it: put it back, or make a new directory", path.display())]
+    ChangedSearch {
+        /// The search file.
+        path: PathBuf,
+    },
+    /// A command that nobody has confirmed.
+    #[error("`{}` names a command, and there is no `created.json` beside it that says so: repeat `scheduler init` with the search file", path.display())]
+    UnknownCommand {
+        /// The search file.
+        path: PathBuf,
+    },
     /// The folder already holds a different search.
     #[error("`{}` already holds another search (its `search.json` differs); use a new directory", path.display())]
     OtherSearch {
@@ -140,14 +174,18 @@ impl Error {
     /// The documented exit code of a program that ends on this error.
     pub fn exit_code(&self) -> Code {
         match self {
-            Self::Io { .. } => Code::Directory,
+            Self::Io { .. } | Self::Link { .. } => Code::Directory,
             Self::NewerVersion { .. } => Code::NewerVersion,
-            Self::Syntax { .. }
+            Self::Input { .. }
+            | Self::TooLarge { .. }
+            | Self::Syntax { .. }
             | Self::Shape { .. }
             | Self::Value { .. }
             | Self::WrongFormat { .. }
             | Self::NotAFile { .. }
             | Self::NoSearch { .. }
+            | Self::ChangedSearch { .. }
+            | Self::UnknownCommand { .. }
             | Self::OtherSearch { .. } => Code::BadInput,
         }
     }
@@ -156,7 +194,8 @@ impl Error {
     pub fn is_bad_file(&self) -> bool {
         matches!(
             self,
-            Self::Syntax { .. }
+            Self::TooLarge { .. }
+                | Self::Syntax { .. }
                 | Self::Shape { .. }
                 | Self::Value { .. }
                 | Self::WrongFormat { .. }
@@ -166,7 +205,8 @@ impl Error {
 
     /// Whether the file just is not there, which is normal for a name that several programs compete for.
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+        matches!(self, Self::Io { source, .. } | Self::Input { source, .. }
+            if source.kind() == io::ErrorKind::NotFound)
     }
 
     /// Whether the disk or quota is full.

@@ -6,7 +6,8 @@
 //!   disk's own machine loses power, all programs on that disk end with it, and a claim that is open again is taken again.
 //! - **NFS**: a call that reports an error may have worked (the reply was lost and the call repeated), so after every
 //!   error the own target is looked at. ESTALE is retried. A file that is gone is a normal answer.
-//! - **Modest**: files get the user's umask and are never writable by everybody.
+//! - **Modest**: files get the user's umask and are never writable by everybody. No symbolic link is followed to what is
+//!   read, written or listed in a search directory; only what a person names may be one.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -19,15 +20,18 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Result, io_error};
 use crate::format::{self, Record};
-use crate::system::{Identity, ask};
+use crate::system::{self, Identity, What, ask};
 use crate::{clock, fault};
 
 /// How names of drafts start.
 const DRAFT: &str = ".draft-";
 /// How long a network filesystem may believe that a name is free which is not: NFS's `acdirmax`, and some more.
 const LONGEST_BELIEF: Duration = Duration::from_secs(70);
-/// Files larger than this are no records, and are not read into memory.
-const LARGEST_RECORD: u64 = 256 << 20;
+/// Files larger than this are no records, and are not read into memory: the result of a program is of 4 MiB at most, and a
+/// request that names 100,000 results is of 2 MiB.
+pub const LARGEST_RECORD: u64 = 32 << 20;
+/// Files larger than this are nothing that a person would write or another program log.
+const LARGEST_INPUT: u64 = 256 << 20;
 
 /// Whether a publication was the first of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +64,11 @@ pub fn replace_record<R: Record>(path: &Path, record: &R) -> Result<()> {
 /// Reads a record.
 pub fn read_record<R: Record>(path: &Path) -> Result<R> {
     format::from_bytes(path, &read(path)?)
+}
+
+/// Reads a record at a path that somebody named, which may be a link.
+pub fn read_named_record<R: Record>(path: &Path) -> Result<R> {
+    format::from_bytes(path, &read_named(path)?)
 }
 
 /// Publishes bytes under a name that must be new. The folder is made if need be.
@@ -155,6 +164,27 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     read_up_to(path, LARGEST_RECORD)
 }
 
+/// Reads a file that somebody named, which may be a link; what cannot be read is wrong input, not a bad directory.
+pub fn read_named(path: &Path) -> Result<Vec<u8>> {
+    let named = path.to_path_buf();
+    let input = |source| Error::Input {
+        path: named.clone(),
+        source,
+    };
+    // A link is followed once, to what is none.
+    let read = if path.is_symlink() {
+        let real = std::fs::canonicalize(path).map_err(input)?;
+        read_up_to(&real, LARGEST_INPUT)
+    } else {
+        read_up_to(path, LARGEST_INPUT)
+    };
+    read.map_err(|error| match error {
+        Error::Io { source, .. } => input(source),
+        other => other,
+    })
+}
+
+/// Reads a file of a search directory, or what a link there was resolved to.
 fn read_up_to(path: &Path, largest: u64) -> Result<Vec<u8>> {
     let read = retried(|| ask(|system| system.read(path, largest)));
     match read {
@@ -165,6 +195,10 @@ fn read_up_to(path: &Path, largest: u64) -> Result<Vec<u8>> {
         Err(error) if Errno::from_io_error(&error) == Some(Errno::LOOP) => Err(Error::NotAFile {
             path: path.to_path_buf(),
         }),
+        Err(source) if source.kind() == io::ErrorKind::FileTooLarge => Err(Error::TooLarge {
+            path: path.to_path_buf(),
+            source,
+        }),
         Err(error) => Err(io_error("read", path)(error)),
     }
 }
@@ -174,9 +208,9 @@ pub fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
     if_there(read(path))
 }
 
-/// Reads a file of any size that may be gone or not there yet, such as a checkpoint.
-pub fn read_large_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
-    if_there(read_up_to(path, u64::MAX))
+/// Reads a file of up to so many bytes that may be gone or not there yet, such as a checkpoint.
+pub fn read_large_if_there(path: &Path, largest: u64) -> Result<Option<Vec<u8>>> {
+    if_there(read_up_to(path, largest))
 }
 
 fn if_there<T>(asked: Result<T>) -> Result<Option<T>> {
@@ -214,17 +248,70 @@ pub fn is_there(path: &Path) -> Result<bool> {
     }
 }
 
-/// Opens a log to be added to by this process alone; never writable by everybody, whatever the umask.
+/// Opens a log to be added to by this process alone; never writable by everybody, whatever the umask, and never what a
+/// link leads to.
 pub fn open_log(path: &Path) -> Result<File> {
     if let Some(folder) = path.parent() {
         make_folder(folder)?;
     }
-    OpenOptions::new()
+    let opened = OpenOptions::new()
         .create(true)
         .append(true)
         .mode(0o664)
+        .custom_flags(system::plain_only())
         .open(path)
-        .map_err(io_error("open the log", path))
+        .and_then(|file| Ok((file.metadata()?.is_file(), file)));
+    match opened {
+        Ok((true, file)) => Ok(file),
+        Ok((false, _)) => Err(Error::NotAFile {
+            path: path.to_path_buf(),
+        }),
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::LOOP) => Err(Error::NotAFile {
+            path: path.to_path_buf(),
+        }),
+        Err(error) => Err(io_error("open the log", path)(error)),
+    }
+}
+
+/// The end of a log, from the byte `start` on and at most `most` bytes of it; `None` where there is nothing to read.
+pub fn end_of_log(path: &Path, start: u64, most: u64) -> Option<Vec<u8>> {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+    // A log is for people: whatever is wrong with it, it is as if it were not there.
+    let flags = system::plain_only();
+    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let mut file = opened.ok()?;
+    let metadata = file.metadata().ok()?;
+    if !metadata.is_file() {
+        return None;
+    }
+    let from = start.max(metadata.len().saturating_sub(most));
+    file.seek(SeekFrom::Start(from)).ok()?;
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// What has this name, if anything; a link is not followed.
+pub fn what_is(path: &Path) -> Result<Option<What>> {
+    match retried(|| ask(|system| system.what_is(path))) {
+        Ok(what) => Ok(Some(what)),
+        // Where a file is in place of a folder above, nothing is below.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(io_error("look at", path)(error)),
+    }
+}
+
+/// The names in a folder that somebody named, which may be a link; as [`list`].
+pub fn list_named(folder: &Path) -> Result<Vec<String>> {
+    // Behind the link, if it is one.
+    list(&folder.join("."))
 }
 
 /// The names in a folder, sorted, without drafts and other names that start with `.`; empty if there is no folder.
@@ -241,6 +328,14 @@ pub fn list(folder: &Path) -> Result<Vec<String>> {
             Ok(names)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error)
+            if error.kind() == io::ErrorKind::NotADirectory
+                && what_is(folder)? == Some(What::Link) =>
+        {
+            Err(Error::Link {
+                path: folder.to_path_buf(),
+            })
+        }
         Err(error) => Err(io_error("list", folder)(error)),
     }
 }

@@ -9,6 +9,8 @@ use crate::id::{AttemptId, Claim, ConfigurationId, JobId, OwnerId};
 
 /// The search: [`crate::search::SearchFile`].
 pub const SEARCH: &str = "search.json";
+/// What `scheduler init` made: [`crate::record::Created`].
+pub const CREATED: &str = "created.json";
 /// What stands in place of [`SEARCH`] where the results come from another program's log: [`crate::record::Imported`].
 pub const IMPORTED: &str = "imported.json";
 /// Its presence stops the search: [`crate::store::Directory::stop`].
@@ -64,6 +66,9 @@ pub const FOLDERS: [&str; 13] = [
     LOGS,
     SLURM,
 ];
+
+/// Those that come when they are needed.
+pub const LATER_FOLDERS: [&str; 3] = ["jobs", OBSERVATIONS, DOCTOR];
 
 /// Paths of one search directory.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 //! ```text
 //! DIR/
 //!   search.json                              the question          scheduler init -> all    search::SearchFile
+//!   created.json                             what init made        scheduler init -> all    record::Created
 //!   requests/000/c000123.json                a configuration, please   scheduler -> sampler record::Request
 //!   configurations/000/c000123.json          the answer              sampler -> all         record::Proposal
 //!   jobs/open/c000123-r2-a1.json             free to claim           scheduler -> trainers  record::Job

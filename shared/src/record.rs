@@ -15,6 +15,25 @@ use crate::id::{AttemptId, Claim, ConfigurationId, JobId, OwnerId};
 use crate::space::SpaceFile;
 use crate::value::Configuration;
 
+/// What `scheduler init` made: `created.json`, scheduler → all.
+///
+/// A search whose digest is another one has been changed since, and no program works on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Created {
+    /// Digest of the search, as in [`Job::search`].
+    pub search: String,
+    /// When, RFC 3339 in UTC, for people.
+    pub at: String,
+    /// Version of the program that made it.
+    pub program: String,
+}
+
+impl Record for Created {
+    const FORMAT: &'static str = "created";
+    /// 1.0: first.
+    const VERSION: [u32; 2] = [1, 0];
+}
+
 /// "A configuration with this id, please": `requests/000/c000123.json`, scheduler → sampler.
 ///
 /// Requests are numbered without gaps. The results known when a configuration is proposed are those named by its own

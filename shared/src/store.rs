@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
@@ -21,10 +22,12 @@ use crate::format::{self, Record};
 use crate::fs::{self, Moved, Published};
 use crate::id::{AttemptId, Claim, ConfigurationId, JobId, OwnerId};
 use crate::layout::{self, Layout};
+use crate::objective::Objective;
 use crate::record::{
-    AttemptEnd, Fate, Finished, Heartbeat, Job, JobResult, Observation, Proposal, Request,
+    AttemptEnd, Created, Fate, Finished, Heartbeat, Job, JobResult, Observation, Proposal, Request,
 };
 use crate::search::{Search, SearchFile};
+use crate::system::What;
 
 /// A search directory, opened.
 #[derive(Debug, Clone)]
@@ -33,6 +36,8 @@ pub struct Directory {
     search: Search,
     is_network: bool,
     is_observer: bool,
+    /// Folders that were seen to be no links.
+    folders: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 /// Where the jobs are, as far as one look at the two folders tells.
@@ -73,17 +78,35 @@ impl Directory {
             source,
         })?;
         let layout = Layout::new(root);
+        refuse_links(&layout)?;
         for folder in layout::FOLDERS {
             fs::make_folder(&layout.path(folder))?;
         }
-        // Last, so that whoever finds a search finds the folders too.
-        if fs::publish_record(&layout.path(layout::SEARCH), file)? == Published::AlreadyThere {
-            let existing = Self::open(root)?;
-            if existing.search.digest != search.digest {
-                return Err(Error::OtherSearch {
-                    path: root.to_path_buf(),
-                });
-            }
+        let other = || Error::OtherSearch {
+            path: root.to_path_buf(),
+        };
+        // A directory of an older version, whose digest is not recorded yet.
+        if let Some(there) = read_if_there::<SearchFile>(&layout.path(layout::SEARCH))?
+            && format::to_bytes(&there) != format::to_bytes(file)
+        {
+            return Err(other());
+        }
+        let created = Created {
+            search: search.digest.clone(),
+            at: clock::now(),
+            program: concat!("scheduler ", env!("CARGO_PKG_VERSION")).to_owned(),
+        };
+        let path = layout.path(layout::CREATED);
+        if fs::publish_record(&path, &created)? == Published::AlreadyThere
+            && fs::read_record::<Created>(&path)?.search != search.digest
+        {
+            return Err(other());
+        }
+        // Last, so that whoever finds a search finds the folders and its digest too.
+        if fs::publish_record(&layout.path(layout::SEARCH), file)? == Published::AlreadyThere
+            && read_search(root)?.digest != search.digest
+        {
+            return Err(other());
         }
         let is_network = fs::is_network(root);
         Ok(Self {
@@ -91,28 +114,20 @@ impl Directory {
             search,
             is_network,
             is_observer: false,
+            folders: Arc::default(),
         })
     }
 
     /// Opens an existing search directory.
     pub fn open(root: &Path) -> Result<Self> {
-        let layout = Layout::new(root);
-        let path = layout.path(layout::SEARCH);
-        let file: SearchFile = match fs::read_record(&path) {
-            Err(error) if error.is_not_found() || root.is_file() => return Err(no_search(root)),
-            other => other?,
-        };
-        let search = Search::new(&file).map_err(|source| Error::Value {
-            path,
-            format: SearchFile::FORMAT,
-            source,
-        })?;
+        let search = read_search(root)?;
         let is_network = fs::is_network(root);
         Ok(Self {
-            layout,
+            layout: Layout::new(root),
             search,
             is_network,
             is_observer: false,
+            folders: Arc::default(),
         })
     }
 
@@ -157,28 +172,62 @@ impl Directory {
         Duration::from_secs_f64(settings.lease_s.unwrap_or(default))
     }
 
+    /// The path of a file, after making sure that no folder between it and the search directory is a link. Each folder is
+    /// looked at once: who may change folders later may change everything else as well.
+    ///
+    /// # Errors
+    /// One is.
+    pub fn inside(&self, path: PathBuf) -> Result<PathBuf> {
+        let mut seen = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut between: Vec<&Path> = path.ancestors().skip(1).collect();
+        between.retain(|folder| {
+            folder.starts_with(self.layout.root()) && *folder != self.layout.root()
+        });
+        for folder in between.into_iter().rev() {
+            if !seen.contains(folder) {
+                match fs::what_is(folder)? {
+                    Some(What::Link) => {
+                        let path = folder.to_path_buf();
+                        return Err(Error::Link { path });
+                    }
+                    Some(What::Folder) => {
+                        seen.insert(folder.to_path_buf());
+                    }
+                    // Not there yet, or nothing that anything can be in.
+                    Some(What::Other) | None => {}
+                }
+            }
+        }
+        drop(seen);
+        Ok(path)
+    }
+
     // ---- requests and proposals ----
 
     /// Asks for a configuration.
     pub fn request(&self, request: &Request) -> Result<Published> {
-        fs::publish_record(&self.layout.request(request.configuration), request)
+        fs::publish_record(
+            &self.inside(self.layout.request(request.configuration))?,
+            request,
+        )
     }
 
     /// Answers a request.
     pub fn propose(&self, proposal: &Proposal) -> Result<Published> {
-        fs::publish_record(&self.layout.configuration(proposal.configuration), proposal)
+        let path = self.inside(self.layout.configuration(proposal.configuration))?;
+        fs::publish_record(&path, proposal)
     }
 
     /// The request for a configuration, if there is one. A corrupt one is set aside, so that it is written again.
     pub fn read_request(&self, id: ConfigurationId) -> Result<Option<Request>> {
-        self.read_or_set_aside(&self.layout.request(id), |request: &Request| {
+        self.read_or_set_aside(self.layout.request(id), |request: &Request| {
             request.configuration == id
         })
     }
 
     /// A configuration, if it is proposed. A corrupt one is set aside, so that it is proposed again.
     pub fn read_proposal(&self, id: ConfigurationId) -> Result<Option<Proposal>> {
-        self.read_or_set_aside(&self.layout.configuration(id), |proposal: &Proposal| {
+        self.read_or_set_aside(self.layout.configuration(id), |proposal: &Proposal| {
             proposal.configuration == id
                 && self
                     .search
@@ -256,15 +305,23 @@ impl Directory {
             fs::remove(&path)?;
             return Ok(None);
         }
-        let job = self.read_or_set_aside(&path, |job: &Job| {
-            job.job == attempt.job && job.search == self.search.digest
+        let job = self.read_or_set_aside(path, |job: &Job| {
+            job.job == attempt.job && self.is_of_this_search(job)
         })?;
         Ok(job.map(|job| (claim, job)))
     }
 
+    /// Whether a job has a budget of this search: with another one it might never end.
+    fn is_of_this_search(&self, job: &Job) -> bool {
+        let ladder = self.search.ladder;
+        job.search == self.search.digest
+            && job.job.rung <= ladder.top()
+            && job.budget == ladder.budget(job.job.rung)
+    }
+
     /// The job file of a claim, if it is still there.
     pub fn read_claimed(&self, claim: &Claim) -> Result<Option<Job>> {
-        self.read_or_set_aside(&self.layout.claimed(claim), |job: &Job| {
+        self.read_or_set_aside(self.layout.claimed(claim), |job: &Job| {
             job.job == claim.attempt.job
         })
     }
@@ -283,7 +340,8 @@ impl Directory {
             claim.attempt, result.attempt,
             "a result of the claimed attempt"
         );
-        let published = fs::publish_record(&self.layout.result(claim.attempt.job), result)?;
+        let path = self.inside(self.layout.result(claim.attempt.job))?;
+        let published = fs::publish_record(&path, result)?;
         let finished_as = match published {
             Published::New => FinishedAs::First,
             Published::AlreadyThere => {
@@ -316,7 +374,8 @@ impl Directory {
     ///
     /// Done by the trainer that gives a job back, or by a scheduler that takes it back.
     pub fn end_attempt(&self, end: &AttemptEnd) -> Result<Moved> {
-        let recorded = fs::publish_record(&self.layout.attempt(&end.claim), end);
+        let path = self.inside(self.layout.attempt(&end.claim));
+        let recorded = path.and_then(|path| fs::publish_record(&path, end));
         if let Err(error) = recorded {
             // A full disk must not keep the job from the next trainer: the rename needs no space.
             warn!("cannot record how {} ended: {}", end.claim, chain(&error));
@@ -332,7 +391,7 @@ impl Directory {
         let claims: Vec<Claim> = self.list_shard(layout::ATTEMPTS, job.configuration.shard())?;
         let mut ends = Vec::new();
         for claim in claims.into_iter().filter(|claim| claim.attempt.job == job) {
-            let end = self.read_or_set_aside(&self.layout.attempt(&claim), |end: &AttemptEnd| {
+            let end = self.read_or_set_aside(self.layout.attempt(&claim), |end: &AttemptEnd| {
                 end.claim == claim
             });
             ends.extend(end?);
@@ -349,14 +408,14 @@ impl Directory {
 
     /// A job's result, if it has one. A corrupt one is set aside, so that the job is done again.
     pub fn read_result(&self, job: JobId) -> Result<Option<JobResult>> {
-        self.read_or_set_aside(&self.layout.result(job), |result: &JobResult| {
+        self.read_or_set_aside(self.layout.result(job), |result: &JobResult| {
             result.job() == job
         })
     }
 
     /// Publishes a result for a job that nobody holds any more, such as a lost one.
     pub fn publish_result(&self, result: &JobResult) -> Result<Published> {
-        fs::publish_record(&self.layout.result(result.job()), result)
+        fs::publish_record(&self.inside(self.layout.result(result.job()))?, result)
     }
 
     /// All results there are, in the order of their ids. Reads everything: for the analyzer and for start-up.
@@ -405,7 +464,7 @@ impl Directory {
 
     /// A trainer's newest heartbeat.
     pub fn read_heartbeat(&self, owner: &OwnerId) -> Result<Option<Heartbeat>> {
-        self.read_or_set_aside(&self.layout.heartbeat(owner), |beat: &Heartbeat| {
+        self.read_or_set_aside(self.layout.heartbeat(owner), |beat: &Heartbeat| {
             beat.owner == *owner
         })
     }
@@ -414,26 +473,27 @@ impl Directory {
     pub fn read_observation(&self) -> Result<Option<Observation>> {
         let host = host_name();
         self.read_or_set_aside(
-            &self.layout.observation(&host),
+            self.layout.observation(&host),
             |observation: &Observation| observation.host == host,
         )
     }
 
     /// Leaves word for the next scheduler of this host.
     pub fn leave_observation(&self, observation: &Observation) -> Result<()> {
-        fs::replace_record(&self.layout.observation(&observation.host), observation)
+        let path = self.inside(self.layout.observation(&observation.host))?;
+        fs::replace_record(&path, observation)
     }
 
     // ---- checkpoints ----
 
     /// Saves a checkpoint of a claimed job. Each attempt has a file of its own, so no two processes write one.
     pub fn save_checkpoint(&self, claim: &Claim, bytes: &[u8]) -> Result<()> {
-        fs::replace(&self.layout.checkpoint(claim), bytes)
+        fs::replace(&self.inside(self.layout.checkpoint(claim))?, bytes)
     }
 
     /// Checkpoints of a configuration, latest rung and attempt first.
     pub fn checkpoints(&self, id: ConfigurationId) -> Result<Vec<Claim>> {
-        let names = fs::list(&self.layout.checkpoints(id))?;
+        let names = fs::list(&self.inside(self.layout.checkpoints(id))?)?;
         let mut claims: Vec<Claim> = names
             .iter()
             .filter_map(|name| layout::claim_of_checkpoint(name))
@@ -457,13 +517,15 @@ impl Directory {
         Ok(ids)
     }
 
-    /// The bytes of a checkpoint, if it is still there.
-    pub fn read_checkpoint(&self, claim: &Claim) -> Result<Option<Vec<u8>>> {
-        fs::read_large_if_there(&self.layout.checkpoint(claim))
+    /// The bytes of a checkpoint, if it is still there; at most `largest`.
+    pub fn read_checkpoint(&self, claim: &Claim, largest: u64) -> Result<Option<Vec<u8>>> {
+        let path = self.inside(self.layout.checkpoint(claim))?;
+        fs::read_large_if_there(&path, largest)
     }
 
     /// Removes the checkpoints of a configuration whose jobs are below `from_rung`, or all of them.
     pub fn drop_checkpoints(&self, id: ConfigurationId, below: Option<u8>) -> Result<()> {
+        self.inside(self.layout.checkpoints(id))?;
         for claim in self.checkpoints(id)? {
             if below.is_none_or(|rung| claim.attempt.job.rung < rung) {
                 fs::remove(&self.layout.checkpoint(&claim))?;
@@ -498,7 +560,7 @@ impl Directory {
 
     /// What the top folder says: whether the search is to stop, and whether it is finished. One listing.
     pub fn signs(&self) -> Result<Signs> {
-        let names = fs::list(self.layout.root())?;
+        let names = fs::list_named(self.layout.root())?;
         let has = |name: &str| names.iter().any(|n| n == name);
         Ok(Signs {
             is_stopped: has(layout::STOP),
@@ -554,6 +616,7 @@ impl Directory {
     /// Ids in a folder's file names, ascending; files with other names are set aside.
     fn list_ids<T: std::str::FromStr + Ord>(&self, folder: &Path) -> Result<Vec<T>> {
         let mut ids = Vec::new();
+        self.inside(folder.join("any"))?;
         for name in fs::list(folder)? {
             match layout::id_in(&name) {
                 Some(id) => ids.push(id),
@@ -571,9 +634,10 @@ impl Directory {
 
     fn read_or_set_aside<R: Record>(
         &self,
-        path: &Path,
+        path: PathBuf,
         belongs_here: impl FnOnce(&R) -> bool,
     ) -> Result<Option<R>> {
+        let path = &self.inside(path)?;
         let bytes = match fs::read_if_there(path) {
             Ok(Some(bytes)) => bytes,
             Ok(None) => return Ok(None),
@@ -701,6 +765,57 @@ pub fn host_name() -> String {
         .nodename()
         .to_string_lossy()
         .into_owned()
+}
+
+/// The search of a directory, as `scheduler init` recorded it.
+///
+/// # Errors
+/// There is none; it has been changed since; or it names a command, and nothing says that this is the recorded one.
+pub fn read_search(root: &Path) -> Result<Search> {
+    let layout = Layout::new(root);
+    refuse_links(&layout)?;
+    let path = layout.path(layout::SEARCH);
+    let file: SearchFile = match fs::read_record(&path) {
+        Err(error) if error.is_not_found() || root.is_file() => return Err(no_search(root)),
+        other => other?,
+    };
+    let search = match Search::new(&file) {
+        Ok(search) => search,
+        Err(source) => {
+            return Err(Error::Value {
+                path,
+                format: SearchFile::FORMAT,
+                source,
+            });
+        }
+    };
+    match read_if_there::<Created>(&layout.path(layout::CREATED))? {
+        Some(created) if created.search == search.digest => Ok(search),
+        Some(_) => Err(Error::ChangedSearch { path }),
+        // Made by a version that did not record it.
+        None if matches!(search.objective, Objective::Command(_)) => {
+            Err(Error::UnknownCommand { path })
+        }
+        None => Ok(search),
+    }
+}
+
+/// A link in place of one of a search's folders would lead its programs elsewhere.
+fn refuse_links(layout: &Layout) -> Result<()> {
+    for name in layout::FOLDERS.iter().chain(&layout::LATER_FOLDERS) {
+        let path = layout.path(name);
+        if fs::what_is(&path)? == Some(What::Link) {
+            return Err(Error::Link { path });
+        }
+    }
+    Ok(())
+}
+
+fn read_if_there<R: Record>(path: &Path) -> Result<Option<R>> {
+    match fs::read_record(path) {
+        Err(error) if error.is_not_found() => Ok(None),
+        other => Ok(Some(other?)),
+    }
 }
 
 /// What is there instead of a search.

@@ -15,12 +15,24 @@ use std::time::{Duration, Instant};
 
 use jiff::{Timestamp, Unit};
 use notify::{Config, EventKindMask, RecommendedWatcher, RecursiveMode, Watcher as _};
+use rustix::fs::{Dir, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::fault;
 
 /// Which file it is, whatever its names: device and number.
 pub type Identity = (u64, u64);
+
+/// What a name can be that of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// A folder.
+    Folder,
+    /// A symbolic link.
+    Link,
+    /// A file or anything else.
+    Other,
+}
 
 /// The calls.
 pub trait System {
@@ -38,11 +50,13 @@ pub trait System {
     fn remove_folder(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a folder last.
     fn sync_folder(&self, path: &Path) -> io::Result<()>;
-    /// Opens a file: which one it is.
+    /// Opens a file that is no symbolic link: which one it is.
     fn open(&self, path: &Path) -> io::Result<Identity>;
-    /// Opens a file and reads it; `None` if it is none.
+    /// Opens a file that is no symbolic link and reads it; `None` if it is none.
     fn read(&self, path: &Path, largest: u64) -> io::Result<Option<Vec<u8>>>;
-    /// All names in a folder, in no order.
+    /// What has this name.
+    fn what_is(&self, path: &Path) -> io::Result<What>;
+    /// All names in a folder that is no symbolic link, in no order.
     fn list(&self, folder: &Path) -> io::Result<Vec<OsString>>;
     /// The size of a file in bytes.
     fn size(&self, path: &Path) -> io::Result<u64>;
@@ -207,15 +221,35 @@ impl System for Real {
             let complaint = format!("{length} bytes, at most {largest} expected");
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, complaint));
         }
-        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0)); // only a hint
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(usize::try_from(length).unwrap_or(0))?; // only a hint
         file.take(largest).read_to_end(&mut bytes)?;
         Ok(Some(bytes))
     }
 
+    fn what_is(&self, path: &Path) -> io::Result<What> {
+        let metadata = path.symlink_metadata()?;
+        Ok(if metadata.is_symlink() {
+            What::Link
+        } else if metadata.is_dir() {
+            What::Folder
+        } else {
+            What::Other
+        })
+    }
+
     fn list(&self, folder: &Path) -> io::Result<Vec<OsString>> {
-        std::fs::read_dir(folder)?
-            .map(|entry| Ok(entry?.file_name()))
-            .collect()
+        use std::os::unix::ffi::OsStringExt as _;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(folder, flags, Mode::empty())?;
+        let mut names = Vec::new();
+        for entry in Dir::new(opened)? {
+            let name = entry?.file_name().to_bytes().to_vec();
+            if !matches!(name.as_slice(), b"." | b"..") {
+                names.push(OsString::from_vec(name));
+            }
+        }
+        Ok(names)
     }
 
     fn size(&self, path: &Path) -> io::Result<u64> {
@@ -293,11 +327,18 @@ impl System for Real {
     }
 }
 
-/// Opens for reading without waiting for the other end, should it be a pipe.
+/// Opens for reading.
 fn open(path: &Path) -> io::Result<File> {
-    let flags = rustix::fs::OFlags::NONBLOCK.bits();
     OpenOptions::new()
         .read(true)
-        .custom_flags(flags.cast_signed())
+        .custom_flags(plain_only())
         .open(path)
+}
+
+/// Flags for opening what should be a file: no link is followed, nobody waits for the other end of a pipe, and no terminal
+/// becomes this process's.
+pub(crate) fn plain_only() -> i32 {
+    (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY)
+        .bits()
+        .cast_signed()
 }

@@ -92,6 +92,18 @@ pub fn one_line(text: &str) -> String {
         .collect()
 }
 
+/// Text of several lines without other control characters, for terminals: nothing that a record says may do more there
+/// than be read.
+pub fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            '\n' | '\t' => c,
+            c if c.is_control() => char::REPLACEMENT_CHARACTER,
+            c => c,
+        })
+        .collect()
+}
+
 /// The text cut to `most` characters, the last of them `…` where something was cut.
 pub fn shortened(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
@@ -175,6 +187,10 @@ mod tests {
     #[test]
     fn foreign_text_stays_on_its_line() {
         assert_eq!(one_line("a\nb\u{1b}[2J"), "a b\u{fffd}[2J");
+        assert_eq!(
+            plain("a\n\tb\u{1b}[2J\r\u{9b}31m"),
+            "a\n\tb\u{fffd}[2J\u{fffd}\u{fffd}31m"
+        );
         assert_eq!(shortened("abcdef", 4), "abc…");
     }
 }

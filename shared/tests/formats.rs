@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value as Json;
 use shared::format::{Record, from_bytes, to_bytes};
 use shared::record::{
-    AttemptEnd, Finished, Heartbeat, Imported, Job, JobResult, Observation, Outcome, Proposal,
-    Request,
+    AttemptEnd, Created, Finished, Heartbeat, Imported, Job, JobResult, Observation, Outcome,
+    Proposal, Request,
 };
 use shared::space::SpaceFile;
 use shared::{Search, SearchFile, SearchSpace};
@@ -46,6 +46,7 @@ fn records_of_version_1_0_are_read_and_written_unchanged() {
     let digest = "38cd502daed6551c6ffae8aca994e4b3e0d8ae94a89eb9f5caa77202e8333400";
     assert_eq!(Search::new(&search).unwrap().digest, digest);
     SearchSpace::new(&round_trip::<SpaceFile>(V)).unwrap();
+    round_trip::<Created>(V);
     round_trip::<Request>(V);
     round_trip::<Proposal>(V);
     round_trip::<Job>(V);

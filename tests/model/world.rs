@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use generator::{Generator, Gn};
 use rustix::io::Errno;
-use shared::system::{Identity, OnEvent, System, model};
+use shared::system::{Identity, OnEvent, System, What, model};
 
 use crate::tree::{Mutant, Number, Tree, is_draft};
 
@@ -496,6 +496,10 @@ impl System for Process {
     fn read(&self, path: &Path, _largest: u64) -> io::Result<Option<Vec<u8>>> {
         let number = self.find("read", path)?;
         Ok(Some(self.world.lock().tree.content(number).to_vec()))
+    }
+
+    fn what_is(&self, _path: &Path) -> io::Result<What> {
+        Ok(What::Folder) // nobody here plants links
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<OsString>> {

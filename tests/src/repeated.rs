@@ -165,7 +165,7 @@ fn look(directory: &Directory, seen: &Mutex<BTreeMap<Claim, Progress>>) {
         let TrainerState::Working { claim, spent } = heartbeat.state else {
             continue;
         };
-        let saved = directory.read_checkpoint(&claim).ok().flatten();
+        let saved = directory.read_checkpoint(&claim, u64::MAX).ok().flatten();
         let saved = saved.and_then(|bytes| spent_in(&bytes)).unwrap_or(0.0);
         let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
         let progress = seen.entry(claim).or_default();

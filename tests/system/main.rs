@@ -8,6 +8,7 @@ mod determinism;
 mod faults;
 mod nfs;
 mod race;
+mod security;
 mod simulation;
 mod slurm;
 mod steps;

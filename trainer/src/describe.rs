@@ -57,7 +57,7 @@ pub fn read(
     image: ImageShape,
     classes: usize,
 ) -> shared::Result<Description> {
-    let file: SpaceFile = fs::read_record(space)?;
+    let file: SpaceFile = fs::read_named_record(space)?;
     let wrong = |path: &Path, format| {
         let path = path.to_path_buf();
         move |source: Invalid| Error::Value {
@@ -67,7 +67,7 @@ pub fn read(
         }
     };
     let checked = SearchSpace::new(&file).map_err(wrong(space, SpaceFile::FORMAT))?;
-    let bytes = fs::read(configuration)?;
+    let bytes = fs::read_named(configuration)?;
     let raw: Configuration = shared::format::parse(&bytes).map_err(|source| Error::Syntax {
         path: configuration.to_path_buf(),
         source,

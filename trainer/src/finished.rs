@@ -17,6 +17,7 @@ use tracing::{info, warn};
 
 use crate::batch::{Images, plain_pixels};
 use crate::checkpoint::{self, Arrays};
+use crate::run::largest_checkpoint;
 use crate::runner::{data_of, shape_of};
 use crate::train::{Learnt, learnt};
 use crate::trained::Trained;
@@ -176,7 +177,7 @@ fn kept(directory: &Directory, result: &JobResult) -> Result<Option<Learnt>> {
         attempt: result.attempt,
         owner: result.owner.clone(),
     };
-    let Some(bytes) = directory.read_checkpoint(&claim)? else {
+    let Some(bytes) = directory.read_checkpoint(&claim, largest_checkpoint())? else {
         return Ok(None);
     };
     let path = directory.layout().checkpoint(&claim);

@@ -23,7 +23,7 @@ use crate::runner::Runner;
 /// The file is no job of a search directory, or this machine fails.
 pub fn run(file: &Path, directory: Option<&Path>, device: DeviceChoice) -> Result<(Code, String)> {
     let warning = Warning::listen().context("cannot listen for signals")?;
-    let job: Job = fs::read_record(file)?;
+    let job: Job = fs::read_named_record(file)?;
     let root = match directory {
         Some(root) => root.to_path_buf(),
         None => find_search(file).ok_or_else(|| {

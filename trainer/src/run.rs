@@ -406,9 +406,10 @@ fn order(open: &mut [AttemptId]) {
 /// The checkpoints cannot be read.
 pub fn prepare(directory: &Directory, claim: &Claim, job: &Job) -> Result<(Task, Place)> {
     let id = job.job.configuration;
+    let largest = largest_checkpoint();
     let mut checkpoint = None;
     for from in usable_checkpoints(directory, claim, job)? {
-        match directory.read_checkpoint(&from) {
+        match directory.read_checkpoint(&from, largest) {
             Ok(Some(bytes)) => {
                 info!("job={} goes on from checkpoint {from}", claim.attempt);
                 checkpoint = Some(bytes);
@@ -426,10 +427,15 @@ pub fn prepare(directory: &Directory, claim: &Claim, job: &Job) -> Result<(Task,
     let layout = directory.layout();
     let place = Place {
         job: job.job,
-        log: layout.log(claim),
-        checkpoints: layout.checkpoints(id).join("program"),
+        log: directory.inside(layout.log(claim))?,
+        checkpoints: directory.inside(layout.checkpoints(id).join("program"))?,
     };
     Ok((task, place))
+}
+
+/// Bytes that a checkpoint may have to be read: its numbers are in memory twice for a moment.
+pub(crate) fn largest_checkpoint() -> u64 {
+    crate::memory::available().map_or(u64::MAX, |available| available / 2)
 }
 
 /// The task that a job is, from a checkpoint if there is one.

@@ -53,7 +53,7 @@ fn files_that_are_not_there_are_named() {
     let missing = missing.to_string_lossy();
     for arguments in [&["job", &missing][..], &["describe", &missing, &missing]] {
         let output = trainer(arguments);
-        assert_eq!(output.status.code(), Some(5), "{}", stderr(&output));
+        assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
         assert!(stderr(&output).contains(&*missing));
     }
     let output = trainer(&["run", &folder.path().to_string_lossy()]);

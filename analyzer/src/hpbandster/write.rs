@@ -20,7 +20,7 @@ use crate::wording::put;
 /// directory that has it is whole.
 pub fn import(history: &History, to: &Path) -> Result<()> {
     let layout = Layout::new(to);
-    if !fs::list(to)?.is_empty() {
+    if !fs::list_named(to)?.is_empty() {
         let message = format!(
             "`{}` is not empty: import into a new directory",
             to.display()

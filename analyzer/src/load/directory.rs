@@ -14,7 +14,7 @@ use shared::record::{Imported, Proposal};
 use shared::search::Promotion;
 use shared::{
     Budget, BudgetUnit, Configuration, ConfigurationId, CurvePoint, JobId, JobResult, Outcome,
-    OwnerId, Search, SearchFile, SearchSpace, fs,
+    OwnerId, SearchSpace, fs, store,
 };
 
 use super::{
@@ -27,12 +27,7 @@ pub(crate) const FOREIGN_ID: &str = "foreign_id";
 
 pub(super) fn read_search(path: &Path, wanted: Wanted) -> Result<History> {
     let layout = Layout::new(path);
-    let file: SearchFile = fs::read_record(&layout.path(layout::SEARCH))?;
-    let search = Search::new(&file).map_err(|source| shared::Error::Value {
-        path: layout.path(layout::SEARCH),
-        format: SearchFile::FORMAT,
-        source,
-    })?;
+    let search = store::read_search(path)?;
     let ladder = &search.ladder;
     let about = About {
         name: search.name.clone(),
@@ -80,7 +75,7 @@ pub(super) fn read_imported(path: &Path, wanted: Wanted) -> Result<History> {
 }
 
 fn state(layout: &Layout) -> Result<State> {
-    let names = fs::list(layout.root())?;
+    let names = fs::list_named(layout.root())?;
     let has = |name: &str| names.iter().any(|n| n == name);
     let tickets = fs::list(&layout.path(layout::OPEN))?;
     let claims = fs::list(&layout.path(layout::CLAIMED))?;

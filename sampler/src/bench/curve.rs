@@ -85,7 +85,7 @@ pub fn summary(runs: &[AtPoints]) -> [Option<Mean>; POINTS.len()] {
 
 /// Reads a curve, `.csv` or `.csv.gz`.
 pub fn read(path: &Path) -> Result<Vec<Row>> {
-    let text = unpacked(&shared::fs::read(path)?)?;
+    let text = unpacked(&shared::fs::read_named(path)?)?;
     let rows: Result<Vec<Row>, _> = csv::Reader::from_reader(text.as_slice())
         .deserialize()
         .collect();
@@ -110,7 +110,7 @@ pub fn read_folder(
     points: &[f64; POINTS.len()],
 ) -> Result<Vec<(String, Vec<AtPoints>)>> {
     let mut tools: Vec<(String, Vec<AtPoints>)> = Vec::new();
-    for name in shared::fs::list(folder)? {
+    for name in shared::fs::list_named(folder)? {
         let stem = name.trim_end_matches(".gz").trim_end_matches(".csv");
         let parts: Vec<&str> = stem.split("__").collect();
         let [found, tool, _seed] = parts.as_slice() else {

@@ -47,7 +47,7 @@ pub struct Args {
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Result<Code> {
-    let space: SpaceFile = shared::fs::read_record(&args.space)?;
+    let space: SpaceFile = shared::fs::read_named_record(&args.space)?;
     let problem = Problem::unposed(space);
     let mut text = format!(
         "{:16} {:>9} {:>12} {:>12} {:>12}\n",

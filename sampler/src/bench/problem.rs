@@ -163,7 +163,7 @@ impl Problem {
     ///
     /// With `curve`, the name of a column of learning rates, budgets below the largest see a synthetic learning curve.
     pub fn table(path: &Path, space: &Path, curve: Option<&str>) -> Result<Self> {
-        let space: SpaceFile = shared::fs::read_record(space)?;
+        let space: SpaceFile = shared::fs::read_named_record(space)?;
         let name = path
             .file_stem()
             .unwrap_or_default()
@@ -248,7 +248,7 @@ struct Table {
 impl Table {
     fn read(path: &Path, space: &SpaceFile, curve: Option<&str>) -> Result<Self> {
         let space = SearchSpace::new(space)?;
-        let text = unpacked(&shared::fs::read(path)?)?;
+        let text = unpacked(&shared::fs::read_named(path)?)?;
         let mut reader = csv::Reader::from_reader(text.as_slice());
         let header = reader.headers()?.clone();
         let column = |name: &str| {

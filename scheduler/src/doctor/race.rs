@@ -101,8 +101,12 @@ pub(super) fn parse(text: &str) -> Result<Wins> {
 
 /// Every name must have exactly one winner.
 pub(super) fn judge(folder: &Path, all: &[Wins], who: &str) -> Result<Vec<Finding>> {
-    let published: u32 = all.iter().map(|wins| wins.published).sum();
-    let moved: u32 = all.iter().map(|wins| wins.moved).sum();
+    let published = all
+        .iter()
+        .fold(0u32, |sum, wins| sum.saturating_add(wins.published));
+    let moved = all
+        .iter()
+        .fold(0u32, |sum, wins| sum.saturating_add(wins.moved));
     let finding = |is_exact: bool, what: &str, sum: u32| {
         let shares: Vec<String> = all
             .iter()

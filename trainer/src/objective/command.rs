@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io::{self, Read as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -318,13 +318,7 @@ fn read_small(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 
 /// The last line that is not empty of what was printed since `start`, if anything was.
 fn last_line(log: &Path, start: u64) -> Option<String> {
-    let mut file = File::open(log).ok()?; // a log for people: whatever is wrong, it is not there
-    let length = file.metadata().ok()?.len();
-    let tail = 4 * u64::try_from(MAX_MESSAGE).ok()?;
-    file.seek(SeekFrom::Start(start.max(length.saturating_sub(tail))))
-        .ok()?;
-    let mut bytes = Vec::new();
-    file.take(tail).read_to_end(&mut bytes).ok()?;
+    let bytes = shared::fs::end_of_log(log, start, 4 * to_u64(MAX_MESSAGE))?;
     let text = String::from_utf8_lossy(&bytes);
     let line = text.lines().map(str::trim).rfind(|line| !line.is_empty())?;
     Some(line.to_owned())
@@ -356,13 +350,21 @@ fn ended(
             return with_last_line(message);
         }
     };
+    outcome_in(&bytes, spent)
+}
+
+/// What a program's result file says; `spent` is how far the program was, in the budget's unit.
+pub fn outcome_in(bytes: &[u8], spent: f64) -> Ended {
+    let crashed = |message: String| Ended::Crashed {
+        message: shortened(message),
+    };
     // Through a map: a list of values would do for a structure otherwise.
-    let parsed = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&bytes)
+    let parsed = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(bytes)
         .and_then(|map| serde_json::from_value(map.into()));
     let file: ResultFile = match parsed {
         Ok(file) => file,
         Err(error) => {
-            let text = String::from_utf8_lossy(&bytes);
+            let text = String::from_utf8_lossy(bytes);
             let hint = if text.contains("NaN") || text.contains("Infinity") {
                 " (JSON has numbers that are finite only; write `diverged` instead of a `loss` that is none)"
             } else {
