@@ -8,6 +8,7 @@
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -213,9 +214,18 @@ impl System for Real {
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<OsString>> {
-        std::fs::read_dir(folder)?
-            .map(|entry| Ok(entry?.file_name()))
-            .collect()
+        let folder = File::open(folder)?;
+        // What NFS 3 remembers of a folder is good until its time stamp changes. Of two changes within a tick of the
+        // server's clock, a client that looks in between would not see the second one until a third is made.
+        let _only_advice = rustix::fs::fadvise(&folder, 0, None, rustix::fs::Advice::DontNeed);
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::new(folder)? {
+            let name = entry?.file_name().to_bytes().to_vec();
+            if name != b"." && name != b".." {
+                names.push(OsString::from_vec(name));
+            }
+        }
+        Ok(names)
     }
 
     fn size(&self, path: &Path) -> io::Result<u64> {
