@@ -86,12 +86,6 @@ fn bring_to_all_states(cluster: &Cluster, test: &TestSearch, name: &str) -> Resu
     running(&[])?;
     let cancelled = sbatch(cluster, name, &["--hold"], "true")?;
     cluster.run(Path::new("scancel"), &[&cancelled])?;
-    sbatch(
-        cluster,
-        name,
-        &["--time", "1", "--deadline", "now+61", "--begin", "now+40"],
-        "true",
-    )?;
     sbatch(cluster, name, &[], "true")?;
     sbatch(cluster, name, &[], "exit 1")?;
     Ok(())
