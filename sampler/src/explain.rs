@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use shared::exit::{Code, Failure};
-use shared::record::{Proposal, Request};
+use shared::record::{Origin, Proposal, Request};
 use shared::wording::one_line;
 use shared::{Configuration, ConfigurationId, Directory, cli};
 
@@ -128,6 +128,9 @@ fn write_how(text: &mut String, proposal: &Proposal) -> Result<()> {
     let how = match origin.source.as_str() {
         "given" => "The user gave it",
         "prior" => "It is a draw from the prior",
+        "belief" => "It follows what the user believes of good values",
+        "mutation" => "It is a mutation of an earlier configuration",
+        "policy" => "It is a draw from a policy that was learnt",
         _ => "A model chose it",
     };
     writeln!(
@@ -136,12 +139,23 @@ fn write_how(text: &mut String, proposal: &Proposal) -> Result<()> {
         one_line(&origin.method),
         one_line(&origin.reason)
     )?;
-    let Some(model) = &origin.model else {
-        return Ok(());
-    };
-    if origin.method == "bohb" {
-        writeln!(
-            text,
+    if let Some(about) = about_model(origin) {
+        writeln!(text, "{about}")?;
+    }
+    Ok(())
+}
+
+/// What the model that chose it holds, and how it values it.
+pub(crate) fn about_model(origin: &Origin) -> Option<String> {
+    let model = origin.model.as_ref()?;
+    Some(if origin.method == "tandem" {
+        format!(
+            "The model rests on {} results. The logarithm of the expected improvement is {:.4}, in units of the scores, \
+             the most among {} points compared.",
+            model.num_good, model.log_acquisition, model.num_candidates
+        )
+    } else {
+        format!(
             "The model of rung {} holds {} good and {} bad configurations. This one is {} under the good density \
              than under the bad one (ln l/g = {:.4}), the most among {} candidates.",
             model.rung,
@@ -150,16 +164,8 @@ fn write_how(text: &mut String, proposal: &Proposal) -> Result<()> {
             times_as_likely(model.log_acquisition),
             model.log_acquisition,
             model.num_candidates
-        )?;
-    } else {
-        writeln!(
-            text,
-            "The model rests on {} results of all rungs. The logarithm of the expected improvement is {:.4}, in units \
-             of the scores, the most among {} points compared.",
-            model.num_good, model.log_acquisition, model.num_candidates
-        )?;
-    }
-    Ok(())
+        )
+    })
 }
 
 fn times_as_likely(log_ratio: f64) -> String {

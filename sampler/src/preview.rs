@@ -11,6 +11,7 @@ use shared::record::{Proposal, Request};
 use shared::wording::plain;
 use shared::{ConfigurationId, Directory, JobId, Search, cli, layout};
 
+use crate::explain;
 use crate::follow::{Follower, Next};
 use crate::replay::Format;
 
@@ -156,12 +157,8 @@ fn table(preview: &Preview) -> String {
             "\n{} {}: {}",
             proposal.configuration, origin.source, origin.reason
         );
-        if let Some(model) = &origin.model {
-            let _infallible = writeln!(
-                text,
-                "  model of rung {}: {} good and {} bad results, ln l/g = {:.4}",
-                model.rung, model.num_good, model.num_bad, model.log_acquisition
-            );
+        if let Some(about) = explain::about_model(origin) {
+            let _infallible = writeln!(text, "  {about}");
         }
         let width = proposal
             .values

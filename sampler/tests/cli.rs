@@ -95,10 +95,14 @@ fn evaluate(directory: &Directory, id: u32) -> JobId {
 
 /// Sixteen configurations, two at a time, each pair knowing the results of the pairs before.
 fn answered_search(root: &Path, more: &str) -> Directory {
+    answered_search_of(16, root, more)
+}
+
+fn answered_search_of(count: u32, root: &Path, more: &str) -> Directory {
     let directory = directory(root, more);
     let path = root.to_str().unwrap();
     let mut finished = Vec::new();
-    for id in (0..16).step_by(2) {
+    for id in (0..count).step_by(2) {
         directory
             .request(&request(id, std::mem::take(&mut finished), Vec::new()))
             .unwrap();
@@ -254,6 +258,81 @@ fn a_proposal_is_explained_in_plain_words() {
     );
     assert_eq!(output(&["explain", path, "c000099"]).status.code(), Some(3));
     assert_eq!(output(&["explain", path, "99"]).status.code(), Some(2));
+}
+
+#[test]
+fn every_method_and_origin_is_explained_in_words_of_its_own() {
+    let believing = r#"{"method":"tandem","start_with":[{"rate":0.5,"kind":"a"}],"space":{"hyperparameters":[
+        {"name":"rate","type":"float","lower":0.001,"upper":1,"log":true,"prior":0.002,"confidence":"high"}]}}"#;
+    for (more, count, source, words) in [
+        (
+            believing.replace(r#","kind":"a""#, ""),
+            16,
+            "given",
+            "The user gave it (method tandem)",
+        ),
+        (
+            believing.replace(r#","kind":"a""#, ""),
+            16,
+            "belief",
+            "It follows what the user believes",
+        ),
+        (
+            r#"{"method":"tandem"}"#.into(),
+            16,
+            "model",
+            "logarithm of the expected improvement",
+        ),
+        (
+            r#"{"method":"bohb"}"#.into(),
+            16,
+            "model",
+            "under the good density",
+        ),
+        (r#"{"method":"tpe"}"#.into(), 26, "model", "the largest l/g"),
+        (r#"{"method":"smbo"}"#.into(), 16, "model", "by a forest of"),
+        (
+            r#"{"method":"reinforce"}"#.into(),
+            6,
+            "policy",
+            "It is a draw from a policy",
+        ),
+        (
+            r#"{"method":"evolution"}"#.into(),
+            28,
+            "mutation",
+            "It is a mutation of an earlier configuration",
+        ),
+        (
+            r#"{"method":"hyperband"}"#.into(),
+            2,
+            "prior",
+            "It is a draw from the prior (method hyperband)",
+        ),
+        (
+            r#"{"method":"random"}"#.into(),
+            2,
+            "prior",
+            "It is a draw from the prior (method random)",
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = answered_search_of(count, folder.path(), &more);
+        let found = proposals(&directory);
+        let found = found.iter().rfind(|p| p.origin.source == source);
+        let id = found
+            .unwrap_or_else(|| panic!("no {source}: {more}"))
+            .configuration;
+        let path = folder.path().to_str().unwrap();
+        let text = stdout(&output(&["explain", path, &id.to_string()]));
+        assert!(text.contains(words), "{words}: {text}");
+        // Densities are for methods that have some.
+        assert_eq!(text.contains("ln l/g"), more.contains("bohb"), "{text}");
+        assert!(
+            text.ends_with("it comes out the same, bit for bit.\n"),
+            "{text}"
+        );
+    }
 }
 
 #[test]

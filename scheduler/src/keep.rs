@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 
 use crate::slurm::{self, Kind, SlurmArgs, Submission};
 
-/// Arrays in a row that ended without one good start, after which no more are submitted.
+/// Arrays that ended without one good start, and none with one since, after which no more are submitted.
 pub const MOST_FAILED: usize = 3;
 /// Heartbeats of a trainer whose start was a good one.
 const GOOD_BEATS: u64 = 3;
@@ -75,6 +75,7 @@ fn turn(
     was_broken: &mut bool,
 ) -> Result<()> {
     let root = directory.layout().root();
+    let last = slurm::last_submission(directory)?;
     let tasks = slurm::tasks(root)?;
     let live: BTreeSet<&str> = tasks
         .iter()
@@ -85,9 +86,9 @@ fn turn(
     let is_broken = num_failed >= MOST_FAILED;
     if is_broken && !*was_broken {
         error!(
-            "the last {num_failed} arrays of trainers ended before any of them had run for {GOOD_BEATS} heartbeats: \
-             no more are submitted. See the logs in `{}`; when the cause is gone, `scheduler slurm` without --keep \
-             submits once more, and this goes on",
+            "{num_failed} arrays of trainers have ended, one after the other, before any of them had run for \
+             {GOOD_BEATS} heartbeats: no more are submitted. See the logs in `{}`; when the cause is gone, `scheduler \
+             slurm` without --keep submits once more, and if those run, this goes on",
             root.join(layout::SLURM).display()
         );
     }
@@ -96,7 +97,7 @@ fn turn(
         return Ok(());
     }
     let queue = slurm::count(&tasks);
-    slurm::submit_missing(args, directory, programs, &queue)
+    slurm::submit_missing(args, directory, programs, &queue, last)
 }
 
 /// The arrays of trainers that were submitted, oldest first.
@@ -124,16 +125,15 @@ fn started_well(directory: &Directory) -> Result<BTreeSet<String>> {
         .collect())
 }
 
-/// How many of the newest arrays are over without a good start.
+/// How many arrays are over without a good start since the last one that had one.
+///
+/// Those that are queued or running, and may still have one, neither count nor excuse the others: where few tasks run at a
+/// time, the newest array is always queued.
 fn failed_starts(arrays: &[Submission], live: &BTreeSet<&str>, good: &BTreeSet<String>) -> usize {
     debug_assert!(arrays.iter().all(|array| array.kind == Kind::Trainers));
-    arrays
-        .iter()
-        .rev()
-        .take_while(|array| {
-            let job = array.slurm_job.as_str();
-            !live.contains(job) && !good.contains(job)
-        })
+    let jobs = arrays.iter().rev().map(|array| array.slurm_job.as_str());
+    jobs.take_while(|job| !good.contains(*job))
+        .filter(|job| !live.contains(job))
         .count()
 }
 
@@ -177,13 +177,17 @@ mod tests {
     }
 
     #[test]
-    fn only_the_newest_arrays_that_came_to_nothing_count() {
+    fn arrays_that_came_to_nothing_count_since_the_last_good_one() {
         let arrays: Vec<Submission> = (1..=5).map(array).collect();
         let good: BTreeSet<String> = ["2".to_owned()].into();
         assert_eq!(failed_starts(&arrays, &[].into(), &good), 3);
-        // One that is queued or running may still come to something.
-        assert_eq!(failed_starts(&arrays, &["5"].into(), &good), 0);
-        assert_eq!(failed_starts(&arrays, &["4"].into(), &good), 1);
+        // One that is queued or running may still come to something, which it has when it is good.
+        assert_eq!(failed_starts(&arrays, &["5"].into(), &good), 2);
+        assert_eq!(failed_starts(&arrays, &["3", "4"].into(), &good), 1);
+        assert_eq!(
+            failed_starts(&arrays, &["5"].into(), &["5".to_owned()].into()),
+            0
+        );
         assert_eq!(failed_starts(&[], &[].into(), &good), 0);
     }
 }

@@ -167,8 +167,8 @@ pub fn run(args: Args) -> Result<Code> {
 fn would_do(root: &Path) -> Result<String> {
     let (mut scanner, mut state) = Scanner::load(Directory::observe(root)?)?;
     scanner.scan(&mut state, Instant::now())?;
-    state.num_trainers = status::num_heard(&scanner);
     let directory = scanner.directory();
+    state.num_trainers = status::num_heard(&scanner, status::FileClock::ask(directory));
     let view = directory.jobs()?;
     let mut text = String::new();
     writeln!(

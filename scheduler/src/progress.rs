@@ -13,7 +13,7 @@ use tracing::warn;
 
 use crate::local::log_path;
 use crate::run::Scheduler;
-use crate::status::{Status, look};
+use crate::status::{FileClock, Status, look};
 
 /// The shortest time between two plain lines.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
@@ -26,6 +26,7 @@ pub(crate) struct Progress {
     bars: Option<Bars>,
     shown: Option<Instant>,
     line: String,
+    files: FileClock,
 }
 
 #[derive(Debug)]
@@ -62,6 +63,7 @@ impl Progress {
             bars,
             shown: None,
             line: String::new(),
+            files: FileClock::ask(directory),
         })
     }
 
@@ -96,6 +98,7 @@ impl Progress {
             scheduler.scanner(),
             scheduler.state(),
             Some(scheduler.started()),
+            self.files,
         ) {
             Ok(status) => status,
             Err(error) => {

@@ -48,6 +48,8 @@ pub struct Scanner {
     directory: Directory,
     claimed_before: BTreeSet<Claim>,
     twice_before: BTreeSet<AttemptId>,
+    /// Tickets of configurations of which no request was seen, and since when.
+    unrequested: BTreeMap<AttemptId, Instant>,
     absent: BTreeMap<JobId, Absence>,
     trainers: BTreeMap<OwnerId, Trainer>,
     /// When their folder was listed last.
@@ -72,6 +74,8 @@ struct Absence {
 pub struct Trainer {
     /// The newest heartbeat.
     pub heartbeat: Heartbeat,
+    /// When the first heartbeat that was read had been written, by the clock that stamps files; for people.
+    pub written_s: Option<f64>,
     silence: Silence<u64>,
     /// When the heartbeat was read last.
     read: Instant,
@@ -88,6 +92,7 @@ impl Trainer {
             silence,
             read: now,
             heartbeat,
+            written_s: None,
             is_dead: false,
         }
     }
@@ -135,6 +140,7 @@ impl Scanner {
             directory,
             claimed_before: BTreeSet::new(),
             twice_before: BTreeSet::new(),
+            unrequested: BTreeMap::new(),
             absent: BTreeMap::new(),
             trainers: BTreeMap::new(),
             trainers_listed: None,
@@ -177,7 +183,7 @@ impl Scanner {
     pub fn scan(&mut self, state: &mut State, now: Instant) -> Result<()> {
         state.signs = self.directory.signs()?;
         let view = self.directory.jobs()?;
-        self.see_jobs(state, &view)?;
+        self.see_jobs(state, &view, now)?;
         self.see_departed(state, &view, now)?;
         self.see_proposals(state)?;
         self.see_trainers(state, now)?;
@@ -380,7 +386,7 @@ impl Scanner {
         Ok(())
     }
 
-    fn see_jobs(&mut self, state: &mut State, view: &JobsView) -> Result<()> {
+    fn see_jobs(&mut self, state: &mut State, view: &JobsView, now: Instant) -> Result<()> {
         state.spent_claims.clear();
         state.spent_tickets.clear();
         let newest = view.jobs().last().map(|job| job.configuration);
@@ -390,11 +396,11 @@ impl Scanner {
         }
         let claimed: BTreeSet<AttemptId> = view.claimed.iter().map(|c| c.attempt).collect();
         let mut twice = BTreeSet::new();
+        let unrequested_before = std::mem::take(&mut self.unrequested);
         for attempt in &view.open {
             if !state.expects(attempt.job) {
-                let path = self.directory.layout().open(*attempt);
-                self.directory
-                    .set_aside(&path, &"it is no job of this search")?;
+                let since = unrequested_before.get(attempt).copied().unwrap_or(now);
+                self.see_unexpected(state, *attempt, since, now)?;
             } else if state.results.contains(&attempt.job) {
                 state.spent_tickets.insert(*attempt);
             } else {
@@ -417,6 +423,25 @@ impl Scanner {
         state.spent_tickets.extend(doubled);
         self.twice_before = twice;
         Ok(())
+    }
+
+    /// A ticket of no job that is known: not this search's, or another scheduler's, whose request is in no listing that
+    /// this host has been shown so far.
+    fn see_unexpected(
+        &mut self,
+        state: &State,
+        attempt: AttemptId,
+        since: Instant,
+        now: Instant,
+    ) -> Result<()> {
+        let lasted = now.saturating_duration_since(since);
+        if state.may_expect(attempt.job) && lasted < self.patience() {
+            self.unrequested.insert(attempt, since);
+            return Ok(());
+        }
+        let path = self.directory.layout().open(attempt);
+        self.directory
+            .set_aside(&path, &"it is no job of this search")
     }
 
     fn load_requests_up_to(&self, state: &mut State, newest: ConfigurationId) -> Result<()> {
@@ -533,9 +558,14 @@ impl Scanner {
                 if !self.trainers.contains_key(&owner)
                     && let Some(heartbeat) = self.directory.read_heartbeat(&owner)?
                 {
-                    self.tell_wrong_clock(&heartbeat);
+                    // A heartbeat that is gone or cannot be read at this moment says nothing.
+                    let written_s = fs::written_s(&self.directory.layout().heartbeat(&owner))
+                        .ok()
+                        .flatten();
+                    self.tell_wrong_clock(&heartbeat, written_s);
                     let before = self.known_before.remove(&owner);
-                    let trainer = Trainer::new(heartbeat, before, now);
+                    let mut trainer = Trainer::new(heartbeat, before, now);
+                    trainer.written_s = written_s;
                     self.trainers.insert(owner, trainer);
                 }
             }
@@ -560,12 +590,8 @@ impl Scanner {
     }
 
     /// Says that the clock of a trainer's host is wrong: nothing is decided by it, but it stamps results for people.
-    fn tell_wrong_clock(&self, beat: &Heartbeat) {
-        // A heartbeat that is gone or cannot be read at this moment says nothing.
-        let written = fs::written_s(&self.directory.layout().heartbeat(&beat.owner))
-            .ok()
-            .flatten();
-        let Some((stamped, written)) = clock::parse(&beat.at).zip(written) else {
+    fn tell_wrong_clock(&self, beat: &Heartbeat, written_s: Option<f64>) {
+        let Some((stamped, written)) = clock::parse(&beat.at).zip(written_s) else {
             return;
         };
         let ahead = stamped - written;
@@ -729,7 +755,47 @@ fn num_futile(ends: &[AttemptEnd], saved: &[Claim]) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::test_search::search_file;
+
+    #[test]
+    fn a_ticket_whose_request_this_host_cannot_see_yet_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = search_file(1, 9, 3);
+        let directory = Directory::create(folder.path(), &file, Path::new("search.json")).unwrap();
+        let (mut scanner, mut state) = Scanner::load(directory.clone()).unwrap();
+        let ticket = |id| ConfigurationId(id).job(0).attempt(1);
+        let open = |id| {
+            let path = directory.layout().open(ticket(id));
+            fs::publish_new(&path, b"{}").unwrap();
+        };
+        let start = Instant::now();
+        open(0);
+        scanner.scan(&mut state, start).unwrap();
+        assert_eq!(directory.open_jobs().unwrap(), [ticket(0)]);
+        // The request shows itself.
+        let request = Request {
+            configuration: ConfigurationId(0),
+            bracket: 0,
+            rung: 0,
+            finished: Vec::new(),
+            pending: Vec::new(),
+        };
+        directory.request(&request).unwrap();
+        let later = start + Duration::from_hours(1);
+        scanner.scan(&mut state, later).unwrap();
+        assert!(state.pending.contains_key(&ticket(0).job));
+        // A configuration that there will never be, and one whose request does not come.
+        open(state.table().total());
+        open(1);
+        scanner.scan(&mut state, later).unwrap();
+        assert_eq!(directory.open_jobs().unwrap(), [ticket(0), ticket(1)]);
+        let much_later = later + Duration::from_hours(1);
+        scanner.scan(&mut state, much_later).unwrap();
+        assert_eq!(directory.open_jobs().unwrap(), [ticket(0)]);
+    }
 
     #[test]
     fn progress_and_warnings_do_not_count_as_futile() {

@@ -1,13 +1,17 @@
 //! `scheduler slurm`: fills SLURM's queue with trainers and one coordinator.
 //!
 //! What is in the queue is asked of SLURM, by names that belong to one directory alone; the command submits what is
-//! missing, so repeating it never doubles the array. Each submission leaves its script and a record in `slurm/`. The
-//! script is published first, under the next free number: of two commands at the same time one stops there.
+//! missing, so repeating it never doubles the array. Each submission leaves its script and a record in `slurm/`.
+//!
+//! Two commands at the same time do not double it either: each takes the next number first, then looks at the queue, and
+//! submits under numbers that must be new. Either they want the same number, and one stops; or one has seen the other's
+//! script, and looked at the queue when the other's record told that SLURM had it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
@@ -61,6 +65,13 @@ pub struct SlurmArgs {
 
 /// SLURM's own default, for clusters that do not say.
 const DEFAULT_MAX_ARRAY_SIZE: u32 = 1001;
+
+/// How long a submission by another command may take: the controller may be busy. One that takes longer was killed.
+const LONGEST_SUBMISSION: Duration = Duration::from_secs(30);
+/// More submissions than any search makes.
+const LARGEST_NUMBER: u32 = 1_000_000;
+/// Between two looks whether it is done.
+const SUBMISSION_LOOK: Duration = Duration::from_millis(200);
 
 /// What was submitted: `slurm/0001-trainers.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,7 +144,7 @@ pub fn run(args: &SlurmArgs) -> Result<Code> {
     let programs = this.parent().unwrap_or(Path::new("")).to_path_buf();
     if args.dry_run {
         let mut text = String::new();
-        for (kind, tasks) in missing(args, 0, 0, DEFAULT_MAX_ARRAY_SIZE) {
+        for (kind, tasks) in missing(args, 0, 0, max_array_size()) {
             let script = text_of(args, &root, &programs, kind, tasks);
             writeln!(text, "# ---- {} ----\n{script}", kind.as_str())?;
         }
@@ -148,20 +159,49 @@ pub fn run(args: &SlurmArgs) -> Result<Code> {
     if args.keep {
         return keep::keep(args, &Directory::open(&root)?, &programs);
     }
+    let last = last_submission(&directory)?;
     let queue = count(&tasks(&root)?);
     for queued in &queue {
         print(&format!("in the queue: {}\n", describe(queued)))?;
     }
-    submit_missing(args, &directory, &programs, &queue)?;
+    submit_missing(args, &directory, &programs, &queue, last)?;
     Ok(Code::Done)
 }
 
-/// Submits what of `args` is not in the queue.
+/// The number of the last submission, by whomever; 0 if there is none. To be asked before SLURM's queue is: what had this
+/// number or an earlier one is in it.
+pub(crate) fn last_submission(directory: &Directory) -> Result<u32> {
+    let folder = directory.layout().path(layout::SLURM);
+    let start = Instant::now();
+    loop {
+        let names = fs::list(&folder)?;
+        let last_with = |end: &str| -> u32 {
+            let of_kind = names.iter().filter(|name| name.ends_with(end));
+            let numbers = of_kind.filter_map(|name| name.split_once('-')?.0.parse().ok());
+            // Foreign names have none, or one that no search gets to.
+            numbers
+                .filter(|&number| number < LARGEST_NUMBER)
+                .max()
+                .unwrap_or(0)
+        };
+        let (script, record) = (last_with(".sh"), last_with(".json"));
+        if script <= record || start.elapsed() > LONGEST_SUBMISSION {
+            return Ok(script.max(record));
+        }
+        if start.elapsed() < SUBMISSION_LOOK {
+            info!("waiting for another `scheduler slurm`, which is about to submit {script:04}");
+        }
+        std::thread::sleep(SUBMISSION_LOOK);
+    }
+}
+
+/// Submits what of `args` was not in the queue, under the numbers after `last`.
 pub(crate) fn submit_missing(
     args: &SlurmArgs,
     directory: &Directory,
     programs: &Path,
     queue: &[Queued],
+    last: u32,
 ) -> Result<()> {
     let live = |kind: Kind| -> u32 {
         let of_kind = queue.iter().filter(|queued| queued.kind == kind);
@@ -178,8 +218,9 @@ pub(crate) fn submit_missing(
             print("nothing to submit: all that was asked for is queued or running\n")
         };
     }
-    for (kind, tasks) in missing(args, trainers, coordinators, max_array_size()) {
-        submit(args, directory, programs, kind, tasks)?;
+    let missing = missing(args, trainers, coordinators, max_array_size());
+    for (number, (kind, tasks)) in (last + 1..).zip(missing) {
+        submit(args, directory, programs, kind, tasks, number)?;
     }
     Ok(())
 }
@@ -359,13 +400,9 @@ fn submit(
     programs: &Path,
     kind: Kind,
     tasks: u32,
+    number: u32,
 ) -> Result<()> {
     let folder = directory.layout().path(layout::SLURM);
-    let numbers = fs::list(&folder)?;
-    let numbers = numbers
-        .iter()
-        .filter_map(|name| name.split_once('-')?.0.parse::<u32>().ok()); // other files have no number
-    let number = numbers.max().unwrap_or(0).saturating_add(1);
     let root = directory.layout().root();
     let script = format!("{number:04}-{}.sh", kind.as_str());
     let path = folder.join(&script);
@@ -381,7 +418,14 @@ fn submit(
     arguments.extend(args.sbatch.iter().map(String::as_str));
     let path_text = path.to_string_lossy();
     arguments.push(&path_text);
-    let said = ask("sbatch", &arguments)?;
+    let said = match ask("sbatch", &arguments) {
+        Ok(said) => said,
+        Err(error) => {
+            // Nobody shall wait for its record.
+            fs::remove(&path)?;
+            return Err(error);
+        }
+    };
     // `--parsable`: the id, and `;cluster` in a federation.
     let slurm_job = said.trim().split(';').next().unwrap_or_default().to_owned();
     let submission = Submission {

@@ -189,7 +189,12 @@ impl State {
 
     /// Whether a job can be one of this search, as far as configurations are requested.
     pub fn expects(&self, job: JobId) -> bool {
-        job.configuration.0 < self.num_requested
+        job.configuration.0 < self.num_requested && self.may_expect(job)
+    }
+
+    /// Whether a job can be one of this search, whether its configuration is requested or will be.
+    pub fn may_expect(&self, job: JobId) -> bool {
+        job.configuration.0 < self.table.total()
             && job.rung < self.table.num_rungs()
             && job.rung >= self.table.place(job.configuration).rung
     }

@@ -10,7 +10,7 @@ pub mod watch;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Result;
 use serde::{Serialize, Serializer};
@@ -18,7 +18,7 @@ use shared::record::{Outcome, TrainerState};
 use shared::search::Scheduling;
 use shared::store::JobsView;
 use shared::wording::{count, one_line, shortened};
-use shared::{BudgetUnit, Claim, Directory, OwnerId, clock};
+use shared::{BudgetUnit, Claim, Directory, OwnerId, clock, fs, layout};
 
 use crate::bracket::NextPromotion;
 use crate::plan::{Action, plan};
@@ -149,7 +149,7 @@ pub struct TrainerStatus {
     pub spent: Option<f64>,
     /// Budget to be spent on it.
     pub budget: Option<f64>,
-    /// Seconds since its heartbeat, by its own time stamp or, while watched, by this program's clock.
+    /// Seconds since its heartbeat, by the clock that stamps files or, while watched, by this program's.
     pub heard_s: Option<f64>,
     /// Silent for longer than the lease.
     pub is_silent: bool,
@@ -185,9 +185,34 @@ pub struct Incumbent {
     pub loss: f64,
 }
 
-/// Trainers that live as far as one look can tell: by their time stamps. A scheduler that watches them knows better.
-pub fn num_heard(scanner: &Scanner) -> u32 {
-    let trainers = trainers(scanner, &JobsView::default(), None);
+/// The clock by which files of a search are stamped: the file server's or, on a local disk, this machine's.
+///
+/// The age of a file by it depends on no other clock.
+#[derive(Debug, Clone, Copy)]
+pub struct FileClock {
+    /// Seconds by which it is ahead of this machine's.
+    ahead_s: f64,
+}
+
+impl FileClock {
+    /// Finds out what time it is there. Who may not write is told the time of this machine.
+    pub fn ask(directory: &Directory) -> Self {
+        let now_s = fs::now_s(&directory.layout().path(layout::TRAINERS));
+        Self {
+            ahead_s: now_s.map_or(0.0, |now_s| now_s - clock::unix_s()),
+        }
+    }
+
+    /// Seconds since a file was written at `written_s`.
+    fn age_s(self, written_s: f64) -> f64 {
+        (clock::unix_s() + self.ahead_s - written_s).max(0.0)
+    }
+}
+
+/// Trainers that live as far as one look can tell: by the age of their heartbeats. A scheduler that watches them knows
+/// better.
+pub fn num_heard(scanner: &Scanner, files: FileClock) -> u32 {
+    let trainers = trainers(scanner, &JobsView::default(), None, files);
     let heard = trainers.iter().filter(|trainer| !trainer.is_silent);
     u32::try_from(heard.count()).unwrap_or(u32::MAX) // fewer by far
 }
@@ -195,11 +220,16 @@ pub fn num_heard(scanner: &Scanner) -> u32 {
 /// Describes what a scanner has seen; `watched_since` is when this program's clock began to time the trainers.
 ///
 /// What is not in the scanner is left out: SLURM's queue, messages of crashes, the size of checkpoints.
-pub fn look(scanner: &Scanner, state: &State, watched_since: Option<Instant>) -> Result<Status> {
+pub fn look(
+    scanner: &Scanner,
+    state: &State,
+    watched_since: Option<Instant>,
+    files: FileClock,
+) -> Result<Status> {
     let directory = scanner.directory();
     let view = directory.jobs()?;
     let rungs = rungs(directory, state, &view);
-    let trainers = trainers(scanner, &view, watched_since);
+    let trainers = trainers(scanner, &view, watched_since, files);
     let phase = match (state.signs.is_finished, state.signs.is_stopped) {
         (true, _) => "finished",
         (false, true) => "stopped",
@@ -270,6 +300,7 @@ fn trainers(
     scanner: &Scanner,
     view: &JobsView,
     watched_since: Option<Instant>,
+    files: FileClock,
 ) -> Vec<TrainerStatus> {
     let directory = scanner.directory();
     let lease = directory.lease();
@@ -281,7 +312,13 @@ fn trainers(
             continue;
         }
         let beat = &trainer.heartbeat;
-        let heard_s = heard_s(&beat.at, trainer.silent(now), watched_since);
+        let silent = trainer.silent(now);
+        let has_changed = watched_since.is_some_and(|start| silent < start.elapsed());
+        let heard_s = if has_changed {
+            Some(silent.as_secs_f64())
+        } else {
+            trainer.written_s.map(|written_s| files.age_s(written_s))
+        };
         let claim = held.get(owner).copied();
         let spent = match &beat.state {
             TrainerState::Working {
@@ -304,23 +341,10 @@ fn trainers(
                 .map(|rung| ladder.budget(rung).amount),
             heard_s,
             is_silent: heard_s.is_some_and(|seconds| seconds > lease.as_secs_f64())
-                || trainer.silent(now) >= lease,
+                || silent >= lease,
         });
     }
     trainers
-}
-
-/// Seconds since a heartbeat with this time stamp, which has not changed for `watched` of the time since
-/// `watched_since`.
-fn heard_s(at: &str, watched: Duration, watched_since: Option<Instant>) -> Option<f64> {
-    // Time stamps may be of another machine's clock: good enough for people, and nothing is decided from it.
-    let stamped = clock::parse(at).map(|at| (clock::unix_s() - at).max(0.0));
-    let has_changed = watched_since.is_some_and(|start| watched < start.elapsed());
-    if has_changed {
-        Some(watched.as_secs_f64())
-    } else {
-        stamped
-    }
 }
 
 /// What the first jobs that crashed said.

@@ -797,6 +797,72 @@ fn slurm_gets_what_is_missing_and_never_twice_the_array() {
 }
 
 #[test]
+fn two_commands_at_the_same_time_do_not_double_the_array() {
+    for delay_ms in [0, 150, 450, 900] {
+        let folder = tempfile::tempdir().unwrap();
+        let bin = tempfile::tempdir().unwrap();
+        let directory = create(&folder.path().join("dir"), json!({}));
+        fake_slurm(bin.path());
+        // SLURM takes its time.
+        let sbatch = bin.path().join("sbatch");
+        fs::move_to(&sbatch, &bin.path().join("sbatch-at-once")).unwrap();
+        executable(
+            bin.path(),
+            "sbatch",
+            "sleep 0.3; exec sbatch-at-once \"$@\"",
+        );
+        let path = format!("{}:/usr/bin:/bin", bin.path().display());
+        let submit = || {
+            let mut command = scheduler();
+            command
+                .env("PATH", &path)
+                .arg("slurm")
+                .arg(directory.layout().root())
+                .args(["--trainers", "6"])
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped());
+            command.spawn().unwrap()
+        };
+        let first = submit();
+        std::thread::sleep(std::time::Duration::from_millis(delay_ms));
+        for child in [first, submit()] {
+            let output = child.wait_with_output().unwrap();
+            let said = text(&output.stderr);
+            let is_refused = said.contains("another `scheduler slurm` is submitting");
+            assert!(output.status.success() || is_refused, "{said}");
+        }
+        assert!(submit().wait().unwrap().success());
+        let queue = std::fs::read_to_string(bin.path().join("queue")).unwrap();
+        let count = |kind: &str| queue.matches(&format!("{kind}|PENDING")).count();
+        let tasks = (count("trainers"), count("coordinator"));
+        assert_eq!(tasks, (6, 1), "after {delay_ms} ms: {queue}");
+    }
+}
+
+#[test]
+fn a_submission_that_slurm_refuses_leaves_nothing_that_others_would_wait_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let bin = tempfile::tempdir().unwrap();
+    let directory = create(&folder.path().join("dir"), json!({}));
+    fake_slurm(bin.path());
+    executable(bin.path(), "sbatch", "echo 'invalid partition' >&2; exit 1");
+    let output = scheduler()
+        .env("PATH", format!("{}:/usr/bin:/bin", bin.path().display()))
+        .arg("slurm")
+        .arg(directory.layout().root())
+        .args(["--trainers", "2"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains("invalid partition"), "{said}");
+    assert_eq!(
+        fs::list(&directory.layout().path("slurm")).unwrap(),
+        [""; 0]
+    );
+}
+
+#[test]
 fn trainers_that_do_not_start_are_not_asked_for_for_ever() {
     let folder = tempfile::tempdir().unwrap();
     let bin = tempfile::tempdir().unwrap();

@@ -11,6 +11,7 @@ mod fake;
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use shared::record::TrainerState;
@@ -58,6 +59,23 @@ impl Search {
         let claim = self.claim.clone();
         self.trainer
             .heartbeat(TrainerState::Working { claim, spent: 0.5 });
+    }
+
+    fn status(&self) -> Value {
+        let output = Command::new(env!("CARGO_BIN_EXE_scheduler"))
+            .env_clear()
+            .arg("status")
+            .arg(self.folder.path())
+            .args(["--format", "json"])
+            .output()
+            .unwrap();
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn num_silent_and_live(&self) -> (u64, u64) {
+        let status = self.status();
+        let of = |name: &str| status[name].as_u64().unwrap();
+        (of("trainers_silent"), of("trainers_live"))
     }
 
     fn observation(&self) -> PathBuf {
@@ -206,16 +224,28 @@ fn an_observation_that_another_scheduler_writes_late_takes_nothing_back() {
 fn dead_trainers_do_not_count_as_living_and_the_status_knows() {
     let search = Search::new();
     search.an_hour_passes();
-    let status = || -> Value {
-        let output = Command::new(env!("CARGO_BIN_EXE_scheduler"))
-            .env_clear()
-            .arg("status")
-            .arg(search.folder.path())
-            .args(["--format", "json"])
-            .output()
-            .unwrap();
-        serde_json::from_slice(&output.stdout).unwrap()
-    };
-    assert_eq!(status()["trainers_silent"], 1, "{}", status());
-    assert_eq!(status()["trainers_live"], 0);
+    assert_eq!(search.num_silent_and_live(), (1, 0));
+}
+
+#[test]
+fn the_status_tells_the_age_of_a_heartbeat_by_the_clock_that_stamps_files() {
+    let search = Search::new();
+    // Nobody has left word.
+    fs::remove(&search.observation()).unwrap();
+    let path = search.directory.layout().heartbeat(&search.trainer.owner);
+    let mut heartbeat: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    for stamp in ["2001-01-01T00:00:00Z", "2201-01-01T00:00:00Z"] {
+        heartbeat["at"] = stamp.into();
+        fs::replace(&path, heartbeat.to_string().as_bytes()).unwrap();
+        assert_eq!(search.num_silent_and_live(), (0, 1), "{stamp}");
+    }
+    let written = SystemTime::UNIX_EPOCH + Duration::from_secs_f64(shared::clock::unix_s() - LONG);
+    std::fs::File::open(&path)
+        .unwrap()
+        .set_modified(written)
+        .unwrap();
+    assert_eq!(search.num_silent_and_live(), (1, 0));
+    let status = search.status();
+    let heard_s = status["trainers"][0]["heard_s"].as_f64().unwrap();
+    assert!((LONG..LONG + LEASE_S).contains(&heard_s), "{status}");
 }

@@ -2,7 +2,8 @@
 //!
 //! - **Atomic**: a record is drafted beside its target (`.draft-…`), synced, and linked or renamed into place. A reader
 //!   sees the old state or the new one, never a part. A crash leaves at most a draft, which no reader looks at.
-//! - **Durable**: the file is synced before it gets its name, the folder after.
+//! - **Durable**: what is published is synced before it gets its name, and the folder after. A move is not: where the
+//!   disk's own machine loses power, all programs on that disk end with it, and a claim that is open again is taken again.
 //! - **NFS**: a call that reports an error may have worked (the reply was lost and the call repeated), so after every
 //!   error the own target is looked at. ESTALE is retried. A file that is gone is a normal answer.
 //! - **Modest**: files get the user's umask and are never writable by everybody. No symbolic link is followed to what is
@@ -125,10 +126,6 @@ pub fn move_to(from: &Path, to: &Path) -> Result<Moved> {
             }
         }
     }
-    sync_folder_of(to)?;
-    if from.parent() != to.parent() {
-        sync_folder_of(from)?;
-    }
     Ok(Moved::Done)
 }
 
@@ -228,6 +225,16 @@ fn if_there<T>(asked: Result<T>) -> Result<Option<T>> {
 /// machine; `None` if it is gone.
 pub fn written_s(path: &Path) -> Result<Option<f64>> {
     if_there(retried(|| ask(|system| system.written_s(path))).map_err(io_error("look at", path)))
+}
+
+/// The time by which new files in a folder are stamped, as [`written_s`] tells it: found out by a draft, which is removed
+/// at once.
+pub fn now_s(folder: &Path) -> Result<f64> {
+    let asked = || {
+        let draft = Draft::try_write(&folder.join("time"), b"")?;
+        ask(|system| system.written_s(&draft.path))
+    };
+    asked().map_err(io_error("write to", folder))
 }
 
 /// Whether a file is there, asked by opening it, so that a network filesystem asks its server.
@@ -618,6 +625,18 @@ mod tests {
             let error = read_if_there(&path(name)).unwrap_err();
             assert!(error.is_bad_file(), "{name}: {error}");
         }
+    }
+
+    #[test]
+    fn the_time_of_a_folder_is_that_of_its_newest_file_and_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        publish_new(&path, b"x").unwrap();
+        let written = written_s(&path).unwrap().unwrap();
+        let now = now_s(folder.path()).unwrap();
+        assert!((0.0..600.0).contains(&(now - written)), "{now} {written}");
+        assert_eq!(drafts(folder.path()).unwrap(), []);
+        assert!(now_s(&folder.path().join("gone")).is_err());
     }
 
     #[test]

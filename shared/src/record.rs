@@ -101,15 +101,15 @@ pub struct Origin {
 /// Which model gave a proposal, and how strongly it spoke for it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelUse {
-    /// The rung whose results the model was fitted on.
+    /// The rung whose results the model was fitted on; method `tandem`: the highest of those that it saw.
     pub rung: u8,
-    /// Number of results behind the good density.
+    /// Number of results behind the good density; method `tandem`: all that the model saw.
     pub num_good: u64,
-    /// Number of results behind the bad density.
+    /// Number of results behind the bad density; method `tandem`: 0.
     pub num_bad: u64,
     /// Candidates that were compared.
     pub num_candidates: u64,
-    /// Natural logarithm of l(x)/g(x), the largest among the candidates.
+    /// Natural logarithm of l(x)/g(x), or, method `tandem`, of the expected improvement: the largest among the candidates.
     pub log_acquisition: f64,
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use scheduler::run::{Scheduler, Turn};
 use scheduler::scan::Scanner;
-use scheduler::status::{self, Format};
+use scheduler::status::{self, FileClock, Format};
 use shared::objective::Objective;
 use shared::search::{Limit, Search};
 use shared::signal::Warning;
@@ -88,8 +88,9 @@ fn look(root: &Path) {
 fn show_status(root: &Path) -> anyhow::Result<()> {
     let (mut scanner, mut state) = Scanner::load(Directory::observe(root)?)?;
     scanner.scan(&mut state, clock::instant())?;
-    state.num_trainers = status::num_heard(&scanner);
-    let mut status = status::look(&scanner, &state, None)?;
+    let files = FileClock::ask(scanner.directory());
+    state.num_trainers = status::num_heard(&scanner, files);
+    let mut status = status::look(&scanner, &state, None, files)?;
     status.crashes = status::crashes(scanner.directory(), &state.tally)?;
     for format in [Format::Table, Format::Json] {
         let text = status.text(format)?;

@@ -190,14 +190,21 @@ impl TestSearch {
     /// # Errors
     /// It cannot be started.
     pub fn start_with_clock(&mut self, name: &'static str, offset: &str) -> Result<usize> {
-        let mut command = command(name);
-        // The program `faketime` would be a process in between. `$LIB` is for the dynamic linker.
-        command.env("LD_PRELOAD", "/usr/$LIB/faketime/libfaketimeMT.so.1");
-        command.env("FAKETIME", offset);
-        // As on a real host: the stop-watch runs as ever, and files are stamped by others.
-        command.env("DONT_FAKE_MONOTONIC", "1");
-        command.env("NO_FAKE_STAT", "1");
-        self.start_as(name, command)
+        self.start_as(name, with_clock(name, offset))
+    }
+
+    /// What `scheduler status DIR` says, as JSON, on a host whose clock is wrong by `offset`.
+    ///
+    /// # Errors
+    /// It fails.
+    pub fn status_with_clock(&self, offset: &str) -> Result<serde_json::Value> {
+        let output = with_clock("scheduler", offset)
+            .arg("status")
+            .arg(self.root())
+            .args(["--format", "json"])
+            .output()?;
+        ensure!(output.status.success(), "{output:?}");
+        Ok(serde_json::from_slice(&output.stdout)?)
     }
 
     fn start_as(&mut self, name: &'static str, command: Command) -> Result<usize> {
@@ -546,6 +553,17 @@ fn with_faults(name: &str, faults: Option<&str>) -> Command {
     if let Some(faults) = faults {
         command.env(shared::env::FAULTS.name(), faults);
     }
+    command
+}
+
+fn with_clock(name: &str, offset: &str) -> Command {
+    let mut command = command(name);
+    // The program `faketime` would be a process in between. `$LIB` is for the dynamic linker.
+    command.env("LD_PRELOAD", "/usr/$LIB/faketime/libfaketimeMT.so.1");
+    command.env("FAKETIME", offset);
+    // As on a real host: the stop-watch runs as ever, and files are stamped by others.
+    command.env("DONT_FAKE_MONOTONIC", "1");
+    command.env("NO_FAKE_STAT", "1");
     command
 }
 

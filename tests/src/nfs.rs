@@ -23,10 +23,20 @@ const PROGRAMS: [&str; 10] = [
     "mount.nfs4",
 ];
 
+/// Which NFS the clients speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// NFS 3.
+    Three,
+    /// NFS 4.2.
+    FourTwo,
+}
+
 /// A server and the clients `a` and `b`; dropped, they are gone.
 #[derive(Debug)]
 pub struct Nfs {
     folder: tempfile::TempDir,
+    version: Version,
 }
 
 impl Nfs {
@@ -34,7 +44,7 @@ impl Nfs {
     ///
     /// # Errors
     /// They do not come up.
-    pub fn start() -> Result<Option<Self>> {
+    pub fn start(version: Version) -> Result<Option<Self>> {
         if let Some(reason) = obstacle() {
             report(&format!(
                 "SKIPPED: no NFS without {reason}; `.ci/install` installs all"
@@ -43,6 +53,7 @@ impl Nfs {
         }
         let nfs = Self {
             folder: tempfile::Builder::new().prefix("tandem-").tempdir()?,
+            version,
         };
         let mut command = nfs.command("start");
         command.arg(std::process::id().to_string());
@@ -121,6 +132,11 @@ impl Nfs {
     fn command(&self, what: &str) -> Command {
         let mut command = Command::new(repository("tests/cluster/nfs"));
         command.arg(what).arg(self.folder.path());
+        let version = match self.version {
+            Version::Three => "3",
+            Version::FourTwo => "4.2",
+        };
+        command.env("VERSION", version);
         command
     }
 }

@@ -5,14 +5,17 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
-use shared::record::TrainerState;
-use shared::{Claim, Directory, Fate, JobId};
+use anyhow::{Context as _, Result, ensure};
+use shared::record::{Job, JobResult, TrainerState};
+use shared::{Claim, Directory, Fate, JobId, fs};
+
+use crate::{TestSearch, program};
 
 /// How often the directory is looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -108,6 +111,39 @@ impl Watch {
         }
         Ok(repeated)
     }
+}
+
+/// Trains a job of a finished search again in one go, by hand: it ends with the same loss, bit for bit.
+///
+/// # Errors
+/// It does not.
+pub fn is_as_in_one_go(test: &TestSearch, result: &JobResult) -> Result<()> {
+    let job = Job {
+        job: result.job(),
+        bracket: result.bracket,
+        budget: result.budget,
+        configuration: result.configuration.clone(),
+        continues: None,
+        search: test.directory()?.search().digest.clone(),
+    };
+    let file = test.beside("job.json");
+    fs::replace_record(&file, &job)?;
+    let output = Command::new(program("trainer"))
+        .arg("job")
+        .arg(&file)
+        .arg("--directory")
+        .arg(test.root())
+        .output()?;
+    ensure!(output.status.success(), "{output:?}");
+    let printed: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let loss = printed["outcome"]["loss"].as_f64();
+    ensure!(
+        loss == result.outcome.loss(),
+        "{}: {loss:?} in one go, {:?} with interruptions",
+        job.job,
+        result.outcome.loss()
+    );
+    Ok(())
 }
 
 impl Drop for Watch {

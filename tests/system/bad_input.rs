@@ -23,6 +23,11 @@ fn truncated_and_foreign_files_are_set_aside_and_the_search_is_the_same() -> Res
 
     let mut dirty = TestSearch::new(&search)?;
     let layout = dirty.directory()?.layout().clone();
+    let observation = layout.observation(&shared::store::host_name());
+    fs::replace(
+        &observation,
+        b"{\"format\": \"observation\", \"claims\": [[[",
+    )?;
     // As many jobs as are open at a time, so that there is one to damage before any trainer comes.
     dirty.start("scheduler", None)?;
     dirty.start("sampler", None)?;
@@ -54,6 +59,7 @@ fn truncated_and_foreign_files_are_set_aside_and_the_search_is_the_same() -> Res
         "jobs__claimed__c000000-r0-a1.",
         "jobs__open__notes.txt",
         "jobs__claimed__c000000-r0.json",
+        "observations__",
     ] {
         let kept = aside.iter().find(|kept| kept.starts_with(name));
         assert!(kept.is_some(), "{name} is not among {aside:?}");

@@ -59,6 +59,12 @@ fn clocks_wrong_by_an_hour_change_no_decision_and_are_named() -> Result<()> {
     let pid = test.running()[behind].child.id();
     let what = "the trainer with the clock that is behind has a job";
     test.wait_until(what, |directory| Ok(claims_of(directory, pid)? == 1))?;
+    // Whatever the clock of the host that asks, and of those it asks about.
+    for offset in ["+1h", "-1h"] {
+        let status = test.status_with_clock(offset)?;
+        assert_eq!(status["trainers_silent"], 0, "{offset}: {status:#}");
+        assert_eq!(status["trainers_live"], 3, "{offset}: {status:#}");
+    }
     test.kill(behind)?;
     let killed = Instant::now();
     let has_claim = |directory: &Directory| -> Result<bool> { Ok(claims_of(directory, pid)? > 0) };

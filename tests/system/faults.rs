@@ -7,7 +7,7 @@ use harness::faults::{Tally, search_with_faults};
 fn searches_come_out_the_same_whatever_file_operations_do() -> Result<()> {
     let mut all = Tally::default();
     for seed in [1_000, 1_001] {
-        all.add(&search_with_faults(seed)?);
+        all.add(&search_with_faults(seed, harness::DEADLINE)?);
     }
     // Enough of each kind to show something.
     for name in ["kill", "eio", "enospc", "estale", "lie"] {

@@ -1,18 +1,25 @@
 //! A search on Linux NFS, with programs on two clients that have a kernel each.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use harness::nfs::Nfs;
-use harness::{DEADLINE, TestSearch, counting_ones, program};
-use shared::{Fate, fs, layout};
+use harness::nfs::{Nfs, Version};
+use harness::repeated::is_as_in_one_go;
+use harness::{DEADLINE, TestSearch, counting_ones, program, repository_search};
+use shared::record::{AttemptEnd, JobResult};
+use shared::{Fate, JobId, fs, layout};
 
-/// Paths of records below the search directory that hold all of `parts`, as client `a` sees them.
+/// A heartbeat may be seen late, so that a job is given to two: the first result counts.
+const TRAINERS: &str =
+    r#"{ "heartbeat_s": 0.5, "lease_s": 10.0, "checkpoint_s": 1.0, "max_attempts": 1000 }"#;
+
+/// Paths of files below the search directory that hold all of `parts`, as client `a` sees them.
 fn names(nfs: &Nfs, folder: &str, parts: &[&str]) -> Result<Vec<String>> {
     let root = nfs.shared().join("search").join(folder);
-    let arguments = [&*root.to_string_lossy(), "-name", "*.json"];
+    let arguments = [&*root.to_string_lossy(), "-type", "f"];
     let found = nfs.run("a", Path::new("find"), &arguments)?;
     let has_all = |line: &&str| parts.iter().all(|part| line.contains(part));
     Ok(found.lines().filter(has_all).map(str::to_owned).collect())
@@ -55,53 +62,51 @@ fn consult_doctors(nfs: &Nfs) -> Result<Vec<String>> {
     })
 }
 
-#[test]
-fn nfs_finishes_a_search_exactly_with_a_client_cut_off_and_mended_and_then_killed() -> Result<()> {
-    let Some(nfs) = Nfs::start()? else {
-        return Ok(());
+/// Starts NFS and makes a directory for the search on it.
+fn start_with(version: Version, search: &serde_json::Value) -> Result<Option<Nfs>> {
+    let Some(nfs) = Nfs::start(version)? else {
+        return Ok(None);
     };
     for said in consult_doctors(&nfs)? {
         shared::cli::report(&said);
         assert!(said.contains("usable: searches may run here"), "{said}");
         assert!(!said.contains("BAD"), "{said}");
     }
-
-    let mut search = counting_ones("bohb", 4);
-    search["objective"]["seconds_per_unit"] = 0.3.into();
-    // A heartbeat may be seen late, so that a job is given to two: the first result counts.
-    search["trainers"] =
-        serde_json::json!({ "heartbeat_s": 0.5, "lease_s": 10.0, "max_attempts": 1000 });
     let file = nfs.local().join("search.json");
-    fs::replace(&file, &serde_json::to_vec_pretty(&search)?)?;
+    fs::replace(&file, &serde_json::to_vec_pretty(search)?)?;
     let root = nfs.shared().join("search");
     let (file, root) = (file.to_string_lossy(), root.to_string_lossy());
     nfs.run("a", &program("scheduler"), &["init", &file, &root])?;
+    Ok(Some(nfs))
+}
 
+/// Runs the search: client `b` is cut off when `has_long_job` says so, comes back beside the successors of its trainers,
+/// and loses power in its next job. The finished search, copied from the share to this machine's disk.
+fn run_with_a_client_cut_off_and_killed(
+    nfs: &Nfs,
+    has_long_job: impl Fn() -> Result<bool>,
+) -> Result<TestSearch> {
     let mut on_a = Vec::new();
     for (name, number) in [("scheduler", 1), ("sampler", 1), ("trainer", 1)] {
-        on_a.push(start(&nfs, "a", name, number)?);
+        on_a.push(start(nfs, "a", name, number)?);
     }
     let mut on_b = vec![
-        start(&nfs, "b", "trainer", 1)?,
-        start(&nfs, "b", "trainer", 2)?,
+        start(nfs, "b", "trainer", 1)?,
+        start(nfs, "b", "trainer", 2)?,
     ];
-    let claims_of_b = || names(&nfs, layout::CLAIMED, &["nfs-b"]);
-    let lost_by_b = || names(&nfs, layout::ATTEMPTS, &["nfs-b"]);
-    // One that lasts for longer than it takes to cut a client off: 2.7 s or 8.1 s.
-    let is_long = |claim: &String| claim.contains("-r2-") || claim.contains("-r3-");
-    wait_until(&nfs, "client b has a long job", || {
-        Ok(claims_of_b()?.iter().any(is_long))
-    })?;
+    let claims_of_b = || names(nfs, layout::CLAIMED, &["nfs-b", ".json"]);
+    let lost_by_b = || names(nfs, layout::ATTEMPTS, &["nfs-b", ".json"]);
+    wait_until(nfs, "client b has a long job", has_long_job)?;
 
     nfs.event("cut", "b")?;
-    wait_until(&nfs, "the job of client b was taken back", || {
+    wait_until(nfs, "the job of client b was taken back", || {
         Ok(!lost_by_b()?.is_empty())
     })?;
     nfs.event("mend", "b")?;
     let before: Vec<String> = claims_of_b()?;
     let is_back = || Ok(claims_of_b()?.iter().any(|claim| !before.contains(claim)));
-    wait_until(&nfs, "client b has another job", is_back)?;
-    let is_finished = || names(&nfs, "", &["/search/finished.json"]);
+    wait_until(nfs, "client b has another job", is_back)?;
+    let is_finished = || names(nfs, "", &["/search/finished.json"]);
     ensure!(is_finished()?.is_empty(), "the search was over too early");
 
     nfs.event("crash", "b")?;
@@ -112,27 +117,75 @@ fn nfs_finishes_a_search_exactly_with_a_client_cut_off_and_mended_and_then_kille
         let status = child.wait()?;
         ensure!(status.success(), "{status}: {}", nfs.logs()?);
     }
-    check(&nfs)
-}
-
-/// The finished search, copied from the share to this machine's disk.
-fn check(nfs: &Nfs) -> Result<()> {
     let copy = tempfile::tempdir_in(nfs.local())?;
     let (from, to) = (nfs.shared().join("search"), copy.path().join("directory"));
     let arguments = ["-r", &*from.to_string_lossy(), &*to.to_string_lossy()];
     nfs.run("a", Path::new("cp"), &arguments)?;
-    let test = TestSearch::found(copy);
-    test.check_finished()
+    Ok(TestSearch::found(copy))
+}
+
+/// One result for each job, brackets and proposals as they must be; the jobs that trainers on `b` have lost.
+fn check(nfs: &Nfs, test: &TestSearch) -> Result<BTreeMap<JobId, JobResult>> {
+    let mut results = test
+        .check_finished()
         .with_context(|| nfs.logs().unwrap_or_default())?;
     assert!(test.on("sampler", "replay", &[])?.status.success());
     let directory = test.directory()?;
-    let mut lost = Vec::new();
+    let is_lost_by_b = |end: &AttemptEnd| {
+        end.fate == Fate::NodeLost && end.claim.owner.to_string().starts_with("nfs-b")
+    };
     for job in directory.finished_jobs()? {
-        let ends = directory.attempt_ends(job)?;
-        lost.extend(ends.into_iter().filter(|end| end.fate == Fate::NodeLost));
+        if !directory.attempt_ends(job)?.iter().any(is_lost_by_b) {
+            results.remove(&job);
+        }
     }
-    let is_of_b =
-        |end: &shared::record::AttemptEnd| end.claim.owner.to_string().starts_with("nfs-b");
-    assert!(lost.iter().any(is_of_b), "{lost:?}");
+    assert!(!results.is_empty());
+    Ok(results)
+}
+
+#[test]
+fn nfs_finishes_a_search_exactly_with_a_client_cut_off_and_mended_and_then_killed() -> Result<()> {
+    let mut search = counting_ones("bohb", 4);
+    search["objective"]["seconds_per_unit"] = 0.3.into();
+    search["trainers"] = TRAINERS.parse()?;
+    let Some(nfs) = start_with(Version::FourTwo, &search)? else {
+        return Ok(());
+    };
+    // One that lasts for longer than it takes to cut a client off: 2.7 s or 8.1 s.
+    let is_long = |claim: &String| claim.contains("-r2-") || claim.contains("-r3-");
+    let has_long_job = || {
+        let claims = names(&nfs, layout::CLAIMED, &["nfs-b", ".json"])?;
+        Ok(claims.iter().any(is_long))
+    };
+    let test = run_with_a_client_cut_off_and_killed(&nfs, has_long_job)?;
+    check(&nfs, &test)?;
+    Ok(())
+}
+
+#[test]
+fn nfs_three_finishes_real_trainings_exactly_with_a_client_cut_off_and_mended_and_then_killed()
+-> Result<()> {
+    let mut search = repository_search("smoke.json")?;
+    search["budget"] = serde_json::json!({ "unit": "steps", "min": 200, "max": 1800, "eta": 3 });
+    search["limit"] = serde_json::json!({ "brackets": 2 });
+    search["trainers"] = TRAINERS.parse()?;
+    let Some(nfs) = start_with(Version::Three, &search)? else {
+        return Ok(());
+    };
+    let has_long_job = || {
+        let saved = names(&nfs, layout::CHECKPOINTS, &["nfs-b", ".checkpoint"])?;
+        let claims = names(&nfs, layout::CLAIMED, &["nfs-b", ".json"])?;
+        let is_saved = |claim: &String| {
+            let claim = Path::new(claim).file_stem().unwrap_or_default();
+            saved
+                .iter()
+                .any(|path| path.contains(&*claim.to_string_lossy()))
+        };
+        Ok(claims.iter().any(is_saved))
+    };
+    let test = run_with_a_client_cut_off_and_killed(&nfs, has_long_job)?;
+    for result in check(&nfs, &test)?.values() {
+        is_as_in_one_go(&test, result)?;
+    }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! `scheduler slurm` on a real SLURM cluster.
 
+mod queue;
 mod training;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,7 +1,7 @@
 //! The loop of a trainer: look for an open job, claim it, evaluate it, publish the result or give the job back.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -120,6 +120,8 @@ pub struct Trainer<'a> {
     pulse: Arc<Pulse>,
     /// Jobs that this trainer gave back because its machine failed, and when: others shall have them first.
     refused: RefCell<BTreeMap<JobId, Instant>>,
+    /// Tickets for which the SLURM job is too short, as the log has said.
+    too_long: RefCell<BTreeSet<AttemptId>>,
 }
 
 impl<'a> Trainer<'a> {
@@ -140,6 +142,7 @@ impl<'a> Trainer<'a> {
             limit,
             pulse,
             refused: RefCell::default(),
+            too_long: RefCell::default(),
         }
     }
 
@@ -271,7 +274,14 @@ impl<'a> Trainer<'a> {
             shared::BudgetUnit::Seconds => {
                 let needed = ladder.budget(attempt.job.rung).amount
                     + crate::time_limit::MARGIN.as_secs_f64();
-                left.as_secs_f64() > needed
+                let is_enough = left.as_secs_f64() > needed;
+                if !is_enough && self.too_long.borrow_mut().insert(attempt) {
+                    warn!(
+                        "job={attempt} needs {needed} s and this SLURM job has {} s left: left to trainers with more time",
+                        left.as_secs()
+                    );
+                }
+                is_enough
             }
             // Nobody knows how long an epoch of somebody else's program takes.
             shared::BudgetUnit::Epochs | shared::BudgetUnit::Steps => true,

@@ -12,7 +12,7 @@ use shared::signal::Warning;
 use shared::{Directory, env};
 use tracing::warn;
 
-use super::{Format, Status, crashes, look, num_heard, terminal};
+use super::{FileClock, Format, Status, crashes, look, num_heard, terminal};
 use crate::scan::Scanner;
 use crate::slurm;
 use crate::state::State;
@@ -92,6 +92,7 @@ pub(super) struct Looker {
     scanner: Scanner,
     state: State,
     start: Instant,
+    files: FileClock,
     slurm: Remembered<Result<Vec<slurm::Queued>, String>>,
     checkpoint_bytes: Remembered<Option<u64>>,
 }
@@ -101,6 +102,7 @@ impl Looker {
     pub(super) fn new(root: &Path) -> Result<Self> {
         let (scanner, state) = Scanner::load(Directory::observe(root)?)?;
         Ok(Self {
+            files: FileClock::ask(scanner.directory()),
             scanner,
             state,
             start: Instant::now(),
@@ -109,18 +111,18 @@ impl Looker {
         })
     }
 
-    /// A look without others before it: how long trainers are silent is known from their time stamps alone.
+    /// A look without others before it: how long trainers are silent is known from the age of their heartbeats alone.
     fn look_once(&mut self) -> Result<Status> {
         self.scanner.scan(&mut self.state, Instant::now())?;
-        self.state.num_trainers = num_heard(&self.scanner);
-        let status = look(&self.scanner, &self.state, None)?;
+        self.state.num_trainers = num_heard(&self.scanner, self.files);
+        let status = look(&self.scanner, &self.state, None, self.files)?;
         self.complete(status)
     }
 
     /// The next look.
     pub(super) fn look_again(&mut self) -> Result<Status> {
         self.scanner.scan(&mut self.state, Instant::now())?;
-        let status = look(&self.scanner, &self.state, Some(self.start))?;
+        let status = look(&self.scanner, &self.state, Some(self.start), self.files)?;
         self.complete(status)
     }
 

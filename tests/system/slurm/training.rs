@@ -2,16 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use harness::TestSearch;
 use harness::cluster::{Cluster, Filesystem};
-use harness::repeated::{Repeated, Watch};
-use harness::{TestSearch, program};
+use harness::repeated::{Repeated, Watch, is_as_in_one_go};
 use serde_json::{Value, json};
 use shared::cli::print;
-use shared::record::{Job, JobResult, TrainerState};
+use shared::record::{JobResult, TrainerState};
 use shared::{Directory, Fate, JobId, clock, fs};
 
 use super::{
@@ -314,35 +313,6 @@ fn wait_for_checkpoint(test: &TestSearch, node: &str) -> Result<()> {
     };
     test.wait_until(&format!("a checkpoint of {node}"), is_so)
         .with_context(|| logs(test))
-}
-
-/// The job, trained again in one go by hand, ends with the same loss, bit for bit.
-fn is_as_in_one_go(test: &TestSearch, result: &JobResult) -> Result<()> {
-    let job = Job {
-        job: result.job(),
-        bracket: result.bracket,
-        budget: result.budget,
-        configuration: result.configuration.clone(),
-        continues: None,
-        search: test.directory()?.search().digest.clone(),
-    };
-    let file = test.beside("job.json");
-    fs::replace_record(&file, &job)?;
-    let output = Command::new(program("trainer"))
-        .arg("job")
-        .arg(&file)
-        .arg("--directory")
-        .arg(test.root())
-        .output()?;
-    ensure!(output.status.success(), "{output:?}");
-    let printed: Value = serde_json::from_slice(&output.stdout)?;
-    assert_eq!(
-        printed["outcome"]["loss"].as_f64(),
-        result.outcome.loss(),
-        "{}",
-        job.job
-    );
-    Ok(())
 }
 
 /// What each event cost.

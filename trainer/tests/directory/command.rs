@@ -333,6 +333,8 @@ fn no_job_is_taken_that_can_neither_end_before_the_slurm_job_nor_go_on_later() {
     // A minute is kept for saving: that leaves time for 10 s and for 100 s, not for 1000 s.
     let output = work_in_a_slurm_job(&search, 600.0);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let complaint = "job=c000002-r2-a1 needs 1060 s and this SLURM job has";
+    assert_eq!(said(&output).matches(complaint).count(), 1);
     assert_eq!(search.directory.open_jobs().unwrap(), [jobs[2].attempt(1)]);
     assert_eq!((search.loss(jobs[0]), search.loss(jobs[1])), (1.0, 1.0));
     // Where nothing ends, everything is taken.
