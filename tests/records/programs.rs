@@ -55,7 +55,14 @@ pub(crate) fn run_all(disk: &Rc<Disk>, num_turns: usize) {
 
 /// Whether a search may be run at all here: it starts no program, and asks for no more than a person would wait for.
 pub(crate) fn is_modest(search: &Search) -> bool {
-    let is_benchmark = matches!(search.objective, Objective::Benchmark(_));
+    // Seconds that its trainings sleep, slice by slice.
+    let is_benchmark = match &search.objective {
+        Objective::Benchmark(benchmark) => {
+            let most = search.ladder.budget(search.ladder.top()).amount;
+            benchmark.seconds_per_unit * most <= 20.0
+        }
+        Objective::Network(_) | Objective::Command(_) => false,
+    };
     let is_small = match search.limit {
         Limit::Brackets(number) | Limit::Configurations(number) => number <= 10_000,
     };

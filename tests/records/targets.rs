@@ -170,7 +170,7 @@ fn run_directory(bytes: &[u8]) {
     let is_inside = |path: &str| {
         let parts = || path.split('/');
         !path.contains('\0')
-            && parts().all(|part| !matches!(part, "" | "." | "..") && part.len() <= 255)
+            && parts().all(|part| !part.is_empty() && !part.starts_with('.') && part.len() <= 255)
     };
     let records = files
         .iter()
