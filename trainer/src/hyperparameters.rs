@@ -106,6 +106,9 @@ pub fn read(
     Ok((network, training))
 }
 
+/// More than any network has: the list of layers alone would fill the memory.
+const MOST_BRANCHES: usize = 10_000;
+
 fn network(
     reader: &mut Reader<'_>,
     image: ImageShape,
@@ -118,9 +121,19 @@ fn network(
     }
     let mut channels = initial_filters;
     let mut groups = Vec::new();
+    let mut num_branches = 0_usize;
     for group in 1..=reader.whole("groups", 1, 3)? {
         let blocks = reader.whole(&format!("nr_residual_blocks_{group}"), 1, 3)?;
         let branches = reader.whole(&format!("res_branches_{group}"), 1, 1)?;
+        num_branches = num_branches.saturating_add(blocks.saturating_mul(branches));
+        if num_branches > MOST_BRANCHES {
+            let expected = format!("at most {MOST_BRANCHES} branches in all blocks together");
+            return Err(Invalid::new(
+                format!("nr_residual_blocks_{group}"),
+                expected,
+                num_branches,
+            ));
+        }
         let factor = format!("widen_factor_{group}");
         let default = if group == 1 { 1.0 } else { 2.0 };
         let widened = reader.real(&factor, default, "more than 0", |factor| factor > 0.0)?;
@@ -357,6 +370,18 @@ mod tests {
             ..TrainingConfig::default()
         };
         assert_eq!(training, expected);
+    }
+
+    #[test]
+    fn networks_that_no_memory_could_list_are_refused() {
+        for text in [
+            r#"{"nr_residual_blocks_2": 65536}"#,
+            r#"{"res_branches_1": 9223372036854775807}"#,
+            r#"{"groups": 9223372036854775807}"#,
+        ] {
+            let refused = parse(text).unwrap_err();
+            assert!(refused.expected.contains("10000 branches"), "{refused}");
+        }
     }
 
     #[test]
