@@ -376,8 +376,7 @@ mod tests {
     fn networks_that_no_memory_could_list_are_refused() {
         for text in [
             r#"{"nr_residual_blocks_2": 65536}"#,
-            r#"{"res_branches_1": 9223372036854775807}"#,
-            r#"{"groups": 9223372036854775807}"#,
+            r#"{"res_branches_1": 1000000}"#,
         ] {
             let refused = parse(text).unwrap_err();
             assert!(refused.expected.contains("10000 branches"), "{refused}");
