@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use jiff::{Timestamp, Unit};
 use notify::{Config, EventKindMask, RecommendedWatcher, RecursiveMode, Watcher as _};
+use rustix::fs::{Advice, Dir, OFlags, fadvise};
 use rustix::io::Errno;
 
 use crate::fault;
@@ -214,12 +215,15 @@ impl System for Real {
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<OsString>> {
-        let folder = File::open(folder)?;
+        let folder = OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlags::DIRECTORY.bits().cast_signed())
+            .open(folder)?;
         // What NFS 3 remembers of a folder is good until its time stamp changes. Of two changes within a tick of the
         // server's clock, a client that looks in between would not see the second one until a third is made.
-        let _only_advice = rustix::fs::fadvise(&folder, 0, None, rustix::fs::Advice::DontNeed);
+        let _only_advice = fadvise(&folder, 0, None, Advice::DontNeed);
         let mut names = Vec::new();
-        for entry in rustix::fs::Dir::new(folder)? {
+        for entry in Dir::new(folder)? {
             let name = entry?.file_name().to_bytes().to_vec();
             if name != b"." && name != b".." {
                 names.push(OsString::from_vec(name));
@@ -305,7 +309,7 @@ impl System for Real {
 
 /// Opens for reading without waiting for the other end, should it be a pipe.
 fn open(path: &Path) -> io::Result<File> {
-    let flags = rustix::fs::OFlags::NONBLOCK.bits();
+    let flags = OFlags::NONBLOCK.bits();
     OpenOptions::new()
         .read(true)
         .custom_flags(flags.cast_signed())
