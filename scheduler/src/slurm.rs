@@ -146,7 +146,12 @@ pub fn run(args: &SlurmArgs) -> Result<Code> {
         let mut text = String::new();
         for (kind, tasks) in missing(args, 0, 0, max_array_size()) {
             let script = text_of(args, &root, &programs, kind, tasks);
-            writeln!(text, "# ---- {} ----\n{script}", kind.as_str())?;
+            let more = if args.sbatch.is_empty() {
+                String::new()
+            } else {
+                format!(", submitted with {}", args.sbatch.join(" "))
+            };
+            writeln!(text, "# ---- {}{more} ----\n{script}", kind.as_str())?;
         }
         print(&text)?;
         return Ok(Code::Done);

@@ -936,9 +936,22 @@ fn without_slurm_its_command_says_so_but_still_shows_the_scripts() {
         text(&output.stderr).contains("cannot run `squeue`"),
         "{output:?}"
     );
-    let output = run(&["slurm", root, "--trainers", "2", "--dry-run"]);
+    let output = run(&[
+        "slurm",
+        root,
+        "--trainers",
+        "2",
+        "--dry-run",
+        "--",
+        "--qos=a",
+    ]);
     assert!(output.status.success());
-    assert!(text(&output.stdout).contains("--array=0-1"), "{output:?}");
+    for part in [
+        "--array=0-1",
+        "# ---- trainers, submitted with --qos=a ----",
+    ] {
+        assert!(text(&output.stdout).contains(part), "{output:?}");
+    }
     assert_eq!(fs::list(&folder.path().join("slurm")).unwrap(), [""; 0]);
 }
 

@@ -620,6 +620,7 @@ mod tests {
             0,
         )
         .unwrap();
+        assert!(list(&pipe).is_err());
         for name in ["folder", "loop", "pipe"] {
             assert!(is_there(&path(name)).unwrap(), "{name}");
             let error = read_if_there(&path(name)).unwrap_err();

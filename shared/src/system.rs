@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use jiff::{Timestamp, Unit};
 use notify::{Config, EventKindMask, RecommendedWatcher, RecursiveMode, Watcher as _};
-use rustix::fs::{Dir, Mode, OFlags};
+use rustix::fs::{Advice, Dir, Mode, OFlags, fadvise};
 use rustix::io::Errno;
 
 use crate::fault;
@@ -244,7 +244,7 @@ impl System for Real {
         let opened = rustix::fs::open(folder, flags, Mode::empty())?;
         // What NFS 3 remembers of a folder is good until its time stamp changes. Of two changes within a tick of the
         // server's clock, a client that looks in between would not see the second one until a third is made.
-        let _only_advice = rustix::fs::fadvise(&opened, 0, None, rustix::fs::Advice::DontNeed);
+        let _only_advice = fadvise(&opened, 0, None, Advice::DontNeed);
         let mut names = Vec::new();
         for entry in Dir::new(opened)? {
             let name = entry?.file_name().to_bytes().to_vec();

@@ -104,17 +104,32 @@ fn all_programs_with_one_preemption_at_each_call() {
 }
 
 #[test]
-#[ignore = "hours: up to two disturbances of each search"]
-fn the_long_form() {
+#[ignore = "half an hour: many disturbances of thousands of searches"]
+fn the_long_form_by_chance() {
     for network in FILESYSTEMS {
         let start = Instant::now();
-        tell("chance", start, small(network).by_chance(0..20_000));
+        tell("chance", start, small(network).by_chance(1_000..6_000));
     }
-    interleave(&open(), "five", &FIVE, 2, 0);
+}
+
+#[test]
+#[ignore = "half an hour: two disturbances of a search, every fiftieth place for the first one"]
+fn the_long_form_with_two_disturbances() {
     for network in FILESYSTEMS {
         let start = Instant::now();
-        tell("two", start, small(network).disturb(2, (0, 1)));
+        tell("two", start, small(network).disturb(2, (0, 50)));
     }
+}
+
+#[test]
+#[ignore = "half an hour: two preemptions of five programs, as far as so many runs come"]
+fn the_long_form_with_two_preemptions() {
+    let bounds = Interleaving {
+        preemptions: 2,
+        faults: 0,
+    };
+    let start = Instant::now();
+    tell("five", start, open().interleave(&FIVE, bounds, 100_000));
 }
 
 /// What a check says of a filesystem or protocol with this bug.

@@ -152,7 +152,7 @@ fn slurm_tasks_in_every_state_that_can_be_made_here_count_as_live_or_over() -> R
         "{said}"
     );
     for fate in [
-        "1 trainer NODE_FAIL; over (node_lost)",
+        "1 trainer NODE_FAIL (NodeDown); over (node_lost)",
         "1 trainer PREEMPTED; over (preempted)",
     ] {
         ensure!(said.contains(fate), "{said}");
