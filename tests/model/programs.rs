@@ -169,6 +169,7 @@ fn train(pulse: Arc<Pulse>, has_left: &AtomicBool, is_once: bool) -> Result<(), 
             device: DeviceChoice::Cpu,
             is_once,
             longest_poll: POLL,
+            exhausted: None,
         };
         Ok(match trainer.work(&settings)? {
             Leave::Failures(_) => Code::Directory,
@@ -184,7 +185,7 @@ fn train(pulse: Arc<Pulse>, has_left: &AtomicBool, is_once: bool) -> Result<(), 
 fn beat(pulse: Arc<Pulse>, has_left: &AtomicBool) -> Result<(), String> {
     let directory = open()?;
     let interval = Duration::from_secs_f64(directory.search().trainers.heartbeat_s);
-    let first = Beat::first(&directory, pulse, &store::new_owner(), "cpu");
+    let first = Beat::first(&directory, pulse, &store::new_owner(), "cpu", 0);
     let mut beat = first.map_err(|error| store::chain(&error))?;
     loop {
         clock::sleep(interval);

@@ -17,7 +17,7 @@ use trainer::objective::{Control, Ended, StopReason, Task};
 
 /// As the trainer's own.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: trainer::allocator::Allocator = trainer::allocator::Allocator;
 
 #[derive(Debug, Parser)]
 struct Args {

@@ -149,6 +149,13 @@ impl Description {
             mib(self.footprint.total() - weights - optimizer - gradients - activations),
         )
         .expect("a string takes everything");
+        for (group, [height, width]) in &self.plan.unhalved {
+            writeln!(
+                text,
+                "note: group {group} gets images of {height}×{width} and leaves that size as it is (stride 1)"
+            )
+            .expect("a string takes everything");
+        }
         if let (false, Some(available)) = (self.fits(), self.available) {
             writeln!(
                 text,
@@ -183,6 +190,7 @@ impl Description {
             "memory_mib": mib(self.footprint.total()),
             "available_mib": self.available.map(mib),
             "fits": self.fits(),
+            "unhalved_groups": self.plan.unhalved.iter().map(|(group, _)| group).collect::<Vec<_>>(),
             "layers": self.plan.layers.iter().map(layer).collect::<Vec<_>>(),
         })
     }
@@ -239,6 +247,26 @@ mod tests {
         );
         assert_eq!(tight.json()["fits"], false);
         assert!(description(Some(1 << 40)).fits());
+    }
+
+    #[test]
+    fn groups_that_keep_stride_1_are_named() {
+        let configuration = serde_json::from_str(r#"{"groups": 5, "initial_filters": 1}"#).unwrap();
+        let described = |height, width| {
+            let image = ImageShape {
+                channels: 1,
+                height,
+                width,
+            };
+            describe(&configuration, image, 2, 1, None).unwrap()
+        };
+        // 8, 4, 2, 1 pixels behind the first four groups.
+        assert_eq!(described(8, 9).json()["unhalved_groups"], json!([5]));
+        assert_eq!(described(5, 2).json()["unhalved_groups"], json!([3, 4, 5]));
+        assert_eq!(described(16, 16).json()["unhalved_groups"], json!([]));
+        assert!(described(8, 9).table().ends_with(
+            "\nnote: group 5 gets images of 1×2 and leaves that size as it is (stride 1)\n"
+        ));
     }
 
     #[test]

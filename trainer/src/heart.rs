@@ -77,7 +77,8 @@ pub struct Beat {
 }
 
 impl Beat {
-    /// The first one, so that the scheduler knows this trainer before it claims anything.
+    /// The first one, so that the scheduler knows this trainer before it claims anything. `beat` is its number: 0, or
+    /// one more than that of the last one where this owner has had another life.
     ///
     /// # Errors
     /// It cannot be written.
@@ -86,10 +87,11 @@ impl Beat {
         pulse: Arc<Pulse>,
         owner: &OwnerId,
         device: &str,
+        beat: u64,
     ) -> shared::Result<Self> {
         let heartbeat = Heartbeat {
             owner: owner.clone(),
-            beat: 0,
+            beat,
             state: TrainerState::Waiting,
             host: shared::store::host_name(),
             pid: std::process::id(),
@@ -142,15 +144,21 @@ pub struct Heart {
 
 impl Heart {
     /// Beats once, so that the scheduler knows this trainer before it claims anything, and from then on by itself.
+    /// `beat` is the number of the first heartbeat, see [`Beat::first`].
     ///
     /// # Errors
     /// The first heartbeat cannot be written.
     ///
     /// # Panics
     /// If this machine has no thread left.
-    pub fn start(directory: &Directory, owner: &OwnerId, device: &str) -> shared::Result<Self> {
+    pub fn start(
+        directory: &Directory,
+        owner: &OwnerId,
+        device: &str,
+        beat: u64,
+    ) -> shared::Result<Self> {
         let pulse = Arc::new(Pulse::waiting());
-        let mut beat = Beat::first(directory, Arc::clone(&pulse), owner, device)?;
+        let mut beat = Beat::first(directory, Arc::clone(&pulse), owner, device, beat)?;
         let (end, ended) = channel::<()>();
         let thread = {
             let interval = Duration::from_secs_f64(directory.search().trainers.heartbeat_s);

@@ -11,17 +11,23 @@ use shared::store::{Directory, new_owner};
 use shared::{Claim, Error, Invalid, fs, layout};
 use tracing::info;
 
+use crate::allocator;
 use crate::device::DeviceChoice;
 use crate::objective::command::Place;
 use crate::objective::{Control, StopReason};
 use crate::run::{outcome_of, task_of};
 use crate::runner::Runner;
 
-/// Evaluates the job and gives the text of its outcome.
+/// Evaluates the job and gives the text of its outcome. `is_exhausted`: that has been tried, and there was no memory left.
 ///
 /// # Errors
 /// The file is no job of a search directory, or this machine fails.
-pub fn run(file: &Path, directory: Option<&Path>, device: DeviceChoice) -> Result<(Code, String)> {
+pub fn run(
+    file: &Path,
+    directory: Option<&Path>,
+    device: DeviceChoice,
+    is_exhausted: bool,
+) -> Result<(Code, String)> {
     let warning = Warning::listen().context("cannot listen for signals")?;
     let job: Job = fs::read_named_record(file)?;
     let root = match directory {
@@ -57,7 +63,12 @@ pub fn run(file: &Path, directory: Option<&Path>, device: DeviceChoice) -> Resul
     };
     let mut control = ByHand { warning: &warning };
     let start = Instant::now();
-    let ended = runner.evaluate(&task_of(search, &job, None), &place, &mut control)?;
+    let ended = if is_exhausted {
+        runner.exhausted(&job.configuration)
+    } else {
+        let _armed = runner.trains().then(|| allocator::arm(&claim));
+        runner.evaluate(&task_of(search, &job, None), &place, &mut control)?
+    };
     if let Ok(printed) = std::fs::read_to_string(&log) {
         shared::cli::report(printed.trim_end());
     }

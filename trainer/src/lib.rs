@@ -10,17 +10,19 @@
 //! | [`trained`], [`finished`] | a trained network: its scores, its weights for PyTorch |
 //! | [`operators`] | convolution and batch norm for the CPU |
 //! | [`device`] | CPU or GPU, chosen when the program runs |
+//! | [`allocator`] | memory, and what happens where there is none left |
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use shared::ConfigurationId;
 use shared::exit::{Code, Failure};
+use shared::{Claim, ConfigurationId};
 
 use crate::device::DeviceChoice;
 use crate::network::ImageShape;
 
+pub mod allocator;
 pub mod augment;
 pub mod batch;
 pub mod checkpoint;
@@ -167,6 +169,9 @@ pub struct Compute {
     /// Threads to compute with on the CPU; several trainers with one each do more than one with several
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: u16,
+    /// The claim for which this program had no memory left when it was started anew; see `allocator.rs`
+    #[arg(long, hide = true, value_name = "CLAIM")]
+    pub exhausted: Option<Claim>,
 }
 
 impl Compute {
@@ -200,6 +205,7 @@ pub fn main(args: Args) -> anyhow::Result<Code> {
             let settings = run::Settings {
                 device: compute.start()?,
                 is_once: once,
+                exhausted: compute.exhausted,
                 longest_poll: Duration::from_secs_f64(poll_s),
             };
             run::run(&dir, &settings)
@@ -209,7 +215,9 @@ pub fn main(args: Args) -> anyhow::Result<Code> {
             directory,
             compute,
         } => {
-            let (code, text) = job::run(&file, directory.as_deref(), compute.start()?)?;
+            let device = compute.start()?;
+            let is_exhausted = compute.exhausted.is_some();
+            let (code, text) = job::run(&file, directory.as_deref(), device, is_exhausted)?;
             shared::cli::print(&text)?;
             Ok(code)
         }

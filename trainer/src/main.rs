@@ -2,10 +2,8 @@
 
 use std::process::ExitCode;
 
-/// Every step of a training asks for the same large blocks again; the C library's allocator hands them back to the
-/// kernel in between, which then has to fill them with zeros.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: trainer::allocator::Allocator = trainer::allocator::Allocator;
 
 fn main() -> ExitCode {
     shared::cli::run(trainer::main)

@@ -17,6 +17,7 @@ mod normalization;
 mod reference;
 mod simd;
 mod update;
+mod window;
 mod winograd;
 
 use burn::tensor::activation::relu;
@@ -24,42 +25,7 @@ use burn::tensor::backend::{AutodiffBackend, Backend, BackendTypes};
 use burn::tensor::ops::{ConvOptions, PadMode};
 use burn::tensor::{ElementConversion as _, Tensor, TensorPrimitive};
 
-/// How a square kernel moves over an image.
-///
-/// Output `o` reads the input at `o · stride + tap + shift − padding`; what lies outside the image is zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
-    /// Side of the kernel, in pixels.
-    pub kernel: usize,
-    /// Distance between outputs, in input pixels.
-    pub stride: usize,
-    /// Zeros around the image.
-    pub padding: usize,
-    /// How far the window starts from the upper left; the output has the size it has without the shift. 0 unless
-    /// the padding is.
-    pub shift: usize,
-}
-
-impl Window {
-    /// The window that keeps an image's size at stride 1.
-    ///
-    /// # Panics
-    /// If the kernel is even and has no centre.
-    pub fn same(kernel: usize, stride: usize) -> Self {
-        assert!(kernel % 2 == 1, "a kernel of {kernel} has no centre");
-        Self {
-            kernel,
-            stride,
-            padding: kernel / 2,
-            shift: 0,
-        }
-    }
-
-    /// Side of the output for an input of `size` pixels.
-    pub fn output(&self, size: usize) -> usize {
-        (size + 2 * self.padding - self.kernel) / self.stride + 1
-    }
-}
+pub use self::window::Window;
 
 /// A tensor's normalisation by its batch, and the statistics of that batch.
 #[derive(Debug, Clone)]

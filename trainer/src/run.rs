@@ -17,6 +17,7 @@ use shared::wait::{News, Waiter};
 use shared::{AttemptId, Claim, JobId, OwnerId, Seed, clock, layout};
 use tracing::{error, info, warn};
 
+use crate::allocator;
 use crate::control::JobControl;
 use crate::device::DeviceChoice;
 use crate::heart::{Heart, Pulse};
@@ -42,6 +43,8 @@ pub struct Settings {
     pub is_once: bool,
     /// Longest time between two looks at the directory.
     pub longest_poll: Duration,
+    /// The claim during whose evaluation this very process had no memory left, in an earlier life.
+    pub exhausted: Option<Claim>,
 }
 
 /// Why the loop ended.
@@ -69,9 +72,16 @@ pub fn run(root: &Path, settings: &Settings) -> Result<Code> {
     let warning = Warning::listen().context("cannot listen for signals")?;
     let directory = Directory::open(root)?;
     let runner = Runner::new(directory.search(), settings.device)?;
-    let owner = new_owner();
+    let (owner, beat) = match &settings.exhausted {
+        None => (new_owner(), 0),
+        // Still the same trainer, whose heartbeats go on counting.
+        Some(claim) => {
+            let last = directory.read_heartbeat(&claim.owner)?;
+            (claim.owner.clone(), last.map_or(0, |last| last.beat + 1))
+        }
+    };
     let limit = TimeLimit::of_slurm_job();
-    let heart = Heart::start(&directory, &owner, &runner.device())?;
+    let heart = Heart::start(&directory, &owner, &runner.device(), beat)?;
     info!(
         "trainer {owner} on {} ready for search `{}`",
         runner.device(),
@@ -79,6 +89,9 @@ pub fn run(root: &Path, settings: &Settings) -> Result<Code> {
     );
     let pulse = Arc::clone(heart.pulse());
     let trainer = Trainer::new(&directory, &runner, owner, pulse, warning, limit);
+    if let Some(claim) = &settings.exhausted {
+        trainer.publish_exhaustion(claim)?;
+    }
     match trainer.work(settings)? {
         Leave::Finished => info!("leaving: the search is finished"),
         Leave::Stopped => info!("leaving: the search is stopped"),
@@ -303,6 +316,7 @@ impl<'a> Trainer<'a> {
             self.limit,
         );
         let ended = prepare(self.directory, claim, job).and_then(|(task, place)| {
+            let _armed = self.runner.trains().then(|| allocator::arm(claim));
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 self.runner.evaluate(&task, &place, &mut control)
             }))
@@ -336,6 +350,21 @@ impl<'a> Trainer<'a> {
         };
         pulse.set_state(TrainerState::Waiting);
         is_well
+    }
+
+    /// Publishes what came of a job for which there was not enough memory; its times are those of the publication.
+    fn publish_exhaustion(&self, claim: &Claim) -> Result<()> {
+        let (started_at, start) = (clock::now(), clock::instant());
+        warn!("there was no memory left for job={}", claim.attempt);
+        let Some(job) = self.directory.read_claimed(claim)? else {
+            info!("job={} had been taken back already", claim.attempt);
+            return Ok(());
+        };
+        let ended = self.runner.exhausted(&job.configuration);
+        let result = result_of(self.runner, claim, &job, ended, started_at, start);
+        // Where that fails, the job is given back.
+        let _is_well = self.publish(claim, &result);
+        Ok(())
     }
 
     fn publish(&self, claim: &Claim, result: &JobResult) -> bool {

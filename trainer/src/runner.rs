@@ -3,7 +3,7 @@
 use data::{Dataset, Splits};
 use shared::exit::{Code, Failure};
 use shared::objective::{NetworkObjective, Objective};
-use shared::{Search, Seed};
+use shared::{Configuration, Search, Seed};
 
 use crate::batch::Images;
 use crate::device::{Device, DeviceChoice};
@@ -98,6 +98,25 @@ impl Runner {
         }
     }
 
+    /// Whether jobs are evaluated in this very process and may take all memory it can have.
+    pub fn trains(&self) -> bool {
+        matches!(self, Self::Network { .. })
+    }
+
+    /// The outcome of a job for which this process had no memory left.
+    pub fn exhausted(&self, configuration: &Configuration) -> Ended {
+        match self {
+            Self::Network {
+                objective,
+                splits,
+                device,
+            } => trainer_of(objective, splits, *device).exhausted(configuration),
+            Self::Command(_) | Self::Benchmark(_) => Ended::Crashed {
+                message: "there was no memory left".to_owned(),
+            },
+        }
+    }
+
     /// Evaluates one job.
     ///
     /// # Errors
@@ -113,18 +132,23 @@ impl Runner {
                 objective,
                 splits,
                 device,
-            } => {
-                let trainer = NetworkTrainer {
-                    data: data_of(splits),
-                    data_digest: splits.digest.to_string(),
-                    settings: objective.training.clone(),
-                    device: *device,
-                };
-                trainer.evaluate(task, control)
-            }
+            } => trainer_of(objective, splits, *device).evaluate(task, control),
             Self::Command(runner) => runner.evaluate(task, place, control),
             Self::Benchmark(runner) => runner.evaluate(task, control),
         }
+    }
+}
+
+fn trainer_of<'a>(
+    objective: &NetworkObjective,
+    splits: &'a Splits,
+    device: Device,
+) -> NetworkTrainer<'a> {
+    NetworkTrainer {
+        data: data_of(splits),
+        data_digest: splits.digest.to_string(),
+        settings: objective.training.clone(),
+        device,
     }
 }
 

@@ -5,6 +5,8 @@
 //! optimizer step alone; waiting for data, evaluation and the GPU's compilations are measured apart.
 
 mod optimizer;
+#[cfg(test)]
+mod pytorch;
 mod state;
 
 use std::sync::mpsc::Receiver;

@@ -54,12 +54,18 @@ impl Layer {
 pub struct Plan {
     /// The layers.
     pub layers: Vec<Layer>,
+    /// Groups, counted from 1, that would halve their images but get them with one pixel in height or width, and that
+    /// size: height, width.
+    pub unhalved: Vec<(usize, [usize; 2])>,
 }
 
 impl Plan {
     /// Works out the layers of a network.
     pub fn new(config: &NetworkConfig) -> Self {
-        let mut plan = Self { layers: Vec::new() };
+        let mut plan = Self {
+            layers: Vec::new(),
+            unhalved: Vec::new(),
+        };
         let stem = Window::same(config.kernel, 1);
         let mut shape = plan.convolution("stem".into(), config.image, config.initial_filters, stem);
         plan.norm("stem_norm".into(), shape, true);
@@ -69,6 +75,9 @@ impl Plan {
                     0 => NetworkConfig::stride(index, shape.height, shape.width),
                     _ => 1,
                 };
+                if index > 0 && block == 0 && stride == 1 {
+                    plan.unhalved.push((index + 1, [shape.height, shape.width]));
+                }
                 let name = format!("groups.{index}.blocks.{block}");
                 let window = Window::same(config.kernel, stride);
                 shape = plan.block(&name, shape, group, window, config.squeeze_excitation);

@@ -156,6 +156,7 @@ fn groups_halve_the_image_down_to_one_pixel_and_no_further() {
         .map(|layer| layer.output.height)
         .collect();
     assert_eq!(heights, [8, 4, 2, 1, 1, 1]);
+    assert_eq!(plan.unhalved, [(5, [1, 1]), (6, [1, 1])]);
     assert_eq!(build(&deep).1, [2, 10]);
 }
 

@@ -74,6 +74,16 @@ impl NetworkTrainer<'_> {
         .unwrap_or_else(|panic| Ok(self.crashed(&network, &config, panic.as_ref())))
     }
 
+    /// The outcome of a configuration for whose training this process had no memory left.
+    pub fn exhausted(&self, configuration: &Configuration) -> Ended {
+        match hyperparameters::read(configuration, self.data.shape, self.data.classes) {
+            Ok((network, config)) => self.out_of_memory(&network, &config),
+            Err(invalid) => Ended::Crashed {
+                message: format!("no such network: {invalid}"),
+            },
+        }
+    }
+
     fn train(
         &self,
         training: &Training<'_>,
@@ -134,14 +144,18 @@ impl NetworkTrainer<'_> {
             .iter()
             .any(|words| message.contains(words));
         if is_memory {
-            Ended::OutOfMemory {
-                needed_mib: memory::mib(self.footprint(network, config).total()),
-                available_mib: self.device.available_memory().map_or(0.0, memory::mib),
-            }
+            self.out_of_memory(network, config)
         } else {
             Ended::Crashed {
                 message: message.to_owned(),
             }
+        }
+    }
+
+    fn out_of_memory(&self, network: &NetworkConfig, config: &TrainingConfig) -> Ended {
+        Ended::OutOfMemory {
+            needed_mib: memory::mib(self.footprint(network, config).total()),
+            available_mib: self.device.available_memory().map_or(0.0, memory::mib),
         }
     }
 

@@ -4,17 +4,8 @@
 pub(super) const LINE: usize = 16;
 
 /// So many zeros.
-///
-/// # Panics
-/// Where there is no room for them, with words by which the training's end is recognised as a lack of memory. The
-/// standard library would end the whole program.
 pub(super) fn zeros(len: usize) -> Vec<f32> {
-    let mut zeros = Vec::new();
-    if let Err(error) = zeros.try_reserve_exact(len) {
-        panic!("out of memory: no room for {len} numbers: {error}");
-    }
-    zeros.resize(len, 0.0);
-    zeros
+    vec![0.0; len]
 }
 
 /// Numbers that start with a cache line: vectors that straddle two lines are read at half the speed.

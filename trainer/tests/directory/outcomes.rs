@@ -89,30 +89,74 @@ fn the_largest_network_of_the_reference_space_does_not_fit() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn memory_that_runs_out_while_training_is_told_from_a_crash() {
+fn memory_that_runs_out_while_training_ends_the_job_and_not_the_trainer() {
     let search = Search::new(&json!({}));
-    // The stem's output, of 64 pixels in 800 channels for a thousand images, is larger than all that the process may
+    // Whoever asks for memory in vain, burn or this program's operators, ends the whole process; it starts over. The stem's output, of 64 pixels in 800 channels for a thousand images, is larger than all that the process may
     // have, which nobody can know beforehand.
     let configuration = small(&json!({
         "initial_filters": 800, "widen_factor_1": 0.01, "widen_factor_2": 1, "widen_factor_3": 1,
         "batch_size": 1000,
     }));
+    let too_large = [0, 1].map(|id| search.offer(id, 1, &configuration));
+    let other = search.offer(2, 0, &small(&json!({})));
+    let output = limited(&search.trainer_run()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    for job in too_large {
+        let Outcome::OutOfMemory { needed_mib, .. } = search.result(job).outcome else {
+            panic!("{:?}", search.result(job).outcome)
+        };
+        assert!(needed_mib > 195.0, "{needed_mib}");
+    }
+    assert!(search.loss(other) < 0.9, "the trainer goes on");
+    // It was one trainer all the time: it never stopped being there, and has taken its leave.
+    let heartbeats = search.directory.heartbeats().unwrap();
+    let heartbeats: Vec<_> = heartbeats.into_values().collect();
+    assert_eq!(heartbeats.len(), 1, "{heartbeats:?}");
+    assert_eq!(heartbeats[0].state, TrainerState::Gone);
+    assert!(heartbeats[0].beat >= 3, "{heartbeats:?}");
+    for job in [too_large[0], too_large[1], other] {
+        assert_eq!(search.result(job).owner, heartbeats[0].owner);
+        assert!(search.directory.attempt_ends(job).unwrap().is_empty());
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_that_runs_out_is_the_printed_outcome_of_a_job_by_hand() {
+    let configuration = small(&json!({
+        "initial_filters": 800, "widen_factor_1": 0.01, "widen_factor_2": 1, "widen_factor_3": 1,
+        "batch_size": 1000,
+    }));
+    let constants = configuration.as_object().unwrap().iter();
+    let space: Vec<Value> = constants
+        .map(|(name, value)| json!({ "name": name, "type": "constant", "value": value }))
+        .chain([json!({ "name": "momentum", "type": "float", "lower": 0.8, "upper": 0.9 })])
+        .collect();
+    let search = Search::new(&json!({ "space": { "hyperparameters": space } }));
+    let mut configuration = configuration;
+    configuration["momentum"] = json!(0.9);
     let job = search.offer(0, 0, &configuration);
-    let run = search.trainer_run();
+    let file = search.directory.layout().open(job.attempt(1));
+    let mut run = std::process::Command::new(env!("CARGO_BIN_EXE_trainer"));
+    run.arg("job").arg(file).args(["--device", "cpu"]);
+    let output = limited(&run).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(printed["outcome"]["kind"], "out_of_memory");
+}
+
+/// A call with less memory than a network takes whose stem has 800 channels.
+#[cfg(target_os = "linux")]
+fn limited(call: &std::process::Command) -> std::process::Command {
     let mut limited = std::process::Command::new("sh");
     limited
         .args(["-c", "ulimit -v 180000 && exec \"$0\" \"$@\""])
-        .arg(run.get_program())
-        .args(run.get_args());
+        .arg(call.get_program())
+        .args(call.get_args());
     for variable in shared::env::ALL {
         limited.env_remove(variable.name());
     }
-    let output = limited.output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    let Outcome::OutOfMemory { needed_mib, .. } = search.result(job).outcome else {
-        panic!("{:?}", search.result(job).outcome)
-    };
-    assert!(needed_mib > 195.0, "{needed_mib}");
+    limited
 }
 
 #[test]
