@@ -115,13 +115,14 @@ fn train(directory: &Directory, warning: &Warning) -> anyhow::Result<()> {
     let runner = Runner::new(directory.search(), DeviceChoice::Cpu)?;
     let owner = store::new_owner();
     let pulse = Arc::new(Pulse::waiting());
-    let mut beat = Beat::first(directory, Arc::clone(&pulse), &owner, "cpu")?;
+    let mut beat = Beat::first(directory, Arc::clone(&pulse), &owner, "cpu", 0)?;
     let limit = TimeLimit::none();
     let trainer = Trainer::new(directory, &runner, owner, pulse, warning.clone(), limit);
     trainer.work(&Settings {
         device: DeviceChoice::Cpu,
         is_once: true,
         longest_poll: POLL,
+        exhausted: None,
     })?;
     beat.last();
     Ok(())
@@ -131,7 +132,7 @@ fn train(directory: &Directory, warning: &Warning) -> anyhow::Result<()> {
 fn fall_silent(directory: &Directory) -> anyhow::Result<()> {
     let owner = store::new_owner();
     let pulse = Arc::new(Pulse::waiting());
-    let mut beat = Beat::first(directory, Arc::clone(&pulse), &owner, "cpu")?;
+    let mut beat = Beat::first(directory, Arc::clone(&pulse), &owner, "cpu", 0)?;
     for attempt in directory.open_jobs()? {
         if directory.claim(attempt, &owner)?.is_none() {
             continue;

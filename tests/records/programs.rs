@@ -121,13 +121,14 @@ fn train(directory: &Directory) -> anyhow::Result<()> {
     let runner = Runner::new(directory.search(), DeviceChoice::Cpu)?;
     let owner = store::new_owner();
     let pulse = Arc::new(Pulse::waiting());
-    let mut beat = Beat::first(directory, Arc::clone(&pulse), &owner, "cpu")?;
+    let mut beat = Beat::first(directory, Arc::clone(&pulse), &owner, "cpu", 0)?;
     let (warning, limit) = (Warning::default(), TimeLimit::none());
     let trainer = Trainer::new(directory, &runner, owner, pulse, warning, limit);
     let settings = Settings {
         device: DeviceChoice::Cpu,
         is_once: true,
         longest_poll: POLL,
+        exhausted: None,
     };
     let left = trainer.work(&settings);
     beat.next();

@@ -45,9 +45,8 @@ pub fn arm(claim: &Claim) -> Armed {
     let arguments = std::env::args_os()
         .filter(|argument| !argument.as_encoded_bytes().starts_with(ARGUMENT.as_bytes()))
         .chain([OsString::from(format!("{ARGUMENT}{claim}"))])
-        .map(|argument| CString::new(argument.into_vec()))
-        .collect::<Result<Vec<CString>, _>>()
-        .expect("the system's arguments and ids have no zero bytes");
+        .filter_map(|argument| CString::new(argument.into_vec()).ok()) // neither the system's nor ids have zero bytes
+        .collect::<Vec<CString>>();
     let pointers = arguments
         .iter()
         .map(|argument| argument.as_ptr())
