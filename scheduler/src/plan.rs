@@ -56,6 +56,21 @@ pub enum Action {
     Finish(Finished),
 }
 
+impl Action {
+    /// Whether it makes a new record and does nothing else, so that several such actions may be taken at the same time.
+    pub fn makes_a_record(&self) -> bool {
+        match self {
+            Self::Request(_) | Self::Offer { .. } => true,
+            Self::TakeBack { .. }
+            | Self::GiveUp { .. }
+            | Self::DropClaim(_)
+            | Self::DropTicket(_)
+            | Self::DropCheckpoints { .. }
+            | Self::Finish(_) => false,
+        }
+    }
+}
+
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -109,7 +124,6 @@ pub fn plan(state: &State, settings: &TrainerSettings) -> Vec<Action> {
         // What is given up makes room for other jobs: plan those when it is done.
         return actions;
     }
-    let mut offered: Vec<JobId> = Vec::new();
     for (job, pending) in &state.pending {
         if pending.is_missing {
             actions.push(Action::Offer {
@@ -118,20 +132,28 @@ pub fn plan(state: &State, settings: &TrainerSettings) -> Vec<Action> {
             });
         }
     }
-    for id in state.proposed.keys() {
-        offered.push(id.job(state.table().place(*id).rung));
-    }
     let wanted = (state.num_trainers.max(1) + settings.ahead) as usize;
-    let mut free = wanted.saturating_sub(state.num_outstanding());
-    // Promotions first: they belong to earlier brackets, or to higher rungs.
-    let before = offered.len();
-    offered.extend(state.promotions().take(free));
-    free -= offered.len() - before;
+    let slots = wanted.saturating_sub(state.pending.len());
+    let store = state.store_size();
+    // What was asked for beyond the store has its trainer already.
+    let reserved = state.num_in_store().saturating_sub(store);
+    // Promotions before what is in store: they belong to earlier brackets, or to higher rungs.
+    let promoted: Vec<JobId> = state
+        .promotions()
+        .take(slots.saturating_sub(reserved))
+        .collect();
+    let free = slots - promoted.len();
+    let first = state.proposed.keys().take(free);
+    let mut offered: Vec<JobId> = first
+        .map(|id| id.job(state.table().place(*id).rung))
+        .collect();
+    offered.extend(promoted);
     actions.extend(offered.iter().map(|job| Action::Offer {
         job: *job,
         attempt: state.next_attempt(*job),
     }));
-    actions.extend(requests(state, &offered, free).map(Action::Request));
+    let missing = (free + store).saturating_sub(state.num_in_store());
+    actions.extend(requests(state, &offered, missing).map(Action::Request));
     if is_over(state) {
         actions.push(Action::Finish(Finished {
             configurations: u64::from(state.num_requested),
@@ -202,7 +224,8 @@ fn requests<'a>(
 
 fn is_over(state: &State) -> bool {
     state.num_requested == state.table().total()
-        && state.num_outstanding() == 0
+        && state.pending.is_empty()
+        && state.num_in_store() == 0
         && state.promotions().next().is_none()
 }
 
@@ -211,7 +234,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use proptest::prelude::*;
-    use shared::search::{Limit, Scheduling};
+    use shared::search::{Limit, MethodName, Scheduling};
     use shared::{Configuration, Search};
 
     use super::*;
@@ -227,6 +250,7 @@ mod tests {
         requests: Vec<Request>,
         verdicts: BTreeMap<JobId, Verdict>,
         finished: Option<Finished>,
+        most_pending: usize,
         most_outstanding: usize,
     }
 
@@ -239,6 +263,7 @@ mod tests {
                 requests: Vec::new(),
                 verdicts: BTreeMap::new(),
                 finished: None,
+                most_pending: 0,
                 most_outstanding: 0,
             }
         }
@@ -253,7 +278,9 @@ mod tests {
                     "plans are deterministic"
                 );
                 if actions.is_empty() {
-                    self.most_outstanding = self.most_outstanding.max(self.state.num_outstanding());
+                    self.most_pending = self.most_pending.max(self.state.pending.len());
+                    let outstanding = self.state.pending.len() + self.state.num_in_store();
+                    self.most_outstanding = self.most_outstanding.max(outstanding);
                     return;
                 }
                 for action in actions {
@@ -346,6 +373,14 @@ mod tests {
         }
     }
 
+    fn method(learns: bool) -> MethodName {
+        if learns {
+            MethodName::Bohb
+        } else {
+            MethodName::Hyperband
+        }
+    }
+
     fn events() -> impl Strategy<Value = Vec<(usize, u8, u8)>> {
         // Kinds: see `Simulation::step`; most jobs end well.
         proptest::collection::vec((any::<usize>(), 0u8..30, 0u8..20), 1..200)
@@ -378,7 +413,8 @@ mod tests {
             }
         }
         let wanted = simulation.state.num_trainers.max(1) + simulation.search.trainers.ahead;
-        assert!(simulation.most_outstanding <= wanted as usize);
+        assert!(simulation.most_pending <= wanted as usize);
+        assert!(simulation.most_outstanding <= wanted as usize + simulation.state.store_size());
     }
 
     #[test]
@@ -403,7 +439,8 @@ mod tests {
 
     #[test]
     fn promotions_come_before_new_configurations() {
-        let mut simulation = Simulation::new(search(1, 9, 3));
+        let search = search_with(1, 9, 3, |file| file.method = MethodName::Bohb);
+        let mut simulation = Simulation::new(search);
         simulation.state.num_trainers = 2;
         simulation.act();
         while simulation.offered.len() < 10 {
@@ -419,14 +456,34 @@ mod tests {
         assert_eq!(&order[8..10], ["c000008-r0", "c000009-r1"]);
     }
 
+    #[test]
+    fn where_nothing_is_learnt_each_of_several_trainers_has_a_configuration_in_store() {
+        for (learns, num_trainers, expected) in
+            [(false, 1, (0, 1)), (false, 3, (3, 3)), (true, 3, (0, 3))]
+        {
+            let search = search_with(1, 9, 3, |file| file.method = method(learns));
+            let mut simulation = Simulation::new(search);
+            simulation.state.num_trainers = num_trainers;
+            simulation.act();
+            while !simulation.state.awaited.is_empty() {
+                assert!(simulation.step(0, 9, 1));
+                simulation.act();
+            }
+            let state = &simulation.state;
+            assert_eq!((state.num_in_store(), state.pending.len()), expected);
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
         fn every_bracket_ends_with_the_sizes_it_must_have(
             events in events(), trainers in 1u32..20, ahead in 0u32..3, brackets in 1u32..8,
+            learns in any::<bool>(),
         ) {
             let mut simulation = Simulation::new(search_with(1, 9, 3, |file| {
+                file.method = method(learns);
                 file.limit = Limit::Brackets(brackets);
                 file.trainers.ahead = ahead;
             }));
@@ -460,8 +517,10 @@ mod tests {
         #[test]
         fn without_barrier_each_rung_promotes_at_most_its_best_part_and_nothing_is_left(
             events in events(), trainers in 1u32..20, configurations in 1u32..60,
+            learns in any::<bool>(),
         ) {
             let mut simulation = Simulation::new(search_with(1, 27, 3, |file| {
+                file.method = method(learns);
                 file.limit = Limit::Configurations(configurations);
                 file.scheduling = Scheduling::Asynchronous;
             }));

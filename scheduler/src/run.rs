@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use shared::exit::Code;
 use shared::fs::{self, Moved, Published};
-use shared::record::Job;
+use shared::parallel::all_in_parallel;
+use shared::record::{Job, Request};
 use shared::search::Promotion;
 use shared::signal::Warning;
 use shared::store::Sweeper;
@@ -64,6 +65,17 @@ enum Taken {
     Overtaken,
     /// It cannot be taken yet.
     NotYet,
+}
+
+/// What became of the record that an action makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Made {
+    /// This scheduler's is there.
+    Ours,
+    /// Another scheduler's was there before.
+    Another,
+    /// None: the action makes none, or cannot yet.
+    Nothing,
 }
 
 impl Scheduler {
@@ -169,17 +181,15 @@ impl Scheduler {
             }
             let settings = self.scanner.directory().search().trainers;
             let mut is_changed = false;
-            for action in plan(&self.state, &settings) {
-                match self.act(&action)? {
-                    Taken::Yes => {
-                        self.state.apply(&action);
-                        is_changed = true;
-                    }
-                    Taken::Overtaken => {
-                        is_changed = true;
-                        break;
-                    }
-                    Taken::NotYet => {}
+            let actions = plan(&self.state, &settings);
+            for group in actions.chunk_by(|a, b| a.makes_a_record() && b.makes_a_record()) {
+                let (taken, error) = self.take(group);
+                is_changed |= taken.iter().any(|taken| !matches!(taken, Taken::NotYet));
+                if let Some(error) = error {
+                    return Err(error);
+                }
+                if taken.iter().any(|taken| matches!(taken, Taken::Overtaken)) {
+                    break;
                 }
             }
             if !is_changed {
@@ -189,21 +199,30 @@ impl Scheduler {
         }
     }
 
-    fn act(&mut self, action: &Action) -> Result<Taken, Error> {
+    /// Takes actions that do not depend on one another; what was done is known afterwards, even if some failed.
+    fn take(&mut self, actions: &[Action]) -> (Vec<Taken>, Option<Error>) {
+        let made = make_records(self.scanner.directory(), &self.state, actions);
+        let (mut all, mut first_error) = (Vec::new(), None);
+        for (action, made) in actions.iter().zip(made) {
+            match made.and_then(|made| self.act(action, made)) {
+                Ok(taken) => {
+                    if matches!(taken, Taken::Yes) {
+                        self.state.apply(action);
+                    }
+                    all.push(taken);
+                }
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
+        }
+        (all, first_error)
+    }
+
+    /// Does what an action means beyond the record that it may have made.
+    fn act(&mut self, action: &Action, made: Made) -> Result<Taken, Error> {
         let directory = self.scanner.directory().clone();
         match action {
-            Action::Request(request) => {
+            Action::Request(request) if made == Made::Another => {
                 let id = request.configuration;
-                make_shards(&directory, id)?;
-                if directory.request(request)? == Published::New {
-                    info!(
-                        "requested configuration={id} bracket={} rung={} news={}",
-                        request.bracket,
-                        request.rung,
-                        request.finished.len()
-                    );
-                    return Ok(Taken::Yes);
-                }
                 return Ok(match directory.read_request(id)? {
                     Some(theirs) => {
                         let (finished, offered) = (&theirs.finished, &theirs.pending);
@@ -213,7 +232,8 @@ impl Scheduler {
                     None => Taken::NotYet,
                 });
             }
-            Action::Offer { job, attempt } => return self.offer(&directory, *job, *attempt),
+            Action::Offer { .. } if made == Made::Nothing => return Ok(Taken::NotYet),
+            Action::Request(_) | Action::Offer { .. } => {}
             Action::TakeBack { claim, spent } => {
                 let message = "no sign of life for longer than the lease";
                 let end = store::attempt_end(claim, Fate::NodeLost, *spent, message);
@@ -261,41 +281,6 @@ impl Scheduler {
             }
         }
         Ok(())
-    }
-
-    fn offer(&mut self, directory: &Directory, job: JobId, attempt: u32) -> Result<Taken, Error> {
-        let id = job.configuration;
-        let known = self.state.proposed.get(&id).cloned();
-        let read = || {
-            directory
-                .read_proposal(id)
-                .map(|proposal| proposal.map(|p| p.values))
-        };
-        let Some(values) = known.map_or_else(read, |values| Ok(Some(values)))? else {
-            warn!("cannot offer {job}: its configuration is gone; waiting for the sampler");
-            return Ok(Taken::NotYet);
-        };
-        let search = directory.search();
-        let place = self.state.table().place(id);
-        let continues = match search.promotion {
-            Promotion::Continue if job.rung > place.rung => Some(id.job(job.rung - 1)),
-            Promotion::Continue | Promotion::Scratch => None,
-        };
-        let record = Job {
-            job,
-            bracket: place.bracket,
-            budget: search.ladder.budget(job.rung),
-            configuration: values,
-            continues,
-            search: search.digest.clone(),
-        };
-        if directory.offer(&record, attempt)? == Published::New {
-            info!(
-                "offered job={job} attempt={attempt} budget={}",
-                record.budget
-            );
-        }
-        Ok(Taken::Yes)
     }
 
     fn give_up(
@@ -432,6 +417,87 @@ pub fn run(root: &std::path::Path, once: bool, longest_pause: Duration) -> Resul
             }
         }
     }
+}
+
+/// Makes the records that actions ask for, many at a time: on a network filesystem each takes several answers of the
+/// server. There may be fewer answers than actions: after one that failed no request is made.
+fn make_records(
+    directory: &Directory,
+    state: &State,
+    actions: &[Action],
+) -> Vec<Result<Made, Error>> {
+    let are_requests =
+        |a: &Action, b: &Action| matches!((a, b), (Action::Request(_), Action::Request(_)));
+    // Requests one after the other, so that their ids have no gaps.
+    let rows: Vec<&[Action]> = actions.chunk_by(are_requests).collect();
+    let rows = all_in_parallel(&rows, |row| {
+        let mut answers = Vec::new();
+        for action in *row {
+            let made = match action {
+                Action::Request(request) => make_request(directory, request),
+                Action::Offer { job, attempt } => offer(directory, state, *job, *attempt),
+                _ => Ok(Made::Nothing),
+            };
+            let goes_on = matches!(made, Ok(Made::Ours));
+            answers.push(made);
+            if !goes_on {
+                break;
+            }
+        }
+        answers
+    });
+    rows.into_iter().flatten().collect()
+}
+
+fn make_request(directory: &Directory, request: &Request) -> Result<Made, Error> {
+    let id = request.configuration;
+    make_shards(directory, id)?;
+    if directory.request(request)? == Published::AlreadyThere {
+        return Ok(Made::Another);
+    }
+    info!(
+        "requested configuration={id} bracket={} rung={} news={}",
+        request.bracket,
+        request.rung,
+        request.finished.len()
+    );
+    Ok(Made::Ours)
+}
+
+fn offer(directory: &Directory, state: &State, job: JobId, attempt: u32) -> Result<Made, Error> {
+    let id = job.configuration;
+    let known = state.proposed.get(&id).cloned();
+    let read = || {
+        directory
+            .read_proposal(id)
+            .map(|proposal| proposal.map(|p| p.values))
+    };
+    let Some(values) = known.map_or_else(read, |values| Ok(Some(values)))? else {
+        warn!("cannot offer {job}: its configuration is gone; waiting for the sampler");
+        return Ok(Made::Nothing);
+    };
+    let search = directory.search();
+    let place = state.table().place(id);
+    let continues = match search.promotion {
+        Promotion::Continue if job.rung > place.rung => Some(id.job(job.rung - 1)),
+        Promotion::Continue | Promotion::Scratch => None,
+    };
+    let record = Job {
+        job,
+        bracket: place.bracket,
+        budget: search.ladder.budget(job.rung),
+        configuration: values,
+        continues,
+        search: search.digest.clone(),
+    };
+    if directory.offer(&record, attempt)? == Published::AlreadyThere {
+        return Ok(Made::Another);
+    }
+    info!(
+        "offered job={job} attempt={attempt} budget={}",
+        record.budget
+    );
+    Ok(Made::Ours)
 }
 
 /// Removes checkpoints. What cannot be removed, because a program that was given up still writes there, is left for the

@@ -25,6 +25,8 @@ const MOST_CRASHES: usize = 3;
 pub struct State {
     table: Table,
     promotion: Promotion,
+    /// Whether proposals depend on results.
+    learns: bool,
     schedule: Schedule,
     /// What the top folder says.
     pub signs: Signs,
@@ -157,6 +159,7 @@ impl State {
         };
         Ok(Self {
             promotion: search.promotion,
+            learns: search.method.learns(),
             schedule,
             signs: Signs::default(),
             num_trainers: 0,
@@ -199,9 +202,21 @@ impl State {
             && job.rung >= self.table.place(job.configuration).rung
     }
 
-    /// Jobs that are offered or will be without another decision: what keeps trainers busy.
-    pub fn num_outstanding(&self) -> usize {
-        self.awaited.len() + self.proposed.len() + self.pending.len()
+    /// Configurations that are asked for and not offered.
+    pub fn num_in_store(&self) -> usize {
+        self.awaited.len() + self.proposed.len()
+    }
+
+    /// How many configurations are kept in store, so that a trainer need not wait for the sampler: one for each trainer
+    /// where nothing is learnt from results that are still to come, else none.
+    ///
+    /// A single trainer waits, so that its whole search is a function of the search file.
+    pub fn store_size(&self) -> usize {
+        if self.learns || self.num_trainers < 2 {
+            0
+        } else {
+            self.num_trainers as usize
+        }
     }
 
     /// Promoted configurations whose next job is not offered, in the order in which it should be.

@@ -2,8 +2,9 @@
 //!
 //! - **Atomic**: a record is drafted beside its target (`.draft-…`), synced, and linked or renamed into place. A reader
 //!   sees the old state or the new one, never a part. A crash leaves at most a draft, which no reader looks at.
-//! - **Durable**: what is published is synced before it gets its name, and the folder after. A move is not: where the
-//!   disk's own machine loses power, all programs on that disk end with it, and a claim that is open again is taken again.
+//! - **Durable**: what is published is synced before it gets its name, and the folder after. A move is not, nor is the
+//!   name of what can be derived again: where the disk's own machine loses power, all programs on that disk end with it,
+//!   a claim that is open again is taken again, and what is missing is written again.
 //! - **NFS**: a call that reports an error may have worked (the reply was lost and the call repeated), so after every
 //!   error the own target is looked at. ESTALE is retried. A file that is gone is a normal answer.
 //! - **Modest**: files get the user's umask and are never writable by everybody. No symbolic link is followed to what is
@@ -71,8 +72,36 @@ pub fn read_named_record<R: Record>(path: &Path) -> Result<R> {
     format::from_bytes(path, &read_named(path)?)
 }
 
+/// Publishes a record that can be derived again from others. A reader sees all of it or nothing, as ever; its name is
+/// not synced, so that a loss of power may take it.
+pub fn publish_derived<R: Record>(path: &Path, record: &R) -> Result<Published> {
+    publish_unsynced(path, &format::to_bytes(record))
+}
+
 /// Publishes bytes under a name that must be new. The folder is made if need be.
 pub fn publish_new(path: &Path, bytes: &[u8]) -> Result<Published> {
+    let published = publish_unsynced(path, bytes)?;
+    sync_folder_of(path)?;
+    Ok(published)
+}
+
+/// As [`publish_record`], and does something else as soon as others can see the record, before its name is synced.
+///
+/// # Errors
+/// The record or its name cannot be written, or that of `then`.
+pub fn publish_record_and<R: Record>(
+    path: &Path,
+    record: &R,
+    then: impl FnOnce(Published) -> Result<()>,
+) -> Result<Published> {
+    let published = publish_unsynced(path, &format::to_bytes(record))?;
+    let done = then(published);
+    sync_folder_of(path)?;
+    done.map(|()| published)
+}
+
+/// All of a publication but that the name lasts.
+fn publish_unsynced(path: &Path, bytes: &[u8]) -> Result<Published> {
     let draft = Draft::write(path, bytes)?;
     let linked = retried(|| {
         fault::before()?;
@@ -87,7 +116,6 @@ pub fn publish_new(path: &Path, bytes: &[u8]) -> Result<Published> {
         Err(error) => return Err(io_error("publish", path)(error)),
     };
     drop(draft);
-    sync_folder_of(path)?;
     Ok(published)
 }
 

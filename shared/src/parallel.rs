@@ -1,47 +1,57 @@
-//! Reading many files at the start of a program.
+//! Asking for many files at a time, because a disk and a file server answer many questions as fast as one.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::Result;
-use crate::fs;
 use crate::store::Directory;
+use crate::{fs, system};
 
-/// Threads that read.
-const READERS: usize = 16;
+/// Threads that ask.
+const ASKERS: usize = 16;
 
-/// Reads shards with several threads, because a disk and a file server answer many questions as fast as one; the
-/// answers are in the order of `shards`.
+/// Asks the same of several things with several threads, this one among them; the answers are in the order of `things`.
 ///
 /// # Errors
 /// The first one, in that order.
 ///
 /// # Panics
-/// If reading one panics.
+/// If asking for one panics.
 pub fn in_parallel<S: Sync, T: Send>(
-    shards: &[S],
-    read: impl Fn(&S) -> Result<T> + Sync,
+    things: &[S],
+    question: impl Fn(&S) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {
-    if let [shard] = shards {
-        return Ok(vec![read(shard)?]);
+    all_in_parallel(things, question).into_iter().collect()
+}
+
+/// As [`in_parallel`], with every answer, also where some are errors.
+///
+/// # Panics
+/// If asking for one panics.
+pub fn all_in_parallel<S: Sync, T: Send>(
+    things: &[S],
+    question: impl Fn(&S) -> T + Sync,
+) -> Vec<T> {
+    if things.len() < 2 || !system::is_shared_by_threads() {
+        return things.iter().map(question).collect();
     }
     let next = AtomicUsize::new(0);
     let work = || {
         let mut answers = Vec::new();
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(shard) = shards.get(index) else {
+            let Some(thing) = things.get(index) else {
                 return answers;
             };
-            answers.push((index, read(shard)));
+            answers.push((index, question(thing)));
         }
     };
     let mut all = std::thread::scope(|scope| {
-        let readers: Vec<_> = (0..READERS.min(shards.len()))
+        let others: Vec<_> = (1..ASKERS.min(things.len()))
             .map(|_| scope.spawn(work))
             .collect();
-        let mut all = Vec::new();
-        for reader in readers {
-            match reader.join() {
+        let mut all = work();
+        for other in others {
+            match other.join() {
                 Ok(answers) => all.extend(answers),
                 Err(panic) => std::panic::resume_unwind(panic),
             }

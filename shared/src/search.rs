@@ -127,6 +127,19 @@ impl MethodName {
             Self::Bohb | Self::Hyperband | Self::Tandem => false,
         }
     }
+
+    /// Whether what it proposes depends on results.
+    pub fn learns(self) -> bool {
+        match self {
+            Self::Hyperband | Self::Random => false,
+            Self::Bohb
+            | Self::Tandem
+            | Self::Tpe
+            | Self::Evolution
+            | Self::Reinforce
+            | Self::Smbo => true,
+        }
+    }
 }
 
 /// Knobs of BOHB, with their published names and defaults.

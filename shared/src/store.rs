@@ -212,10 +212,10 @@ impl Directory {
         )
     }
 
-    /// Answers a request.
+    /// Answers a request. Requests and results lead to the same answer again, should it be lost.
     pub fn propose(&self, proposal: &Proposal) -> Result<Published> {
         let path = self.inside(self.layout.configuration(proposal.configuration))?;
-        fs::publish_record(&path, proposal)
+        fs::publish_derived(&path, proposal)
     }
 
     /// The request for a configuration, if there is one. A corrupt one is set aside, so that it is written again.
@@ -255,9 +255,9 @@ impl Directory {
 
     // ---- jobs ----
 
-    /// Offers a job: the first attempt's ticket.
+    /// Offers a job: the first attempt's ticket. A job without ticket, claim and result is offered again.
     pub fn offer(&self, job: &Job, attempt: u32) -> Result<Published> {
-        fs::publish_record(&self.layout.open(job.job.attempt(attempt)), job)
+        fs::publish_derived(&self.layout.open(job.job.attempt(attempt)), job)
     }
 
     /// One look at the open and the claimed jobs. A job that moves between the folders at this moment may be seen in
@@ -341,23 +341,27 @@ impl Directory {
             "a result of the claimed attempt"
         );
         let path = self.inside(self.layout.result(claim.attempt.job))?;
-        let published = fs::publish_record(&path, result)?;
-        let finished_as = match published {
-            Published::New => FinishedAs::First,
-            Published::AlreadyThere => {
-                let is_own = self.read_result(claim.attempt.job)?.is_some_and(|first| {
-                    first.owner == claim.owner && first.attempt == claim.attempt
-                });
-                if is_own {
-                    FinishedAs::First
-                } else {
-                    fs::publish_record(&self.layout.late(claim), result)?;
-                    FinishedAs::Late
-                }
+        let mut finished_as = FinishedAs::First;
+        // The claim goes as soon as the result can be seen, which is what the scheduler waits for.
+        fs::publish_record_and(&path, result, |published| {
+            if published == Published::AlreadyThere {
+                finished_as = self.keep_late(claim, result)?;
             }
-        };
-        self.drop_claim(claim)?;
+            self.drop_claim(claim)
+        })?;
         Ok(finished_as)
+    }
+
+    /// Keeps a result aside that is not its job's first; or finds that the first one is this very attempt's.
+    fn keep_late(&self, claim: &Claim, result: &JobResult) -> Result<FinishedAs> {
+        let first = self.read_result(claim.attempt.job)?;
+        let is_own =
+            first.is_some_and(|first| first.owner == claim.owner && first.attempt == claim.attempt);
+        if is_own {
+            return Ok(FinishedAs::First);
+        }
+        fs::publish_record(&self.layout.late(claim), result)?;
+        Ok(FinishedAs::Late)
     }
 
     /// Removes the claim of a job that has its result.

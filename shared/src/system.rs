@@ -105,6 +105,15 @@ pub(crate) fn ask<T>(question: impl FnOnce(&dyn System) -> T) -> T {
     question(&Real)
 }
 
+/// Whether other threads of this process ask the same system as this one.
+pub(crate) fn is_shared_by_threads() -> bool {
+    #[cfg(feature = "model")]
+    if model::SYSTEM.with_borrow(Option::is_some) {
+        return false;
+    }
+    true
+}
+
 /// Another system in place of the real one.
 #[cfg(feature = "model")]
 pub mod model {

@@ -435,10 +435,9 @@ fn order(open: &mut [AttemptId]) {
 /// The checkpoints cannot be read.
 pub fn prepare(directory: &Directory, claim: &Claim, job: &Job) -> Result<(Task, Place)> {
     let id = job.job.configuration;
-    let largest = largest_checkpoint();
     let mut checkpoint = None;
     for from in usable_checkpoints(directory, claim, job)? {
-        match directory.read_checkpoint(&from, largest) {
+        match directory.read_checkpoint(&from, largest_checkpoint()) {
             Ok(Some(bytes)) => {
                 info!("job={} goes on from checkpoint {from}", claim.attempt);
                 checkpoint = Some(bytes);
