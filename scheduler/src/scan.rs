@@ -548,11 +548,11 @@ impl Scanner {
 
     fn see_trainers(&mut self, state: &mut State, now: Instant) -> Result<()> {
         let lease = self.directory.lease();
-        // Twice a heartbeat: a change is then noticed in good time before the shortest lease, two heartbeats.
-        let interval = Duration::from_secs_f64(self.directory.search().trainers.heartbeat_s / 2.0);
+        let half_beat = Duration::from_secs_f64(self.directory.search().trainers.heartbeat_s / 2.0);
+        let interval = reading_interval(half_beat, lease);
         let is_listed = self
             .trainers_listed
-            .is_some_and(|at| now.saturating_duration_since(at) < TRAINERS_INTERVAL.min(interval));
+            .is_some_and(|at| now.saturating_duration_since(at) < TRAINERS_INTERVAL.min(half_beat));
         if !is_listed {
             for owner in self.directory.owners()? {
                 if !self.trainers.contains_key(&owner)
@@ -596,7 +596,9 @@ impl Scanner {
         };
         let ahead = stamped - written;
         // The file may be a heartbeat younger than the stamp that was read.
-        if ahead.abs() > WRONG_CLOCK_S + self.directory.search().trainers.heartbeat_s {
+        let beat_s = self.directory.search().trainers.heartbeat_s;
+        let longest_s = beat_s * f64::from(self.directory.waiting_writes_one_of());
+        if ahead.abs() > WRONG_CLOCK_S + longest_s {
             warn!(
                 "the clock of host {} is {:.0} min {} that of the files: no decision depends on it, but the times in \
                  its results are off",
@@ -722,6 +724,12 @@ impl Scanner {
     }
 }
 
+/// How often a heartbeat is read: twice in its own interval, so that a change is noticed in good time before the shortest
+/// lease, two heartbeats; more rarely where the lease is long, since a thousand trainers are read one by one.
+fn reading_interval(half_beat: Duration, lease: Duration) -> Duration {
+    half_beat.max(lease / 10)
+}
+
 fn best_spent(ends: &[AttemptEnd]) -> f64 {
     ends.iter().map(|end| end.spent).fold(0.0, f64::max)
 }
@@ -795,6 +803,27 @@ mod tests {
         let much_later = later + Duration::from_hours(1);
         scanner.scan(&mut state, much_later).unwrap();
         assert_eq!(directory.open_jobs().unwrap(), [ticket(0)]);
+    }
+
+    #[test]
+    fn whoever_lives_is_never_silent_for_a_lease_and_is_read_ten_times_in_it_at_most() {
+        for (heartbeat_s, lease_s) in [(10.0, 20.0), (10.0, 55.0), (10.0, 240.0), (0.1, 3600.0)] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut file = search_file(1, 9, 3);
+            file.trainers.heartbeat_s = heartbeat_s;
+            file.trainers.lease_s = Some(lease_s);
+            let directory = Directory::create(folder.path(), &file, Path::new("x")).unwrap();
+            let half_beat = Duration::from_secs_f64(heartbeat_s / 2.0);
+            let read_s = reading_interval(half_beat, directory.lease()).as_secs_f64();
+            assert!(read_s >= lease_s / 10.0);
+            for written in [1, directory.waiting_writes_one_of()] {
+                let seen_s = heartbeat_s * f64::from(written) + read_s;
+                assert!(
+                    seen_s <= 0.75 * lease_s,
+                    "{heartbeat_s} {lease_s}: {seen_s}"
+                );
+            }
+        }
     }
 
     #[test]

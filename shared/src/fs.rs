@@ -3,8 +3,9 @@
 //! - **Atomic**: a record is drafted beside its target (`.draft-…`), synced, and linked or renamed into place. A reader
 //!   sees the old state or the new one, never a part. A crash leaves at most a draft, which no reader looks at.
 //! - **Durable**: what is published is synced before it gets its name, and the folder after. A move is not, nor is the
-//!   name of what can be derived again: where the disk's own machine loses power, all programs on that disk end with it,
-//!   a claim that is open again is taken again, and what is missing is written again.
+//!   name of a heartbeat, which the next one replaces, nor that of what can be derived again: where the disk's own machine
+//!   loses power, all programs on that disk end with it, a claim that is open again is taken again, and what is missing is
+//!   written again.
 //! - **NFS**: a call that reports an error may have worked (the reply was lost and the call repeated), so after every
 //!   error the own target is looked at. ESTALE is retried. A file that is gone is a normal answer.
 //! - **Modest**: files get the user's umask and are never writable by everybody. No symbolic link is followed to what is
@@ -60,6 +61,12 @@ pub fn publish_record<R: Record>(path: &Path, record: &R) -> Result<Published> {
 /// Replaces a record that has one writer.
 pub fn replace_record<R: Record>(path: &Path, record: &R) -> Result<()> {
     replace(path, &format::to_bytes(record))
+}
+
+/// Replaces a record that has one writer and need not last, since the next one comes by itself: where the disk's own
+/// machine loses power, the old one may be back.
+pub fn show_record<R: Record>(path: &Path, record: &R) -> Result<()> {
+    put(path, &format::to_bytes(record))
 }
 
 /// Reads a record.
@@ -121,6 +128,12 @@ fn publish_unsynced(path: &Path, bytes: &[u8]) -> Result<Published> {
 
 /// Replaces the content of a file that has one writer (or makes the file). The folder is made if need be.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    put(path, bytes)?;
+    sync_folder_of(path)
+}
+
+/// As [`replace`], without making it last.
+fn put(path: &Path, bytes: &[u8]) -> Result<()> {
     let draft = Draft::write(path, bytes)?;
     let renamed = retried(|| {
         fault::before()?;
@@ -133,7 +146,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
         Err(error) => return Err(io_error("replace", path)(error)),
     }
     draft.forget();
-    sync_folder_of(path)
+    Ok(())
 }
 
 /// Gives a file a new name that nobody else uses; of several movers exactly one gets [`Moved::Done`].

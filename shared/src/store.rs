@@ -172,6 +172,19 @@ impl Directory {
         Duration::from_secs_f64(settings.lease_s.unwrap_or(default))
     }
 
+    /// Of how many heartbeats a trainer writes one while it waits for a job: one in a quarter of the lease, so that it
+    /// counts as living although some of those are late. Nothing can be taken away from it meanwhile.
+    pub fn waiting_writes_one_of(&self) -> u32 {
+        let beats = self.lease().as_secs_f64() / (4.0 * self.search.trainers.heartbeat_s);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "positive, and saturating"
+        )]
+        let whole = beats as u32;
+        whole.max(1)
+    }
+
     /// The path of a file, after making sure that no folder between it and the search directory is a link. Each folder is
     /// looked at once: who may change folders later may change everything else as well.
     ///
@@ -446,7 +459,7 @@ impl Directory {
 
     /// Shows that a trainer lives.
     pub fn beat(&self, heartbeat: &Heartbeat) -> Result<()> {
-        fs::replace_record(&self.layout.heartbeat(&heartbeat.owner), heartbeat)
+        fs::show_record(&self.layout.heartbeat(&heartbeat.owner), heartbeat)
     }
 
     /// Every trainer that ever was, ascending.

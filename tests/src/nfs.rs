@@ -1,9 +1,10 @@
 //! A Linux NFS server with two clients on this machine, each with a kernel of its own: `tests/cluster/nfs`, from Rust.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use shared::cli::report;
 
 use crate::cluster::{finish, first_missing};
@@ -87,6 +88,25 @@ impl Nfs {
     /// It fails.
     pub fn run(&self, client: &str, program: &Path, arguments: &[&str]) -> Result<String> {
         finish(self.on(client, program, arguments))
+    }
+
+    /// How many calls of each kind a client has made since it mounted the share, without those that keep its own lease
+    /// at the server, which it makes whatever runs there.
+    ///
+    /// # Errors
+    /// It does not say.
+    pub fn calls(&self, client: &str) -> Result<BTreeMap<String, u64>> {
+        let mut command = self.command("calls");
+        command.arg(client);
+        let printed = finish(command)?;
+        let mut calls = BTreeMap::new();
+        for line in printed.lines() {
+            let (name, count) = line.split_once(' ').context("a name and a count")?;
+            if !matches!(name, "SEQUENCE" | "RENEW") {
+                calls.insert(name.to_owned(), count.parse()?);
+            }
+        }
+        Ok(calls)
     }
 
     /// Starts a command on a client, with what it prints in a file. It ends with the client.

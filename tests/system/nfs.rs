@@ -72,12 +72,18 @@ fn start_with(version: Version, search: &serde_json::Value) -> Result<Option<Nfs
         assert!(said.contains("usable: searches may run here"), "{said}");
         assert!(!said.contains("BAD"), "{said}");
     }
+    make_directory(&nfs, search)?;
+    Ok(Some(nfs))
+}
+
+/// Makes a directory for the search on the share.
+fn make_directory(nfs: &Nfs, search: &serde_json::Value) -> Result<()> {
     let file = nfs.local().join("search.json");
     fs::replace(&file, &serde_json::to_vec_pretty(search)?)?;
     let root = nfs.shared().join("search");
     let (file, root) = (file.to_string_lossy(), root.to_string_lossy());
     nfs.run("a", &program("scheduler"), &["init", &file, &root])?;
-    Ok(Some(nfs))
+    Ok(())
 }
 
 /// Runs the search: client `b` is cut off when `has_long_job` says so, comes back beside the successors of its trainers,
@@ -141,6 +147,55 @@ fn check(nfs: &Nfs, test: &TestSearch) -> Result<BTreeMap<JobId, JobResult>> {
     }
     assert!(!results.is_empty());
     Ok(results)
+}
+
+/// Settings are a tenth of the defaults on a network filesystem, so that everything happens ten times as often.
+fn is_asked_little_by_a_trainer_that_waits(version: Version) -> Result<()> {
+    const FASTER: f64 = 10.0;
+    /// With the default settings.
+    const MOST_CALLS_A_SECOND: f64 = 0.5;
+    let Some(nfs) = Nfs::start(version)? else {
+        return Ok(());
+    };
+    let mut search = counting_ones("random", 1);
+    search["trainers"] = serde_json::json!({ "heartbeat_s": 1.0, "lease_s": 24.0 });
+    make_directory(&nfs, &search)?;
+    let root = nfs.shared().join("search");
+    let arguments = ["run", &*root.to_string_lossy(), "--poll-s", "3"];
+    let mut trainer = nfs.spawn("a", &program("trainer"), &arguments, "trainer.log")?;
+    // What the kernel counts costs no calls. Only heartbeats are renamed there.
+    let beats = |calls: &BTreeMap<String, u64>| calls.get("RENAME").copied().unwrap_or(0);
+    // By then the time between two looks has come to the longest.
+    wait_until(&nfs, "six heartbeats", || Ok(beats(&nfs.calls("a")?) >= 6))?;
+    let before = nfs.calls("a")?;
+    let start = Instant::now();
+    let are_more = |calls: &BTreeMap<String, u64>| beats(calls) >= beats(&before) + 5;
+    wait_until(&nfs, "five more", || Ok(are_more(&nfs.calls("a")?)))?;
+    let elapsed_s = start.elapsed().as_secs_f64();
+    let mut calls = nfs.calls("a")?;
+    for (name, count) in &mut calls {
+        *count -= before.get(name).copied().unwrap_or(0);
+    }
+    let count = |name: &str| calls.get(name).copied().unwrap_or(0);
+    assert!(count("READDIR") + count("READDIRPLUS") >= 5, "{calls:?}");
+    let rate = calls.values().sum::<u64>() as f64 / elapsed_s;
+    shared::cli::report(&format!("{rate:.1} calls a second: {calls:?}"));
+    assert!(rate <= FASTER * MOST_CALLS_A_SECOND, "{rate}: {calls:?}");
+    // That it was a trainer that waits, and not one that had ended.
+    assert!(trainer.try_wait()?.is_none(), "{}", nfs.logs()?);
+    nfs.event("crash", "a")?;
+    trainer.wait()?;
+    Ok(())
+}
+
+#[test]
+fn nfs_is_asked_little_by_a_trainer_that_waits() -> Result<()> {
+    is_asked_little_by_a_trainer_that_waits(Version::FourTwo)
+}
+
+#[test]
+fn nfs_three_is_asked_little_by_a_trainer_that_waits() -> Result<()> {
+    is_asked_little_by_a_trainer_that_waits(Version::Three)
 }
 
 #[test]

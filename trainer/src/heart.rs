@@ -1,6 +1,8 @@
 //! The heartbeat: a thread that shows that this trainer lives, and looks whether its job is still wanted.
 //!
-//! It never decides anything: it writes `trainers/OWNER.json`, and raises flags that the training looks at.
+//! It never decides anything: it writes `trainers/OWNER.json`, and raises flags that the training looks at. A trainer that
+//! waits for a job writes less often, since nobody takes anything away from it: a thousand of those must not trouble the
+//! file server.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -12,6 +14,9 @@ use shared::record::{Heartbeat, TrainerState};
 use shared::store::Directory;
 use shared::{Claim, OwnerId, clock};
 use tracing::warn;
+
+/// The first so many heartbeats are all written: `scheduler slurm --keep` tells by them that a trainer has started well.
+const FIRST_BEATS: u64 = 3;
 
 /// What the heartbeat thread and the training tell each other.
 #[derive(Debug)]
@@ -53,7 +58,7 @@ impl Pulse {
         }
     }
 
-    /// Whether the search was asked to stop, as of the last heartbeat.
+    /// Whether the search was asked to stop, as of the last heartbeat of a job.
     pub fn is_stopped(&self) -> bool {
         self.is_stopped.load(Ordering::Relaxed)
     }
@@ -74,6 +79,10 @@ pub struct Beat {
     directory: Directory,
     pulse: Arc<Pulse>,
     heartbeat: Heartbeat,
+    /// Of how many heartbeats one is written while the trainer waits.
+    one_of: u32,
+    /// How many were left out since the last one that was written.
+    left_out: u32,
 }
 
 impl Beat {
@@ -105,13 +114,23 @@ impl Beat {
             directory: directory.clone(),
             pulse,
             heartbeat,
+            one_of: directory.waiting_writes_one_of(),
+            left_out: 0,
         })
     }
 
-    /// The next one, after a look at whether the job in hand is still wanted.
+    /// The next one, after a look at whether the job in hand is still wanted. To be called once in an interval, also by
+    /// a trainer that waits, so that the scheduler hears of a job in hand within that time.
     pub fn next(&mut self) {
         look(&self.directory, &self.pulse);
         let state = self.pulse.lock().clone();
+        let is_no_news = state == TrainerState::Waiting
+            && self.heartbeat.state == TrainerState::Waiting
+            && self.heartbeat.beat >= FIRST_BEATS;
+        if is_no_news && self.left_out + 1 < self.one_of {
+            self.left_out += 1;
+            return;
+        }
         self.write(state);
     }
 
@@ -121,11 +140,13 @@ impl Beat {
     }
 
     fn write(&mut self, state: TrainerState) {
+        self.left_out = 0;
         self.heartbeat.beat += 1;
         self.heartbeat.state = state;
         self.heartbeat.at = clock::now();
         if let Err(error) = self.directory.beat(&self.heartbeat) {
-            // The next one may get through; until the lease is over nothing is lost.
+            // The next one, which is not left out, may get through; until the lease is over nothing is lost.
+            self.left_out = self.one_of;
             warn!(
                 "cannot write the heartbeat: {}",
                 shared::store::chain(&error)
@@ -206,18 +227,75 @@ impl std::fmt::Debug for Heart {
 
 /// Asks the directory what the training should know. Errors mean "no news": the job goes on.
 fn look(directory: &Directory, pulse: &Pulse) {
+    let claim = match &*pulse.lock() {
+        TrainerState::Working { claim, .. } => claim.clone(),
+        // Whoever looks for a job looks for these signs, too.
+        TrainerState::Waiting | TrainerState::Gone => return,
+    };
     if directory.signs().is_ok_and(|signs| signs.is_stopped) {
         pulse.is_stopped.store(true, Ordering::Relaxed);
     }
-    let claim = match &*pulse.lock() {
-        TrainerState::Working { claim, .. } => claim.clone(),
-        TrainerState::Waiting | TrainerState::Gone => return,
-    };
     if directory.holds(&claim).is_ok_and(|holds| !holds) {
         // Under the lock, and only if the job in hand is still the one that was looked at.
         let state = pulse.lock();
         if matches!(&*state, TrainerState::Working { claim: now, .. } if *now == claim) {
             pulse.is_claim_lost.store(true, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use shared::ConfigurationId;
+
+    use super::*;
+
+    #[test]
+    fn a_trainer_that_waits_leaves_heartbeats_out_and_tells_of_a_job_with_the_next_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = serde_json::from_value(serde_json::json!({
+            "name": "test",
+            "space": { "hyperparameters": [{ "name": "x", "type": "float", "lower": 0, "upper": 1 }] },
+            "objective": { "benchmark": "branin" },
+            "budget": { "unit": "steps", "min": 1, "max": 9, "eta": 3 },
+            "limit": { "brackets": 1 },
+            "method": "random",
+            "trainers": { "heartbeat_s": 10.0, "lease_s": 240.0 },
+        }));
+        let directory = Directory::create(folder.path(), &file.unwrap(), Path::new("x")).unwrap();
+        let owner = shared::store::new_owner();
+        let pulse = Arc::new(Pulse::waiting());
+        let mut beat = Beat::first(&directory, Arc::clone(&pulse), &owner, "cpu", 0).unwrap();
+        let mut written_after = |num_intervals: u32| {
+            for _ in 0..num_intervals {
+                beat.next();
+            }
+            let heartbeat = directory.read_heartbeat(&owner).unwrap().unwrap();
+            (heartbeat.beat, heartbeat.state)
+        };
+        let waiting = |number| (number, TrainerState::Waiting);
+        assert_eq!(written_after(3), waiting(3));
+        // From now on one in 60 s.
+        assert_eq!(written_after(5), waiting(3));
+        assert_eq!(written_after(1), waiting(4));
+        assert_eq!(written_after(4), waiting(4));
+        let claim = Claim {
+            attempt: ConfigurationId(0).job(0).attempt(1),
+            owner: owner.clone(),
+        };
+        pulse.start(&claim);
+        let working = |number| {
+            let claim = claim.clone();
+            (number, TrainerState::Working { claim, spent: 0.0 })
+        };
+        assert_eq!(written_after(1), working(5));
+        assert_eq!(written_after(2), working(7));
+        // That it has nothing to do any more is news again.
+        pulse.set_state(TrainerState::Waiting);
+        assert_eq!(written_after(1), waiting(8));
+        assert_eq!(written_after(5), waiting(8));
+        assert_eq!(written_after(1), waiting(9));
     }
 }
