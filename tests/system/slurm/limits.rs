@@ -40,6 +40,22 @@ fn wait_for_state(cluster: &Cluster, test: &TestSearch, id: &str, state: &str) -
     wait_for_queue(cluster, test, &what, |queue| queue.iter().any(is_so)).map(|_queue| ())
 }
 
+/// Stops the trainer on this node, as before a file server that does not answer, while it has a job in hand.
+fn stop_with_a_job(cluster: &Cluster, test: &TestSearch, node: &str) -> Result<()> {
+    test.wait_until("the trainer stands still with a job", |directory| {
+        cluster.run_on(node, "pkill", &["-STOP", "-x", "trainer"])?;
+        for claim in directory.jobs()?.claimed {
+            let is_here = claim.owner.as_str().starts_with(node);
+            if is_here && directory.read_result(claim.attempt.job)?.is_none() {
+                return Ok(true);
+            }
+        }
+        cluster.run_on(node, "pkill", &["-CONT", "-x", "trainer"])?;
+        Ok(false)
+    })
+    .with_context(|| logs(test))
+}
+
 fn wait_until_lost(test: &TestSearch, node: &str) -> Result<()> {
     let what = format!("the job of the trainer on {node} was taken back, and is finished");
     test.wait_until(&what, |_directory| Ok(has_lost(node, &fates(test)?)))
@@ -66,6 +82,7 @@ fn slurm_jobs_over_their_time_or_memory_cost_attempts_and_no_configuration_its_r
     let mut ended = vec!["TIMEOUT"];
     if cluster.limits_memory() {
         ended.push("OUT_OF_MEMORY");
+        stop_with_a_job(&cluster, &test, &in_memory.node)?;
         cluster
             .run_on(&in_memory.node, "bash", &["-c", FILL_MEMORY])
             .expect_err("the kernel ends it too");
@@ -74,8 +91,7 @@ fn slurm_jobs_over_their_time_or_memory_cost_attempts_and_no_configuration_its_r
     } else {
         harness::skip("the half with memory: no memory cgroups of version 1");
     }
-    // It stands still, as before a file server that does not answer, and can do nothing when its time is over.
-    cluster.run_on(&in_time.node, "pkill", &["-STOP", "-x", "trainer"])?;
+    stop_with_a_job(&cluster, &test, &in_time.node)?;
     wait_until_lost(&test, &in_time.node)?;
     let end = ["update", &format!("jobid={}", in_time.id), "endtime=now+1"];
     cluster.run(Path::new("scontrol"), &end)?;
@@ -87,15 +103,15 @@ fn slurm_jobs_over_their_time_or_memory_cost_attempts_and_no_configuration_its_r
         ensure!(is_evaluated, "{job}: {:?}", result.outcome);
     }
     assert!(test.on("sampler", "replay", &[])?.status.success());
-    // Each was replaced, and all others have ended well, the coordinator too.
-    let mut states = ended;
-    states.extend(["COMPLETED"; 3]);
-    states.sort_unstable();
-    let what = format!("the SLURM jobs are {states:?}");
+    // All others have ended well: the coordinator, and whoever has done the jobs that were taken back.
+    ended.sort_unstable();
+    let what = format!("one SLURM job is in each state of {ended:?}, and all others are done");
     wait_for_queue(&cluster, &test, &what, |queue| {
-        let mut now: Vec<&str> = queue.iter().map(|task| &*task.state).collect();
-        now.sort_unstable();
-        now == states
+        let states = queue.iter().map(|task| &*task.state);
+        let (done, mut others): (Vec<&str>, Vec<&str>) =
+            states.partition(|state| *state == "COMPLETED");
+        others.sort_unstable();
+        done.len() >= 2 && others == ended
     })?;
     Ok(())
 }

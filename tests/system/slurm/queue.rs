@@ -136,7 +136,7 @@ impl Jobs<'_> {
         self.running("").map(|_job| ())
     }
 
-    /// One whose node is being made ready, and two on a node that does not answer. Nothing can be submitted after them.
+    /// One whose node is being made ready, and two on nodes that do not answer. Nothing can be submitted after them.
     fn wait_for_nodes_that_do_not_answer(&self) -> Result<()> {
         // SLURM waits for an answer for a minute, and looks at limits of time now and then.
         for state in ["DEADLINE", "RESV_DEL_HOLD", "TIMEOUT"] {
@@ -145,11 +145,14 @@ impl Jobs<'_> {
             })?;
         }
         let (signalled, frozen) = self.running("")?;
-        let (completing, _) = self.running(&format!("-w {frozen}"))?;
+        let (completing, frozen_too) = self.running("")?;
         self.cluster.hold_in_configuring()?;
-        let configuring = self.submit(&format!("-x {frozen}"), "true")?;
+        let configuring = self.submit(&format!("-x {frozen},{frozen_too}"), "true")?;
         self.wait_for(&configuring, "CONFIGURING")?;
         self.cluster.event("freeze", &frozen)?;
+        if frozen_too != frozen {
+            self.cluster.event("freeze", &frozen_too)?;
+        }
         // SLURM waits for the node's answer, and `scancel` for SLURM.
         let stop = ["2", "scancel", "-b", "-s", "STOP", &signalled];
         let _ended_by_timeout = self.cluster.run(Path::new("timeout"), &stop);
