@@ -24,7 +24,7 @@ pub struct DoctorArgs {
     /// Also ask what two hosts see of each other: run this on both, at the same time
     #[arg(long)]
     peer: bool,
-    /// How long the other host is waited for, in seconds
+    /// How long the other host is waited for, in seconds: until it shows itself, and for each of its answers
     #[arg(long, default_value_t = 120.0, value_name = "S", value_parser = crate::seconds)]
     wait_s: f64,
     /// One of the processes that race for names
@@ -101,18 +101,22 @@ pub fn run(args: &DoctorArgs) -> Result<Code> {
             Duration::from_secs_f64(args.wait_s),
         )?;
         tell(met.findings)?;
-        lease_s = lease_of(met.staleness);
+        lease_s = lease_of(met.staleness).or(lease_s);
     } else {
         tell(vec![Finding::Note(
             "what two hosts see of each other was not asked: run this with --peer on two hosts at the same time".into(),
         )])?;
     }
-    tell(vec![Finding::Note(lease_text(lease_s))])?;
     clear(&root, &folder);
-    print(if is_usable {
-        "usable: searches may run here\n"
-    } else {
-        "NOT USABLE: see the lines marked BAD\n"
+    if is_usable {
+        print(&format!("note  {}\n", lease_text(lease_s)))?;
+    }
+    // Two hosts that have met know better than the name of the filesystem.
+    let is_shared = args.peer || fs::is_network(&root);
+    print(match (is_usable, is_shared) {
+        (true, true) => "usable: searches may run here\n",
+        (true, false) => "usable: searches may run here, on this host alone\n",
+        (false, _) => "NOT USABLE: see the lines marked BAD\n",
     })?;
     Ok(if is_usable {
         Code::Done

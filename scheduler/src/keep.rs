@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use shared::cli::report;
 use shared::exit::Code;
 use shared::signal::Warning;
-use shared::{Directory, fs, layout};
+use shared::{Directory, fs, layout, store};
 use tracing::{error, info, warn};
 
 use crate::slurm::{self, Kind, SlurmArgs, Submission};
@@ -29,19 +29,28 @@ const LOOK: Duration = Duration::from_secs(5);
 /// Looks at the queue every `args.poll_s` seconds and submits what is missing.
 pub fn keep(args: &SlurmArgs, directory: &Directory, programs: &Path) -> Result<Code> {
     let warning = Warning::listen().context("cannot listen for signals")?;
+    if store::slurm_job().is_none() {
+        report(&format!(
+            "keeping {} trainers in SLURM's queue; where compute nodes may submit, the coordinator does so too, and this \
+             may be ended",
+            args.trainers
+        ));
+    }
     let mut refusals = 0_u32;
     let mut was_broken = false;
     loop {
-        match turn(args, directory, programs, &mut was_broken) {
-            Ok(()) => refusals = 0,
-            Err(error) => {
-                refusals += 1;
-                warn!("cannot keep trainers in the queue: {error:#}");
-            }
-        }
+        let refused = turn(args, directory, programs, &mut was_broken).err();
+        refusals = refused.as_ref().map_or(0, |_error| refusals + 1);
         let pause = Duration::from_secs_f64(args.poll_s)
             .saturating_mul(1 << refusals.min(10))
             .min(LONGEST_PAUSE);
+        if let Some(error) = refused {
+            warn!(
+                "cannot keep trainers in the queue, next try in {} s: {error:#}; if other arguments are needed, end this \
+                 and the coordinator (`scancel`), and start anew",
+                pause.as_secs_f64()
+            );
+        }
         let start = Instant::now();
         let mut looked = start;
         while start.elapsed() < pause {

@@ -115,6 +115,14 @@ impl Kind {
             Self::Coordinator => "coordinator",
         }
     }
+
+    /// The name of one of them.
+    pub(crate) fn one(self) -> &'static str {
+        match self {
+            Self::Trainers => "trainer",
+            Self::Coordinator => "coordinator",
+        }
+    }
 }
 
 /// SLURM jobs of one kind in one state, as the queue shows them.
@@ -128,6 +136,16 @@ pub struct Queued {
     pub reason: String,
     /// How many.
     pub tasks: u32,
+}
+
+impl Queued {
+    /// SLURM's reason, where it gives one.
+    pub(crate) fn reason(&self) -> Option<&str> {
+        match self.reason.as_str() {
+            "" | "None" => None,
+            reason => Some(reason),
+        }
+    }
 }
 
 /// Submits what is missing.
@@ -230,16 +248,16 @@ pub(crate) fn submit_missing(
     Ok(())
 }
 
-/// What of this search is in SLURM's queue; nothing if nothing was ever submitted.
-pub fn queue_if_any(directory: &Directory) -> Result<Vec<Queued>> {
+/// What of this search is in SLURM's queue; `None` if nothing was ever submitted.
+pub fn queue_if_any(directory: &Directory) -> Result<Option<Vec<Queued>>> {
     let names = fs::list(&directory.layout().path(layout::SLURM))?;
     let is_record = |name: &String| Path::new(name).extension() == Some("json".as_ref());
     let was_submitted = names.iter().any(is_record);
     if !was_submitted {
-        return Ok(Vec::new());
+        return Ok(None);
     }
     let root = fs_err::canonicalize(directory.layout().root())?;
-    Ok(count(&tasks(&root)?))
+    Ok(Some(count(&tasks(&root)?)))
 }
 
 /// The jobs to submit, given how many are queued or running.
@@ -364,28 +382,27 @@ pub(crate) fn count(tasks: &[Task]) -> Vec<Queued> {
 /// A line about jobs in one state.
 pub fn describe(queued: &Queued) -> String {
     let state = JobState::parse(&queued.state);
-    let meaning = match state.meaning() {
-        Meaning::Waiting | Meaning::Living => String::new(),
-        Meaning::Done => "; over".into(),
-        Meaning::Ended(fate) => format!(
-            "; over ({}): what it had in hand is tried again",
-            fate.as_str()
-        ),
+    let meaning = match (state.meaning(), queued.kind) {
+        (Meaning::Waiting | Meaning::Living, _) => String::new(),
+        (Meaning::Done, _) | (Meaning::Ended(_), Kind::Coordinator) => "; over".into(),
+        (Meaning::Ended(fate), Kind::Trainers) => {
+            format!("; over ({}): jobs in hand are tried again", fate.as_str())
+        }
     };
-    let reason = match queued.reason.as_str() {
-        "" | "None" => String::new(),
-        reason => format!(" ({reason})"),
-    };
+    let reason = queued.reason();
+    let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
     let number = number_of(queued.kind, queued.tasks);
     format!("{number} {}{reason}{meaning}", queued.state)
 }
 
 /// `1 trainer`, `64 trainers`, `1 coordinator`.
-fn number_of(kind: Kind, tasks: u32) -> String {
-    match (kind, tasks) {
-        (Kind::Trainers, 1) => "1 trainer".to_owned(),
-        _ => format!("{tasks} {}", kind.as_str()),
-    }
+pub(crate) fn number_of(kind: Kind, tasks: u32) -> String {
+    let name = if tasks == 1 {
+        kind.one()
+    } else {
+        kind.as_str()
+    };
+    format!("{tasks} {name}")
 }
 
 /// `MaxArraySize` of this cluster.

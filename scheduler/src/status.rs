@@ -3,6 +3,7 @@
 //! A [`Status`] is all that one look shows. It is written as text ([`table`]), as JSON, or drawn again and again on a
 //! terminal ([`screen`]); [`watch`] is the loop around them.
 
+mod queue;
 pub mod screen;
 mod table;
 mod terminal;
@@ -81,6 +82,9 @@ pub struct Status {
     pub trainers: Vec<TrainerStatus>,
     /// SLURM's queue, where trainers were submitted by `scheduler slurm`.
     pub slurm: Vec<Queued>,
+    /// Whether there ever was something of this search in SLURM's queue.
+    #[serde(skip)]
+    pub was_submitted: bool,
     /// Why SLURM's queue is not known.
     pub slurm_error: Option<String>,
     /// What the first jobs that crashed said.
@@ -239,7 +243,7 @@ pub fn look(
     let next_promotion = (phase == "running")
         .then(|| state.next_promotion())
         .flatten();
-    let remaining_s = remaining_s(&rungs, trainers_live);
+    let remaining_s = remaining_s(&rungs, &trainers);
     let ends_at = remaining_s
         .filter(|_| phase == "running")
         .and_then(|remaining_s| clock::stamp((clock::unix_s() + remaining_s).round()));
@@ -261,6 +265,7 @@ pub fn look(
         trainers_silent: trainers.len() - trainers_live,
         trainers_gone: scanner.trainers().values().filter(|t| t.is_gone()).count(),
         slurm: Vec::new(),
+        was_submitted: false,
         slurm_error: None,
         crashes: Vec::new(),
         checkpoint_bytes: None,
@@ -435,8 +440,9 @@ fn promotion(next: NextPromotion, scheduling: Scheduling) -> String {
     }
 }
 
-/// Seconds until the end: the jobs that remain on each rung times its mean duration, shared by the live trainers.
-fn remaining_s(rungs: &[RungStatus], num_live: usize) -> Option<f64> {
+/// Seconds until the end: the jobs that remain on each rung times its mean duration, shared by the live trainers, but no
+/// less than a job on the lowest of these rungs and one on each above it take one after the other.
+fn remaining_s(rungs: &[RungStatus], trainers: &[TrainerStatus]) -> Option<f64> {
     // Durations of rungs without results follow from the nearest rung that has some, in proportion to the budget.
     let known: Vec<(f64, f64)> = rungs
         .iter()
@@ -451,11 +457,29 @@ fn remaining_s(rungs: &[RungStatus], num_live: usize) -> Option<f64> {
             Some(mean_s * rung.budget / budget)
         })
     };
-    let mut sum = 0.0;
+    let live: Vec<&TrainerStatus> = trainers.iter().filter(|t| !t.is_silent).collect();
+    let (mut sum_s, mut chain_s) = (0.0, 0.0);
+    let mut is_lowest = true;
     for rung in rungs {
-        sum += rung.expected.saturating_sub(rung.done()) as f64 * mean_s(rung)?;
+        let num_left = rung.expected.saturating_sub(rung.done());
+        if num_left == 0 {
+            continue;
+        }
+        let mean_s = mean_s(rung)?;
+        // What is done of the jobs in hand; a trainer does not say which rung its job is on, but its budget does.
+        let in_hand = live.iter().filter(|t| t.budget == Some(rung.budget));
+        let parts: Vec<f64> = in_hand
+            .map(|trainer| (trainer.spent.unwrap_or(0.0) / rung.budget).clamp(0.0, 1.0))
+            .collect();
+        let done: f64 = parts.iter().sum();
+        sum_s += (num_left as f64 - done).max(0.0) * mean_s;
+        // The last one waits for the slowest of those that are all in hand, or for one that nobody has yet.
+        let is_all_in_hand = is_lowest && u64::try_from(parts.len()) == Ok(num_left);
+        let least = parts.into_iter().reduce(f64::min).unwrap_or(0.0);
+        chain_s += mean_s * if is_all_in_hand { 1.0 - least } else { 1.0 };
+        is_lowest = false;
     }
-    (num_live > 0).then(|| sum / num_live as f64)
+    (!live.is_empty()).then(|| (sum_s / live.len() as f64).max(chain_s))
 }
 
 #[cfg(test)]
@@ -479,6 +503,21 @@ mod tests {
         }
     }
 
+    /// A live trainer that has spent some of its job's budget.
+    fn trainer(spent: Option<f64>, budget: Option<f64>) -> TrainerStatus {
+        TrainerStatus {
+            owner: "t".into(),
+            host: "h".into(),
+            device: "cpu".into(),
+            slurm_job: None,
+            job: budget.map(|_budget| "c000000-r0-a1".into()),
+            spent,
+            budget,
+            heard_s: Some(1.0),
+            is_silent: false,
+        }
+    }
+
     #[test]
     fn time_left_follows_from_the_mean_durations_and_the_budgets() {
         let rungs = [
@@ -486,9 +525,33 @@ mod tests {
             rung(1, 3, 0, None),
             rung(2, 1, 0, None),
         ];
-        // 4 of 2 s, 3 of 6 s, 1 of 18 s, on two trainers.
-        assert_eq!(remaining_s(&rungs, 2), Some((8.0 + 18.0 + 18.0) / 2.0));
-        assert_eq!(remaining_s(&rungs, 0), None);
-        assert_eq!(remaining_s(&[rung(0, 9, 0, None)], 1), None);
+        let idle = || trainer(None, None);
+        // 4 of 2 s, 3 of 6 s, 1 of 18 s.
+        assert_eq!(remaining_s(&rungs, &[idle()]), Some(8.0 + 18.0 + 18.0));
+        assert_eq!(remaining_s(&rungs, &[]), None);
+        let silent = TrainerStatus {
+            is_silent: true,
+            ..idle()
+        };
+        assert_eq!(remaining_s(&rungs, &[silent]), None);
+        assert_eq!(remaining_s(&[rung(0, 9, 0, None)], &[idle()]), None);
+        // However many there are, the rungs come one after the other.
+        let many: Vec<TrainerStatus> = (0..64).map(|_| idle()).collect();
+        assert_eq!(remaining_s(&rungs, &many), Some(2.0 + 6.0 + 18.0));
+    }
+
+    #[test]
+    fn time_left_counts_what_is_done_of_the_jobs_in_hand() {
+        let rungs = [rung(0, 9, 9, Some(2.0)), rung(1, 3, 1, Some(6.0))];
+        let half = || trainer(Some(1.5), Some(3.0));
+        // One more job of 6 s, of which nobody has begun; with two trainers, both are in hand.
+        assert_eq!(remaining_s(&rungs, &[half()]), Some(9.0));
+        assert_eq!(remaining_s(&rungs, &[half(), half()]), Some(3.0));
+        let late = trainer(Some(0.0), Some(3.0));
+        assert_eq!(remaining_s(&rungs, &[half(), late]), Some(6.0));
+        assert_eq!(
+            remaining_s(&[rung(0, 9, 9, Some(2.0))], &[half()]),
+            Some(0.0)
+        );
     }
 }

@@ -681,6 +681,7 @@ fn two_doctors_on_one_machine_find_each_other_and_both_call_it_usable() {
             "good  the other process is ",
             "good  a file that is being replaced was always whole",
             "good  200 races of the two hosts for one new name: 200 winners",
+            "note  both processes ran on this host, which says nothing about two",
             "usable: searches may run here",
         ] {
             assert!(said.contains(line), "{line}: {said}");
@@ -691,6 +692,54 @@ fn two_doctors_on_one_machine_find_each_other_and_both_call_it_usable() {
         .iter()
         .filter(|output| text(&output.stdout).contains("; this one leads"));
     assert_eq!(leaders.count(), 1);
+}
+
+/// Shows itself to a doctor that waits for another host, comes to their common folder or not, and is not heard of again.
+fn show_up_as(name: &str, doctor: &Path, comes: bool) {
+    let mut beat = 0;
+    wait_until("the doctor has met the other host", || {
+        beat += 1;
+        let shown = format!("{beat}");
+        fs::replace(&doctor.join("meeting").join(name), shown.as_bytes()).unwrap();
+        let tables = fs::list(doctor).unwrap();
+        let Some(table) = tables.iter().find(|table| table.contains('+')) else {
+            return false;
+        };
+        let here = doctor.join(table).join(format!("here.{name}"));
+        !comes || fs::publish_new(&here, b"").is_ok()
+    });
+}
+
+#[test]
+fn the_doctor_calls_a_filesystem_unusable_when_the_other_host_falls_silent() {
+    for (name, comes, awaited) in [
+        ("0", true, "`list-answer-1`"),
+        ("zzz", true, "`list-answer-1`"),
+        ("zzz", false, "`here.zzz`"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut doctor = scheduler();
+        doctor.args(["doctor", folder.path().to_str().unwrap()]);
+        doctor.args(["--peer", "--wait-s", "2"]);
+        let doctor = doctor.stdout(Stdio::piped()).spawn().unwrap();
+        show_up_as(name, &folder.path().join("doctor"), comes);
+        let output = doctor.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(5), "{output:?}");
+        let said = text(&output.stdout);
+        let complaint = format!(
+            "BAD   the other host ({name}) has shown itself, and then nothing more for 2 s ({awaited} was awaited)"
+        );
+        assert!(said.contains(&complaint), "{said}");
+        assert!(said.contains("NOT USABLE"), "{said}");
+        // Only what the other host would have removed itself is left.
+        let left = folder.path().join("doctor/meeting");
+        assert_eq!(fs::list(folder.path()).unwrap(), ["doctor"]);
+        assert_eq!(
+            fs::list(&folder.path().join("doctor")).unwrap(),
+            ["meeting"]
+        );
+        assert_eq!(fs::list(&left).unwrap(), [name]);
+    }
 }
 
 #[test]

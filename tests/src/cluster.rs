@@ -74,6 +74,23 @@ impl Cluster {
     /// # Errors
     /// It does not come up.
     pub fn start_with(filesystem: Filesystem, silence: Duration) -> Result<Option<Self>> {
+        Self::start_as(filesystem, silence, false)
+    }
+
+    /// As [`start`](Self::start), on the local disk, with limits of memory, files to be moved out and nodes to be made
+    /// ready, and with more patience for silent nodes than any test has.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn start_with_extras() -> Result<Option<Self>> {
+        Self::start_as(Filesystem::Local, Duration::from_mins(10), true)
+    }
+
+    fn start_as(
+        filesystem: Filesystem,
+        silence: Duration,
+        has_extras: bool,
+    ) -> Result<Option<Self>> {
         let alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(reason) = obstacle(filesystem) {
             report(&format!(
@@ -91,8 +108,24 @@ impl Cluster {
         if filesystem == Filesystem::MooseFs {
             command.env("FILESYSTEM", "moosefs");
         }
+        if has_extras {
+            command.env("EXTRAS", "yes");
+        }
         finish(command)?;
         Ok(Some(cluster))
+    }
+
+    /// Whether SLURM lets the kernel limit the memory of jobs: with extras, where the kernel can.
+    pub fn limits_memory(&self) -> bool {
+        self.folder.path().join("cgroup.conf").exists()
+    }
+
+    /// With extras: lets no job that starts from now on get past CONFIGURING.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub fn hold_in_configuring(&self) -> Result<()> {
+        Ok(std::fs::write(self.folder.path().join("configuring"), "")?)
     }
 
     /// A folder that all nodes share.

@@ -1,5 +1,6 @@
 //! `scheduler slurm` on a real SLURM cluster.
 
+mod limits;
 mod queue;
 mod training;
 

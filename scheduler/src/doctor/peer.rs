@@ -6,17 +6,15 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
-use shared::OwnerId;
-use shared::fs;
+use anyhow::{Context as _, Result};
+use shared::exit::{Code, Failure};
+use shared::{OwnerId, fs, store};
 
 use super::{Finding, race};
 
 /// Questions of each kind.
 const ROUNDS: u32 = 8;
 const PAUSE: Duration = Duration::from_millis(20);
-/// A network filesystem that shows nothing for this long will not.
-const LONGEST: Duration = Duration::from_mins(3);
 
 /// What came of it.
 #[derive(Debug)]
@@ -33,9 +31,11 @@ struct Table {
     me: String,
     other: String,
     leads: bool,
+    /// A host that shows nothing for this long has ended, or cannot be seen.
+    wait: Duration,
 }
 
-/// Waits for the other host and asks everything.
+/// Waits for the other host and asks everything; for each of its answers it waits as long.
 pub(super) fn run(folder: &Path, me: &OwnerId, wait: Duration) -> Result<Met> {
     let meeting = folder.join("meeting");
     let mine = meeting.join(me.as_str());
@@ -46,7 +46,7 @@ pub(super) fn run(folder: &Path, me: &OwnerId, wait: Duration) -> Result<Met> {
         return Ok(Met {
             findings: vec![Finding::Bad(format!(
                 "no other host showed itself within {} s: was `scheduler doctor --peer` running there, on the same folder?",
-                wait.as_secs()
+                wait.as_secs_f64()
             ))],
             staleness: None,
         });
@@ -57,12 +57,25 @@ pub(super) fn run(folder: &Path, me: &OwnerId, wait: Duration) -> Result<Met> {
         folder: folder.join(format!("{}+{}", pair[0], pair[1])),
         leads: pair[0] == me.as_str(),
         me: me.to_string(),
-        other: other.clone(),
+        other,
+        wait,
     };
-    let met = table.ask_everything();
+    let mut findings = Vec::new();
+    let staleness = match table.ask_everything(&mut findings) {
+        Ok(staleness) => staleness,
+        Err(error) => {
+            // Anything else is no answer to the question.
+            findings.push(Finding::Bad(error.downcast::<Failure>()?.message));
+            let _harmless = std::fs::remove_dir_all(&table.folder);
+            None
+        }
+    };
     fs::remove(&mine)?;
     fs::remove_empty_folder(&meeting);
-    met
+    Ok(Met {
+        findings,
+        staleness,
+    })
 }
 
 /// A file that changes while we look belongs to somebody who is there.
@@ -88,12 +101,13 @@ fn find_other(meeting: &Path, me: &str, wait: Duration) -> Result<Option<String>
 }
 
 impl Table {
-    fn ask_everything(&self) -> Result<Met> {
-        let mut findings = vec![Finding::Good(format!(
+    /// The longest time after which the other host saw that a file was replaced.
+    fn ask_everything(&self, findings: &mut Vec<Finding>) -> Result<Option<Duration>> {
+        findings.push(Finding::Good(format!(
             "the other process is {}{}",
             self.other,
             if self.leads { "; this one leads" } else { "" }
-        ))];
+        )));
         // The other may be waiting for our file to change still.
         self.keep_showing_until_met()?;
         let listed = self.delays("list", |number| {
@@ -118,11 +132,14 @@ impl Table {
             ))
         });
         findings.extend(self.race()?);
+        let host = fs::read_if_there(&self.folder.join(format!("here.{}", self.other)))?;
         self.clear()?;
-        Ok(Met {
-            findings,
-            staleness: replaced.into_iter().max(),
-        })
+        if host.is_some_and(|host| host == store::host_name().as_bytes()) {
+            findings.push(Finding::Note(
+                "both processes ran on this host, which says nothing about two: run one of them elsewhere".into(),
+            ));
+        }
+        Ok(replaced.into_iter().max())
     }
 
     fn keep_showing_until_met(&self) -> Result<()> {
@@ -131,9 +148,10 @@ impl Table {
             .parent()
             .context("the table has a folder above it")?
             .join("meeting");
-        fs::publish_new(&self.folder.join(format!("here.{}", self.me)), b"")?;
+        let here = self.folder.join(format!("here.{}", self.me));
+        fs::publish_new(&here, store::host_name().as_bytes())?;
         let mut beat = 1_000_000_u64;
-        self.wait("came to the table", || {
+        self.wait(&format!("here.{}", self.other), || {
             beat += 1;
             fs::replace(&meeting.join(&self.me), beat.to_string().as_bytes())?;
             Ok(self.names()?.contains(&format!("here.{}", self.other)))
@@ -215,12 +233,14 @@ impl Table {
     fn wait(&self, what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
         let start = Instant::now();
         while !is_so()? {
-            if start.elapsed() > LONGEST {
-                bail!(
-                    "waited {} s for the other host ({what}): `{}` does not show its files, or it has ended",
-                    LONGEST.as_secs(),
-                    self.folder.display()
+            if start.elapsed() > self.wait {
+                let message = format!(
+                    "the other host ({}) has shown itself, and then nothing more for {} s (`{what}` was awaited): its \
+                     `scheduler doctor` has ended, or the two hosts do not see each other's files",
+                    self.other,
+                    self.wait.as_secs_f64()
                 );
+                return Err(Failure::new(Code::Directory, message).into());
             }
             std::thread::sleep(PAUSE);
         }
@@ -264,8 +284,13 @@ mod tests {
             both.map(|handle| handle.join().unwrap()).into()
         });
         for met in &met {
+            let (last, others) = met.findings.split_last().unwrap();
             let is_good = |finding: &Finding| matches!(finding, Finding::Good(_));
-            assert!(met.findings.iter().all(is_good), "{met:?}");
+            assert!(others.iter().all(is_good), "{met:?}");
+            assert!(
+                matches!(last, Finding::Note(text) if text.contains("on this host")),
+                "{met:?}"
+            );
             assert!(met.staleness.unwrap() < Duration::from_secs(5), "{met:?}");
         }
     }

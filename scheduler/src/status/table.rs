@@ -116,9 +116,13 @@ impl Status {
     /// SLURM's queue, in lines.
     pub(super) fn slurm_lines(&self) -> Vec<String> {
         let error = self.slurm_error.iter().map(|error| one_line(error));
-        error
+        let mut lines: Vec<String> = error
             .chain(self.slurm.iter().map(slurm::describe))
-            .collect()
+            .collect();
+        if lines.is_empty() && self.was_submitted {
+            lines.push("nothing of this search".into());
+        }
+        lines
     }
 
     /// How long the search will go on, in words.

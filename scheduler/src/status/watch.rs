@@ -12,7 +12,7 @@ use shared::signal::Warning;
 use shared::{Directory, env};
 use tracing::warn;
 
-use super::{FileClock, Format, Status, crashes, look, num_heard, terminal};
+use super::{FileClock, Format, Status, crashes, look, num_heard, queue, terminal};
 use crate::scan::Scanner;
 use crate::slurm;
 use crate::state::State;
@@ -93,7 +93,7 @@ pub(super) struct Looker {
     state: State,
     start: Instant,
     files: FileClock,
-    slurm: Remembered<Result<Vec<slurm::Queued>, String>>,
+    slurm: Remembered<Result<Option<Vec<slurm::Queued>>, String>>,
     checkpoint_bytes: Remembered<Option<u64>>,
 }
 
@@ -133,7 +133,15 @@ impl Looker {
             let queue = slurm::queue_if_any(directory);
             queue.map_err(|error| format!("cannot see SLURM's queue: {error:#}"))
         }) {
-            Ok(queue) => status.slurm.clone_from(queue),
+            Ok(Some(queue)) => {
+                status.slurm.clone_from(queue);
+                status.was_submitted = true;
+                if status.phase == "running" {
+                    let sentences = queue::sentences(queue, status.trainers_live);
+                    status.waiting_for.splice(0..0, sentences);
+                }
+            }
+            Ok(None) => {}
             Err(error) => status.slurm_error = Some(error.clone()),
         }
         // A folder that goes while it is looked at is no reason to show nothing.

@@ -26,69 +26,139 @@ fn name_of_trainers(cluster: &Cluster, test: &TestSearch) -> Result<String> {
     Ok(name.context("no script for trainers")?.to_owned())
 }
 
-/// Submits a job of that name: its id.
-fn sbatch(cluster: &Cluster, name: &str, more: &[&str], script: &str) -> Result<String> {
-    let arguments = [
-        &["--parsable", "-J", name, "-o", "/dev/null"],
-        more,
-        &["--wrap", script],
-    ]
-    .concat();
-    Ok(cluster
-        .run(Path::new("sbatch"), &arguments)?
-        .trim()
-        .to_owned())
+/// SLURM jobs that SLURM takes for trainers of the search.
+struct Jobs<'a> {
+    cluster: &'a Cluster,
+    test: &'a TestSearch,
+    name: String,
 }
 
-fn wait_for_state(cluster: &Cluster, test: &TestSearch, id: &str, state: &str) -> Result<String> {
-    let what = format!("SLURM job {id} is {state}");
-    let queue = wait_for_queue(cluster, test, &what, |queue| {
-        queue
-            .iter()
-            .any(|task| task.id == id && task.state == state)
-    })?;
-    let task = queue.into_iter().find(|task| task.id == id);
-    Ok(task.context("it was there")?.node)
-}
+impl Jobs<'_> {
+    /// Submits one with these words and this script: its id.
+    fn submit(&self, more: &str, script: &str) -> Result<String> {
+        self.submit_as(&self.name, more, &["--wrap", script])
+    }
 
-/// Brings one job to each of these states, of which the first few still are, or will be, a place for a trainer.
-fn bring_to_all_states(cluster: &Cluster, test: &TestSearch, name: &str) -> Result<()> {
-    let running = |more: &[&str]| -> Result<(String, String)> {
-        let id = sbatch(cluster, name, more, "sleep 600")?;
-        let node = wait_for_state(cluster, test, &id, "RUNNING")?;
+    fn submit_as(&self, name: &str, more: &str, script: &[&str]) -> Result<String> {
+        let mut arguments = vec!["--parsable", "-J", name, "-o", "/dev/null"];
+        arguments.extend(more.split_whitespace());
+        arguments.extend(script);
+        let id = self.cluster.run(Path::new("sbatch"), &arguments)?;
+        Ok(id.trim().to_owned())
+    }
+
+    /// Submits one and waits until it runs: its id and its node.
+    fn running(&self, more: &str) -> Result<(String, String)> {
+        let id = self.submit(more, "sleep 600")?;
+        let node = self.wait_for(&id, "RUNNING")?;
         Ok((id, node))
-    };
-    let scontrol = |words: &str| {
-        let words: Vec<&str> = words.split(' ').collect();
-        cluster.run(Path::new("scontrol"), &words)
-    };
-    // A node of its own, so that nothing else is lost with it.
-    let (_id, node) = running(&["--no-requeue", "--exclusive"])?;
-    scontrol(&format!("update nodename={node} state=down reason=test"))?;
-    // In front of an urgent job.
-    let (preempted, node) = running(&["--no-requeue", "--exclusive"])?;
-    let urgent = ["-p", "urgent", "--exclusive", "-w", &node];
-    sbatch(cluster, "urgent", &urgent, "true")?;
-    wait_for_state(cluster, test, &preempted, "PREEMPTED")?;
+    }
 
-    let (suspended, _) = running(&[])?;
-    scontrol(&format!("suspend {suspended}"))?;
-    let (stopped, node) = running(&[])?;
-    cluster.run(Path::new("scancel"), &["-b", "-s", "STOP", &stopped])?;
-    let deadline = "--exclusive --time 1 --deadline now+62 -w";
-    let mut deadline: Vec<&str> = deadline.split(' ').collect();
-    deadline.push(&node);
-    sbatch(cluster, name, &deadline, "true")?;
-    let (held, _) = running(&["--requeue"])?;
-    scontrol(&format!("requeuehold {held}"))?;
-    let (special, _) = running(&["--requeue"])?;
-    scontrol(&format!("requeuehold State=SpecialExit {special}"))?;
-    running(&[])?;
-    let cancelled = sbatch(cluster, name, &["--hold"], "true")?;
-    cluster.run(Path::new("scancel"), &[&cancelled])?;
-    sbatch(cluster, name, &[], "true")?;
-    sbatch(cluster, name, &[], "exit 1")?;
-    Ok(())
+    /// Waits for a state: the node it is on then.
+    fn wait_for(&self, id: &str, state: &str) -> Result<String> {
+        let what = format!("SLURM job {id} is {state}");
+        let queue = wait_for_queue(self.cluster, self.test, &what, |queue| {
+            let mut tasks = queue.iter();
+            tasks.any(|task| task.id == id && task.state == state)
+        })?;
+        let task = queue.into_iter().find(|task| task.id == id);
+        Ok(task.context("it was there")?.node)
+    }
+
+    fn scontrol(&self, words: &str) -> Result<()> {
+        let words: Vec<&str> = words.split(' ').collect();
+        let said = self.cluster.run(Path::new("scontrol"), &words);
+        said.map(|_said| ())
+    }
+
+    /// One for each state in which a job is over.
+    fn end_in_all_ways(&self) -> Result<()> {
+        // A node of its own, so that nothing else is lost with it.
+        let (_id, node) = self.running("--no-requeue --exclusive")?;
+        self.scontrol(&format!("update nodename={node} state=down reason=test"))?;
+        // In front of an urgent job.
+        let (preempted, node) = self.running("--no-requeue --exclusive")?;
+        let urgent = format!("-p urgent --exclusive -w {node}");
+        self.submit_as("urgent", &urgent, &["--wrap", "true"])?;
+        self.wait_for(&preempted, "PREEMPTED")?;
+        let (late, _) = self.running("--time 10")?;
+        self.scontrol(&format!("update jobid={late} endtime=now+2"))?;
+        let (not_booted, _) = self.running("--no-requeue")?;
+        self.fail_to_boot(&not_booted)?;
+        if self.cluster.limits_memory() {
+            self.submit("--mem 20", "exec tail /dev/zero")?;
+        }
+        let cancelled = self.submit("--hold", "true")?;
+        self.cluster.run(Path::new("scancel"), &[&cancelled])?;
+        self.submit("", "true")?;
+        self.submit("", "exit 1")?;
+        Ok(())
+    }
+
+    /// What SLURM's own program says of a job whose nodes could not be made ready. That program is for Cray's nodes only.
+    fn fail_to_boot(&self, id: &str) -> Result<()> {
+        let reconfig_fail = 1 << 17;
+        let say = format!(
+            "import ctypes, glob\n\
+             paths = [glob.glob(f'/usr/lib*/{{between}}slurm*/libslurmfull.so') for between in ('', '*/')]\n\
+             slurm = ctypes.CDLL(sum(paths, [])[0], mode=ctypes.RTLD_GLOBAL)\n\
+             slurm.slurm_init(None)\n\
+             slurm.slurm_requeue({id}, {reconfig_fail})"
+        );
+        let python = Path::new("/usr/bin/python3");
+        self.cluster.run(python, &["-c", &say])?;
+        self.wait_for(id, "BOOT_FAIL").map(|_node| ())
+    }
+
+    /// One for each state in which a job still is, or will be, a place for a trainer, and one whose deadline cannot be met.
+    fn live_in_all_ways(&self) -> Result<()> {
+        let reservation = "create reservation reservationname=short starttime=now endtime=now+5 users=root \
+                           flags=maint,ignore_jobs nodes=tandem1";
+        self.scontrol(reservation)?;
+        self.submit("--reservation=short --begin now+1hour", "true")?;
+        // Root may not move files out.
+        let script = self.test.beside("moves-files-out");
+        write_script(&script, "#BB_LUA")?;
+        let script = script.to_string_lossy();
+        self.submit_as(&self.name, "--uid nobody --chdir /", &[&script])?;
+        let (suspended, _) = self.running("")?;
+        self.scontrol(&format!("suspend {suspended}"))?;
+        let (stopped, node) = self.running("")?;
+        self.cluster
+            .run(Path::new("scancel"), &["-b", "-s", "STOP", &stopped])?;
+        self.wait_for(&stopped, "STOPPED")?;
+        let deadline = format!("--exclusive --time 1 --deadline now+62 -w {node}");
+        self.submit(&deadline, "true")?;
+        let (held, _) = self.running("--requeue")?;
+        self.scontrol(&format!("requeuehold {held}"))?;
+        let (special, _) = self.running("--requeue")?;
+        self.scontrol(&format!("requeuehold State=SpecialExit {special}"))?;
+        self.running("").map(|_job| ())
+    }
+
+    /// One whose node is being made ready, and two on nodes that do not answer. Nothing can be submitted after them.
+    fn wait_for_nodes_that_do_not_answer(&self) -> Result<()> {
+        // SLURM waits for an answer for a minute, and looks at limits of time now and then.
+        for state in ["DEADLINE", "RESV_DEL_HOLD", "TIMEOUT"] {
+            wait_for_queue(self.cluster, self.test, state, |queue| {
+                queue.iter().any(|task| task.state == state)
+            })?;
+        }
+        let (signalled, frozen) = self.running("")?;
+        let (completing, frozen_too) = self.running("")?;
+        self.cluster.hold_in_configuring()?;
+        let configuring = self.submit(&format!("-x {frozen},{frozen_too}"), "true")?;
+        self.wait_for(&configuring, "CONFIGURING")?;
+        self.cluster.event("freeze", &frozen)?;
+        if frozen_too != frozen {
+            self.cluster.event("freeze", &frozen_too)?;
+        }
+        // SLURM waits for the node's answer, and `scancel` for SLURM.
+        let stop = ["2", "scancel", "-b", "-s", "STOP", &signalled];
+        let _ended_by_timeout = self.cluster.run(Path::new("timeout"), &stop);
+        self.cluster.run(Path::new("scancel"), &[&completing])?;
+        Ok(())
+    }
 }
 
 /// Tasks by state, as `scheduler status` shows them.
@@ -110,7 +180,7 @@ fn shown(cluster: &Cluster, test: &TestSearch) -> Result<BTreeMap<String, u64>> 
 
 #[test]
 fn slurm_tasks_in_every_state_that_can_be_made_here_count_as_live_or_over() -> Result<()> {
-    let Some(cluster) = Cluster::start_with(Filesystem::Local, Duration::from_mins(10))? else {
+    let Some(cluster) = Cluster::start_with_extras()? else {
         return Ok(());
     };
     let test = TestSearch::within(&cluster.shared(), &counting_ones("bohb", 1))?;
@@ -122,37 +192,66 @@ fn slurm_tasks_in_every_state_that_can_be_made_here_count_as_live_or_over() -> R
     };
     // The one that stays pending.
     submit("1")?;
-    bring_to_all_states(&cluster, &test, &name_of_trainers(&cluster, &test)?)?;
-    let expected = [
+    let jobs = Jobs {
+        cluster: &cluster,
+        test: &test,
+        name: name_of_trainers(&cluster, &test)?,
+    };
+    jobs.live_in_all_ways()?;
+    jobs.end_in_all_ways()?;
+    jobs.wait_for_nodes_that_do_not_answer()?;
+    let mut expected: BTreeMap<&str, u64> = [
+        ("BOOT_FAIL", 1),
         ("CANCELLED", 1),
         ("COMPLETED", 1),
+        ("COMPLETING", 1),
+        ("CONFIGURING", 1),
         ("DEADLINE", 1),
         ("FAILED", 1),
         ("NODE_FAIL", 1),
         // One of them is `requeuehold`, of which SLURM shows the reason only.
         ("PENDING", 2),
         ("PREEMPTED", 1),
+        ("RESV_DEL_HOLD", 1),
         ("RUNNING", 1),
+        ("SIGNALING", 1),
         ("SPECIAL_EXIT", 1),
+        ("STAGE_OUT", 1),
         ("STOPPED", 1),
         ("SUSPENDED", 1),
-    ];
-    let expected: BTreeMap<String, u64> = expected
-        .map(|(state, tasks)| (state.to_owned(), tasks))
-        .into();
+        ("TIMEOUT", 1),
+    ]
+    .into();
+    if cluster.limits_memory() {
+        expected.insert("OUT_OF_MEMORY", 1);
+    }
     let what = "a task in each state";
     wait_for_queue(&cluster, &test, what, |_queue| {
-        shown(&cluster, &test).is_ok_and(|shown| shown == expected)
+        shown(&cluster, &test).is_ok_and(|shown| {
+            let shown = shown.iter().map(|(state, tasks)| (&**state, *tasks));
+            shown.eq(expected.clone())
+        })
     })
     .with_context(|| format!("{:?}", shown(&cluster, &test)))?;
-    // Six of them are trainers still, or will be; the others are to be replaced.
-    let said = submit("8")?;
+    // Eleven of them are trainers still, or will be; the others are to be replaced.
+    let said = submit("13")?;
     ensure!(
         said.contains("submitted: 2 trainers as SLURM job"),
         "{said}"
     );
     // SLURM does not always give a reason.
-    for (state, fate) in [("NODE_FAIL", "node_lost"), ("PREEMPTED", "preempted")] {
+    let fates = [
+        ("BOOT_FAIL", "node_lost"),
+        ("DEADLINE", "time_limit"),
+        ("NODE_FAIL", "node_lost"),
+        ("OUT_OF_MEMORY", "node_lost"),
+        ("PREEMPTED", "preempted"),
+        ("TIMEOUT", "time_limit"),
+    ];
+    for (state, fate) in fates
+        .iter()
+        .filter(|(state, _)| expected.contains_key(state))
+    {
         let mut lines = said.lines();
         let is_said = lines.any(|line| {
             line.contains(&format!("1 trainer {state}")) && line.contains(&format!("over ({fate})"))

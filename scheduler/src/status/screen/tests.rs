@@ -34,6 +34,7 @@ fn empty() -> Status {
         waiting_for: vec![
             "a scheduler, which would request configuration c000000 for bracket 0, rung 0, with 0 new results".into(),
         ],
+        was_submitted: false,
         remaining_s: None,
         ends_at: None,
         trainers_live: 0,
@@ -102,6 +103,7 @@ fn running(trainers: usize) -> Status {
             "trainers to finish 6 claimed jobs".into(),
             "7 more results at rung 1, for the next 3 promotions of bracket 1".into(),
         ],
+        was_submitted: false,
         remaining_s: Some(9240.0),
         ends_at: Some("2026-11-24T16:34:00Z".into()),
         trainers_live: trainers.len() - silent,
@@ -133,6 +135,7 @@ fn finished() -> Status {
             rung(3, 6, 6),
         ],
         waiting_for: vec!["nothing: the search is finished".into()],
+        was_submitted: false,
         remaining_s: Some(0.0),
         ends_at: None,
         trainers_gone: 16,
