@@ -75,7 +75,10 @@ pub(crate) fn run_cifar(bytes: &[u8]) {
 
 pub(crate) fn cifar_seeds() -> Vec<Vec<u8>> {
     let mut archive = tar::Builder::new(Vec::new());
-    for name in ["cifar-10-batches-bin/data_batch_1.bin", "cifar-100-binary/train.bin"] {
+    for name in [
+        "cifar-10-batches-bin/data_batch_1.bin",
+        "cifar-100-binary/train.bin",
+    ] {
         let mut header = tar::Header::new_gnu();
         header.set_size(100);
         header.set_mode(0o644);
@@ -90,9 +93,15 @@ pub(crate) fn cifar_seeds() -> Vec<Vec<u8>> {
 pub(crate) fn run_picture(bytes: &[u8]) {
     let folder = temporary();
     let images = folder.path().join("images");
-    put(&images.join("train/cat/0.png"), &picture(ImageFormat::Png, true));
+    put(
+        &images.join("train/cat/0.png"),
+        &picture(ImageFormat::Png, true),
+    );
     put(&images.join("train/cat/1.png"), bytes);
-    put(&images.join("train/dog/0.png"), &picture(ImageFormat::Png, false));
+    put(
+        &images.join("train/dog/0.png"),
+        &picture(ImageFormat::Png, false),
+    );
     let cache = folder.path().join("cache");
     for resize in [None, NonZeroU32::new(5)] {
         let settings = DataSettings {
@@ -102,7 +111,11 @@ pub(crate) fn run_picture(bytes: &[u8]) {
             ..DataSettings::new(DatasetName::Folder)
         };
         let first = Dataset::read(&settings).ok(); // a bad image
-        assert_eq!(first, Dataset::read(&settings).ok(), "read again, from the cache");
+        assert_eq!(
+            first,
+            Dataset::read(&settings).ok(),
+            "read again, from the cache"
+        );
     }
     for channels in [1, 3] {
         let shape = Shape {
@@ -122,7 +135,9 @@ pub(crate) fn pictures() -> Vec<Vec<u8>> {
         pictures.push(picture(format, true));
         pictures.push(picture(format, false));
     }
-    let deep = DynamicImage::from(GrayImage::from_fn(3, 2, |x, y| image::Luma([(x * 7 + y) as u8])));
+    let deep = DynamicImage::from(GrayImage::from_fn(3, 2, |x, y| {
+        image::Luma([(x * 7 + y) as u8])
+    }));
     for image in [
         DynamicImage::from(deep.to_luma16()),
         DynamicImage::from(deep.to_luma_alpha8()),
@@ -153,7 +168,10 @@ fn encoded(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
 pub(crate) fn run_decoded(bytes: &[u8]) {
     with_cache(|settings, path| {
         let line = first_line(&shared::fs::read(path).expect("written a moment ago"));
-        let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
+        let end = bytes
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .unwrap_or(bytes.len());
         let mut header = parsed(&bytes[..end]);
         let mut content = bytes.to_vec();
         if header["key"] == KEY {
@@ -171,7 +189,10 @@ pub(crate) fn decoded_seeds() -> Vec<Vec<u8>> {
     with_cache(|_, path| {
         let bytes = shared::fs::read(path).expect("written a moment ago");
         let mut header = first_line(&bytes);
-        let end = bytes.iter().position(|byte| *byte == b'\n').expect("a line");
+        let end = bytes
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .expect("a line");
         header["key"] = KEY.into();
         seed = [header.to_string().as_bytes(), &bytes[end..]].concat();
     });
@@ -183,7 +204,10 @@ fn with_cache(act: impl FnOnce(&DataSettings, &Path)) {
     let folder = temporary();
     let images = folder.path().join("images");
     for class in ["cat", "dog"] {
-        put(&images.join("train").join(class).join("0.png"), &picture(ImageFormat::Png, true));
+        put(
+            &images.join("train").join(class).join("0.png"),
+            &picture(ImageFormat::Png, true),
+        );
     }
     let settings = DataSettings {
         path: Some(images),

@@ -30,24 +30,25 @@ const POLL: Duration = Duration::from_secs(5);
 const MOST_TURNS: usize = 40;
 
 /// What is done in a search directory.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Work {
     /// Turns of all programs.
     pub(crate) num_turns: usize,
-    /// What the sampler's commands look at, before and after.
-    pub(crate) looks: &'static [Look],
+    /// What is looked at.
+    pub(crate) looks: Vec<Look>,
+    /// Whether that is before the turns.
+    pub(crate) looks_before: bool,
+    /// Whether that is after them.
+    pub(crate) looks_after: bool,
 }
 
-/// A command of the sampler that computes proposals again.
+/// A command that only looks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Look {
+    Status,
     Replay,
     Preview,
     Explain,
-}
-
-impl Look {
-    pub(crate) const ALL: [Self; 3] = [Self::Replay, Self::Preview, Self::Explain];
 }
 
 /// Runs everything that reads a search directory or works in it. Errors are answers; panics are not.
@@ -61,7 +62,9 @@ pub(crate) fn run_all(disk: &Rc<Disk>, work: &Work) {
         if !is_modest(search) {
             return;
         }
-        look(root, work.looks);
+        if work.looks_before {
+            look(root, &work.looks);
+        }
         // What is not offered, proposed or evaluated for want of a usable directory is not the matter here.
         let mut scheduler = Scheduler::new(directory.clone(), POLL);
         for _ in 0..work.num_turns {
@@ -71,7 +74,9 @@ pub(crate) fn run_all(disk: &Rc<Disk>, work: &Work) {
             let _leaves = train(&directory);
             disk.pass(directory.lease().saturating_mul(2));
         }
-        look(root, work.looks);
+        if work.looks_after {
+            look(root, &work.looks);
+        }
     });
     assert_all_is_in_place(disk);
 }
@@ -100,16 +105,24 @@ pub(crate) fn is_modest(search: &Search) -> bool {
         && search.bohb.num_samples <= 200
 }
 
-/// Everything that only looks.
+/// Looks; what changes nothing is an error at most.
 fn look(root: &Path, looks: &[Look]) {
-    let _shown = show_status(root);
     let Ok(directory) = Directory::observe(root) else {
         return;
     };
     for look in looks {
         match look {
-            Look::Replay => drop(sampler::replay::replay(&directory)),
-            Look::Preview => drop(sampler::preview::preview(&directory, 2)),
+            Look::Status => {
+                let _shown = show_status(root);
+                let _weighed = directory.heartbeats();
+                let _read = directory.all_results();
+            }
+            Look::Replay => {
+                let _replayed = sampler::replay::replay(&directory);
+            }
+            Look::Preview => {
+                let _proposed = sampler::preview::preview(&directory, 2);
+            }
             Look::Explain => {
                 for id in [0, 1, 4] {
                     let _explained = sampler::explain::explain(&directory, ConfigurationId(id));
@@ -117,8 +130,6 @@ fn look(root: &Path, looks: &[Look]) {
             }
         }
     }
-    let _weighed = directory.heartbeats();
-    let _read = directory.all_results();
 }
 
 fn show_status(root: &Path) -> anyhow::Result<()> {
@@ -143,7 +154,10 @@ pub(crate) fn start_second(disk: &Rc<Disk>) {
     let fix = FixArgs::from_arg_matches(&found).expect("these are its arguments");
     disk.put("second.json", format::to_bytes(&base::search(false)).into());
     disk.with(|| {
-        let (file, folder) = (Path::new(ROOT).join("second.json"), Path::new(ROOT).join("second"));
+        let (file, folder) = (
+            Path::new(ROOT).join("second.json"),
+            Path::new(ROOT).join("second"),
+        );
         if let Ok(directory) = scheduler::init::init(&file, &folder, &fix) {
             scheduler::init::describe(&directory).expect("a new directory can be read");
         }

@@ -43,14 +43,19 @@ pub(crate) fn check_in_parts() {
     IN_PARTS.store(true, Ordering::Relaxed);
 }
 
-/// Which of so many checks an input gets, if it is to get one only; choices for different purposes are independent.
-fn choice(bytes: &[u8], purpose: &str, num_checks: u64) -> Option<u64> {
-    IN_PARTS.load(Ordering::Relaxed).then(|| {
-        let mut hasher = DefaultHasher::new();
-        hasher.write(purpose.as_bytes());
-        hasher.write(bytes);
-        hasher.finish() % num_checks
-    })
+fn in_parts() -> bool {
+    IN_PARTS.load(Ordering::Relaxed)
+}
+
+/// Whether an input gets a check, which is one of so many alike; choices for different purposes are independent.
+fn is_chosen(input: &[u8], purpose: &str, number: usize, num_checks: usize) -> bool {
+    if !in_parts() {
+        return true;
+    }
+    let mut hasher = DefaultHasher::new();
+    hasher.write(purpose.as_bytes());
+    hasher.write(input);
+    usize::try_from(hasher.finish() % 1_000_003).is_ok_and(|hash| hash % num_checks == number)
 }
 
 /// A kind of input.
@@ -110,7 +115,12 @@ pub(crate) const ALL: [Target; 24] = [
     target("idx", datasets::run_idx, datasets::idx_seeds, 300),
     target("cifar", datasets::run_cifar, datasets::cifar_seeds, 300),
     target("picture", datasets::run_picture, datasets::pictures, 300),
-    target("decoded", datasets::run_decoded, datasets::decoded_seeds, 300),
+    target(
+        "decoded",
+        datasets::run_decoded,
+        datasets::decoded_seeds,
+        300,
+    ),
 ];
 
 /// The target of that name.
@@ -148,17 +158,17 @@ fn run_result(bytes: &[u8]) {
         let attempt: Option<AttemptId> = id(&json["attempt"]);
         attempt.map_or(ConfigurationId(13).job(0), |attempt| attempt.job)
     };
-    let readers = choice(bytes, "readers", 4);
-    if readers.is_none_or(|readers| readers < 2) {
+    let is_chosen = |number| is_chosen(bytes, "reader", number, 4);
+    if is_chosen(0) || is_chosen(1) {
         in_search(bytes, FOR_SAMPLERS, |json, layout| layout.result(job(json)));
     }
-    if readers.is_none_or(|readers| readers == 2) {
+    if is_chosen(2) {
         on_disk(false, |folder| {
             put(&Layout::new(folder).result(job(&parsed(bytes))), bytes);
-            analysis::analyse(folder);
+            analysis::analyse(folder, bytes);
         });
     }
-    if readers.is_none_or(|readers| readers == 3) {
+    if is_chosen(3) {
         let disk = Disk::new(base::files(false));
         let path = Layout::new(ROOT).result(job(&parsed(bytes)));
         disk.put(&inside(&path), bytes.into());
@@ -192,7 +202,9 @@ fn run_observation(bytes: &[u8]) {
         serde_json::to_vec(&json).expect("a JSON value can be written")
     };
     let host = shared::store::host_name();
-    in_search(&bytes, NOT_FOR_SAMPLERS, |_, layout| layout.observation(&host));
+    in_search(&bytes, NOT_FOR_SAMPLERS, |_, layout| {
+        layout.observation(&host)
+    });
 }
 
 fn run_submission(bytes: &[u8]) {
@@ -200,11 +212,15 @@ fn run_submission(bytes: &[u8]) {
     if let Ok(submission) = format::from_bytes::<scheduler::slurm::Submission>(path, bytes) {
         format::to_bytes(&submission);
     }
-    in_search(bytes, NOT_FOR_SAMPLERS, |_, layout| layout.path("slurm/0001-trainers.json"));
+    in_search(bytes, NOT_FOR_SAMPLERS, |_, layout| {
+        layout.path("slurm/0001-trainers.json")
+    });
 }
 
 fn run_created(bytes: &[u8]) {
-    in_search(bytes, NOT_FOR_SAMPLERS, |_, layout| layout.path(layout::CREATED));
+    in_search(bytes, NOT_FOR_SAMPLERS, |_, layout| {
+        layout.path(layout::CREATED)
+    });
 }
 
 /// Several files of a search directory at once: an object, path → record.
@@ -225,7 +241,10 @@ fn run_directory(bytes: &[u8]) {
         let bytes = base::files(false)[name].clone();
         (name.to_owned(), bytes)
     });
-    programs::run_all(&Disk::new(records.chain(search)), &work(bytes, FOR_SAMPLERS));
+    programs::run_all(
+        &Disk::new(records.chain(search)),
+        &work(bytes, FOR_SAMPLERS),
+    );
 }
 
 /// Names of files: each line is one, behind its folder; what is in it belongs to another name.
@@ -258,9 +277,8 @@ const NOT_FOR_SAMPLERS: bool = false;
 /// Puts bytes in their place in both searches and runs the programs.
 fn in_search(bytes: &[u8], for_samplers: bool, place: impl Fn(&Value, &Layout) -> PathBuf) {
     let path = inside(&place(&parsed(bytes), &Layout::new(ROOT)));
-    let only = choice(bytes, "search", 2);
     for is_asynchronous in [false, true] {
-        if only.is_none_or(|only| only == u64::from(is_asynchronous)) {
+        if is_chosen(bytes, "search", usize::from(is_asynchronous), 2) {
             let disk = Disk::new(base::files(is_asynchronous));
             disk.put(&path, bytes.into());
             programs::run_all(&disk, &work(bytes, for_samplers));
@@ -270,23 +288,37 @@ fn in_search(bytes: &[u8], for_samplers: bool, place: impl Fn(&Value, &Layout) -
 
 /// What is done with an input in a search in the middle of its life.
 fn work(bytes: &[u8], for_samplers: bool) -> Work {
-    let looks = if for_samplers { &Look::ALL[..] } else { &[] };
+    let is_chosen = |purpose, number, of| is_chosen(bytes, purpose, number, of);
+    let mut looks = vec![Look::Status];
+    if for_samplers {
+        looks.extend([Look::Replay, Look::Preview, Look::Explain]);
+    }
+    let num_looks = looks.len();
+    let mut number = 0..num_looks;
+    looks.retain(|_| {
+        number
+            .next()
+            .is_some_and(|number| is_chosen("look", number, num_looks))
+    });
     // What is no JSON is set aside, whatever it is.
-    let most_turns = if parsed(bytes).is_null() { 1 } else { 3 };
-    let look = choice(bytes, "look", 3).and_then(|look| looks.chunks(1).nth(usize::try_from(look).ok()?));
-    match choice(bytes, "turns", most_turns) {
-        None => Work { num_turns: 3, looks },
-        Some(fewer) => Work {
-            num_turns: 1 + usize::try_from(fewer).expect("few"),
-            looks: look.unwrap_or_default(),
-        },
+    let is_usual = in_parts() && parsed(bytes).is_null();
+    let most_turns = if is_usual { 1 } else { 3 };
+    let mut turns = (1..=most_turns).rev();
+    let num_turns = turns.find(|turns| is_chosen("turns", turns % most_turns, most_turns));
+    Work {
+        num_turns: num_turns.unwrap_or(1),
+        looks,
+        looks_before: is_chosen("when", 0, 2),
+        looks_after: is_chosen("when", 1, 2),
     }
 }
 
 /// The path in the search directory.
 fn inside(path: &Path) -> String {
     let path = path.strip_prefix(ROOT);
-    path.expect("every place is in the directory").to_string_lossy().into_owned()
+    path.expect("every place is in the directory")
+        .to_string_lossy()
+        .into_owned()
 }
 
 fn parsed(bytes: &[u8]) -> Value {
@@ -381,7 +413,7 @@ fn run_search(bytes: &[u8]) {
     if created {
         let work = Work {
             num_turns: MANY_TURNS,
-            looks: &Look::ALL,
+            ..work(bytes, FOR_SAMPLERS)
         };
         programs::run_all(&disk, &work);
     }
@@ -509,7 +541,10 @@ fn run_table(bytes: &[u8]) {
     disk.put("table.csv", bytes.into());
     disk.put("space.json", spaces()[0].clone().into());
     disk.with(|| {
-        let (table, space) = (Path::new(ROOT).join("table.csv"), Path::new(ROOT).join("space.json"));
+        let (table, space) = (
+            Path::new(ROOT).join("table.csv"),
+            Path::new(ROOT).join("space.json"),
+        );
         for curve in [None, Some("rate")] {
             let Ok(problem) = Problem::table(&table, &space, curve) else {
                 continue;
@@ -545,7 +580,7 @@ fn tables() -> Vec<Vec<u8>> {
 fn run_checkpoint(bytes: &[u8]) {
     let learnt = trainer::train::learnt(bytes);
     // One that is refused leads to a training from the start, always the same.
-    if learnt.is_ok() || choice(bytes, "refused", 16).is_none_or(|chosen| chosen == 0) {
+    if learnt.is_ok() || is_chosen(bytes, "refused", 0, 16) {
         network::train_from(bytes);
     }
     // The same as a checkpoint of the benchmark function, which is one number.
@@ -593,7 +628,7 @@ fn outcomes() -> Vec<Vec<u8>> {
 fn run_imported(bytes: &[u8]) {
     on_disk(true, |folder| {
         put(&folder.join(layout::IMPORTED), bytes);
-        analysis::analyse(folder);
+        analysis::analyse(folder, bytes);
     });
 }
 
@@ -620,7 +655,7 @@ fn run_log(bytes: &[u8]) {
             put(&folder.path().join(name), text.as_bytes());
         }
     }
-    analysis::analyse_log(folder.path());
+    analysis::analyse_log(folder.path(), bytes);
 }
 
 fn logs() -> Vec<Vec<u8>> {
