@@ -3,9 +3,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::ops::Bound;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -22,8 +24,9 @@ const CENTURY: Duration = Duration::from_hours(24 * 36_525);
 
 /// The filesystem.
 pub(crate) struct Disk {
-    files: RefCell<BTreeMap<PathBuf, File>>,
-    folders: RefCell<BTreeSet<PathBuf>>,
+    // By their paths as text, which compares faster than part by part.
+    files: RefCell<BTreeMap<OsString, File>>,
+    folders: RefCell<BTreeSet<OsString>>,
     numbers: Cell<u64>,
     start: Instant,
     now: Cell<Duration>,
@@ -58,7 +61,7 @@ impl Disk {
         self.add_folder(parent(&path));
         let number = self.next();
         let file = File { number, bytes };
-        self.files.borrow_mut().insert(path, file);
+        self.files.borrow_mut().insert(path.into(), file);
     }
 
     /// Runs something on this system.
@@ -78,7 +81,8 @@ impl Disk {
     /// All files, by their paths in the search directory.
     pub(crate) fn files(&self) -> BTreeMap<String, Rc<[u8]>> {
         let files = self.files.borrow();
-        let relative = |path: &PathBuf| {
+        let relative = |path: &OsString| {
+            let path = Path::new(path);
             let inside = path.strip_prefix(ROOT).unwrap_or(path);
             inside.to_string_lossy().into_owned()
         };
@@ -94,19 +98,23 @@ impl Disk {
     }
 
     fn add_folder(&self, path: &Path) {
-        let folders = path.ancestors().map(Path::to_path_buf);
-        self.folders.borrow_mut().extend(folders);
+        let mut folders = self.folders.borrow_mut();
+        for folder in path.ancestors() {
+            if !folders.contains(folder.as_os_str()) {
+                folders.insert(folder.into());
+            }
+        }
     }
 
     fn file(&self, path: &Path) -> io::Result<File> {
         check(path);
-        let file = self.files.borrow().get(path).cloned();
+        let file = self.files.borrow().get(path.as_os_str()).cloned();
         file.ok_or_else(|| Errno::NOENT.into())
     }
 
     fn needs_folder_of(&self, path: &Path) -> io::Result<()> {
         check(path);
-        if self.folders.borrow().contains(parent(path)) {
+        if self.folders.borrow().contains(parent(path).as_os_str()) {
             Ok(())
         } else {
             Err(Errno::NOENT.into())
@@ -116,16 +124,35 @@ impl Disk {
 
 /// Whatever a record says, nothing outside the search directory is looked at or changed.
 fn check(path: &Path) {
-    let is_plain = path
-        .components()
-        .all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
-    let has_zero = path.as_os_str().as_encoded_bytes().contains(&0);
-    let is_short = path.components().all(|part| part.as_os_str().len() <= 255);
+    let inside = path
+        .as_os_str()
+        .as_encoded_bytes()
+        .strip_prefix(ROOT.as_bytes());
+    let is_plain = |part: &[u8]| {
+        !part.is_empty() && part != b"." && part != b".." && !part.contains(&0) && part.len() <= 255
+    };
+    // The first part, which is before the first slash, is empty.
+    let is_inside = inside.is_some_and(|inside| {
+        let mut parts = inside.split(|byte| *byte == b'/');
+        parts.next() == Some(b"") && parts.all(is_plain)
+    });
     assert!(
-        path.starts_with(ROOT) && is_plain && !has_zero && is_short,
+        is_inside,
         "`{}` is not in the search directory",
         path.display()
     );
+}
+
+/// A folder by its plain path: `x/.` is what is behind `x` where that is a link, and there are none here.
+fn plain(folder: &Path) -> &Path {
+    let bytes = folder.as_os_str().as_bytes();
+    let plain = bytes.strip_suffix(b"/.").unwrap_or(bytes);
+    Path::new(OsStr::from_bytes(plain))
+}
+
+/// The rest of a path behind the folder with this start; no name here is anything but Unicode.
+fn inside<'a>(path: &'a OsStr, start: &OsStr) -> Option<&'a str> {
+    path.to_str()?.strip_prefix(start.to_str()?)
 }
 
 fn parent(path: &Path) -> &Path {
@@ -135,7 +162,7 @@ fn parent(path: &Path) -> &Path {
 impl System for Disk {
     fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<Identity> {
         self.needs_folder_of(path)?;
-        if self.files.borrow().contains_key(path) {
+        if self.files.borrow().contains_key(path.as_os_str()) {
             return Err(Errno::EXIST.into());
         }
         let file = File {
@@ -143,17 +170,17 @@ impl System for Disk {
             bytes: bytes.into(),
         };
         let identity = (0, file.number);
-        self.files.borrow_mut().insert(path.to_path_buf(), file);
+        self.files.borrow_mut().insert(path.into(), file);
         Ok(identity)
     }
 
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         let file = self.file(from)?;
         self.needs_folder_of(to)?;
-        if self.files.borrow().contains_key(to) {
+        if self.files.borrow().contains_key(to.as_os_str()) {
             return Err(Errno::EXIST.into());
         }
-        self.files.borrow_mut().insert(to.to_path_buf(), file);
+        self.files.borrow_mut().insert(to.into(), file);
         Ok(())
     }
 
@@ -161,14 +188,14 @@ impl System for Disk {
         let file = self.file(from)?;
         self.needs_folder_of(to)?;
         let mut files = self.files.borrow_mut();
-        files.remove(from);
-        files.insert(to.to_path_buf(), file);
+        files.remove(from.as_os_str());
+        files.insert(to.into(), file);
         Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.file(path)?;
-        self.files.borrow_mut().remove(path);
+        self.files.borrow_mut().remove(path.as_os_str());
         Ok(())
     }
 
@@ -180,8 +207,9 @@ impl System for Disk {
 
     fn remove_folder(&self, path: &Path) -> io::Result<()> {
         check(path);
-        self.folders.borrow_mut().retain(|f| !f.starts_with(path));
-        self.files.borrow_mut().retain(|f, _| !f.starts_with(path));
+        let is_in_it = |other: &OsString| Path::new(other).starts_with(path);
+        self.folders.borrow_mut().retain(|other| !is_in_it(other));
+        self.files.borrow_mut().retain(|other, _| !is_in_it(other));
         Ok(())
     }
 
@@ -207,18 +235,24 @@ impl System for Disk {
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<OsString>> {
+        let folder = plain(folder);
         check(folder);
         let folders = self.folders.borrow();
-        if !folders.contains(folder) {
+        if !folders.contains(folder.as_os_str()) {
             return Err(Errno::NOENT.into());
         }
+        let mut start = folder.as_os_str().to_owned();
+        start.push("/");
+        let from = (Bound::Included(start.as_os_str()), Bound::Unbounded);
         let files = self.files.borrow();
-        let inside = files.range(folder.to_path_buf()..).map(|(path, _)| path);
-        let inside = inside.take_while(|path| path.starts_with(folder));
-        let all = inside.chain(folders.range(folder.to_path_buf()..));
-        let names = all.filter(|path| path.parent() == Some(folder));
-        Ok(names
-            .filter_map(|path| path.file_name())
+        let files = files.range::<OsStr, _>(from).map(|(path, _)| path);
+        let files = files.map_while(|path| inside(path, &start));
+        let folders = folders.range::<OsStr, _>(from);
+        let folders = folders.map_while(|path| inside(path, &start));
+        let is_name = |rest: &&str| !rest.contains('/');
+        Ok(files
+            .chain(folders)
+            .filter(is_name)
             .map(OsString::from)
             .collect())
     }

@@ -90,4 +90,10 @@ tests! {
     log
     configspace
     describe
+    created
+    table
+    idx
+    cifar
+    picture
+    decoded
 }

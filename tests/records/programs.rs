@@ -6,19 +6,22 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::{Args as _, FromArgMatches as _};
+use scheduler::fix_from::FixArgs;
 use scheduler::run::{Scheduler, Turn};
 use scheduler::scan::Scanner;
 use scheduler::status::{self, FileClock, Format};
 use shared::objective::Objective;
 use shared::search::{Limit, Search};
 use shared::signal::Warning;
-use shared::{ConfigurationId, Directory, clock, store};
+use shared::{ConfigurationId, Directory, clock, format, store};
 use trainer::device::DeviceChoice;
 use trainer::heart::{Beat, Pulse};
 use trainer::run::{Settings, Trainer};
 use trainer::runner::Runner;
 use trainer::time_limit::TimeLimit;
 
+use super::base;
 use super::disk::{Disk, ROOT};
 
 /// The longest pause of every program.
@@ -26,9 +29,30 @@ const POLL: Duration = Duration::from_secs(5);
 /// Turns of one scheduler in a row in which it does something: many more than there can be something to do.
 const MOST_TURNS: usize = 40;
 
-/// Runs everything that reads a search directory or works in it, with so many turns of all programs. Errors are answers;
-/// panics are not.
-pub(crate) fn run_all(disk: &Rc<Disk>, num_turns: usize) {
+/// What is done in a search directory.
+#[derive(Debug, Clone)]
+pub(crate) struct Work {
+    /// Turns of all programs.
+    pub(crate) num_turns: usize,
+    /// What is looked at.
+    pub(crate) looks: Vec<Look>,
+    /// Whether that is before the turns.
+    pub(crate) looks_before: bool,
+    /// Whether that is after them.
+    pub(crate) looks_after: bool,
+}
+
+/// A command that only looks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Look {
+    Status,
+    Replay,
+    Preview,
+    Explain,
+}
+
+/// Runs everything that reads a search directory or works in it. Errors are answers; panics are not.
+pub(crate) fn run_all(disk: &Rc<Disk>, work: &Work) {
     disk.with(|| {
         let root = Path::new(ROOT);
         let Ok(directory) = Directory::open(root) else {
@@ -38,17 +62,21 @@ pub(crate) fn run_all(disk: &Rc<Disk>, num_turns: usize) {
         if !is_modest(search) {
             return;
         }
-        look(root);
+        if work.looks_before {
+            look(root, &work.looks);
+        }
         // What is not offered, proposed or evaluated for want of a usable directory is not the matter here.
         let mut scheduler = Scheduler::new(directory.clone(), POLL);
-        for _ in 0..num_turns {
+        for _ in 0..work.num_turns {
             let _unusable = scheduler.as_mut().map(schedule);
             let _waits = sampler::run::answer(directory.clone(), true, POLL, &Warning::default());
             let _unusable = scheduler.as_mut().map(schedule);
             let _leaves = train(&directory);
             disk.pass(directory.lease().saturating_mul(2));
         }
-        look(root);
+        if work.looks_after {
+            look(root, &work.looks);
+        }
     });
     assert_all_is_in_place(disk);
 }
@@ -77,19 +105,31 @@ pub(crate) fn is_modest(search: &Search) -> bool {
         && search.bohb.num_samples <= 200
 }
 
-/// Everything that only looks.
-fn look(root: &Path) {
-    let _shown = show_status(root);
+/// Looks; what changes nothing is an error at most.
+fn look(root: &Path, looks: &[Look]) {
     let Ok(directory) = Directory::observe(root) else {
         return;
     };
-    let _replayed = sampler::replay::replay(&directory);
-    let _proposed = sampler::preview::preview(&directory, 2);
-    for id in [0, 1, 4] {
-        let _explained = sampler::explain::explain(&directory, ConfigurationId(id));
+    for look in looks {
+        match look {
+            Look::Status => {
+                let _shown = show_status(root);
+                let _weighed = directory.heartbeats();
+                let _read = directory.all_results();
+            }
+            Look::Replay => {
+                let _replayed = sampler::replay::replay(&directory);
+            }
+            Look::Preview => {
+                let _proposed = sampler::preview::preview(&directory, 2);
+            }
+            Look::Explain => {
+                for id in [0, 1, 4] {
+                    let _explained = sampler::explain::explain(&directory, ConfigurationId(id));
+                }
+            }
+        }
     }
-    let _weighed = directory.heartbeats();
-    let _read = directory.all_results();
 }
 
 fn show_status(root: &Path) -> anyhow::Result<()> {
@@ -105,6 +145,23 @@ fn show_status(root: &Path) -> anyhow::Result<()> {
         assert!(text.chars().all(is_shown), "raw in the status: {text:?}");
     }
     Ok(())
+}
+
+/// Makes a second search with what the first one found.
+pub(crate) fn start_second(disk: &Rc<Disk>) {
+    let from = FixArgs::augment_args(clap::Command::new("init"));
+    let found = from.get_matches_from(["init", "--fix-from", ROOT, "--fix", "x1"]);
+    let fix = FixArgs::from_arg_matches(&found).expect("these are its arguments");
+    disk.put("second.json", format::to_bytes(&base::search(false)).into());
+    disk.with(|| {
+        let (file, folder) = (
+            Path::new(ROOT).join("second.json"),
+            Path::new(ROOT).join("second"),
+        );
+        if let Ok(directory) = scheduler::init::init(&file, &folder, &fix) {
+            scheduler::init::describe(&directory).expect("a new directory can be read");
+        }
+    });
 }
 
 fn schedule(scheduler: &mut Scheduler) -> anyhow::Result<()> {

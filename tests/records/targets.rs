@@ -4,9 +4,13 @@
 //! directory, a control character on a terminal, a script in a report and a program that does not end are findings. The
 //! test in `main.rs` runs every target on seeds, on the corpus and on damaged forms of both; `../fuzz` looks for more.
 
+use std::hash::{DefaultHasher, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use sampler::bench::curve;
+use sampler::bench::problem::Problem;
 use serde_json::{Value, json};
 use shared::format;
 use shared::layout::Layout;
@@ -18,17 +22,41 @@ use shared::{
 
 mod analysis;
 mod base;
+mod datasets;
 mod disk;
 pub(crate) mod mutate;
 mod network;
 mod programs;
 
 use disk::{Disk, ROOT};
+use programs::{Look, Work};
 
-/// Turns of all programs on a search in the middle of its life.
-const FEW_TURNS: usize = 3;
-/// Turns on a new one: enough for models to have something to learn from.
+/// Turns on a new search: enough for models to have something to learn from.
 const MANY_TURNS: usize = 12;
+
+/// Whether an input gets a part of the checks only.
+static IN_PARTS: AtomicBool = AtomicBool::new(false);
+
+/// From now on, an input gets those of the longer checks that its bytes choose: a fuzzer, which makes many that are much
+/// alike, does all of them on some and gets round to ten times as many.
+pub(crate) fn check_in_parts() {
+    IN_PARTS.store(true, Ordering::Relaxed);
+}
+
+fn in_parts() -> bool {
+    IN_PARTS.load(Ordering::Relaxed)
+}
+
+/// Whether an input gets a check, which is one of so many alike; choices for different purposes are independent.
+fn is_chosen(input: &[u8], purpose: &str, number: usize, num_checks: usize) -> bool {
+    if !in_parts() {
+        return true;
+    }
+    let mut hasher = DefaultHasher::new();
+    hasher.write(purpose.as_bytes());
+    hasher.write(input);
+    usize::try_from(hasher.finish() % 1_000_003).is_ok_and(|hash| hash % num_checks == number)
+}
 
 /// A kind of input.
 pub(crate) struct Target {
@@ -56,8 +84,9 @@ const fn target(
     }
 }
 
-/// All of them.
-pub(crate) const ALL: [Target; 18] = [
+/// All of them. What is written and never read (late results, models, logs), or read by nobody but for being there (`stop`,
+/// `finished.json`), has none.
+pub(crate) const ALL: [Target; 24] = [
     target("job", run_job, || in_base("jobs/open/"), 300),
     target("request", run_request, || in_base("requests/"), 300),
     target(
@@ -81,6 +110,17 @@ pub(crate) const ALL: [Target; 18] = [
     target("log", run_log, logs, 100),
     target("configspace", run_configspace, configspaces, 300),
     target("describe", run_describe, descriptions, 300),
+    target("created", run_created, || in_base("created"), 300),
+    target("table", run_table, tables, 300),
+    target("idx", datasets::run_idx, datasets::idx_seeds, 300),
+    target("cifar", datasets::run_cifar, datasets::cifar_seeds, 300),
+    target("picture", datasets::run_picture, datasets::pictures, 300),
+    target(
+        "decoded",
+        datasets::run_decoded,
+        datasets::decoded_seeds,
+        300,
+    ),
 ];
 
 /// The target of that name.
@@ -95,20 +135,20 @@ pub(crate) fn of_name(name: &str) -> &'static Target {
 // ---- records in a search directory ----
 
 fn run_job(bytes: &[u8]) {
-    in_search(bytes, |json, layout| {
+    in_search(bytes, NOT_FOR_SAMPLERS, |json, layout| {
         let job: JobId = id(&json["job"]).unwrap_or(ConfigurationId(13).job(0));
         layout.open(job.attempt(1))
     });
 }
 
 fn run_request(bytes: &[u8]) {
-    in_search(bytes, |json, layout| {
+    in_search(bytes, FOR_SAMPLERS, |json, layout| {
         layout.request(id(&json["configuration"]).unwrap_or(ConfigurationId(13)))
     });
 }
 
 fn run_configuration(bytes: &[u8]) {
-    in_search(bytes, |json, layout| {
+    in_search(bytes, FOR_SAMPLERS, |json, layout| {
         layout.configuration(id(&json["configuration"]).unwrap_or(ConfigurationId(13)))
     });
 }
@@ -118,15 +158,26 @@ fn run_result(bytes: &[u8]) {
         let attempt: Option<AttemptId> = id(&json["attempt"]);
         attempt.map_or(ConfigurationId(13).job(0), |attempt| attempt.job)
     };
-    in_search(bytes, |json, layout| layout.result(job(json)));
-    on_disk(false, |folder| {
-        put(&Layout::new(folder).result(job(&parsed(bytes))), bytes);
-        analysis::analyse(folder);
-    });
+    let is_chosen = |number| is_chosen(bytes, "reader", number, 4);
+    if is_chosen(0) || is_chosen(1) {
+        in_search(bytes, FOR_SAMPLERS, |json, layout| layout.result(job(json)));
+    }
+    if is_chosen(2) {
+        on_disk(false, |folder| {
+            put(&Layout::new(folder).result(job(&parsed(bytes))), bytes);
+            analysis::analyse(folder, bytes);
+        });
+    }
+    if is_chosen(3) {
+        let disk = Disk::new(base::files(false));
+        let path = Layout::new(ROOT).result(job(&parsed(bytes)));
+        disk.put(&inside(&path), bytes.into());
+        programs::start_second(&disk);
+    }
 }
 
 fn run_attempt(bytes: &[u8]) {
-    in_search(bytes, |json, layout| {
+    in_search(bytes, NOT_FOR_SAMPLERS, |json, layout| {
         let claim: Option<Claim> = id(&json["claim"]);
         claim.map_or_else(
             || layout.path("attempts/000/c000013-r2-a1.host-1-x.json"),
@@ -136,7 +187,7 @@ fn run_attempt(bytes: &[u8]) {
 }
 
 fn run_heartbeat(bytes: &[u8]) {
-    in_search(bytes, |json, layout| {
+    in_search(bytes, NOT_FOR_SAMPLERS, |json, layout| {
         let owner: Option<OwnerId> = id(&json["owner"]);
         layout.heartbeat(&owner.unwrap_or_else(|| OwnerId::from_parts(&["host", "1"])))
     });
@@ -151,7 +202,9 @@ fn run_observation(bytes: &[u8]) {
         serde_json::to_vec(&json).expect("a JSON value can be written")
     };
     let host = shared::store::host_name();
-    in_search(&bytes, |_, layout| layout.observation(&host));
+    in_search(&bytes, NOT_FOR_SAMPLERS, |_, layout| {
+        layout.observation(&host)
+    });
 }
 
 fn run_submission(bytes: &[u8]) {
@@ -159,7 +212,15 @@ fn run_submission(bytes: &[u8]) {
     if let Ok(submission) = format::from_bytes::<scheduler::slurm::Submission>(path, bytes) {
         format::to_bytes(&submission);
     }
-    in_search(bytes, |_, layout| layout.path("slurm/0001-trainers.json"));
+    in_search(bytes, NOT_FOR_SAMPLERS, |_, layout| {
+        layout.path("slurm/0001-trainers.json")
+    });
+}
+
+fn run_created(bytes: &[u8]) {
+    in_search(bytes, NOT_FOR_SAMPLERS, |_, layout| {
+        layout.path(layout::CREATED)
+    });
 }
 
 /// Several files of a search directory at once: an object, path → record.
@@ -180,7 +241,10 @@ fn run_directory(bytes: &[u8]) {
         let bytes = base::files(false)[name].clone();
         (name.to_owned(), bytes)
     });
-    programs::run_all(&Disk::new(records.chain(search)), FEW_TURNS);
+    programs::run_all(
+        &Disk::new(records.chain(search)),
+        &work(bytes, FOR_SAMPLERS),
+    );
 }
 
 /// Names of files: each line is one, behind its folder; what is in it belongs to another name.
@@ -202,21 +266,59 @@ fn run_name(bytes: &[u8]) {
             disk.put(&format!("{folder}/{name}"), bytes);
         }
     }
-    programs::run_all(&disk, FEW_TURNS);
+    programs::run_all(&disk, &work(bytes, FOR_SAMPLERS));
 }
 
+/// Requests, proposals and results, which the sampler's commands read.
+const FOR_SAMPLERS: bool = true;
+/// The others: what those commands say is the same with them and without.
+const NOT_FOR_SAMPLERS: bool = false;
+
 /// Puts bytes in their place in both searches and runs the programs.
-fn in_search(bytes: &[u8], place: impl Fn(&Value, &Layout) -> PathBuf) {
-    let json = parsed(bytes);
-    let path = place(&json, &Layout::new(ROOT));
-    let path = path
-        .strip_prefix(ROOT)
-        .expect("every place is in the directory");
+fn in_search(bytes: &[u8], for_samplers: bool, place: impl Fn(&Value, &Layout) -> PathBuf) {
+    let path = inside(&place(&parsed(bytes), &Layout::new(ROOT)));
     for is_asynchronous in [false, true] {
-        let disk = Disk::new(base::files(is_asynchronous));
-        disk.put(&path.to_string_lossy(), bytes.into());
-        programs::run_all(&disk, FEW_TURNS);
+        if is_chosen(bytes, "search", usize::from(is_asynchronous), 2) {
+            let disk = Disk::new(base::files(is_asynchronous));
+            disk.put(&path, bytes.into());
+            programs::run_all(&disk, &work(bytes, for_samplers));
+        }
     }
+}
+
+/// What is done with an input in a search in the middle of its life.
+fn work(bytes: &[u8], for_samplers: bool) -> Work {
+    let is_chosen = |purpose, number, of| is_chosen(bytes, purpose, number, of);
+    let mut looks = vec![Look::Status];
+    if for_samplers {
+        looks.extend([Look::Replay, Look::Preview, Look::Explain]);
+    }
+    let num_looks = looks.len();
+    let mut number = 0..num_looks;
+    looks.retain(|_| {
+        number
+            .next()
+            .is_some_and(|number| is_chosen("look", number, num_looks))
+    });
+    // What is no JSON is set aside, whatever it is.
+    let is_usual = in_parts() && parsed(bytes).is_null();
+    let most_turns = if is_usual { 1 } else { 3 };
+    let mut turns = (1..=most_turns).rev();
+    let num_turns = turns.find(|turns| is_chosen("turns", turns % most_turns, most_turns));
+    Work {
+        num_turns: num_turns.unwrap_or(1),
+        looks,
+        looks_before: is_chosen("when", 0, 2),
+        looks_after: is_chosen("when", 1, 2),
+    }
+}
+
+/// The path in the search directory.
+fn inside(path: &Path) -> String {
+    let path = path.strip_prefix(ROOT);
+    path.expect("every place is in the directory")
+        .to_string_lossy()
+        .into_owned()
 }
 
 fn parsed(bytes: &[u8]) -> Value {
@@ -309,7 +411,11 @@ fn run_search(bytes: &[u8]) {
         scheduler::init::describe(&directory).is_ok()
     });
     if created {
-        programs::run_all(&disk, MANY_TURNS);
+        let work = Work {
+            num_turns: MANY_TURNS,
+            ..work(bytes, FOR_SAMPLERS)
+        };
+        programs::run_all(&disk, &work);
     }
 }
 
@@ -429,18 +535,61 @@ fn descriptions() -> Vec<Vec<u8>> {
     seeds
 }
 
+/// A table of losses and a curve of regret for `sampler bench`.
+fn run_table(bytes: &[u8]) {
+    let disk = Disk::new([]);
+    disk.put("table.csv", bytes.into());
+    disk.put("space.json", spaces()[0].clone().into());
+    disk.with(|| {
+        let (table, space) = (
+            Path::new(ROOT).join("table.csv"),
+            Path::new(ROOT).join("space.json"),
+        );
+        for curve in [None, Some("rate")] {
+            let Ok(problem) = Problem::table(&table, &space, curve) else {
+                continue;
+            };
+            let space = SearchSpace::new(&problem.space).expect("the space of the table");
+            let mut rng = Seed::new(0).rng();
+            for seed in 0..4 {
+                let values = space.decode(&space.sample(&mut rng));
+                for budget in [1.0, problem.max_budget as f64] {
+                    let _not_in_the_table = problem.evaluate(&values, budget, Seed::new(seed));
+                }
+                let _not_in_the_table = problem.regret(&values);
+            }
+        }
+        if let Ok(rows) = curve::read(&table) {
+            let points = curve::at_points(&rows, &curve::POINTS);
+            curve::summary(&[points, points]);
+        }
+    });
+}
+
+fn tables() -> Vec<Vec<u8>> {
+    [
+        "rate,blocks,kind,size,loss_1,loss_2\n0.01,2,wide,16,0.5,0.6\n0.1,5,plain,8,0.25,1e-3\n0.5,1,true,32,1,2\n",
+        "eval,budget,loss,true_regret,cum_restart,cum_cont,started_at,ended_at\n0,1,0.5,0.5,1,1,0,1.5\n1,9,0.25,0.1,9,9,1,9\n",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .into()
+}
+
 // ---- what trainings leave ----
 
 fn run_checkpoint(bytes: &[u8]) {
-    let _learnt = trainer::train::learnt(bytes);
-    network::train_from(bytes);
+    let learnt = trainer::train::learnt(bytes);
+    // One that is refused leads to a training from the start, always the same.
+    if learnt.is_ok() || is_chosen(bytes, "refused", 0, 16) {
+        network::train_from(bytes);
+    }
     // The same as a checkpoint of the benchmark function, which is one number.
     let files = base::files(true);
     let path = files.keys().find(|path| path.starts_with("checkpoints/"));
     let path = path.expect("a trainer fell silent").clone();
     let disk = Disk::new(files);
     disk.put(&path, bytes.into());
-    programs::run_all(&disk, FEW_TURNS);
+    programs::run_all(&disk, &work(bytes, NOT_FOR_SAMPLERS));
 }
 
 fn checkpoints() -> Vec<Vec<u8>> {
@@ -479,7 +628,7 @@ fn outcomes() -> Vec<Vec<u8>> {
 fn run_imported(bytes: &[u8]) {
     on_disk(true, |folder| {
         put(&folder.join(layout::IMPORTED), bytes);
-        analysis::analyse(folder);
+        analysis::analyse(folder, bytes);
     });
 }
 
@@ -506,7 +655,7 @@ fn run_log(bytes: &[u8]) {
             put(&folder.path().join(name), text.as_bytes());
         }
     }
-    analysis::analyse_log(folder.path());
+    analysis::analyse_log(folder.path(), bytes);
 }
 
 fn logs() -> Vec<Vec<u8>> {

@@ -21,9 +21,10 @@ static TARGET: LazyLock<&'static Target> = LazyLock::new(|| {
 });
 static SEEDS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| (TARGET.seeds)());
 
-fuzz_target!(|bytes: &[u8]| {
-    (TARGET.run)(bytes);
-});
+fuzz_target!(
+    init: targets::check_in_parts(),
+    |bytes: &[u8]| (TARGET.run)(bytes)
+);
 
 // Changes of JSON values half of the time, libFuzzer's own the other half, and now and then a seed.
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
