@@ -4,10 +4,10 @@
 //! directory, a control character on a terminal, a script in a report and a program that does not end are findings. The
 //! test in `main.rs` runs every target on seeds, on the corpus and on damaged forms of both; `../fuzz` looks for more.
 
+use std::cell::Cell;
 use std::hash::{DefaultHasher, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use sampler::bench::curve;
 use sampler::bench::problem::Problem;
@@ -34,21 +34,23 @@ use programs::{Look, Work};
 /// Turns on a new search: enough for models to have something to learn from.
 const MANY_TURNS: usize = 12;
 
-/// Whether an input gets a part of the checks only.
-static IN_PARTS: AtomicBool = AtomicBool::new(false);
+thread_local! {
+    /// Whether an input gets a part of the checks only.
+    static IN_PARTS: Cell<bool> = const { Cell::new(false) };
+}
 
-/// From now on, an input gets those of the longer checks that its bytes choose: a fuzzer, which makes many that are much
+/// From now on, an input of this thread gets those of the longer checks that its bytes choose: a fuzzer, which makes many that are much
 /// alike, does all of them on some and gets round to ten times as many.
 pub(crate) fn check_in_parts() {
-    IN_PARTS.store(true, Ordering::Relaxed);
+    IN_PARTS.set(true);
 }
 
 fn in_parts() -> bool {
-    IN_PARTS.load(Ordering::Relaxed)
+    IN_PARTS.get()
 }
 
 /// Whether an input gets a check, which is one of so many alike; choices for different purposes are independent.
-fn is_chosen(input: &[u8], purpose: &str, number: usize, num_checks: usize) -> bool {
+pub(crate) fn is_chosen(input: &[u8], purpose: &str, number: usize, num_checks: usize) -> bool {
     if !in_parts() {
         return true;
     }
