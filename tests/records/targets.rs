@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use sampler::bench::curve;
 use sampler::bench::problem::Problem;
+use scheduler::slurm::Submission;
 use serde_json::{Value, json};
 use shared::format;
 use shared::layout::Layout;
@@ -210,13 +211,23 @@ fn run_observation(bytes: &[u8]) {
 }
 
 fn run_submission(bytes: &[u8]) {
-    let path = Path::new("slurm/0001-trainers.json");
-    if let Ok(submission) = format::from_bytes::<scheduler::slurm::Submission>(path, bytes) {
-        format::to_bytes(&submission);
+    let name = "slurm/0001-trainers.json";
+    let read = |bytes| format::from_bytes::<Submission>(Path::new(name), bytes);
+    if let Ok(submission) = read(bytes) {
+        let written = format::to_bytes(&submission);
+        let again = read(&written).expect("written a moment ago");
+        assert_eq!(format::to_bytes(&again), written);
     }
-    in_search(bytes, NOT_FOR_SAMPLERS, |_, layout| {
-        layout.path("slurm/0001-trainers.json")
-    });
+    // Only what talks to SLURM reads it: one turn of the others shows that they leave it alone.
+    let disk = Disk::new(base::files(false));
+    disk.put(name, bytes.into());
+    let work = Work {
+        num_turns: 1,
+        ..work(bytes, NOT_FOR_SAMPLERS)
+    };
+    programs::run_all(&disk, &work);
+    let kept = disk.files().remove(name);
+    assert_eq!(kept.as_deref(), Some(bytes), "left alone");
 }
 
 fn run_created(bytes: &[u8]) {
