@@ -19,6 +19,9 @@ const FORMATS: [Format; 5] = [
     Format::Latex,
 ];
 
+/// Some of what it can say of a history, whose files are in this folder, with this input among them.
+type Command = fn(&History, &Path, &[u8]);
+
 /// Everything that the analyzer can say of a directory with an input in it; nothing, if it cannot be read.
 pub(crate) fn analyse(folder: &Path, input: &[u8]) {
     for (number, wanted) in [Wanted::default(), Wanted::ALL].into_iter().enumerate() {
@@ -47,7 +50,7 @@ pub(crate) fn analyse_log(folder: &Path, input: &[u8]) {
 }
 
 fn tell(history: &History, folder: &Path, input: &[u8]) {
-    let commands: [(&[usize], fn(&History, &Path, &[u8])); 5] = [
+    let commands: [(&[usize], Command); 5] = [
         (&[0, 1], tell_of_budgets),
         (&[2, 3], tell_of_results),
         (&[4, 5], draw),

@@ -136,7 +136,7 @@ pub(crate) fn pictures() -> Vec<Vec<u8>> {
         pictures.push(picture(format, false));
     }
     let deep = DynamicImage::from(GrayImage::from_fn(3, 2, |x, y| {
-        image::Luma([(x * 7 + y) as u8])
+        image::Luma([u8::try_from(x * 7 + y).expect("below 256")])
     }));
     for image in [
         DynamicImage::from(deep.to_luma16()),

@@ -52,6 +52,25 @@ fn harmless(name: &str) {
     }
 }
 
+#[test]
+fn every_check_gets_its_share_of_inputs() {
+    let chosen = |input: u8| (0..4).filter(move |n| targets::is_chosen(&[input], "purpose", *n, 4));
+    assert!((0..100).all(|input| chosen(input).eq(0..4)));
+    // In a thread of its own, since the tests are about whole checks.
+    let shared = std::thread::spawn(move || {
+        targets::check_in_parts();
+        let mut shares = [0; 4];
+        for input in 0..100 {
+            let one: Vec<usize> = chosen(input).collect();
+            assert_eq!(one.len(), 1);
+            shares[one[0]] += 1;
+        }
+        shares
+    });
+    let shares = shared.join().unwrap();
+    assert!(shares.iter().all(|share| *share > 10), "{shares:?}");
+}
+
 macro_rules! tests {
     ($($name:ident)*) => {
         mod no_program_is_harmed_by_a {

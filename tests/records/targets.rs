@@ -4,13 +4,14 @@
 //! directory, a control character on a terminal, a script in a report and a program that does not end are findings. The
 //! test in `main.rs` runs every target on seeds, on the corpus and on damaged forms of both; `../fuzz` looks for more.
 
+use std::cell::Cell;
 use std::hash::{DefaultHasher, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use sampler::bench::curve;
 use sampler::bench::problem::Problem;
+use scheduler::slurm::Submission;
 use serde_json::{Value, json};
 use shared::format;
 use shared::layout::Layout;
@@ -34,21 +35,23 @@ use programs::{Look, Work};
 /// Turns on a new search: enough for models to have something to learn from.
 const MANY_TURNS: usize = 12;
 
-/// Whether an input gets a part of the checks only.
-static IN_PARTS: AtomicBool = AtomicBool::new(false);
+thread_local! {
+    /// Whether an input gets a part of the checks only.
+    static IN_PARTS: Cell<bool> = const { Cell::new(false) };
+}
 
-/// From now on, an input gets those of the longer checks that its bytes choose: a fuzzer, which makes many that are much
+/// From now on, an input of this thread gets those of the longer checks that its bytes choose: a fuzzer, which makes many that are much
 /// alike, does all of them on some and gets round to ten times as many.
 pub(crate) fn check_in_parts() {
-    IN_PARTS.store(true, Ordering::Relaxed);
+    IN_PARTS.set(true);
 }
 
 fn in_parts() -> bool {
-    IN_PARTS.load(Ordering::Relaxed)
+    IN_PARTS.get()
 }
 
 /// Whether an input gets a check, which is one of so many alike; choices for different purposes are independent.
-fn is_chosen(input: &[u8], purpose: &str, number: usize, num_checks: usize) -> bool {
+pub(crate) fn is_chosen(input: &[u8], purpose: &str, number: usize, num_checks: usize) -> bool {
     if !in_parts() {
         return true;
     }
@@ -208,13 +211,23 @@ fn run_observation(bytes: &[u8]) {
 }
 
 fn run_submission(bytes: &[u8]) {
-    let path = Path::new("slurm/0001-trainers.json");
-    if let Ok(submission) = format::from_bytes::<scheduler::slurm::Submission>(path, bytes) {
-        format::to_bytes(&submission);
+    let name = "slurm/0001-trainers.json";
+    let read = |bytes| format::from_bytes::<Submission>(Path::new(name), bytes);
+    if let Ok(submission) = read(bytes) {
+        let written = format::to_bytes(&submission);
+        let again = read(&written).expect("written a moment ago");
+        assert_eq!(format::to_bytes(&again), written);
     }
-    in_search(bytes, NOT_FOR_SAMPLERS, |_, layout| {
-        layout.path("slurm/0001-trainers.json")
-    });
+    // Only what talks to SLURM reads it: one turn of the others shows that they leave it alone.
+    let disk = Disk::new(base::files(false));
+    disk.put(name, bytes.into());
+    let work = Work {
+        num_turns: 1,
+        ..work(bytes, NOT_FOR_SAMPLERS)
+    };
+    programs::run_all(&disk, &work);
+    let kept = disk.files().remove(name);
+    assert_eq!(kept.as_deref(), Some(bytes), "left alone");
 }
 
 fn run_created(bytes: &[u8]) {
