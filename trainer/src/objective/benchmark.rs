@@ -13,6 +13,8 @@ use super::{Control, Ended, Evaluation, Task};
 
 /// How long a wish to stop may go unnoticed.
 const SLICE: Duration = Duration::from_millis(20);
+/// What is left may be less than the clock can tell, and still has to pass.
+const SHORTEST: Duration = Duration::from_micros(1);
 
 /// Evaluates one function.
 #[derive(Debug)]
@@ -113,7 +115,7 @@ impl BenchmarkRunner {
                 return Ok(!is_done);
             }
             let left = Duration::from_secs_f64((amount - spent) * self.seconds_per_unit);
-            clock::sleep(left.min(SLICE));
+            clock::sleep(left.clamp(SHORTEST, SLICE));
         }
     }
 }
