@@ -94,6 +94,7 @@ pub fn run(args: &DoctorArgs) -> Result<Code> {
     tell(vec![speed(&folder)?])?;
     tell(caches())?;
     let mut lease_s = fs::is_network(&root).then_some(CAREFUL_LEASE_S);
+    let mut is_shared = fs::is_network(&root);
     if args.peer {
         let met = peer::run(
             &root.join(layout::DOCTOR),
@@ -101,6 +102,8 @@ pub fn run(args: &DoctorArgs) -> Result<Code> {
             Duration::from_secs_f64(args.wait_s),
         )?;
         tell(met.findings)?;
+        // Two hosts that have met know better than the name of the filesystem.
+        is_shared |= !met.is_same_host;
         lease_s = lease_of(met.staleness).or(lease_s);
     } else {
         tell(vec![Finding::Note(
@@ -111,8 +114,6 @@ pub fn run(args: &DoctorArgs) -> Result<Code> {
     if is_usable {
         print(&format!("note  {}\n", lease_text(lease_s)))?;
     }
-    // Two hosts that have met know better than the name of the filesystem.
-    let is_shared = args.peer || fs::is_network(&root);
     print(match (is_usable, is_shared) {
         (true, true) => "usable: searches may run here\n",
         (true, false) => "usable: searches may run here, on this host alone\n",

@@ -134,25 +134,36 @@ pub fn plan(state: &State, settings: &TrainerSettings) -> Vec<Action> {
     }
     let wanted = (state.num_trainers.max(1) + settings.ahead) as usize;
     let slots = wanted.saturating_sub(state.pending.len());
-    let store = state.store_size();
-    // What was asked for beyond the store has its trainer already.
-    let reserved = state.num_in_store().saturating_sub(store);
-    // Promotions before what is in store: they belong to earlier brackets, or to higher rungs.
-    let promoted: Vec<JobId> = state
-        .promotions()
-        .take(slots.saturating_sub(reserved))
-        .collect();
-    let free = slots - promoted.len();
+    // What was asked for has its trainer already, unless it is in store.
+    let reserved = if state.learns() {
+        state.num_in_store()
+    } else {
+        0
+    };
+    // What the sampler waits for comes first, whoever has no trainer then.
+    let is_awaited = |job: &JobId| state.named_in_vain.contains(job);
+    let mut promoted: Vec<JobId> = Vec::new();
+    if !state.named_in_vain.is_empty() {
+        promoted.extend(state.promotions().filter(is_awaited));
+    }
+    // Promotions before new configurations: they belong to earlier brackets, or to higher rungs.
+    let others = state.promotions().filter(|job| !is_awaited(job));
+    promoted.extend(others.take(slots.saturating_sub(reserved + promoted.len())));
+    let free = slots.saturating_sub(promoted.len());
     let first = state.proposed.keys().take(free);
     let mut offered: Vec<JobId> = first
         .map(|id| id.job(state.table().place(*id).rung))
         .collect();
+    let free = free - offered.len();
+    let in_store = state.num_in_store() - offered.len();
     offered.extend(promoted);
     actions.extend(offered.iter().map(|job| Action::Offer {
         job: *job,
         attempt: state.next_attempt(*job),
     }));
-    let missing = (free + store).saturating_sub(state.num_in_store());
+    // The store is filled when every trainer has a job.
+    let wanted = if free == 0 { state.store_size() } else { free };
+    let missing = wanted.saturating_sub(in_store);
     actions.extend(requests(state, &offered, missing).map(Action::Request));
     if is_over(state) {
         actions.push(Action::Finish(Finished {
@@ -414,7 +425,12 @@ mod tests {
         }
         let wanted = simulation.state.num_trainers.max(1) + simulation.search.trainers.ahead;
         assert!(simulation.most_pending <= wanted as usize);
-        assert!(simulation.most_outstanding <= wanted as usize + simulation.state.store_size());
+        // Promotions may have taken the places of what is in store.
+        let in_store = match simulation.state.learns() {
+            true => 0,
+            false => simulation.state.store_size().max(wanted as usize),
+        };
+        assert!(simulation.most_outstanding <= wanted as usize + in_store);
     }
 
     #[test]
@@ -454,6 +470,42 @@ mod tests {
             .collect();
         // While the last job of the rung runs, the next bracket begins; then the promotions.
         assert_eq!(&order[8..10], ["c000008-r0", "c000009-r1"]);
+    }
+
+    #[test]
+    fn a_lost_result_that_a_request_names_is_done_again_although_its_trainer_waits_for_the_answer()
+    {
+        let search = search_with(1, 9, 3, |file| file.method = MethodName::Bohb);
+        let mut simulation = Simulation::new(search.clone());
+        simulation.act();
+        // Until a request names the result of a promoted job.
+        let named = loop {
+            assert!(simulation.step(0, 9, 1));
+            simulation.act();
+            let last = simulation.requests.last().unwrap();
+            if let Some(job) = last.finished.iter().find(|job| job.rung > 0) {
+                break *job;
+            }
+        };
+        // Another scheduler finds all but that result.
+        let mut state = State::new(&search).unwrap();
+        for request in &simulation.requests {
+            state.see_request(request.configuration, &request.finished, &request.pending);
+        }
+        for (job, verdict) in simulation.verdicts.iter().filter(|(job, _)| **job != named) {
+            state.see_result(Known {
+                job: *job,
+                verdict: *verdict,
+                elapsed_s: 1.0,
+                has_crashed: false,
+            });
+        }
+        let offers = |actions: Vec<Action>| {
+            actions
+                .iter()
+                .any(|action| matches!(action, Action::Offer { job, .. } if *job == named))
+        };
+        assert!(offers(plan(&state, &search.trainers)));
     }
 
     #[test]

@@ -261,6 +261,7 @@ impl Scheduler {
             } => drop_checkpoints(&directory, *configuration, *below),
             Action::Finish(finished) => {
                 self.drop_last_checkpoints(&directory)?;
+                directory.sync_results(&self.state.unrecorded)?;
                 directory.finish_search(finished)?;
                 info!(
                     "finished: configurations={} jobs={}",
@@ -430,7 +431,23 @@ fn make_records(
         |a: &Action, b: &Action| matches!((a, b), (Action::Request(_), Action::Request(_)));
     // Requests one after the other, so that their ids have no gaps.
     let rows: Vec<&[Action]> = actions.chunk_by(are_requests).collect();
-    let rows = all_in_parallel(&rows, |row| {
+    // A request that names jobs as offered comes after their tickets, and not without them.
+    let names_offers = |row: &&[Action]| matches!(row, [Action::Request(request), ..] if !request.pending.is_empty());
+    let (now, then) = match rows.split_last() {
+        Some((last, others)) if names_offers(last) => (others, std::slice::from_ref(last)),
+        _ => (&*rows, [].as_slice()),
+    };
+    let mut made = make_rows(directory, state, now);
+    if made.iter().all(Result::is_ok) {
+        made.extend(make_rows(directory, state, then));
+    }
+    made
+}
+
+/// Makes the records of each row one after the other, of all rows at the same time; a row ends with the first record that
+/// is not this scheduler's.
+fn make_rows(directory: &Directory, state: &State, rows: &[&[Action]]) -> Vec<Result<Made, Error>> {
+    let rows = all_in_parallel(rows, |row| {
         let mut answers = Vec::new();
         for action in *row {
             let made = match action {
@@ -452,6 +469,7 @@ fn make_records(
 fn make_request(directory: &Directory, request: &Request) -> Result<Made, Error> {
     let id = request.configuration;
     make_shards(directory, id)?;
+    directory.sync_results(&request.finished)?;
     if directory.request(request)? == Published::AlreadyThere {
         return Ok(Made::Another);
     }

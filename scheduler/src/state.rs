@@ -46,6 +46,8 @@ pub struct State {
     recorded: BTreeSet<JobId>,
     /// Has a result that no request names.
     pub(crate) unrecorded: BTreeSet<JobId>,
+    /// Named by some request as finished, without a known result: it was set aside, or lost. The sampler waits for it.
+    pub(crate) named_in_vain: BTreeSet<JobId>,
     /// Offered above its configuration's first rung and named by some request; without a known result.
     announced: BTreeSet<JobId>,
     /// Offered above its configuration's first rung and named by no request; without a known result.
@@ -170,6 +172,7 @@ impl State {
             results: BTreeSet::new(),
             recorded: BTreeSet::new(),
             unrecorded: BTreeSet::new(),
+            named_in_vain: BTreeSet::new(),
             announced: BTreeSet::new(),
             unannounced: BTreeSet::new(),
             ended: BTreeMap::new(),
@@ -200,6 +203,11 @@ impl State {
         job.configuration.0 < self.table.total()
             && job.rung < self.table.num_rungs()
             && job.rung >= self.table.place(job.configuration).rung
+    }
+
+    /// Whether proposals depend on results.
+    pub fn learns(&self) -> bool {
+        self.learns
     }
 
     /// Configurations that are asked for and not offered.
@@ -245,6 +253,9 @@ impl State {
         for job in finished {
             self.recorded.insert(*job);
             self.unrecorded.remove(job);
+            if !self.results.contains(job) {
+                self.named_in_vain.insert(*job);
+            }
         }
         for job in offered.iter().filter(|job| !self.results.contains(job)) {
             self.announced.insert(*job);
@@ -312,6 +323,7 @@ impl State {
         self.awaited.remove(&job.configuration);
         self.proposed.remove(&job.configuration);
         self.pending.remove(&job);
+        self.named_in_vain.remove(&job);
         self.announced.remove(&job);
         self.unannounced.remove(&job);
         self.over.retain(|attempt, _| attempt.job != job);

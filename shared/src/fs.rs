@@ -79,9 +79,9 @@ pub fn read_named_record<R: Record>(path: &Path) -> Result<R> {
     format::from_bytes(path, &read_named(path)?)
 }
 
-/// Publishes a record that can be derived again from others. A reader sees all of it or nothing, as ever; its name is
-/// not synced, so that a loss of power may take it.
-pub fn publish_derived<R: Record>(path: &Path, record: &R) -> Result<Published> {
+/// As [`publish_record`], but that the name is not synced: a loss of power may take it, until somebody calls
+/// [`sync_folder`].
+pub fn show_new_record<R: Record>(path: &Path, record: &R) -> Result<Published> {
     publish_unsynced(path, &format::to_bytes(record))
 }
 
@@ -92,19 +92,14 @@ pub fn publish_new(path: &Path, bytes: &[u8]) -> Result<Published> {
     Ok(published)
 }
 
-/// As [`publish_record`], and does something else as soon as others can see the record, before its name is synced.
-///
-/// # Errors
-/// The record or its name cannot be written, or that of `then`.
-pub fn publish_record_and<R: Record>(
-    path: &Path,
-    record: &R,
-    then: impl FnOnce(Published) -> Result<()>,
-) -> Result<Published> {
-    let published = publish_unsynced(path, &format::to_bytes(record))?;
-    let done = then(published);
-    sync_folder_of(path)?;
-    done.map(|()| published)
+/// Makes the names in a folder last, whoever gave them.
+pub fn sync_folder(folder: &Path) -> Result<()> {
+    let synced = fault::before().and_then(|()| ask(|system| system.sync_folder(folder)));
+    match synced {
+        // A folder removed behind our back holds nothing to keep.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(io_error("sync", folder)),
+    }
 }
 
 /// All of a publication but that the name lasts.
@@ -524,11 +519,7 @@ fn sync_folder_of(path: &Path) -> Result<()> {
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
-    match ask(|system| system.sync_folder(folder)) {
-        // A folder removed behind our back holds nothing to keep.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other.map_err(io_error("sync", folder)),
-    }
+    sync_folder(folder)
 }
 
 /// Repeats an operation that a stale handle or a signal interrupted.

@@ -228,7 +228,7 @@ impl Directory {
     /// Answers a request. Requests and results lead to the same answer again, should it be lost.
     pub fn propose(&self, proposal: &Proposal) -> Result<Published> {
         let path = self.inside(self.layout.configuration(proposal.configuration))?;
-        fs::publish_derived(&path, proposal)
+        fs::show_new_record(&path, proposal)
     }
 
     /// The request for a configuration, if there is one. A corrupt one is set aside, so that it is written again.
@@ -270,7 +270,7 @@ impl Directory {
 
     /// Offers a job: the first attempt's ticket. A job without ticket, claim and result is offered again.
     pub fn offer(&self, job: &Job, attempt: u32) -> Result<Published> {
-        fs::publish_derived(&self.layout.open(job.job.attempt(attempt)), job)
+        fs::show_new_record(&self.layout.open(job.job.attempt(attempt)), job)
     }
 
     /// One look at the open and the claimed jobs. A job that moves between the folders at this moment may be seen in
@@ -354,15 +354,32 @@ impl Directory {
             "a result of the claimed attempt"
         );
         let path = self.inside(self.layout.result(claim.attempt.job))?;
-        let mut finished_as = FinishedAs::First;
-        // The claim goes as soon as the result can be seen, which is what the scheduler waits for.
-        fs::publish_record_and(&path, result, |published| {
-            if published == Published::AlreadyThere {
-                finished_as = self.keep_late(claim, result)?;
-            }
-            self.drop_claim(claim)
-        })?;
+        let finished_as = match fs::show_new_record(&path, result)? {
+            Published::New => FinishedAs::First,
+            Published::AlreadyThere => self.keep_late(claim, result)?,
+        };
+        // The claim goes as soon as the result can be seen, which is what the scheduler waits for. It syncs the name
+        // itself before it acts on the result.
+        self.drop_claim(claim)?;
+        let shard = self
+            .layout
+            .shard(layout::RESULTS, claim.attempt.job.configuration.shard());
+        if let Err(error) = fs::sync_folder(&shard) {
+            warn!("{}: {}", claim.attempt, chain(&error));
+        }
         Ok(finished_as)
+    }
+
+    /// Makes results last before anything that lasts is said of them.
+    pub fn sync_results<'a>(&self, jobs: impl IntoIterator<Item = &'a JobId>) -> Result<()> {
+        let shards: BTreeSet<u32> = jobs
+            .into_iter()
+            .map(|job| job.configuration.shard())
+            .collect();
+        for shard in shards {
+            fs::sync_folder(&self.layout.shard(layout::RESULTS, shard))?;
+        }
+        Ok(())
     }
 
     /// Keeps a result aside that is not its job's first; or finds that the first one is this very attempt's.

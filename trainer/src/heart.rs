@@ -127,7 +127,7 @@ impl Beat {
         let is_no_news = state == TrainerState::Waiting
             && self.heartbeat.state == TrainerState::Waiting
             && self.heartbeat.beat >= FIRST_BEATS;
-        if is_no_news && self.left_out + 1 < self.one_of {
+        if is_no_news && self.left_out.saturating_add(1) < self.one_of {
             self.left_out += 1;
             return;
         }

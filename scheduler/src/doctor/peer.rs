@@ -22,6 +22,8 @@ pub(super) struct Met {
     pub(super) findings: Vec<Finding>,
     /// The longest time after which the other host saw that a file was replaced.
     pub(super) staleness: Option<Duration>,
+    /// The other process ran on this very host, or none was met.
+    pub(super) is_same_host: bool,
 }
 
 /// The two hosts' common folder, as one of them uses it.
@@ -49,6 +51,7 @@ pub(super) fn run(folder: &Path, me: &OwnerId, wait: Duration) -> Result<Met> {
                 wait.as_secs_f64()
             ))],
             staleness: None,
+            is_same_host: true,
         });
     };
     let mut pair = [me.as_str(), &other];
@@ -61,13 +64,13 @@ pub(super) fn run(folder: &Path, me: &OwnerId, wait: Duration) -> Result<Met> {
         wait,
     };
     let mut findings = Vec::new();
-    let staleness = match table.ask_everything(&mut findings) {
-        Ok(staleness) => staleness,
+    let (staleness, is_same_host) = match table.ask_everything(&mut findings) {
+        Ok(answers) => answers,
         Err(error) => {
             // Anything else is no answer to the question.
             findings.push(Finding::Bad(error.downcast::<Failure>()?.message));
             let _harmless = std::fs::remove_dir_all(&table.folder);
-            None
+            (None, true)
         }
     };
     fs::remove(&mine)?;
@@ -75,6 +78,7 @@ pub(super) fn run(folder: &Path, me: &OwnerId, wait: Duration) -> Result<Met> {
     Ok(Met {
         findings,
         staleness,
+        is_same_host,
     })
 }
 
@@ -101,8 +105,8 @@ fn find_other(meeting: &Path, me: &str, wait: Duration) -> Result<Option<String>
 }
 
 impl Table {
-    /// The longest time after which the other host saw that a file was replaced.
-    fn ask_everything(&self, findings: &mut Vec<Finding>) -> Result<Option<Duration>> {
+    /// The longest time after which the other host saw that a file was replaced, and whether it is this very host.
+    fn ask_everything(&self, findings: &mut Vec<Finding>) -> Result<(Option<Duration>, bool)> {
         findings.push(Finding::Good(format!(
             "the other process is {}{}",
             self.other,
@@ -134,12 +138,13 @@ impl Table {
         findings.extend(self.race()?);
         let host = fs::read_if_there(&self.folder.join(format!("here.{}", self.other)))?;
         self.clear()?;
-        if host.is_some_and(|host| host == store::host_name().as_bytes()) {
+        let is_same_host = host.is_some_and(|host| host == store::host_name().as_bytes());
+        if is_same_host {
             findings.push(Finding::Note(
                 "both processes ran on this host, which says nothing about two: run one of them elsewhere".into(),
             ));
         }
-        Ok(replaced.into_iter().max())
+        Ok((replaced.into_iter().max(), is_same_host))
     }
 
     fn keep_showing_until_met(&self) -> Result<()> {

@@ -27,8 +27,12 @@ fn sentence(queue: &[Queued], kind: Kind) -> Option<String> {
         }
     }
     if tasks == 0 {
+        let by_whom = match kind {
+            Kind::Coordinator => "",
+            Kind::Trainers => ", or for a coordinator that keeps trainers",
+        };
         return Some(format!(
-            "somebody to run `scheduler slurm` again: no {} is queued or running",
+            "somebody to run `scheduler slurm` again{by_whom}: no {} is queued or running",
             kind.one()
         ));
     }
@@ -90,7 +94,7 @@ mod tests {
                 sentences(queue, 0),
                 [
                     "somebody to run `scheduler slurm` again: no coordinator is queued or running",
-                    "somebody to run `scheduler slurm` again: no trainer is queued or running"
+                    "somebody to run `scheduler slurm` again, or for a coordinator that keeps trainers: no trainer is queued or running"
                 ]
             );
         }

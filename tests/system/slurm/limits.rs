@@ -23,7 +23,7 @@ fn keep_two_trainers(cluster: &Cluster, test: &TestSearch) -> Result<()> {
     let (scheduler, root) = (program("scheduler"), test.root());
     let (scheduler, root) = (scheduler.to_string_lossy(), root.to_string_lossy());
     // By hand, but not for long: the coordinator does the same.
-    let mut arguments = vec!["-s", "TERM", "3", &*scheduler, "slurm", &*root];
+    let mut arguments = vec!["-s", "TERM", "10", &*scheduler, "slurm", &*root];
     arguments.extend(["--trainers", "2", "--time", "20", "--keep", "--poll-s", "1"]);
     // A user's `--signal` takes the place of the warning.
     arguments.extend(["--", "--exclusive", "--mem=200", "--signal=B:CONT@1"]);
@@ -43,14 +43,14 @@ fn wait_for_state(cluster: &Cluster, test: &TestSearch, id: &str, state: &str) -
 /// Stops the trainer on this node, as before a file server that does not answer, while it has a job in hand.
 fn stop_with_a_job(cluster: &Cluster, test: &TestSearch, node: &str) -> Result<()> {
     test.wait_until("the trainer stands still with a job", |directory| {
-        cluster.run_on(node, "pkill", &["-STOP", "-x", "trainer"])?;
+        let _none_for_a_moment = cluster.run_on(node, "pkill", &["-STOP", "-x", "trainer"]);
         for claim in directory.jobs()?.claimed {
             let is_here = claim.owner.as_str().starts_with(node);
             if is_here && directory.read_result(claim.attempt.job)?.is_none() {
                 return Ok(true);
             }
         }
-        cluster.run_on(node, "pkill", &["-CONT", "-x", "trainer"])?;
+        let _none_for_a_moment = cluster.run_on(node, "pkill", &["-CONT", "-x", "trainer"]);
         Ok(false)
     })
     .with_context(|| logs(test))
@@ -68,7 +68,7 @@ fn slurm_jobs_over_their_time_or_memory_cost_attempts_and_no_configuration_its_r
     let Some(cluster) = Cluster::start_with_extras()? else {
         return Ok(());
     };
-    let mut search = counting_ones("bohb", 3);
+    let mut search = counting_ones("bohb", 6);
     search["objective"]["seconds_per_unit"] = 0.2.into();
     let test = TestSearch::within(&cluster.shared(), &search)?;
     keep_two_trainers(&cluster, &test)?;

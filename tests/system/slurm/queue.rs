@@ -130,7 +130,7 @@ impl Jobs<'_> {
     /// One for each state in which a job still is, or will be, a place for a trainer, and one whose deadline cannot be met.
     fn live_in_all_ways(&self, all: bool) -> Result<()> {
         if all {
-            let reservation = "create reservation reservationname=short starttime=now endtime=now+5 users=root \
+            let reservation = "create reservation reservationname=short starttime=now endtime=now+30 users=root \
                                flags=maint,ignore_jobs nodes=tandem1";
             self.scontrol(reservation)?;
             self.submit("--reservation=short --begin now+1hour", "true")?;
