@@ -48,7 +48,7 @@ pub fn all_in_parallel<S: Sync, T: Send>(
     let mut all = std::thread::scope(|scope| {
         let others: Vec<_> = (1..ASKERS.min(things.len()))
             // Where no more threads can be had, those that are there do it all.
-            .filter_map(|_| std::thread::Builder::new().spawn_scoped(scope, &work).ok())
+            .filter_map(|_| std::thread::Builder::new().spawn_scoped(scope, work).ok())
             .collect();
         let mut all = work();
         for other in others {
