@@ -40,8 +40,8 @@ thread_local! {
     static IN_PARTS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// From now on, an input of this thread gets those of the longer checks that its bytes choose: a fuzzer, which makes many that are much
-/// alike, does all of them on some and gets round to ten times as many.
+/// From now on, an input of this thread gets those of the longer checks that its bytes choose: a fuzzer, which makes many
+/// that are much alike, does all of them on some and gets round to ten times as many.
 pub(crate) fn check_in_parts() {
     IN_PARTS.set(true);
 }
@@ -294,7 +294,12 @@ fn in_search(bytes: &[u8], for_samplers: bool, place: impl Fn(&Value, &Layout) -
         if is_chosen(bytes, "search", usize::from(is_asynchronous), 2) {
             let disk = Disk::new(base::files(is_asynchronous));
             disk.put(&path, bytes.into());
-            programs::run_all(&disk, &work(bytes, for_samplers));
+            let mut work = work(bytes, for_samplers);
+            if in_parts() && parsed(bytes).is_null() {
+                // What is no JSON is set aside, whatever it is.
+                work.num_turns = 1;
+            }
+            programs::run_all(&disk, &work);
         }
     }
 }
@@ -302,25 +307,19 @@ fn in_search(bytes: &[u8], for_samplers: bool, place: impl Fn(&Value, &Layout) -
 /// What is done with an input in a search in the middle of its life.
 fn work(bytes: &[u8], for_samplers: bool) -> Work {
     let is_chosen = |purpose, number, of| is_chosen(bytes, purpose, number, of);
-    let mut looks = vec![Look::Status];
-    if for_samplers {
-        looks.extend([Look::Replay, Look::Preview, Look::Explain]);
-    }
-    let num_looks = looks.len();
-    let mut number = 0..num_looks;
-    looks.retain(|_| {
-        number
-            .next()
-            .is_some_and(|number| is_chosen("look", number, num_looks))
-    });
-    // What is no JSON is set aside, whatever it is.
-    let is_usual = in_parts() && parsed(bytes).is_null();
-    let most_turns = if is_usual { 1 } else { 3 };
-    let mut turns = (1..=most_turns).rev();
-    let num_turns = turns.find(|turns| is_chosen("turns", turns % most_turns, most_turns));
+    let looks: &[Look] = if for_samplers {
+        &[Look::Status, Look::Replay, Look::Preview, Look::Explain]
+    } else {
+        &[Look::Status]
+    };
+    let numbered = looks.iter().enumerate();
+    let looks_at = numbered.filter(|(number, _)| is_chosen("look", *number, looks.len()));
+    let mut turns = (1..=3).rev();
     Work {
-        num_turns: num_turns.unwrap_or(1),
-        looks,
+        num_turns: turns
+            .find(|turns| is_chosen("turns", turns % 3, 3))
+            .expect("one is left over when divided by three"),
+        looks: looks_at.map(|(_, look)| *look).collect(),
         looks_before: is_chosen("when", 0, 2),
         looks_after: is_chosen("when", 1, 2),
     }
