@@ -114,8 +114,17 @@ fn arrays(directory: &Directory) -> Result<Vec<Submission>> {
     let folder = directory.layout().path(layout::SLURM);
     let mut arrays = Vec::new();
     for name in fs::list(&folder)? {
-        if name.ends_with("-trainers.json") {
-            arrays.push(fs::read_record(&folder.join(name))?);
+        if !name.ends_with("-trainers.json") {
+            continue;
+        }
+        let path = folder.join(name);
+        match fs::read_record(&path) {
+            Ok(array) => arrays.push(array),
+            // What is in SLURM's queue is known by name all the same.
+            Err(error) if error.is_bad_file() => {
+                directory.set_aside(&path, &store::chain(&error))?;
+            }
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(arrays)
@@ -183,6 +192,24 @@ mod tests {
             script: "x.sh".into(),
             at: String::new(),
         }
+    }
+
+    #[test]
+    fn a_corrupt_record_of_an_array_is_set_aside_and_the_others_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = crate::test_search::search_file(1, 9, 3);
+        let directory = Directory::create(folder.path(), &file, Path::new("x")).unwrap();
+        let slurm = directory.layout().path(layout::SLURM);
+        fs::publish_record(&slurm.join("0001-trainers.json"), &array(1)).unwrap();
+        fs::publish_new(&slurm.join("0002-trainers.json"), b"{ \"format\"").unwrap();
+        assert_eq!(arrays(&directory).unwrap().len(), 1);
+        assert_eq!(
+            fs::list(&directory.layout().path(layout::ASIDE))
+                .unwrap()
+                .len(),
+            1
+        );
+        assert_eq!(arrays(&directory).unwrap().len(), 1);
     }
 
     #[test]

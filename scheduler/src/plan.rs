@@ -426,9 +426,10 @@ mod tests {
         let wanted = simulation.state.num_trainers.max(1) + simulation.search.trainers.ahead;
         assert!(simulation.most_pending <= wanted as usize);
         // Promotions may have taken the places of what is in store.
-        let in_store = match simulation.state.learns() {
-            true => 0,
-            false => simulation.state.store_size().max(wanted as usize),
+        let in_store = if simulation.state.learns() {
+            0
+        } else {
+            simulation.state.store_size().max(wanted as usize)
         };
         assert!(simulation.most_outstanding <= wanted as usize + in_store);
     }

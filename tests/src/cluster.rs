@@ -125,7 +125,8 @@ impl Cluster {
     /// # Errors
     /// The disk is full.
     pub fn hold_in_configuring(&self) -> Result<()> {
-        Ok(std::fs::write(self.folder.path().join("configuring"), "")?)
+        shared::fs::replace(&self.folder.path().join("configuring"), b"")?;
+        Ok(())
     }
 
     /// A folder that all nodes share.

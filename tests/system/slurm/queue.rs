@@ -257,6 +257,11 @@ fn count_states(cluster: &Cluster, all: bool) -> Result<()> {
         said.contains("submitted: 2 trainers as SLURM job"),
         "{said}"
     );
+    check_fates(&said, &expected)
+}
+
+/// Whether it is said whose fault it was that trainers in these states are over.
+fn check_fates(said: &str, expected: &BTreeMap<&str, u64>) -> Result<()> {
     // SLURM does not always give a reason.
     let fates = [
         ("BOOT_FAIL", "node_lost"),
