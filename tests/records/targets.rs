@@ -270,7 +270,7 @@ fn run_name(bytes: &[u8]) {
         let (folder, name) = line.rsplit_once('/').unwrap_or(("", line));
         let is_name = !matches!(name, "" | "." | ".." | "search.json" | "created.json")
             && name.len() <= 255
-            && !name.contains('\0');
+            && !line.contains('\0');
         let is_folder = layout::FOLDERS.contains(&folder) || folder.ends_with("/000");
         if is_name && is_folder {
             let mut records = base::files(false).into_iter();
