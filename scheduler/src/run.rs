@@ -448,7 +448,7 @@ fn make_records(
 /// is not this scheduler's.
 fn make_rows(directory: &Directory, state: &State, rows: &[&[Action]]) -> Vec<Result<Made, Error>> {
     let rows = all_in_parallel(rows, |row| {
-        let mut answers = Vec::new();
+        let (mut answers, mut asked_for) = (Vec::new(), Vec::new());
         for action in *row {
             let made = match action {
                 Action::Request(request) => make_request(directory, request),
@@ -456,16 +456,25 @@ fn make_rows(directory: &Directory, state: &State, rows: &[&[Action]]) -> Vec<Re
                 _ => Ok(Made::Nothing),
             };
             let goes_on = matches!(made, Ok(Made::Ours));
+            if let (true, Action::Request(request)) = (goes_on, action) {
+                asked_for.push(request.configuration);
+            }
             answers.push(made);
             if !goes_on {
                 break;
             }
+        }
+        // One sync for all requests of the row.
+        if let Err(error) = directory.sync_requests(asked_for) {
+            answers.pop();
+            answers.push(Err(error));
         }
         answers
     });
     rows.into_iter().flatten().collect()
 }
 
+/// Makes a request, whose name does not last yet.
 fn make_request(directory: &Directory, request: &Request) -> Result<Made, Error> {
     let id = request.configuration;
     make_shards(directory, id)?;

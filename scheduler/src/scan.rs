@@ -328,7 +328,11 @@ impl Scanner {
             pending: Vec::new(),
         };
         warn!("request {id} is missing and is written again");
-        if self.directory.is_observer() || self.directory.request(&request)? == Published::New {
+        if self.directory.is_observer() {
+            return Ok(request);
+        }
+        if self.directory.request(&request)? == Published::New {
+            self.directory.sync_requests([id])?;
             return Ok(request);
         }
         // Another scheduler was faster.

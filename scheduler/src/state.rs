@@ -5,6 +5,7 @@
 //! looking at the state costs the same at the end of a long search as at its start.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use shared::error::Invalid;
 use shared::search::{Promotion, Scheduling};
@@ -19,6 +20,9 @@ use crate::plan::Action;
 
 /// Crashes that are remembered for people.
 const MOST_CRASHES: usize = 3;
+
+/// Configurations that the store asks for together, at least.
+const STORED_AT_ONCE: usize = 8;
 
 /// The knowledge of one scheduler.
 #[derive(Debug, Clone)]
@@ -215,16 +219,17 @@ impl State {
         self.awaited.len() + self.proposed.len()
     }
 
-    /// How many configurations are kept in store, so that a trainer need not wait for the sampler: one for each trainer
-    /// where nothing is learnt from results that are still to come, else none.
+    /// How many configurations are kept in store, at least and at most, so that a trainer need not wait for the sampler:
+    /// one for each trainer where nothing is learnt from results that are still to come, else none. What is missing
+    /// up to the most is asked for when there are fewer than the least: records made together cost fewer syncs.
     ///
     /// A single trainer waits, so that its whole search is a function of the search file.
-    pub fn store_size(&self) -> usize {
+    pub fn store_size(&self) -> RangeInclusive<usize> {
         if self.learns || self.num_trainers < 2 {
-            0
-        } else {
-            self.num_trainers as usize
+            return 0..=0;
         }
+        let least = self.num_trainers as usize;
+        least..=least + least.max(STORED_AT_ONCE)
     }
 
     /// Promoted configurations whose next job is not offered, in the order in which it should be.

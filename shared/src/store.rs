@@ -217,12 +217,15 @@ impl Directory {
 
     // ---- requests and proposals ----
 
-    /// Asks for a configuration.
+    /// Asks for a configuration. [`Directory::sync_requests`] makes it last.
     pub fn request(&self, request: &Request) -> Result<Published> {
-        fs::publish_record(
-            &self.inside(self.layout.request(request.configuration))?,
-            request,
-        )
+        let path = self.inside(self.layout.request(request.configuration))?;
+        fs::show_new_record(&path, request)
+    }
+
+    /// Makes requests last.
+    pub fn sync_requests(&self, ids: impl IntoIterator<Item = ConfigurationId>) -> Result<()> {
+        self.sync_shards(layout::REQUESTS, ids)
     }
 
     /// Answers a request. Requests and results lead to the same answer again, should it be lost.
@@ -372,12 +375,20 @@ impl Directory {
 
     /// Makes results last before anything that lasts is said of them.
     pub fn sync_results<'a>(&self, jobs: impl IntoIterator<Item = &'a JobId>) -> Result<()> {
-        let shards: BTreeSet<u32> = jobs
-            .into_iter()
-            .map(|job| job.configuration.shard())
-            .collect();
+        self.sync_shards(
+            layout::RESULTS,
+            jobs.into_iter().map(|job| job.configuration),
+        )
+    }
+
+    fn sync_shards(
+        &self,
+        kind: &str,
+        ids: impl IntoIterator<Item = ConfigurationId>,
+    ) -> Result<()> {
+        let shards: BTreeSet<u32> = ids.into_iter().map(ConfigurationId::shard).collect();
         for shard in shards {
-            fs::sync_folder(&self.layout.shard(layout::RESULTS, shard))?;
+            fs::sync_folder(&self.layout.shard(kind, shard))?;
         }
         Ok(())
     }
