@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 use shared::exit::{Code, Failure};
 use shared::record::{Proposal, Request};
-use shared::wording::plain;
+use shared::wording::{plain, plain_json};
 use shared::{ConfigurationId, Directory, JobId, Search, cli, layout};
 
 use crate::explain;
@@ -52,7 +52,10 @@ pub fn run(args: &Args) -> Result<Code> {
     let preview = preview(&directory, args.count)?;
     match args.format {
         Format::Table => cli::print(&plain(&table(&preview)))?,
-        Format::Json => cli::print(&format!("{}\n", serde_json::to_string_pretty(&preview)?))?,
+        Format::Json => {
+            let text = serde_json::to_string_pretty(&preview)?;
+            cli::print(&format!("{}\n", plain_json(&text)))?;
+        }
     }
     Ok(Code::Done)
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value as Json;
 use shared::exit::Code;
 use shared::record::Proposal;
-use shared::wording::plain;
+use shared::wording::{plain, plain_json};
 use shared::{ConfigurationId, Directory, JobId, cli};
 
 use crate::follow::{Follower, Next};
@@ -80,7 +80,10 @@ pub fn run(args: &Args) -> Result<Code> {
     let report = replay(&directory)?;
     match args.format {
         Format::Table => cli::print(&plain(&table(&report)))?,
-        Format::Json => cli::print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?,
+        Format::Json => {
+            let text = serde_json::to_string_pretty(&report)?;
+            cli::print(&format!("{}\n", plain_json(&text)))?;
+        }
     }
     Ok(if report.is_same() {
         Code::Done

@@ -168,7 +168,7 @@ fn would_do(root: &Path) -> Result<String> {
     let (mut scanner, mut state) = Scanner::load(Directory::observe(root)?)?;
     scanner.scan(&mut state, Instant::now())?;
     let directory = scanner.directory();
-    state.num_trainers = status::num_heard(&scanner, status::FileClock::ask(directory));
+    state.num_trainers = status::num_heard(&scanner, &state, status::FileClock::ask(directory));
     let view = directory.jobs()?;
     let mut text = String::new();
     writeln!(

@@ -16,10 +16,10 @@ use std::time::Instant;
 use anyhow::Result;
 use serde::{Serialize, Serializer};
 use shared::record::{Outcome, TrainerState};
-use shared::search::Scheduling;
+use shared::search::{Promotion, Scheduling};
 use shared::store::JobsView;
 use shared::wording::{count, one_line, shortened};
-use shared::{BudgetUnit, Claim, Directory, OwnerId, clock, fs, layout};
+use shared::{BudgetUnit, Claim, Directory, JobId, OwnerId, Search, clock, fs, layout};
 
 use crate::bracket::NextPromotion;
 use crate::plan::{Action, plan};
@@ -153,6 +153,8 @@ pub struct TrainerStatus {
     pub spent: Option<f64>,
     /// Budget to be spent on it.
     pub budget: Option<f64>,
+    /// Budget spent on its configuration before it, by the job that it continues.
+    pub continued: Option<f64>,
     /// Seconds since its heartbeat, by the clock that stamps files or, while watched, by this program's.
     pub heard_s: Option<f64>,
     /// Silent for longer than the lease.
@@ -215,8 +217,8 @@ impl FileClock {
 
 /// Trainers that live as far as one look can tell: by the age of their heartbeats. A scheduler that watches them knows
 /// better.
-pub fn num_heard(scanner: &Scanner, files: FileClock) -> u32 {
-    let trainers = trainers(scanner, &JobsView::default(), None, files);
+pub fn num_heard(scanner: &Scanner, state: &State, files: FileClock) -> u32 {
+    let trainers = trainers(scanner, state, &JobsView::default(), None, files);
     let heard = trainers.iter().filter(|trainer| !trainer.is_silent);
     u32::try_from(heard.count()).unwrap_or(u32::MAX) // fewer by far
 }
@@ -233,7 +235,7 @@ pub fn look(
     let directory = scanner.directory();
     let view = directory.jobs()?;
     let rungs = rungs(directory, state, &view);
-    let trainers = trainers(scanner, &view, watched_since, files);
+    let trainers = trainers(scanner, state, &view, watched_since, files);
     let phase = match (state.signs.is_finished, state.signs.is_stopped) {
         (true, _) => "finished",
         (false, true) => "stopped",
@@ -303,6 +305,7 @@ fn rungs(directory: &Directory, state: &State, view: &JobsView) -> Vec<RungStatu
 
 fn trainers(
     scanner: &Scanner,
+    state: &State,
     view: &JobsView,
     watched_since: Option<Instant>,
     files: FileClock,
@@ -344,12 +347,26 @@ fn trainers(
             budget: rung
                 .filter(|rung| *rung < ladder.num_rungs())
                 .map(|rung| ladder.budget(rung).amount),
+            continued: claim.and_then(|claim| continued(directory.search(), state, claim)),
             heard_s,
             is_silent: heard_s.is_some_and(|seconds| seconds > lease.as_secs_f64())
                 || silent >= lease,
         });
     }
     trainers
+}
+
+/// The budget from which a claimed job goes on, if it continues the one on the rung below.
+fn continued(search: &Search, state: &State, claim: &Claim) -> Option<f64> {
+    let JobId {
+        configuration,
+        rung,
+    } = claim.attempt.job;
+    let is_known = configuration.0 < state.table().total() && rung < search.ladder.num_rungs();
+    let continues = search.promotion == Promotion::Continue
+        && is_known
+        && rung > state.table().place(configuration).rung;
+    continues.then(|| search.ladder.budget(rung - 1).amount)
 }
 
 /// What the first jobs that crashed said.
@@ -469,7 +486,11 @@ fn remaining_s(rungs: &[RungStatus], trainers: &[TrainerStatus]) -> Option<f64> 
         // What is done of the jobs in hand; a trainer does not say which rung its job is on, but its budget does.
         let in_hand = live.iter().filter(|t| t.budget == Some(rung.budget));
         let parts: Vec<f64> = in_hand
-            .map(|trainer| (trainer.spent.unwrap_or(0.0) / rung.budget).clamp(0.0, 1.0))
+            .map(|trainer| {
+                let before = trainer.continued.unwrap_or(0.0);
+                let spent = trainer.spent.unwrap_or(0.0) - before;
+                (spent / (rung.budget - before)).clamp(0.0, 1.0)
+            })
             .collect();
         let done: f64 = parts.iter().sum();
         sum_s += (num_left as f64 - done).max(0.0) * mean_s;
@@ -513,6 +534,7 @@ mod tests {
             job: budget.map(|_budget| "c000000-r0-a1".into()),
             spent,
             budget,
+            continued: None,
             heard_s: Some(1.0),
             is_silent: false,
         }
@@ -547,6 +569,15 @@ mod tests {
         // One more job of 6 s, of which nobody has begun; with two trainers, both are in hand.
         assert_eq!(remaining_s(&rungs, &[half()]), Some(9.0));
         assert_eq!(remaining_s(&rungs, &[half(), half()]), Some(3.0));
+        // What the job on the rung below has spent is no part of this one.
+        let third = TrainerStatus {
+            continued: Some(1.0),
+            ..trainer(Some(2.0), Some(3.0))
+        };
+        assert_eq!(
+            remaining_s(&rungs, &[third.clone(), third]),
+            Some(6.0 * 0.5)
+        );
         let late = trainer(Some(0.0), Some(3.0));
         assert_eq!(remaining_s(&rungs, &[half(), late]), Some(6.0));
         assert_eq!(

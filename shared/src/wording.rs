@@ -104,6 +104,19 @@ pub fn plain(text: &str) -> String {
         .collect()
 }
 
+/// JSON text in which every character that a terminal may obey is escaped: JSON itself asks that of no more than the
+/// first 32.
+pub fn plain_json(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\u{7f}'..='\u{9f}' => plain.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => plain.push(c),
+        }
+    }
+    plain
+}
+
 /// The text cut to `most` characters, the last of them `…` where something was cut.
 pub fn shortened(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
@@ -130,6 +143,14 @@ pub fn bytes(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_for_terminals_says_the_same_without_control_characters() {
+        let said = "bell \u{7} delete \u{7f} colour \u{9b}31m line \u{85}\u{a0}ä€";
+        let text = plain_json(&serde_json::to_string(said).unwrap());
+        assert!(!text.chars().any(char::is_control), "{text:?}");
+        assert_eq!(serde_json::from_str::<String>(&text).unwrap(), said);
+    }
 
     #[test]
     fn durations_come_in_the_unit_that_suits_them() {

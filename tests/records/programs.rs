@@ -136,7 +136,7 @@ fn show_status(root: &Path) -> anyhow::Result<()> {
     let (mut scanner, mut state) = Scanner::load(Directory::observe(root)?)?;
     scanner.scan(&mut state, clock::instant())?;
     let files = FileClock::ask(scanner.directory());
-    state.num_trainers = status::num_heard(&scanner, files);
+    state.num_trainers = status::num_heard(&scanner, &state, files);
     let mut status = status::look(&scanner, &state, None, files)?;
     status.crashes = status::crashes(scanner.directory(), &state.tally)?;
     for format in [Format::Table, Format::Json] {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use shared::Budget;
-use shared::wording::{about, bytes, one_line, significant};
+use shared::wording::{about, bytes, one_line, plain_json, significant};
 
 use super::{Format, RungStatus, Status, TrainerStatus};
 use crate::slurm;
@@ -14,7 +14,10 @@ impl Status {
     pub fn text(&self, format: Format) -> Result<String> {
         match format {
             Format::Table => self.table(),
-            Format::Json => Ok(format!("{}\n", serde_json::to_string_pretty(self)?)),
+            Format::Json => {
+                let text = serde_json::to_string_pretty(self)?;
+                Ok(format!("{}\n", plain_json(&text)))
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use rustix::termios::{Action, QueueSelector, tcflow, tcflush};
 use shared::cli::print;
 use shared::exit::Code;
 use shared::signal::Warning;
+use shared::wording::plain_json;
 use shared::{Directory, env};
 use tracing::warn;
 
@@ -67,7 +68,7 @@ fn print_on(looker: &mut Looker, format: Format) -> Result<Code> {
         let status = looker.look_again()?;
         let text = match format {
             Format::Table => format!("---- {} ----\n{}\n", status.at, status.text(format)?),
-            Format::Json => format!("{}\n", serde_json::to_string(&status)?),
+            Format::Json => format!("{}\n", plain_json(&serde_json::to_string(&status)?)),
         };
         print(&text)?;
         if status.phase == "finished" {
@@ -114,7 +115,7 @@ impl Looker {
     /// A look without others before it: how long trainers are silent is known from the age of their heartbeats alone.
     fn look_once(&mut self) -> Result<Status> {
         self.scanner.scan(&mut self.state, Instant::now())?;
-        self.state.num_trainers = num_heard(&self.scanner, self.files);
+        self.state.num_trainers = num_heard(&self.scanner, &self.state, self.files);
         let status = look(&self.scanner, &self.state, None, self.files)?;
         self.complete(status)
     }

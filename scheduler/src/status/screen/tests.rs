@@ -59,6 +59,7 @@ fn trainer(number: usize) -> TrainerStatus {
         job: works.then(|| format!("c{number:06}-r{}-a1", number % 3)),
         spent: works.then_some(1.5),
         budget: works.then_some(9.0),
+        continued: None,
         heard_s: Some(if is_silent { 391.0 } else { 4.2 }),
         is_silent,
     }
