@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::Result;
+use crate::fs;
 use crate::store::Directory;
-use crate::{fs, system};
+use crate::system::{self, Together};
 
 /// Threads that ask.
 const ASKERS: usize = 16;
@@ -31,8 +32,14 @@ pub fn all_in_parallel<S: Sync, T: Send>(
     things: &[S],
     question: impl Fn(&S) -> T + Sync,
 ) -> Vec<T> {
-    if things.len() < 2 || !system::is_shared_by_threads() {
-        return things.iter().map(question).collect();
+    match system::together() {
+        Together::Threads if things.len() > 1 => {}
+        Together::LastFirst => {
+            let mut answers: Vec<T> = things.iter().rev().map(question).collect();
+            answers.reverse();
+            return answers;
+        }
+        Together::FirstFirst | Together::Threads => return things.iter().map(question).collect(),
     }
     let next = AtomicUsize::new(0);
     let work = || {

@@ -83,6 +83,10 @@ pub trait System {
     fn wait(&self, news: &Receiver<()>, limit: Duration) -> Result<(), RecvTimeoutError>;
     /// A number that no other process has, on this or any other host.
     fn number(&self) -> u64;
+    /// Whether what others ask with several threads is asked by one here, and the last first.
+    fn is_last_first(&self) -> bool {
+        false
+    }
 }
 
 /// What is done about an event.
@@ -105,13 +109,28 @@ pub(crate) fn ask<T>(question: impl FnOnce(&dyn System) -> T) -> T {
     question(&Real)
 }
 
-/// Whether other threads of this process ask the same system as this one.
-pub(crate) fn is_shared_by_threads() -> bool {
+/// In which order things are asked that may be asked at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Together {
+    /// By several threads.
+    Threads,
+    /// By this thread alone, whose system no other thread has.
+    FirstFirst,
+    /// As well, from the last to the first.
+    LastFirst,
+}
+
+/// What this thread's system is for.
+pub(crate) fn together() -> Together {
     #[cfg(feature = "model")]
-    if model::SYSTEM.with_borrow(Option::is_some) {
-        return false;
+    if let Some(system) = model::SYSTEM.with_borrow(Clone::clone) {
+        return if system.is_last_first() {
+            Together::LastFirst
+        } else {
+            Together::FirstFirst
+        };
     }
-    true
+    Together::Threads
 }
 
 /// Another system in place of the real one.

@@ -5,21 +5,44 @@ use std::time::{Duration, Instant};
 use crate::explore::{Extent, Scene};
 use crate::programs::Role::{self, JobsThatAreOpen, OnePass, TwoTurns};
 use crate::programs::search;
-use crate::run::{Calm, Interleaving, Run, fresh};
+use crate::run::{Calm, Interleaving, Run, fresh, whole};
 use crate::tree::{Mutant, Tree};
-use crate::world::Network;
+use crate::world::Setting;
 
 /// A filesystem that shows everything at once, and one whose clients believe for a while what they saw.
-const FILESYSTEMS: [Option<Network>; 2] = [None, NFS];
-const NFS: Option<Network> = Some(Network {
-    belief: Duration::from_secs(2),
-});
+const SETTINGS: [Setting; 2] = [LOCAL, NFS];
+const LOCAL: Setting = Setting {
+    belief: None,
+    is_last_first: false,
+};
+const NFS: Setting = Setting {
+    belief: Some(Duration::from_secs(2)),
+    is_last_first: false,
+};
+/// The same, where what several threads make at the same time comes in the other order.
+const LAST_FIRST: [Setting; 2] = [
+    Setting {
+        is_last_first: true,
+        ..LOCAL
+    },
+    Setting {
+        is_last_first: true,
+        ..NFS
+    },
+];
 
 /// Three jobs in two rungs.
-fn small(network: Option<Network>) -> Scene {
-    let (scene, calm) = Scene::new(fresh(&search(1, 2, 2.5)), network);
+fn small(setting: Setting) -> Scene {
+    let (scene, calm) = Scene::new(fresh(&search(1, 2, 2.5)), setting);
     assert_eq!(calm.violations, [""; 0]);
     assert_eq!(scene.expected.len(), 3);
+    scene
+}
+
+/// So many jobs that schedulers make several records together.
+fn several(setting: Setting) -> Scene {
+    let (scene, calm) = Scene::new(fresh(&search(3, 2, 2.5)), setting);
+    assert_eq!(calm.violations, [""; 0]);
     scene
 }
 
@@ -50,18 +73,41 @@ fn interleave(scene: &Scene, what: &str, roles: &[Role], preemptions: u32, fault
 
 #[test]
 fn a_search_survives_each_disturbance_of_each_call() {
-    for network in FILESYSTEMS {
+    for setting in SETTINGS {
         let start = Instant::now();
-        let extent = tell("one", start, small(network).disturb(1, (0, 1)));
+        let extent = tell("one", start, small(setting).disturb(1, (0, 1)));
         assert!(extent.is_complete && extent.runs > 500);
     }
 }
 
 #[test]
 fn a_search_survives_many_disturbances_by_chance() {
-    for network in FILESYSTEMS {
+    for setting in SETTINGS {
         let start = Instant::now();
-        tell("chance", start, small(network).by_chance(0..150));
+        tell("chance", start, small(setting).by_chance(0..150));
+    }
+}
+
+#[test]
+fn records_that_are_made_together_come_in_two_orders() {
+    let published = |setting| {
+        let scene = several(setting);
+        let mut calls = whole(&scene.tree, setting, &mut Calm, None, true).trace;
+        calls.retain(|call| call.contains(": link "));
+        calls
+    };
+    assert_eq!(published(LOCAL), published(LOCAL));
+    assert_ne!(published(LOCAL), published(LAST_FIRST[0]));
+}
+
+#[test]
+fn a_search_with_records_made_together_survives_disturbances() {
+    for setting in LAST_FIRST {
+        let start = Instant::now();
+        let scene = several(setting);
+        tell("one", start, scene.disturb(1, (0, 7)));
+        let start = Instant::now();
+        tell("chance", start, scene.by_chance(0..100));
     }
 }
 
@@ -106,18 +152,18 @@ fn all_programs_with_one_preemption_at_each_call() {
 #[test]
 #[ignore = "half an hour: many disturbances of thousands of searches"]
 fn the_long_form_by_chance() {
-    for network in FILESYSTEMS {
+    for setting in SETTINGS {
         let start = Instant::now();
-        tell("chance", start, small(network).by_chance(1_000..6_000));
+        tell("chance", start, small(setting).by_chance(1_000..6_000));
     }
 }
 
 #[test]
 #[ignore = "half an hour: two disturbances of a search, every fiftieth place for the first one"]
 fn the_long_form_with_two_disturbances() {
-    for network in FILESYSTEMS {
+    for setting in SETTINGS {
         let start = Instant::now();
-        tell("two", start, small(network).disturb(2, (0, 50)));
+        tell("two", start, small(setting).disturb(2, (0, 50)));
     }
 }
 
@@ -132,9 +178,21 @@ fn the_long_form_with_two_preemptions() {
     tell("five", start, open().interleave(&FIVE, bounds, 100_000));
 }
 
+#[test]
+#[ignore = "some minutes: each disturbance of each call, and thousands by chance"]
+fn the_long_form_with_records_made_together() {
+    for setting in LAST_FIRST {
+        let scene = several(setting);
+        let start = Instant::now();
+        tell("one", start, scene.disturb(1, (0, 1)));
+        let start = Instant::now();
+        tell("chance", start, scene.by_chance(1_000..3_000));
+    }
+}
+
 /// What a check says of a filesystem or protocol with this bug.
-fn finds(mutant: Mutant, network: Option<Network>) -> bool {
-    let mut scene = small(network);
+fn finds(mutant: Mutant, setting: Setting) -> bool {
+    let mut scene = small(setting);
     scene.tree.mutant = Some(mutant);
     scene.disturb(1, (0, 1)).is_err() || scene.by_chance(0..500).is_err()
 }
@@ -151,10 +209,10 @@ fn the_checks_find_a_claim_that_copies() {
 
 #[test]
 fn the_checks_find_that_nobody_looks_for_results() {
-    assert!(finds(Mutant::ResultsUnseen, None));
+    assert!(finds(Mutant::ResultsUnseen, LOCAL));
 }
 
 #[test]
 fn the_checks_find_a_lease_that_ignores_heartbeats() {
-    assert!(finds(Mutant::HeartbeatsUnseen, None));
+    assert!(finds(Mutant::HeartbeatsUnseen, LOCAL));
 }

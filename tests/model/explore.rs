@@ -9,7 +9,7 @@ use shared::{JobId, Seed};
 use crate::programs::Role;
 use crate::run::{Calm, Chooser, Interleaving, Report, Run, whole};
 use crate::tree::Tree;
-use crate::world::{Network, Order};
+use crate::world::{Order, Setting};
 
 /// Disturbances at chosen places: which call that can be disturbed, counted from 0, and how.
 pub(crate) struct Script<'a> {
@@ -130,18 +130,18 @@ impl Extent {
 /// A directory, who works on it, and what must come out.
 pub(crate) struct Scene {
     pub(crate) tree: Tree,
-    pub(crate) network: Option<Network>,
+    pub(crate) setting: Setting,
     pub(crate) expected: BTreeMap<JobId, Option<f64>>,
 }
 
 impl Scene {
     /// The scene at the start of a search, and the calm run that others are compared with.
-    pub(crate) fn new(tree: Tree, network: Option<Network>) -> (Self, Report) {
-        let report = whole(&tree, network, &mut Calm, None, false);
+    pub(crate) fn new(tree: Tree, setting: Setting) -> (Self, Report) {
+        let report = whole(&tree, setting, &mut Calm, None, false);
         let scene = Self {
             expected: report.losses.clone(),
             tree,
-            network,
+            setting,
         };
         (scene, report)
     }
@@ -149,7 +149,7 @@ impl Scene {
     fn run(&self, chooser: &mut dyn Chooser, is_traced: bool) -> Report {
         whole(
             &self.tree,
-            self.network,
+            self.setting,
             chooser,
             Some(&self.expected),
             is_traced,
@@ -239,7 +239,7 @@ impl Scene {
         let mut ends = BTreeSet::new();
         let mut extent = Extent::default();
         loop {
-            let mut run = Run::new(self.tree.clone(), self.network, roles, false);
+            let mut run = Run::new(self.tree.clone(), self.setting, roles, false);
             run.go(&mut paths);
             extent.runs += 1;
             extent.calls += run.world.calls();
@@ -247,7 +247,7 @@ impl Scene {
             if !paths.is_abandoned && ends.insert(run.world.digest()) && violations.is_empty() {
                 let rest = whole(
                     &run.world.tree(),
-                    self.network,
+                    self.setting,
                     &mut Calm,
                     Some(&self.expected),
                     false,
@@ -259,7 +259,7 @@ impl Scene {
             }
             if !violations.is_empty() {
                 paths.depth = 0;
-                let mut traced = Run::new(self.tree.clone(), self.network, roles, true);
+                let mut traced = Run::new(self.tree.clone(), self.setting, roles, true);
                 traced.go(&mut paths);
                 let trace = traced.world.trace().join("\n");
                 return Err(format!("{violations:#?}\n{:?}\n{trace}", paths.choices));

@@ -9,7 +9,7 @@ use shared::{Directory, JobId, Outcome, fs, layout};
 
 use crate::programs::{ALL, ROOT, Role, start};
 use crate::tree::Tree;
-use crate::world::{Call, Coroutine, Ended, Network, Order, World};
+use crate::world::{Call, Coroutine, Ended, Order, Setting, World};
 
 /// How long a frozen host stands still: longer than the lease and all belief.
 const FREEZE: Duration = Duration::from_secs(10);
@@ -79,8 +79,8 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(crate) fn new(tree: Tree, network: Option<Network>, roles: &[Role], traced: bool) -> Self {
-        let world = World::new(tree, network, traced);
+    pub(crate) fn new(tree: Tree, setting: Setting, roles: &[Role], traced: bool) -> Self {
+        let world = World::new(tree, setting, traced);
         let mut this = Self {
             world,
             processes: Vec::new(),
@@ -420,7 +420,7 @@ impl Run {
 
 /// A directory in which a search begins.
 pub(crate) fn fresh(file: &shared::SearchFile) -> Tree {
-    let world = World::new(Tree::default(), None, false);
+    let world = World::new(Tree::default(), Setting::default(), false);
     world.quietly(|| {
         fs::make_folder(Path::new(ROOT)).expect("a folder can be made");
         Directory::create(Path::new(ROOT), file, Path::new("search.json"))
@@ -432,12 +432,12 @@ pub(crate) fn fresh(file: &shared::SearchFile) -> Tree {
 /// A whole search by all programs.
 pub(crate) fn whole(
     tree: &Tree,
-    network: Option<Network>,
+    setting: Setting,
     chooser: &mut dyn Chooser,
     expected: Option<&BTreeMap<JobId, Option<f64>>>,
     is_traced: bool,
 ) -> Report {
-    let mut run = Run::new(tree.clone(), network, &ALL, is_traced);
+    let mut run = Run::new(tree.clone(), setting, &ALL, is_traced);
     run.go(chooser);
     run.judge(expected)
 }

@@ -79,17 +79,20 @@ pub(crate) enum Ended {
 /// The unwinding of a process that is gone.
 struct Gone;
 
-/// How long a host may believe what it saw.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Network {
-    pub(crate) belief: Duration,
+/// What the processes find.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Setting {
+    /// How long a host of a network filesystem may believe what it saw; `None`: the filesystem shows everything at once.
+    pub(crate) belief: Option<Duration>,
+    /// Whether what a program does with several threads is done from the last to the first.
+    pub(crate) is_last_first: bool,
 }
 
 /// All that the processes share.
 pub(crate) struct World {
     shared: Mutex<Shared>,
     base: Instant,
-    network: Option<Network>,
+    setting: Setting,
 }
 
 struct Shared {
@@ -112,7 +115,7 @@ struct Host {
 }
 
 impl World {
-    pub(crate) fn new(tree: Tree, network: Option<Network>, is_traced: bool) -> Arc<Self> {
+    pub(crate) fn new(tree: Tree, setting: Setting, is_traced: bool) -> Arc<Self> {
         Arc::new(Self {
             shared: Mutex::new(Shared {
                 tree,
@@ -125,7 +128,7 @@ impl World {
                 trace: is_traced.then(Vec::new),
             }),
             base: Instant::now(),
-            network,
+            setting,
         })
     }
 
@@ -351,7 +354,7 @@ impl Process {
             Order::Lie => act(&mut shared.tree).and(Err(Errno::IO.into())),
             _ => act(&mut shared.tree),
         };
-        if answer.is_ok() && self.world.network.is_some() {
+        if answer.is_ok() && self.world.setting.belief.is_some() {
             let host = &mut shared.hosts[self.host];
             for path in touched {
                 let known = (shared.now, shared.tree.lookup(path));
@@ -397,7 +400,7 @@ impl Process {
     /// Which file a name leads to, as this host sees it.
     fn find(&self, kind: &'static str, path: &Path) -> io::Result<Number> {
         let known = |shared: &Shared| {
-            let belief = self.world.network?.belief;
+            let belief = self.world.setting.belief?;
             let (at, number) = shared.hosts[self.host].names.get(path)?;
             (*at + belief >= shared.now && *number != shared.tree.lookup(path)).then_some(*number)
         };
@@ -504,7 +507,7 @@ impl System for Process {
 
     fn list(&self, folder: &Path) -> io::Result<Vec<OsString>> {
         let known = |shared: &Shared| {
-            let belief = self.world.network?.belief;
+            let belief = self.world.setting.belief?;
             let (at, names) = shared.hosts[self.host].listings.get(folder)?;
             (*at + belief >= shared.now && *names != shared.tree.list(folder))
                 .then(|| names.clone())
@@ -551,8 +554,12 @@ impl System for Process {
             .ok_or_else(|| Errno::NOENT.into())
     }
 
+    fn is_last_first(&self) -> bool {
+        self.world.setting.is_last_first
+    }
+
     fn is_network(&self, _path: &Path) -> bool {
-        self.world.network.is_some()
+        self.world.setting.belief.is_some()
     }
 
     fn instant(&self) -> Instant {
