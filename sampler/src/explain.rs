@@ -26,7 +26,7 @@ pub struct Args {
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Result<Code> {
-    let directory = Directory::open(&args.directory)?;
+    let directory = Directory::observe(&args.directory)?;
     cli::print(&explain(&directory, args.configuration)?)?;
     Ok(Code::Done)
 }

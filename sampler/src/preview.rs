@@ -48,7 +48,7 @@ pub struct Preview {
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Result<Code> {
-    let directory = Directory::open(&args.directory)?;
+    let directory = Directory::observe(&args.directory)?;
     let preview = preview(&directory, args.count)?;
     match args.format {
         Format::Table => cli::print(&plain(&table(&preview)))?,

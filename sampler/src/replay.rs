@@ -76,7 +76,7 @@ pub struct Difference {
 
 /// Runs the subcommand: exit 0 if every proposal is there and equal, else 1.
 pub fn run(args: &Args) -> Result<Code> {
-    let directory = Directory::open(&args.directory)?;
+    let directory = Directory::observe(&args.directory)?;
     let report = replay(&directory)?;
     match args.format {
         Format::Table => cli::print(&plain(&table(&report)))?,

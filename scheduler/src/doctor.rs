@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result};
 use shared::cli::print;
 use shared::exit::{Code, Failure};
 use shared::fs::{self, Moved, Published};
+use shared::system::What;
 use shared::{env, layout, store};
 
 /// What `scheduler doctor` is told.
@@ -85,39 +86,50 @@ pub fn run(args: &DoctorArgs) -> Result<Code> {
         }
         Ok(())
     };
-    let folder = root.join(layout::DOCTOR).join(me.as_str());
-    fs::make_folder(&folder)?;
-    tell(vec![mount::describe(&root)])?;
-    tell(space(&root)?)?;
-    tell(names(&folder)?)?;
-    tell(race::run(&root, &folder.join("race"))?)?;
-    tell(vec![speed(&folder)?])?;
-    tell(caches())?;
+    let top = root.join(layout::DOCTOR);
+    let folder = top.join(me.as_str());
     let mut lease_s = fs::is_network(&root).then_some(CAREFUL_LEASE_S);
     let mut is_shared = fs::is_network(&root);
-    if args.peer {
-        let met = peer::run(
-            &root.join(layout::DOCTOR),
-            &me,
-            Duration::from_secs_f64(args.wait_s),
-        )?;
-        tell(met.findings)?;
-        // Two hosts that have met know better than the name of the filesystem.
-        is_shared |= !met.is_same_host;
-        lease_s = lease_of(met.staleness).or(lease_s);
-    } else {
-        tell(vec![Finding::Note(
-            "what two hosts see of each other was not asked: run this with --peer on two hosts at the same time".into(),
-        )])?;
+    let mut ask = || -> Result<()> {
+        if fs::what_is(&top)? == Some(What::Link) {
+            return Err(shared::Error::Link { path: top.clone() }.into());
+        }
+        fs::make_folder(&folder)?;
+        tell(vec![mount::describe(&root)])?;
+        tell(space(&root)?)?;
+        tell(names(&folder)?)?;
+        tell(race::run(&root, &folder.join("race"))?)?;
+        tell(vec![speed(&folder)?])?;
+        tell(caches())?;
+        if args.peer {
+            let met = peer::run(&top, &me, Duration::from_secs_f64(args.wait_s))?;
+            tell(met.findings)?;
+            // Two hosts that have met know better than the name of the filesystem.
+            is_shared |= !met.is_same_host;
+            lease_s = lease_of(met.staleness).or(lease_s);
+        } else {
+            tell(vec![Finding::Note(
+                "what two hosts see of each other was not asked: run this with --peer on two hosts at the same time".into(),
+            )])?;
+        }
+        Ok(())
+    };
+    let asked = ask();
+    if fs::what_is(&top).is_ok_and(|what| what == Some(What::Folder)) {
+        clear(&root, &folder);
     }
-    clear(&root, &folder);
+    // What could not be asked: the disk is full, or nothing can be written.
+    if let Err(error) = asked {
+        tell(vec![Finding::Bad(format!("{error:#}"))])?;
+    }
     if is_usable {
         print(&format!("note  {}\n", lease_text(lease_s)))?;
     }
-    print(match (is_usable, is_shared) {
-        (true, true) => "usable: searches may run here\n",
-        (true, false) => "usable: searches may run here, on this host alone\n",
-        (false, _) => "NOT USABLE: see the lines marked BAD\n",
+    print(match (is_usable, is_shared, args.peer) {
+        (true, true, true) => "usable: searches may run here\n",
+        (true, true, false) => "usable as far as one host can tell: ask two of them with --peer\n",
+        (true, false, _) => "usable: searches may run here, on this host alone\n",
+        (false, ..) => "NOT USABLE: see the lines marked BAD\n",
     })?;
     Ok(if is_usable {
         Code::Done

@@ -78,7 +78,7 @@ enum Command {
     },
     /// Show what a scheduler would do now
     ///
-    /// Writes nothing. How long trainers have been silent is known as far as an earlier scheduler on this machine saw it.
+    /// Changes nothing. How long trainers have been silent is known as far as an earlier scheduler on this machine saw it.
     Plan {
         /// The search directory
         directory: PathBuf,

@@ -50,6 +50,8 @@ pub struct Scanner {
     twice_before: BTreeSet<AttemptId>,
     /// Tickets of configurations of which no request was seen, and since when.
     unrequested: BTreeMap<AttemptId, Instant>,
+    /// Hosts whose clock was said to be wrong.
+    told_clocks: BTreeSet<String>,
     absent: BTreeMap<JobId, Absence>,
     trainers: BTreeMap<OwnerId, Trainer>,
     /// When their folder was listed last.
@@ -141,6 +143,7 @@ impl Scanner {
             claimed_before: BTreeSet::new(),
             twice_before: BTreeSet::new(),
             unrequested: BTreeMap::new(),
+            told_clocks: BTreeSet::new(),
             absent: BTreeMap::new(),
             trainers: BTreeMap::new(),
             trainers_listed: None,
@@ -594,7 +597,7 @@ impl Scanner {
     }
 
     /// Says that the clock of a trainer's host is wrong: nothing is decided by it, but it stamps results for people.
-    fn tell_wrong_clock(&self, beat: &Heartbeat, written_s: Option<f64>) {
+    fn tell_wrong_clock(&mut self, beat: &Heartbeat, written_s: Option<f64>) {
         let Some((stamped, written)) = clock::parse(&beat.at).zip(written_s) else {
             return;
         };
@@ -602,7 +605,9 @@ impl Scanner {
         // The file may be a heartbeat younger than the stamp that was read.
         let beat_s = self.directory.search().trainers.heartbeat_s;
         let longest_s = beat_s * f64::from(self.directory.waiting_writes_one_of());
-        if ahead.abs() > WRONG_CLOCK_S + longest_s {
+        // The beat of a trainer that has left may be of a copied search; and a host is told of once.
+        let is_wrong = ahead.abs() > WRONG_CLOCK_S + longest_s && beat.state != TrainerState::Gone;
+        if is_wrong && self.told_clocks.insert(beat.host.clone()) {
             warn!(
                 "the clock of host {} is {:.0} min {} that of the files: no decision depends on it, but the times in \
                  its results are off",

@@ -258,7 +258,7 @@ pub fn look(
         requested: state.num_requested,
         configurations: state.table().total(),
         awaited: state.awaited.len(),
-        waiting_for: waiting_for(directory, state, &view, trainers_live, next_promotion),
+        waiting_for: waiting_for(directory, state, &view, &trainers, next_promotion),
         incumbent: incumbent(directory, state),
         next_promotion,
         remaining_s,
@@ -400,11 +400,24 @@ fn waiting_for(
     directory: &Directory,
     state: &State,
     view: &JobsView,
-    num_live: usize,
+    trainers: &[TrainerStatus],
     next_promotion: Option<NextPromotion>,
 ) -> Vec<String> {
     if state.signs.is_finished {
-        return vec!["nothing: the search is finished".into()];
+        let finished = directory.read_finished().ok().flatten();
+        let number = finished.map_or(0, |finished| {
+            finished.jobs.saturating_sub(state.results.len() as u64)
+        });
+        let number = usize::try_from(number).unwrap_or(usize::MAX); // fewer by far
+        return vec![match number {
+            0 => "nothing: the search is finished".into(),
+            _ => format!(
+                "somebody to remove `finished.json` and run the search again: {} with which it finished {} gone or \
+                 corrupt",
+                count(number, "result"),
+                if number == 1 { "is" } else { "are" }
+            ),
+        }];
     }
     if state.signs.is_stopped {
         return vec!["`scheduler stop --undo`: the search is stopped".into()];
@@ -424,12 +437,22 @@ fn waiting_for(
         });
     }
     if !view.open.is_empty() {
-        let who = if num_live == 0 { "; none is alive" } else { "" };
+        let is_any_live = trainers.iter().any(|trainer| !trainer.is_silent);
+        let who = if is_any_live { "" } else { "; none is alive" };
         let jobs = count(view.open.len(), "open job");
         sentences.push(format!("trainers to claim {jobs}{who}"));
     }
-    if !view.claimed.is_empty() {
-        let jobs = count(view.claimed.len(), "claimed job");
+    let num_abandoned = trainers.iter().filter(|t| t.is_silent && t.job.is_some());
+    let num_abandoned = num_abandoned.count();
+    if num_abandoned > 0 {
+        let jobs = count(num_abandoned, "claimed job");
+        sentences.push(format!(
+            "a scheduler to take back {jobs} of silent trainers"
+        ));
+    }
+    let num_held = view.claimed.len().saturating_sub(num_abandoned);
+    if num_held > 0 {
+        let jobs = count(num_held, "claimed job");
         sentences.push(format!("trainers to finish {jobs}"));
     }
     sentences.extend(next_promotion.map(|next| promotion(next, directory.search().scheduling)));

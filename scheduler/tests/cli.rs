@@ -756,13 +756,26 @@ fn the_doctor_calls_a_filesystem_unusable_on_which_operations_fail() {
             .output()
             .unwrap();
         assert_eq!(output.status.code(), Some(5), "{faults}: {output:?}");
-        let said = text(&output.stderr);
-        assert!(said.contains(complaint), "{faults}: {said}");
-        assert!(
-            !text(&output.stdout).contains("usable: searches"),
-            "{output:?}"
-        );
+        let said = text(&output.stdout);
+        assert!(said.contains("BAD ") && said.contains(complaint), "{faults}: {said}");
+        assert!(said.ends_with("NOT USABLE: see the lines marked BAD\n"), "{said}");
+        assert!(fs::list(folder.path()).unwrap().is_empty(), "nothing is left");
     }
+}
+
+#[test]
+fn the_doctor_writes_nothing_behind_a_link() {
+    let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::os::unix::fs::symlink(elsewhere.path(), folder.path().join("doctor")).unwrap();
+    std::fs::write(elsewhere.path().join("precious"), "").unwrap();
+    let output = scheduler()
+        .args(["doctor", folder.path().to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(5), "{output:?}");
+    assert!(text(&output.stdout).contains("link"), "{output:?}");
+    assert_eq!(fs::list(elsewhere.path()).unwrap(), ["precious"]);
+    assert_eq!(fs::list(folder.path()).unwrap(), ["doctor"]);
 }
 
 /// Commands of SLURM: `sbatch` numbers jobs and remembers their names, `squeue` shows those.

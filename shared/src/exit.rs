@@ -28,6 +28,11 @@ impl From<Code> for ExitCode {
     }
 }
 
+/// Ends the process without another word, whatever its other threads are doing.
+pub fn at_once(code: Code) -> ! {
+    signal_hook::low_level::exit(code as i32)
+}
+
 /// An error of another crate, with the exit code it deserves.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]

@@ -32,7 +32,7 @@ pub fn all_in_parallel<S: Sync, T: Send>(
     things: &[S],
     question: impl Fn(&S) -> T + Sync,
 ) -> Vec<T> {
-    match system::together() {
+    match system::ask(|system| system.together()) {
         Together::Threads if things.len() > 1 => {}
         Together::LastFirst => {
             let mut answers: Vec<T> = things.iter().rev().map(question).collect();

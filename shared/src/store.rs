@@ -613,6 +613,11 @@ impl Directory {
         })
     }
 
+    /// What was said when the search was finished, if it is.
+    pub fn read_finished(&self) -> Result<Option<Finished>> {
+        self.read_or_set_aside(self.layout.path(layout::FINISHED), |_: &Finished| true)
+    }
+
     /// Says that the search is finished.
     pub fn finish_search(&self, finished: &Finished) -> Result<Published> {
         fs::publish_record(&self.layout.path(layout::FINISHED), finished)

@@ -83,9 +83,9 @@ pub trait System {
     fn wait(&self, news: &Receiver<()>, limit: Duration) -> Result<(), RecvTimeoutError>;
     /// A number that no other process has, on this or any other host.
     fn number(&self) -> u64;
-    /// Whether what others ask with several threads is asked by one here, and the last first.
-    fn is_last_first(&self) -> bool {
-        false
+    /// How things are asked that may be asked at the same time.
+    fn together(&self) -> Together {
+        Together::FirstFirst
     }
 }
 
@@ -111,26 +111,13 @@ pub(crate) fn ask<T>(question: impl FnOnce(&dyn System) -> T) -> T {
 
 /// In which order things are asked that may be asked at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Together {
+pub enum Together {
     /// By several threads.
     Threads,
-    /// By this thread alone, whose system no other thread has.
+    /// By one thread, as its system is not that of others.
     FirstFirst,
     /// As well, from the last to the first.
     LastFirst,
-}
-
-/// What this thread's system is for.
-pub(crate) fn together() -> Together {
-    #[cfg(feature = "model")]
-    if let Some(system) = model::SYSTEM.with_borrow(Clone::clone) {
-        return if system.is_last_first() {
-            Together::LastFirst
-        } else {
-            Together::FirstFirst
-        };
-    }
-    Together::Threads
 }
 
 /// Another system in place of the real one.
@@ -152,6 +139,10 @@ pub mod model {
 }
 
 impl System for Real {
+    fn together(&self) -> Together {
+        Together::Threads
+    }
+
     fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<Identity> {
         // 0o664 less the umask: never writable by everybody.
         let mut file = OpenOptions::new()

@@ -110,7 +110,10 @@ pub fn plain_json(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
-            '\u{7f}'..='\u{9f}' => plain.push_str(&format!("\\u{:04x}", u32::from(c))),
+            '\u{7f}'..='\u{9f}' => {
+                let escaped = u32::from(c);
+                write!(plain, "\\u{escaped:04x}").expect("a string takes everything");
+            }
             c => plain.push(c),
         }
     }

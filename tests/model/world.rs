@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use generator::{Generator, Gn};
 use rustix::io::Errno;
-use shared::system::{Identity, OnEvent, System, What, model};
+use shared::system::{Identity, OnEvent, System, Together, What, model};
 
 use crate::tree::{Mutant, Number, Tree, is_draft};
 
@@ -554,8 +554,12 @@ impl System for Process {
             .ok_or_else(|| Errno::NOENT.into())
     }
 
-    fn is_last_first(&self) -> bool {
-        self.world.setting.is_last_first
+    fn together(&self) -> Together {
+        if self.world.setting.is_last_first {
+            Together::LastFirst
+        } else {
+            Together::FirstFirst
+        }
     }
 
     fn is_network(&self, _path: &Path) -> bool {

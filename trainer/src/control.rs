@@ -96,6 +96,9 @@ impl Control for JobControl<'_> {
             } else {
                 None
             };
+            if self.reason.is_some() {
+                self.pulse.let_go();
+            }
         }
         self.reason
     }
@@ -123,12 +126,14 @@ impl Control for JobControl<'_> {
             clock::since(start).as_secs_f64()
         );
         self.saved = spent;
+        self.pulse.set_saved(spent);
         self.saved_at = clock::instant();
         Ok(())
     }
 
     fn kept(&mut self, spent: f64) {
         self.saved = spent;
+        self.pulse.set_saved(spent);
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -24,6 +24,16 @@ pub struct Pulse {
     state: Mutex<TrainerState>,
     is_stopped: AtomicBool,
     is_claim_lost: AtomicBool,
+    held: Mutex<Option<Held>>,
+}
+
+/// A job whose training goes on and has noticed no reason to stop.
+#[derive(Debug, Clone)]
+pub struct Held {
+    /// The claim.
+    pub claim: Claim,
+    /// Budget that the newest checkpoint of this attempt has spent; 0 if it has none.
+    pub saved: f64,
 }
 
 impl Pulse {
@@ -33,6 +43,7 @@ impl Pulse {
             state: Mutex::new(TrainerState::Waiting),
             is_stopped: AtomicBool::new(false),
             is_claim_lost: AtomicBool::new(false),
+            held: Mutex::new(None),
         }
     }
 
@@ -43,6 +54,10 @@ impl Pulse {
 
     /// A job begins: its claim is believed to be held until the next look.
     pub fn start(&self, claim: &Claim) {
+        *self.held() = Some(Held {
+            claim: claim.clone(),
+            saved: 0.0,
+        });
         let mut state = self.lock();
         self.is_claim_lost.store(false, Ordering::Relaxed);
         *state = TrainerState::Working {
@@ -58,6 +73,23 @@ impl Pulse {
         }
     }
 
+    /// What the newest checkpoint of the job in hand has spent.
+    pub fn set_saved(&self, now: f64) {
+        if let Some(held) = &mut *self.held() {
+            held.saved = now;
+        }
+    }
+
+    /// From now on the training itself ends what it has begun.
+    pub fn let_go(&self) {
+        *self.held() = None;
+    }
+
+    /// The job in hand, until the training has noticed that it should stop, or has ended. Whoever takes it ends it.
+    pub fn held(&self) -> MutexGuard<'_, Option<Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether the search was asked to stop, as of the last heartbeat of a job.
     pub fn is_stopped(&self) -> bool {
         self.is_stopped.load(Ordering::Relaxed)
@@ -68,7 +100,7 @@ impl Pulse {
         self.is_claim_lost.load(Ordering::Relaxed)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, TrainerState> {
+    fn lock(&self) -> MutexGuard<'_, TrainerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -158,6 +190,7 @@ impl Beat {
 /// The beating thread; dropping it says farewell.
 pub struct Heart {
     pulse: Arc<Pulse>,
+    beat: Arc<Mutex<Beat>>,
     // Dropping the sender ends the thread.
     end: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -179,22 +212,25 @@ impl Heart {
         beat: u64,
     ) -> shared::Result<Self> {
         let pulse = Arc::new(Pulse::waiting());
-        let mut beat = Beat::first(directory, Arc::clone(&pulse), owner, device, beat)?;
+        let first = Beat::first(directory, Arc::clone(&pulse), owner, device, beat)?;
+        let beat = Arc::new(Mutex::new(first));
         let (end, ended) = channel::<()>();
         let thread = {
+            let beat = Arc::clone(&beat);
             let interval = Duration::from_secs_f64(directory.search().trainers.heartbeat_s);
             std::thread::Builder::new()
                 .name("heartbeat".to_owned())
                 .spawn(move || {
                     while ended.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
-                        beat.next();
+                        lock(&beat).next();
                     }
-                    beat.last();
+                    lock(&beat).last();
                 })
         };
         let thread = thread.expect("a thread can be had at the start of the program");
         Ok(Self {
             pulse,
+            beat,
             end: Some(end),
             thread: Some(thread),
         })
@@ -204,6 +240,15 @@ impl Heart {
     pub fn pulse(&self) -> &Arc<Pulse> {
         &self.pulse
     }
+
+    /// What beats.
+    pub fn beat(&self) -> &Arc<Mutex<Beat>> {
+        &self.beat
+    }
+}
+
+fn lock(beat: &Mutex<Beat>) -> MutexGuard<'_, Beat> {
+    beat.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Heart {

@@ -2,7 +2,7 @@
 //!
 //! | module | what it is for |
 //! |--|--|
-//! | [`run`], [`control`], [`heart`], [`time_limit`] | the program around an objective: claims, warnings, heartbeats |
+//! | [`run`], [`control`], [`heart`], [`patience`], [`time_limit`] | the program around an objective: claims, warnings, heartbeats |
 //! | [`job`], [`describe`] | one job by hand; what a configuration is before it is trained |
 //! | [`runner`], [`objective`] | what a job evaluates: a network, a command, a benchmark function |
 //! | [`hyperparameters`], [`network`], [`memory`] | configuration → network, its size, its memory |
@@ -37,6 +37,7 @@ pub mod memory;
 pub mod network;
 pub mod objective;
 pub mod operators;
+pub mod patience;
 pub mod run;
 pub mod runner;
 pub mod schedule;

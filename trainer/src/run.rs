@@ -23,6 +23,7 @@ use crate::device::DeviceChoice;
 use crate::heart::{Heart, Pulse};
 use crate::objective::command::Place;
 use crate::objective::{Control as _, Ended, Task};
+use crate::patience;
 use crate::runner::{Runner, training_seed};
 use crate::time_limit::TimeLimit;
 
@@ -88,6 +89,7 @@ pub fn run(root: &Path, settings: &Settings) -> Result<Code> {
         directory.search().name
     );
     let pulse = Arc::clone(heart.pulse());
+    patience::watch(&directory, &pulse, heart.beat(), &warning, limit);
     let trainer = Trainer::new(&directory, &runner, owner, pulse, warning, limit);
     if let Some(claim) = &settings.exhausted {
         trainer.publish_exhaustion(claim)?;
@@ -326,6 +328,7 @@ impl<'a> Trainer<'a> {
                 })
             })
         });
+        pulse.let_go();
         let is_well = match ended {
             Ok(Ended::Interrupted) => {
                 let fate = control

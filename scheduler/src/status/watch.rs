@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use rustix::termios::{Action, QueueSelector, tcflow, tcflush};
 use shared::cli::print;
-use shared::exit::Code;
+use shared::exit::{Code, Failure};
 use shared::signal::Warning;
 use shared::wording::plain_json;
-use shared::{Directory, env};
+use shared::{Directory, env, fs, layout};
 use tracing::warn;
 
 use super::{FileClock, Format, Status, crashes, look, num_heard, queue, terminal};
@@ -122,7 +122,17 @@ impl Looker {
 
     /// The next look.
     pub(super) fn look_again(&mut self) -> Result<Status> {
+        let root = &self.scanner.directory().layout().root().to_path_buf();
+        if !fs::is_there(&root.join(layout::SEARCH))? {
+            let message = format!("`{}` is no search any more", root.display());
+            return Err(Failure::new(Code::BadInput, message).into());
+        }
         self.scanner.scan(&mut self.state, Instant::now())?;
+        if self.state.signs.is_finished {
+            // The last look, and more may have come since the one before than open and claimed jobs tell of.
+            (self.scanner, self.state) = Scanner::load(Directory::observe(root)?)?;
+            self.scanner.scan(&mut self.state, Instant::now())?;
+        }
         let status = look(&self.scanner, &self.state, Some(self.start), self.files)?;
         self.complete(status)
     }

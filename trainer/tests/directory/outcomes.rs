@@ -1,5 +1,7 @@
 //! Everything that may come of a training, made to happen.
 
+use std::time::Duration;
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use shared::record::{Fate, TrainerState};
@@ -214,6 +216,40 @@ fn slurms_signals_save_and_give_back_within_20_s_in_the_middle_of_an_epoch() {
         let end = search.only_end(shared::ConfigurationId(0).job(2));
         assert!(end.spent.fract() > 0.0, "not in the middle: {end:?}");
     }
+}
+
+/// A step that takes a minute on two cores: the trainer does not wait for its end. On a machine that is many times as
+/// fast it does.
+#[test]
+fn a_signal_ends_a_training_within_20_s_in_the_middle_of_a_long_step() {
+    let search = Search::new(&json!({}));
+    let wide = json!({
+        "initial_filters": 64, "widen_factor_1": 8, "nr_residual_blocks_1": 3, "res_branches_1": 5, "batch_size": 128,
+    });
+    let job = search.offer(0, 2, &small(&wide));
+    let running = search.start();
+    wait_until("a claimed job", || {
+        let jobs = search.directory.jobs().unwrap();
+        (!jobs.claimed.is_empty()).then_some(())
+    });
+    // Into the step.
+    std::thread::sleep(Duration::from_secs(8));
+    let (code, seconds, log) = running.terminate();
+    assert_eq!(code, Some(75), "{log}");
+    assert!(seconds < 20.0, "{seconds} s: {log}");
+    let end = search.check_given_back(job, Fate::Preempted);
+    shared::cli::report(&format!(
+        "spent {} after {seconds:.1} s: {}",
+        end.spent, end.message
+    ));
+    let states: Vec<TrainerState> = search
+        .directory
+        .heartbeats()
+        .unwrap()
+        .into_values()
+        .map(|heartbeat| heartbeat.state)
+        .collect();
+    assert_eq!(states, [TrainerState::Gone]);
 }
 
 /// A search whose only job was interrupted by SIGTERM.

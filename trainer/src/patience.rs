@@ -1,0 +1,172 @@
+//! A trainer that is warned leaves in time, also where its training does not look up: one step of a large network on a
+//! slow machine may take a minute.
+
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use shared::exit::{self, Code};
+use shared::record::Fate;
+use shared::signal::Warning;
+use shared::store::{Directory, attempt_end, chain};
+use tracing::{info, warn};
+
+use crate::heart::{Beat, Held, Pulse};
+use crate::time_limit::{MARGIN, TimeLimit};
+
+/// How long after a warning the training may take until it looks at it.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How long giving the job back may take after that.
+const FAREWELL: Duration = Duration::from_secs(4);
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Watches over the job in hand for as long as this process lives: where the training has not noticed a warning, or that
+/// the SLURM job is about to end, for so long that the time to leave is over, the job is given back as its last
+/// checkpoint left it, and the process ends with [`Code::Again`].
+///
+/// # Panics
+/// If this machine has no thread left.
+pub fn watch(
+    directory: &Directory,
+    pulse: &Arc<Pulse>,
+    beat: &Arc<Mutex<Beat>>,
+    warning: &Warning,
+    limit: TimeLimit,
+) {
+    let (directory, pulse, beat) = (directory.clone(), Arc::clone(pulse), Arc::clone(beat));
+    let warning = warning.clone();
+    let watch = move || {
+        let fate = end_of_patience(
+            || warning.received().is_some(),
+            || limit.is_near(),
+            PATIENCE,
+        );
+        // While this holds the job, nobody else ends it.
+        let mut held = pulse.held();
+        if let Some(held) = held.take() {
+            give_back(directory, beat, held, fate);
+            exit::at_once(Code::Again);
+        }
+    };
+    // Not waited for: it ends with the process.
+    let _thread = std::thread::Builder::new()
+        .name("patience".to_owned())
+        .spawn(watch)
+        .expect("a thread can be had at the start of the program");
+}
+
+/// Waits until a warning, or the end of the time, is so long ago that the training should have noticed; which of them.
+fn end_of_patience(
+    is_warned: impl Fn() -> bool,
+    is_late: impl Fn() -> bool,
+    patience: Duration,
+) -> Fate {
+    let (mut warned, mut late): (Option<Instant>, Option<Instant>) = (None, None);
+    loop {
+        if is_warned() {
+            warned.get_or_insert_with(Instant::now);
+        }
+        if is_late() {
+            late.get_or_insert_with(Instant::now);
+        }
+        if warned.is_some_and(|at| at.elapsed() >= patience) {
+            return Fate::Preempted;
+        }
+        if late.is_some_and(|at| at.elapsed() >= MARGIN - 2 * patience) {
+            return Fate::TimeLimit;
+        }
+        std::thread::sleep(INTERVAL);
+    }
+}
+
+/// Gives a job back, unless the file server does not answer in time.
+fn give_back(directory: Directory, beat: Arc<Mutex<Beat>>, held: Held, fate: Fate) {
+    let (done, is_done) = channel();
+    let attempt = held.claim.attempt;
+    let farewell = move || {
+        let message = "a training step took too long to be waited for";
+        let end = attempt_end(&held.claim, fate, held.saved, message);
+        match directory.end_attempt(&end) {
+            Ok(shared::fs::Moved::Done) => info!(
+                "gave back job={attempt} ({}) in the middle of a step: {message}",
+                fate.as_str()
+            ),
+            Ok(shared::fs::Moved::Gone) => info!("job={attempt} had been taken back already"),
+            Err(error) => warn!("cannot give back job={attempt}: {}", chain(&error)),
+        }
+        beat.lock().unwrap_or_else(PoisonError::into_inner).last();
+        // Nobody waits any more if that took too long.
+        let _nobody = done.send(());
+    };
+    let thread = std::thread::Builder::new().spawn(farewell);
+    if thread.is_err() || is_done.recv_timeout(FAREWELL).is_err() {
+        warn!("job={attempt} could not be given back: the scheduler will take it back");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use shared::ConfigurationId;
+    use shared::record::{Job, TrainerState};
+    use shared::store::new_owner;
+
+    use super::*;
+
+    #[test]
+    fn a_job_is_given_back_as_its_last_checkpoint_left_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = serde_json::from_value(serde_json::json!({
+            "name": "test",
+            "space": { "hyperparameters": [{ "name": "x", "type": "float", "lower": 0, "upper": 1 }] },
+            "objective": { "benchmark": "branin" },
+            "budget": { "unit": "steps", "min": 1, "max": 9, "eta": 3 },
+            "limit": { "brackets": 1 },
+            "method": "random",
+        }));
+        let directory = Directory::create(folder.path(), &file.unwrap(), Path::new("x")).unwrap();
+        let (job, owner) = (ConfigurationId(0).job(2), new_owner());
+        let record = Job {
+            job,
+            bracket: 0,
+            budget: directory.search().ladder.budget(2),
+            configuration: serde_json::from_value(serde_json::json!({ "x": 0.5 })).unwrap(),
+            continues: None,
+            search: directory.search().digest.clone(),
+        };
+        directory.offer(&record, 1).unwrap();
+        let (claim, _) = directory.claim(job.attempt(1), &owner).unwrap().unwrap();
+        let pulse = Arc::new(Pulse::waiting());
+        let first = Beat::first(&directory, Arc::clone(&pulse), &owner, "cpu", 0).unwrap();
+        pulse.start(&claim);
+        pulse.set_saved(3.5);
+        let held = pulse.held().take().unwrap();
+        assert!(pulse.held().is_none(), "nobody else ends it");
+        let beat = Arc::new(Mutex::new(first));
+        give_back(directory.clone(), beat, held, Fate::Preempted);
+        let ends = directory.attempt_ends(job).unwrap();
+        let ends: Vec<_> = ends
+            .iter()
+            .map(|end| (&end.claim, end.fate, end.spent))
+            .collect();
+        assert_eq!(ends, [(&claim, Fate::Preempted, 3.5)]);
+        assert_eq!(directory.open_jobs().unwrap(), [job.attempt(2)]);
+        let heartbeat = directory.read_heartbeat(&owner).unwrap().unwrap();
+        assert_eq!(heartbeat.state, TrainerState::Gone);
+    }
+
+    #[test]
+    fn patience_ends_some_time_after_the_warning_or_in_the_last_minute() {
+        let patience = Duration::from_millis(300);
+        let start = Instant::now();
+        let warned = || start.elapsed() > Duration::from_millis(100);
+        assert_eq!(end_of_patience(warned, || true, patience), Fate::Preempted);
+        assert!(start.elapsed() > patience + Duration::from_millis(100));
+        let patience = MARGIN / 2 - Duration::from_millis(50);
+        assert_eq!(
+            end_of_patience(|| false, || true, patience),
+            Fate::TimeLimit
+        );
+    }
+}
