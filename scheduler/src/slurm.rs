@@ -35,6 +35,8 @@ pub struct SlurmArgs {
     /// The search directory, on a filesystem that all nodes share
     directory: PathBuf,
     /// How many trainers shall be queued or running
+    ///
+    /// Needed, unless `--keep=N` says it.
     #[arg(long, value_name = "N", value_parser = num_trainers, required_unless_present = "keep")]
     trainers: Option<u32>,
     /// What `--trainers` and `--keep` come to.
@@ -44,7 +46,7 @@ pub struct SlurmArgs {
     ///
     /// In one of sbatch's forms, and 5 minutes at least. Two minutes before its end a trainer saves a checkpoint and is
     /// queued again.
-    #[arg(long, value_name = "T", value_parser = sbatch::time, allow_hyphen_values = true)]
+    #[arg(long, value_name = "T", value_parser = sbatch::time)]
     pub(crate) time: Option<String>,
     /// Partition; default: the cluster's
     #[arg(long, value_name = "P", value_parser = word)]
