@@ -151,7 +151,7 @@ fn check_letters<'a>(
 }
 
 fn refusal(word: &str, option: &str, why: &str) -> String {
-    let meant = if option == word {
+    let meant = if word.split('=').next() == Some(option) {
         String::new()
     } else {
         format!(", which means {option},")
@@ -281,6 +281,10 @@ mod tests {
             assert!(said.starts_with(&format!("`{last}`")), "{words:?}: {said}");
             assert!(said.contains("cannot be handed to sbatch: "), "{said}");
         }
+        assert_eq!(
+            checked(&["--array=0-1"]).unwrap_err(),
+            "`--array=0-1` cannot be handed to sbatch: --trainers says how many there are"
+        );
         assert_eq!(
             checked(&["-HJmine"]).unwrap_err(),
             "`-HJmine`, which means -J (--job-name), cannot be handed to sbatch: SLURM jobs are recognised by their names"
