@@ -75,8 +75,8 @@ pub struct SlurmArgs {
     dry_run: bool,
     /// More arguments for sbatch, for trainers and coordinator, such as `--account=…`; they come after the script's own
     ///
-    /// Those that would hide what was submitted are refused, such as `--job-name`. Variables such as SBATCH_ACCOUNT are not
-    /// heard.
+    /// Those that would hide what was submitted are refused, such as `--job-name`. Variables such as
+    /// `SBATCH_ACCOUNT` are not heard.
     #[arg(last = true, value_name = "SBATCH ARGUMENTS")]
     pub(crate) sbatch: Vec<String>,
 }
@@ -269,8 +269,9 @@ fn check_path(root: &Path) -> Result<(), String> {
     match root.to_str() {
         Some(text) if !text.contains(is_bad) => Ok(()),
         _ => Err(format!(
-            "the search directory {root:?} cannot be used with SLURM: no double quote, backslash or control character \
-             may be in its path, nor what is not UTF-8"
+            "the search directory `{}` cannot be used with SLURM: no double quote, backslash or control character \
+             may be in its path, nor what is not UTF-8",
+            root.to_string_lossy().escape_debug()
         )),
     }
 }
