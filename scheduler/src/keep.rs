@@ -33,7 +33,7 @@ pub fn keep(args: &SlurmArgs, directory: &Directory, programs: &Path) -> Result<
         report(&format!(
             "keeping {} trainers in SLURM's queue; where compute nodes may submit, the coordinator does so too, and this \
              may be ended",
-            args.trainers
+            args.num_trainers
         ));
     }
     let mut refusals = 0_u32;
@@ -162,7 +162,7 @@ pub fn command(args: &SlurmArgs, root: &Path, programs: &Path) -> Vec<String> {
         "slurm".into(),
         root.to_string_lossy().into_owned(),
         "--keep".into(),
-        format!("--trainers={}", args.trainers),
+        format!("--trainers={}", args.num_trainers),
         format!("--gpus-per-trainer={}", args.gpus_per_trainer),
         format!("--poll-s={}", args.poll_s),
     ];

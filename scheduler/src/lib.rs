@@ -18,6 +18,7 @@ pub mod local;
 pub mod plan;
 mod progress;
 pub mod run;
+pub mod sbatch;
 pub mod scan;
 pub mod script;
 pub mod slurm;
@@ -158,7 +159,7 @@ pub fn run(args: Args) -> Result<Code> {
             Ok(Code::Done)
         }
         Command::Local(args) => local::run(&args),
-        Command::Slurm(args) => slurm::run(&args),
+        Command::Slurm(args) => slurm::run(args),
         Command::Doctor(args) => doctor::run(&args),
     }
 }

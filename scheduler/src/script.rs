@@ -28,7 +28,7 @@ pub struct Batch<'a> {
 
 /// The script of an array of `tasks` trainers.
 pub fn trainers(batch: &Batch<'_>, tasks: u32, gpus: u32) -> String {
-    let mut options = vec![format!("--array=0-{}", tasks - 1)];
+    let mut options = vec![array(tasks)];
     if gpus > 0 {
         options.push(format!("--gres=gpu:{gpus}"));
     }
@@ -40,6 +40,11 @@ pub fn trainers(batch: &Batch<'_>, tasks: u32, gpus: u32) -> String {
     );
     text += &wait_for(&[command]);
     text
+}
+
+/// The option for an array of `tasks` tasks.
+pub fn array(tasks: u32) -> String {
+    format!("--array=0-{}", tasks - 1)
 }
 
 /// The script of the job that runs the scheduler and the sampler, and the command `keep` beside them.

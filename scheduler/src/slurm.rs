@@ -10,21 +10,23 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use rustix::fs::Mode;
 use serde::{Deserialize, Serialize};
 use shared::cli::{print, report};
 use shared::exit::{Code, Failure};
 use shared::format::Record;
 use shared::fs::{self, Published};
 use shared::search::digest;
-use shared::{Directory, clock, layout};
+use shared::{Directory, clock, env, layout, store};
 use tracing::{info, warn};
 
 use crate::job_state::{JobState, Meaning};
 use crate::keep;
+use crate::sbatch;
 use crate::script::{self, Batch};
 
 /// What `scheduler slurm` is told.
@@ -33,12 +35,18 @@ pub struct SlurmArgs {
     /// The search directory, on a filesystem that all nodes share
     directory: PathBuf,
     /// How many trainers shall be queued or running
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub(crate) trainers: u32,
+    ///
+    /// Needed, unless `--keep=N` says it.
+    #[arg(long, value_name = "N", value_parser = num_trainers, required_unless_present = "keep")]
+    trainers: Option<u32>,
+    /// What `--trainers` and `--keep` come to.
+    #[arg(skip)]
+    pub(crate) num_trainers: u32,
     /// Time limit of each SLURM job, such as 4:00:00; default: the partition's
     ///
-    /// Two minutes before its end a trainer saves a checkpoint and is queued again.
-    #[arg(long, value_name = "T", value_parser = word)]
+    /// In one of sbatch's forms, and 5 minutes at least. Two minutes before its end a trainer saves a checkpoint and is
+    /// queued again.
+    #[arg(long, value_name = "T", value_parser = sbatch::time)]
     pub(crate) time: Option<String>,
     /// Partition; default: the cluster's
     #[arg(long, value_name = "P", value_parser = word)]
@@ -49,9 +57,16 @@ pub struct SlurmArgs {
     /// Go on until the search is finished: submit trainers in place of those that have ended
     ///
     /// The coordinator job does so too. After three arrays that ended before a trainer had run for some time, no more
-    /// are submitted until somebody has looked and submits by hand.
-    #[arg(long)]
-    pub(crate) keep: bool,
+    /// are submitted until somebody has looked and submits by hand. `--keep=N` stands for `--keep --trainers N`.
+    #[arg(
+        long,
+        value_name = "N",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = AS_TRAINERS,
+        value_parser = Keep::parse
+    )]
+    pub(crate) keep: Option<Keep>,
     /// Seconds between two looks at SLURM's queue, with --keep
     #[arg(long, default_value_t = 60.0, value_name = "S", value_parser = crate::seconds)]
     pub(crate) poll_s: f64,
@@ -59,8 +74,32 @@ pub struct SlurmArgs {
     #[arg(long)]
     dry_run: bool,
     /// More arguments for sbatch, for trainers and coordinator, such as `--account=…`; they come after the script's own
+    ///
+    /// Those that would hide what was submitted are refused, such as `--job-name`. Variables such as
+    /// `SBATCH_ACCOUNT` are not heard.
     #[arg(last = true, value_name = "SBATCH ARGUMENTS")]
     pub(crate) sbatch: Vec<String>,
+}
+
+/// Stands for `--keep` without a number.
+const AS_TRAINERS: &str = "as --trainers says";
+
+/// How many trainers are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// As `--trainers` says.
+    AsTrainers,
+    /// So many.
+    Number(u32),
+}
+
+impl Keep {
+    fn parse(text: &str) -> Result<Self, String> {
+        if text == AS_TRAINERS {
+            return Ok(Self::AsTrainers);
+        }
+        num_trainers(text).map(Self::Number)
+    }
 }
 
 /// SLURM's own default, for clusters that do not say.
@@ -149,10 +188,14 @@ impl Queued {
 }
 
 /// Submits what is missing.
-pub fn run(args: &SlurmArgs) -> Result<Code> {
+pub fn run(mut args: SlurmArgs) -> Result<Code> {
+    args.num_trainers = how_many(args.trainers, args.keep).map_err(usage)?;
+    sbatch::check(&args.sbatch).map_err(usage)?;
+    let args = &args;
     // With the name that the user gave, if it is none.
     Directory::open(&args.directory)?;
     let root = fs_err::canonicalize(&args.directory)?;
+    check_path(&root).map_err(usage)?;
     let directory = Directory::open(&root)?;
     if directory.signs()?.is_finished {
         report("the search is finished: nothing to submit");
@@ -179,7 +222,17 @@ pub fn run(args: &SlurmArgs) -> Result<Code> {
             "the search is stopped: programs that start will leave at once (`scheduler stop --undo`)"
         );
     }
-    if args.keep {
+    if store::slurm_job().is_none() {
+        let unheard = env::unheard_by_sbatch();
+        if !unheard.is_empty() {
+            warn!(
+                "{} not heard by sbatch: give arguments after `--`",
+                unheard.join(", ")
+            );
+        }
+    }
+    let_nobody_write();
+    if args.keep.is_some() {
         return keep::keep(args, &Directory::open(&root)?, &programs);
     }
     let last = last_submission(&directory)?;
@@ -189,6 +242,46 @@ pub fn run(args: &SlurmArgs) -> Result<Code> {
     }
     submit_missing(args, &directory, &programs, &queue, last)?;
     Ok(Code::Done)
+}
+
+fn usage(message: String) -> Failure {
+    Failure::new(Code::Usage, message)
+}
+
+/// How many trainers are asked for.
+fn how_many(trainers: Option<u32>, keep: Option<Keep>) -> Result<u32, String> {
+    match (trainers, keep) {
+        (Some(number), None | Some(Keep::AsTrainers)) | (None, Some(Keep::Number(number))) => {
+            Ok(number)
+        }
+        (Some(number), Some(Keep::Number(kept))) if number == kept => Ok(number),
+        (Some(number), Some(Keep::Number(kept))) => Err(format!(
+            "--trainers {number} and --keep={kept} are different numbers of trainers"
+        )),
+        (None, _) => Err("how many trainers? --trainers N or --keep=N says it".to_owned()),
+    }
+}
+
+/// Whether a batch script and SLURM can name this directory. SLURM knows no way to write these characters in an
+/// `#SBATCH` line.
+fn check_path(root: &Path) -> Result<(), String> {
+    let is_bad = |c: char| c == '"' || c == '\\' || c.is_control();
+    match root.to_str() {
+        Some(text) if !text.contains(is_bad) => Ok(()),
+        _ => Err(format!(
+            "the search directory `{}` cannot be used with SLURM: no double quote, backslash or control character \
+             may be in its path, nor what is not UTF-8",
+            root.to_string_lossy().escape_debug()
+        )),
+    }
+}
+
+/// sbatch takes the umask along, with which SLURM makes the logs.
+fn let_nobody_write() {
+    let all = Mode::RWXU | Mode::RWXG | Mode::RWXO;
+    // It can only be read by being set.
+    let umask = rustix::process::umask(all);
+    rustix::process::umask(umask | Mode::WOTH);
 }
 
 /// The number of the last submission, by whomever; 0 if there is none. To be asked before SLURM's queue is: what had this
@@ -234,8 +327,8 @@ pub(crate) fn submit_missing(
             .sum()
     };
     let (trainers, coordinators) = (live(Kind::Trainers), live(Kind::Coordinator));
-    if coordinators > 0 && trainers >= args.trainers {
-        return if args.keep {
+    if coordinators > 0 && trainers >= args.num_trainers {
+        return if args.keep.is_some() {
             Ok(())
         } else {
             print("nothing to submit: all that was asked for is queued or running\n")
@@ -271,7 +364,7 @@ fn missing(
     if coordinators == 0 {
         missing.push((Kind::Coordinator, 1));
     }
-    let mut left = args.trainers.saturating_sub(trainers);
+    let mut left = args.num_trainers.saturating_sub(trainers);
     while left > 0 {
         // Task numbers go from 0 to MaxArraySize - 1.
         let tasks = left.min(max_array_size.max(1));
@@ -293,7 +386,7 @@ fn text_of(args: &SlurmArgs, root: &Path, programs: &Path, kind: Kind, tasks: u3
     match kind {
         Kind::Trainers => script::trainers(&batch, tasks, args.gpus_per_trainer),
         Kind::Coordinator => {
-            let keep = args.keep.then(|| keep::command(args, root, programs));
+            let keep = args.keep.map(|_keep| keep::command(args, root, programs));
             script::coordinator(&batch, keep.as_deref())
         }
     }
@@ -334,11 +427,11 @@ impl Task {
 pub(crate) fn tasks(root: &Path) -> Result<Vec<Task>> {
     let names: BTreeMap<String, Kind> = Kind::ALL.map(|kind| (job_name(root, kind), kind)).into();
     let list: Vec<&str> = names.keys().map(String::as_str).collect();
-    // `-r`: one line for each task of an array; `-t all`: those that have just ended too.
+    // `-a`: in hidden partitions too; `-r`: one line for each task of an array; `-t all`: those that have just ended too.
     let name = format!("--name={}", list.join(","));
     let text = ask(
         "squeue",
-        &["-h", "-r", "-t", "all", &name, "-o", "%j|%T|%F|%r"],
+        &["-h", "-a", "-r", "-t", "all", &name, "-o", "%j|%T|%F|%r"],
     )?;
     let mut tasks = Vec::new();
     for line in text.lines() {
@@ -436,24 +529,28 @@ fn submit(
         );
         return Err(Failure::new(Code::Unforeseen, message).into());
     }
-    let mut arguments: Vec<&str> = vec!["--parsable"];
-    arguments.extend(args.sbatch.iter().map(String::as_str));
-    let path_text = path.to_string_lossy();
-    arguments.push(&path_text);
-    let said = match ask("sbatch", &arguments) {
-        Ok(said) => said,
+    let name = job_name(root, kind);
+    let mut arguments = vec!["--parsable".to_owned()];
+    arguments.extend(args.sbatch.iter().cloned());
+    // In the script too; here nothing that the user has said beats it.
+    arguments.push(format!("--job-name={name}"));
+    if kind == Kind::Trainers {
+        arguments.push(script::array(tasks));
+    }
+    arguments.push(path.to_string_lossy().into_owned());
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let slurm_job = match ask("sbatch", &arguments).and_then(|said| job_id(&said)) {
+        Ok(slurm_job) => slurm_job,
         Err(error) => {
             // Nobody shall wait for its record.
             fs::remove(&path)?;
             return Err(error);
         }
     };
-    // `--parsable`: the id, and `;cluster` in a federation.
-    let slurm_job = said.trim().split(';').next().unwrap_or_default().to_owned();
     let submission = Submission {
         kind,
         slurm_job,
-        name: job_name(root, kind),
+        name,
         tasks,
         script,
         at: clock::now(),
@@ -472,17 +569,24 @@ fn submit(
     ))
 }
 
+/// The id in sbatch's answer: with `--parsable` the id, and `;cluster` in a federation.
+fn job_id(said: &str) -> Result<String> {
+    let id = said.trim().split(';').next().unwrap_or_default();
+    if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_digit()) {
+        let message = format!(
+            "`sbatch` said `{}`, which is no id of a SLURM job: see in `squeue --me` whether it was submitted",
+            said.trim()
+        );
+        return Err(Failure::new(Code::Unforeseen, message).into());
+    }
+    Ok(id.to_owned())
+}
+
 /// Runs one of SLURM's commands and returns what it prints.
 fn ask(program: &str, arguments: &[&str]) -> Result<String> {
-    let mut command = Command::new(program);
-    // What the coordinator's SLURM job was given is not for the jobs that it submits.
-    for (name, _value) in std::env::vars_os() {
-        let name = name.to_string_lossy();
-        if name.starts_with("SLURM_") && name != "SLURM_CONF" {
-            command.env_remove(&*name);
-        }
-    }
-    let output = command.args(arguments).output().map_err(|error| {
+    let mut command = env::slurm_command(program);
+    command.args(arguments).stdin(Stdio::null());
+    let output = command.output().map_err(|error| {
         let message = format!("cannot run `{program}`: is this a machine of a SLURM cluster?");
         Failure::because(Code::Unforeseen, message, error)
     })?;
@@ -495,6 +599,14 @@ fn ask(program: &str, arguments: &[&str]) -> Result<String> {
         return Err(Failure::new(Code::Unforeseen, message).into());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// A number of trainers.
+fn num_trainers(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(number @ 1..=100_000) => Ok(number),
+        _ => Err("not a number from 1 to 100000".to_owned()),
+    }
 }
 
 /// A value that stands in a batch script: one word without special characters.

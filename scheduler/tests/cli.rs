@@ -757,9 +757,18 @@ fn the_doctor_calls_a_filesystem_unusable_on_which_operations_fail() {
             .unwrap();
         assert_eq!(output.status.code(), Some(5), "{faults}: {output:?}");
         let said = text(&output.stdout);
-        assert!(said.contains("BAD ") && said.contains(complaint), "{faults}: {said}");
-        assert!(said.ends_with("NOT USABLE: see the lines marked BAD\n"), "{said}");
-        assert!(fs::list(folder.path()).unwrap().is_empty(), "nothing is left");
+        assert!(
+            said.contains("BAD ") && said.contains(complaint),
+            "{faults}: {said}"
+        );
+        assert!(
+            said.ends_with("NOT USABLE: see the lines marked BAD\n"),
+            "{said}"
+        );
+        assert!(
+            fs::list(folder.path()).unwrap().is_empty(),
+            "nothing is left"
+        );
     }
 }
 
@@ -778,7 +787,8 @@ fn the_doctor_writes_nothing_behind_a_link() {
     assert_eq!(fs::list(folder.path()).unwrap(), ["doctor"]);
 }
 
-/// Commands of SLURM: `sbatch` numbers jobs and remembers their names, `squeue` shows those.
+/// Commands of SLURM: `sbatch` numbers jobs and remembers their names, `squeue` shows those. As with SLURM's own, variables
+/// beat scripts, and filter the queue.
 fn fake_slurm(folder: &Path) {
     let queue = folder.join("queue").display().to_string();
     let scripts = [
@@ -786,16 +796,22 @@ fn fake_slurm(folder: &Path) {
         (
             "sbatch",
             format!(
-                "for last; do :; done\nname=$(sed -n 's/^#SBATCH --job-name=//p' \"$last\")\n\
+                "for last; do :; done\nname=${{SBATCH_JOB_NAME-$(sed -n 's/^#SBATCH --job-name=//p' \"$last\")}}\n\
                  tasks=$(sed -n 's/^#SBATCH --array=0-//p' \"$last\")\n\
                  i=0; while [ $i -le ${{tasks:-0}} ]; do echo \"$name|PENDING|7|Priority\" >> '{queue}'; i=$((i+1)); done\n\
                  echo \"$*\" >> '{queue}.arguments'\necho \"$(wc -l < '{queue}.arguments');cluster\""
             ),
         ),
-        ("squeue", format!("cat '{queue}' 2>/dev/null; exit 0")),
+        (
+            "squeue",
+            format!("[ \"$SQUEUE_PARTITION\" ] || cat '{queue}' 2>/dev/null; exit 0"),
+        ),
     ];
     for (name, text) in scripts {
-        executable(folder, name, &text);
+        let heard = format!(
+            "export -p | grep -E 'x S[A-Z]+_' >> '{queue}.heard'\numask >> '{queue}.umask'\n"
+        );
+        executable(folder, name, &format!("{heard}{text}"));
     }
 }
 
@@ -841,6 +857,15 @@ fn slurm_gets_what_is_missing_and_never_twice_the_array() {
         arguments.starts_with("--parsable --account=me "),
         "{arguments}"
     );
+    // Behind what the user has said.
+    let lines: Vec<&str> = arguments.lines().collect();
+    assert!(
+        lines[0].contains("=me --job-name=tandem-dir-"),
+        "{arguments}"
+    );
+    assert!(!lines[0].contains("--array"), "{arguments}");
+    assert!(lines[1].contains("-trainers --array=0-3 /"), "{arguments}");
+    assert!(lines[3].contains("-trainers --array=0-0 /"), "{arguments}");
     let records = fs::list(&directory.layout().path("slurm")).unwrap();
     assert_eq!(
         records[..2],
@@ -856,6 +881,174 @@ fn slurm_gets_what_is_missing_and_never_twice_the_array() {
         text(&status.stdout).contains("trainers PENDING (Priority)"),
         "{status:?}"
     );
+}
+
+#[test]
+fn slurms_commands_hear_no_variables_that_stand_for_options_and_make_nothing_for_everybody_to_write()
+ {
+    let folder = tempfile::tempdir().unwrap();
+    let bin = tempfile::tempdir().unwrap();
+    let directory = create(&folder.path().join("dir"), json!({}));
+    fake_slurm(bin.path());
+    let path = format!("{}:/usr/bin:/bin", bin.path().display());
+    let submit = || {
+        Command::new("/bin/sh")
+            .args(["-c", "umask 000; exec \"$0\" \"$@\""])
+            .arg(env!("CARGO_BIN_EXE_scheduler"))
+            .arg("slurm")
+            .arg(directory.layout().root())
+            .args(["--trainers", "2"])
+            .env_clear()
+            .env("PATH", &path)
+            .env("SLURM_CONF", "/etc/slurm.conf")
+            .env("SLURM_JWT", "token")
+            .env("SLURM_CLUSTERS", "other")
+            .env("SBATCH_JOB_NAME", "mine")
+            .env("SBATCH_ARRAY_INX", "0-7")
+            .env("SQUEUE_PARTITION", "urgent")
+            .env("SCONTROL_FEDERATION", "1")
+            .env("SACCT_FEDERATION", "1")
+            .env("SCANCEL_NAME", "mine")
+            .output()
+            .unwrap()
+    };
+    let first = submit();
+    let said = text(&first.stdout);
+    assert!(said.contains("submitted: 2 trainers"), "{first:?}");
+    // Who relies on them is told.
+    let said = text(&first.stderr);
+    for name in ["SBATCH_ARRAY_INX", "SBATCH_JOB_NAME"] {
+        assert!(said.contains(name), "{said}");
+    }
+    let again = text(&submit().stdout);
+    assert!(again.contains("nothing to submit"), "{again}");
+    let read = |name: &str| std::fs::read_to_string(bin.path().join(name)).unwrap();
+    let heard = read("queue.heard");
+    let has_stayed = |line: &str| line.contains("SLURM_CONF=") || line.contains("SLURM_JWT=");
+    assert!(heard.lines().all(has_stayed), "{heard}");
+    // squeue, scontrol, sbatch twice, squeue.
+    assert_eq!(heard.lines().count(), 10, "{heard}");
+    assert_eq!(read("queue.umask"), "0002\n".repeat(5));
+}
+
+#[test]
+fn arguments_that_hide_what_was_submitted_are_refused_and_so_are_bad_time_limits() {
+    let folder = tempfile::tempdir().unwrap();
+    let bin = tempfile::tempdir().unwrap();
+    let directory = create(&folder.path().join("dir"), json!({}));
+    fake_slurm(bin.path());
+    for (arguments, complaint) in [
+        (
+            &["--", "--job-name=mine"][..],
+            "`--job-name=mine` cannot be handed to sbatch",
+        ),
+        (&["--", "-Jmine"], "-J (--job-name)"),
+        (&["--", "--arr=0-1"], "--array"),
+        (&["--", "--test-only"], "--dry-run"),
+        (&["--", "mine.sh"], "in place of the script"),
+        (&["--", "--time=2"], "at least 5 minutes"),
+        (&["--time=2"], "at least 5 minutes"),
+        (&["--time=4h"], "days-hours:minutes:seconds"),
+        (&["--keep=3"], "different numbers"),
+    ] {
+        for more in [&["--dry-run"][..], &[]] {
+            let output = scheduler()
+                .env("PATH", format!("{}:/usr/bin:/bin", bin.path().display()))
+                .arg("slurm")
+                .arg(directory.layout().root())
+                .args(["--trainers", "2"])
+                .args(more)
+                .args(arguments)
+                .output()
+                .unwrap();
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+            assert!(said.contains(complaint), "{arguments:?}: {said}");
+        }
+    }
+    assert!(!bin.path().join("queue").exists());
+}
+
+#[test]
+fn directories_that_no_batch_script_can_name_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a\"b", "a\\b", "a\nb", "a\tb", "a\u{85}b"] {
+        let root = folder.path().join(name);
+        create(&root, json!({}));
+        for more in [&["--dry-run"][..], &[]] {
+            let output = scheduler()
+                .env("PATH", folder.path())
+                .arg("slurm")
+                .arg(&root)
+                .args(["--trainers", "2"])
+                .args(more)
+                .output()
+                .unwrap();
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{name:?}: {said}");
+            assert!(
+                said.contains("cannot be used with SLURM"),
+                "{name:?}: {said}"
+            );
+            assert_eq!(text(&output.stdout), "");
+        }
+    }
+}
+
+#[test]
+fn the_number_of_trainers_may_stand_after_keep() {
+    let folder = tempfile::tempdir().unwrap();
+    create(folder.path(), json!({}));
+    let root = folder.path().to_str().unwrap();
+    for (arguments, tasks) in [
+        (&["--keep=3", root][..], Some("0-2")),
+        (&[root, "--keep=3", "--trainers", "3"], Some("0-2")),
+        (&["--trainers=2", "--keep", root], Some("0-1")),
+        (&["--keep", root], None),
+        (&["--keep=0", root], None),
+        (&[root], None),
+    ] {
+        let output = run(&[&["slurm", "--dry-run"][..], arguments].concat());
+        let said = text(&output.stdout);
+        match tasks {
+            Some(tasks) => {
+                assert!(
+                    said.contains(&format!("--array={tasks}\n")),
+                    "{arguments:?}: {output:?}"
+                );
+                assert!(
+                    said.contains("'--keep' '--trainers="),
+                    "{arguments:?}: {said}"
+                );
+            }
+            None => assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_is_no_id_of_a_slurm_job_is_not_recorded_as_one() {
+    for answer in ["", "Submitted batch job 7", ";cluster", "7x"] {
+        let folder = tempfile::tempdir().unwrap();
+        let bin = tempfile::tempdir().unwrap();
+        let directory = create(&folder.path().join("dir"), json!({}));
+        fake_slurm(bin.path());
+        executable(bin.path(), "sbatch", &format!("echo '{answer}'"));
+        let output = scheduler()
+            .env("PATH", format!("{}:/usr/bin:/bin", bin.path().display()))
+            .arg("slurm")
+            .arg(directory.layout().root())
+            .args(["--trainers", "2"])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{answer}: {output:?}");
+        let said = text(&output.stderr);
+        assert!(said.contains("no id of a SLURM job"), "{answer}: {said}");
+        assert_eq!(
+            fs::list(&directory.layout().path("slurm")).unwrap(),
+            [""; 0]
+        );
+    }
 }
 
 #[test]

@@ -120,7 +120,10 @@ fn at_the_end_of_the_search_its_status_stays_on_the_terminal() {
     terminal.check_restored();
     terminal.wait_for("nothing: the search is finished");
     let said = terminal.said();
-    assert!(said.contains("15 of 15 configurations requested"), "{said:?}");
+    assert!(
+        said.contains("15 of 15 configurations requested"),
+        "{said:?}"
+    );
     assert!(
         said.rfind("incumbent: ") > said.find("\u{1b}[?1049l"),
         "{said:?}"

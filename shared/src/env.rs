@@ -1,5 +1,7 @@
 //! Every environment variable that any program reads, each with what it is for. Nothing else reads the environment.
 
+use std::process::Command;
+
 macro_rules! variables {
     ($($(#[$doc:meta])* $constant:ident = $name:literal;)*) => {
         $($(#[$doc])* pub const $constant: Variable = Variable($name);)*
@@ -59,6 +61,43 @@ variables! {
     TERM = "TERM";
     /// Set to anything: no colours.
     NO_COLOR = "NO_COLOR";
+}
+
+/// Variables of these prefixes are SLURM's.
+const SLURMS: [&str; 6] = [
+    "SLURM_",
+    "SBATCH_",
+    "SQUEUE_",
+    "SCANCEL_",
+    "SCONTROL_",
+    "SACCT_",
+];
+/// Those which say what cluster this is, and who asks.
+const CLUSTER: [&str; 3] = ["SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"];
+
+/// One of SLURM's commands, which hears none of the variables that stand for options of it.
+///
+/// They would beat the lines of a script, hide jobs that are in the queue, or be those of the SLURM job around this
+/// process, which are not for the jobs that it submits.
+pub fn slurm_command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    for name in slurm_variables(&SLURMS) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// The variables which users set for sbatch, and which [`slurm_command`] keeps from it.
+pub fn unheard_by_sbatch() -> Vec<String> {
+    slurm_variables(&["SBATCH_"])
+}
+
+fn slurm_variables(prefixes: &[&str]) -> Vec<String> {
+    let names = std::env::vars_os().filter_map(|(name, _value)| name.into_string().ok()); // not Unicode: not SLURM's
+    let is_meant = |name: &String| {
+        prefixes.iter().any(|prefix| name.starts_with(prefix)) && !CLUSTER.contains(&name.as_str())
+    };
+    names.filter(is_meant).collect()
 }
 
 /// Where caches of this user go: `$XDG_CACHE_HOME/tandem` or `$HOME/.cache/tandem`.

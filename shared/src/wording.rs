@@ -1,5 +1,7 @@
 //! Numbers, times, counts and foreign text as all programs show them to people.
 
+use std::fmt::Write as _;
+
 /// A number with this many significant digits, no trailing zeros, and an exponent only where it is very large or small.
 ///
 /// # Panics

@@ -1,6 +1,5 @@
 //! How much time the SLURM job around this trainer has left, on this machine's own clock.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use shared::{clock, env};
@@ -42,6 +41,12 @@ impl TimeLimit {
         });
         if let Some(left) = left {
             info!("SLURM job {job} has {} s left", left.as_secs());
+            if left <= MARGIN {
+                warn!(
+                    "that is too short for a job: {} s are kept for the last checkpoint",
+                    MARGIN.as_secs()
+                );
+            }
             Self::in_(left)
         } else {
             warn!("SLURM does not say when job {job} ends; relying on its warning signal");
@@ -62,7 +67,7 @@ impl TimeLimit {
 }
 
 fn ask_squeue(job: &str) -> Option<Duration> {
-    let output = Command::new("squeue")
+    let output = env::slurm_command("squeue")
         .args(["-h", "-j", job, "-o", "%L"])
         .output();
     let output = output.ok().filter(|output| output.status.success())?; // no squeue, no answer

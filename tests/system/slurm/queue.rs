@@ -372,3 +372,56 @@ fn slurm_is_not_asked_for_ever_when_trainers_cannot_start_and_goes_on_when_they_
     assert_eq!(arrays()?, asked + 1, "{}", logs(&test));
     Ok(())
 }
+
+#[test]
+fn slurm_jobs_are_recognised_whatever_the_callers_variables_and_umask_say() -> Result<()> {
+    let Some(cluster) = Cluster::start(Filesystem::Local)? else {
+        return Ok(());
+    };
+    let mut search = counting_ones("bohb", 2);
+    search["objective"]["seconds_per_unit"] = 0.04.into();
+    let test = TestSearch::within(&cluster.shared(), &search)?;
+    let (scheduler, root) = (program("scheduler"), test.root());
+    let (scheduler, root) = (scheduler.to_string_lossy(), root.to_string_lossy());
+    let mut arguments = vec![
+        "SBATCH_JOB_NAME=mine",
+        "SBATCH_ARRAY_INX=0-3",
+        "SBATCH_TIMELIMIT=1",
+        "SBATCH_OUTPUT=/dev/null",
+        "SBATCH_SIGNAL=B:CONT@1",
+        "SQUEUE_PARTITION=urgent",
+        "SQUEUE_USERS=nobody",
+        "SQUEUE_ACCOUNT=foo",
+        "SQUEUE_QOS=hi",
+        "SQUEUE_LICENSES=x",
+        "SQUEUE_STATES=FAILED",
+        "sh",
+        "-c",
+        "umask 000; exec \"$0\" \"$@\"",
+        &*scheduler,
+    ];
+    arguments.extend(["slurm", &*root, "--trainers", "2", "--time", "20"]);
+    // Late enough to ask again while they wait.
+    arguments.extend(["--", "--comment=mine", "--begin=now+5"]);
+    let submit = || cluster.run(Path::new("env"), &arguments);
+    let said = submit()?;
+    ensure!(said.contains("submitted: 2 trainers"), "{said}");
+    for _again in 0..2 {
+        let said = submit()?;
+        ensure!(said.contains("nothing to submit"), "{said}");
+    }
+    let queue = cluster.queue()?;
+    ensure!(queue.len() == 3, "{queue:?}");
+    wait_for_end(&test)?;
+    test.check_finished()?;
+    let folder = test.root().join("slurm");
+    let names = fs::list(&folder)?;
+    let logs = names
+        .iter()
+        .filter(|name| Path::new(name).extension() == Some("log".as_ref()));
+    let modes: Vec<u32> = logs
+        .map(|name| Ok(std::fs::metadata(folder.join(name))?.permissions().mode() & 0o777))
+        .collect::<Result<_>>()?;
+    assert_eq!(modes, [0o664; 3], "{names:?}");
+    Ok(())
+}

@@ -321,6 +321,29 @@ fn the_end_of_the_slurm_job_is_a_warning_too() {
 }
 
 #[test]
+fn squeue_is_asked_without_the_users_filters_and_a_slurm_job_too_short_for_any_says_so() {
+    let search = scripted(COUNTING);
+    let bin = tempfile::tempdir().unwrap();
+    let squeue = bin.path().join("squeue");
+    let text = "#!/bin/sh\n[ -n \"$SQUEUE_PARTITION$SLURM_CLUSTERS\" ] || [ -z \"$SLURM_CONF\" ] || echo 30\n";
+    fs::replace(&squeue, text.as_bytes()).unwrap();
+    std::fs::set_permissions(&squeue, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let output = search
+        .trainer_run()
+        .env("PATH", format!("{}:/usr/bin:/bin", bin.path().display()))
+        .env(shared::env::SLURM_JOB_ID.name(), "1")
+        .env("SQUEUE_PARTITION", "urgent")
+        .env("SLURM_CLUSTERS", "other")
+        .env("SLURM_CONF", "/etc/slurm.conf")
+        .output()
+        .unwrap();
+    let log = said(&output);
+    assert_eq!(output.status.code(), Some(75), "{log}");
+    assert!(log.contains("SLURM job 1 has 30 s left"), "{log}");
+    assert!(log.contains("too short for a job"), "{log}");
+}
+
+#[test]
 fn no_job_is_taken_that_can_neither_end_before_the_slurm_job_nor_go_on_later() {
     let search = Search::new(&json!({
         "space": { "hyperparameters": [
