@@ -50,8 +50,8 @@ pub struct Scanner {
     twice_before: BTreeSet<AttemptId>,
     /// Tickets of configurations of which no request was seen, and since when.
     unrequested: BTreeMap<AttemptId, Instant>,
-    /// Hosts whose clock was said to be wrong.
-    told_clocks: BTreeSet<String>,
+    /// Hosts whose clock was said to be wrong, and whether it is ahead.
+    told_clocks: BTreeSet<(String, bool)>,
     absent: BTreeMap<JobId, Absence>,
     trainers: BTreeMap<OwnerId, Trainer>,
     /// When their folder was listed last.
@@ -607,7 +607,7 @@ impl Scanner {
         let longest_s = beat_s * f64::from(self.directory.waiting_writes_one_of());
         // The beat of a trainer that has left may be of a copied search; and a host is told of once.
         let is_wrong = ahead.abs() > WRONG_CLOCK_S + longest_s && beat.state != TrainerState::Gone;
-        if is_wrong && self.told_clocks.insert(beat.host.clone()) {
+        if is_wrong && self.told_clocks.insert((beat.host.clone(), ahead > 0.0)) {
             warn!(
                 "the clock of host {} is {:.0} min {} that of the files: no decision depends on it, but the times in \
                  its results are off",

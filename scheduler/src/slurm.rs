@@ -75,8 +75,8 @@ pub struct SlurmArgs {
     dry_run: bool,
     /// More arguments for sbatch, for trainers and coordinator, such as `--account=…`; they come after the script's own
     ///
-    /// Those that would hide what was submitted are refused, such as `--job-name`. Variables such as
-    /// `SBATCH_ACCOUNT` are not heard.
+    /// Those that would hide what was submitted are refused, such as `--job-name`. Of the variables for sbatch only
+    /// SBATCH_ACCOUNT, _CONSTRAINT, _QOS and _RESERVATION are heard.
     #[arg(last = true, value_name = "SBATCH ARGUMENTS")]
     pub(crate) sbatch: Vec<String>,
 }

@@ -903,6 +903,7 @@ fn slurms_commands_hear_no_variables_that_stand_for_options_and_make_nothing_for
             .env("SLURM_CONF", "/etc/slurm.conf")
             .env("SLURM_JWT", "token")
             .env("SLURM_CLUSTERS", "other")
+            .env("SBATCH_ACCOUNT", "physics")
             .env("SBATCH_JOB_NAME", "mine")
             .env("SBATCH_ARRAY_INX", "0-7")
             .env("SQUEUE_PARTITION", "urgent")
@@ -924,10 +925,11 @@ fn slurms_commands_hear_no_variables_that_stand_for_options_and_make_nothing_for
     assert!(again.contains("nothing to submit"), "{again}");
     let read = |name: &str| std::fs::read_to_string(bin.path().join(name)).unwrap();
     let heard = read("queue.heard");
-    let has_stayed = |line: &str| line.contains("SLURM_CONF=") || line.contains("SLURM_JWT=");
+    let stays = ["SLURM_CONF=", "SLURM_JWT=", "SBATCH_ACCOUNT="];
+    let has_stayed = |line: &str| stays.iter().any(|name| line.contains(name));
     assert!(heard.lines().all(has_stayed), "{heard}");
     // squeue, scontrol, sbatch twice, squeue.
-    assert_eq!(heard.lines().count(), 10, "{heard}");
+    assert_eq!(heard.lines().count(), 15, "{heard}");
     assert_eq!(read("queue.umask"), "0002\n".repeat(5));
 }
 

@@ -72,10 +72,18 @@ const SLURMS: [&str; 6] = [
     "SCONTROL_",
     "SACCT_",
 ];
-/// Those which say what cluster this is, and who asks.
-const CLUSTER: [&str; 3] = ["SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"];
+/// Those which say what cluster this is, who asks, and on whose account: no line of a script says that.
+const HEARD: [&str; 7] = [
+    "SLURM_CONF",
+    "SLURM_CONF_SERVER",
+    "SLURM_JWT",
+    "SBATCH_ACCOUNT",
+    "SBATCH_CONSTRAINT",
+    "SBATCH_QOS",
+    "SBATCH_RESERVATION",
+];
 
-/// One of SLURM's commands, which hears none of the variables that stand for options of it.
+/// One of SLURM's commands, which hears few of the variables that stand for options of it.
 ///
 /// They would beat the lines of a script, hide jobs that are in the queue, or be those of the SLURM job around this
 /// process, which are not for the jobs that it submits.
@@ -95,7 +103,7 @@ pub fn unheard_by_sbatch() -> Vec<String> {
 fn slurm_variables(prefixes: &[&str]) -> Vec<String> {
     let names = std::env::vars_os().filter_map(|(name, _value)| name.into_string().ok()); // not Unicode: not SLURM's
     let is_meant = |name: &String| {
-        prefixes.iter().any(|prefix| name.starts_with(prefix)) && !CLUSTER.contains(&name.as_str())
+        prefixes.iter().any(|prefix| name.starts_with(prefix)) && !HEARD.contains(&name.as_str())
     };
     names.filter(is_meant).collect()
 }
