@@ -73,18 +73,10 @@ pub fn run(args: &DoctorArgs) -> Result<Code> {
     ))?;
     let mut is_usable = true;
     let mut tell = |findings: Vec<Finding>| -> Result<()> {
-        for finding in findings {
-            let (word, text) = match finding {
-                Finding::Good(text) => ("good", text),
-                Finding::Note(text) => ("note", text),
-                Finding::Bad(text) => {
-                    is_usable = false;
-                    ("BAD ", text)
-                }
-            };
-            print(&format!("{word}  {text}\n"))?;
-        }
-        Ok(())
+        is_usable &= !findings
+            .iter()
+            .any(|finding| matches!(finding, Finding::Bad(_)));
+        findings.iter().try_for_each(say)
     };
     let top = root.join(layout::DOCTOR);
     let folder = top.join(me.as_str());
@@ -125,17 +117,30 @@ pub fn run(args: &DoctorArgs) -> Result<Code> {
     if is_usable {
         print(&format!("note  {}\n", lease_text(lease_s)))?;
     }
-    print(match (is_usable, is_shared, args.peer) {
-        (true, true, true) => "usable: searches may run here\n",
-        (true, true, false) => "usable as far as one host can tell: ask two of them with --peer\n",
-        (true, false, _) => "usable: searches may run here, on this host alone\n",
-        (false, ..) => "NOT USABLE: see the lines marked BAD\n",
-    })?;
+    print(verdict(is_usable, is_shared, args.peer))?;
     Ok(if is_usable {
         Code::Done
     } else {
         Code::Directory
     })
+}
+
+fn say(finding: &Finding) -> Result<()> {
+    let (word, text) = match finding {
+        Finding::Good(text) => ("good", text),
+        Finding::Note(text) => ("note", text),
+        Finding::Bad(text) => ("BAD ", text),
+    };
+    print(&format!("{word}  {text}\n"))
+}
+
+fn verdict(is_usable: bool, is_shared: bool, has_met: bool) -> &'static str {
+    match (is_usable, is_shared, has_met) {
+        (true, true, true) => "usable: searches may run here\n",
+        (true, true, false) => "usable as far as one host can tell: ask two of them with --peer\n",
+        (true, false, _) => "usable: searches may run here, on this host alone\n",
+        (false, ..) => "NOT USABLE: see the lines marked BAD\n",
+    }
 }
 
 /// A lease after which silence can only be death: four times the longest time for which an old heartbeat was seen

@@ -76,7 +76,7 @@ pub struct SlurmArgs {
     /// More arguments for sbatch, for trainers and coordinator, such as `--account=…`; they come after the script's own
     ///
     /// Those that would hide what was submitted are refused, such as `--job-name`. Of the variables for sbatch only
-    /// SBATCH_ACCOUNT, _CONSTRAINT, _QOS and _RESERVATION are heard.
+    /// `SBATCH_ACCOUNT`, `_CONSTRAINT`, `_QOS` and `_RESERVATION` are heard.
     #[arg(last = true, value_name = "SBATCH ARGUMENTS")]
     pub(crate) sbatch: Vec<String>,
 }

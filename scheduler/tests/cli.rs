@@ -776,7 +776,7 @@ fn the_doctor_calls_a_filesystem_unusable_on_which_operations_fail() {
 fn the_doctor_writes_nothing_behind_a_link() {
     let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     std::os::unix::fs::symlink(elsewhere.path(), folder.path().join("doctor")).unwrap();
-    std::fs::write(elsewhere.path().join("precious"), "").unwrap();
+    fs::replace(&elsewhere.path().join("precious"), b"").unwrap();
     let output = scheduler()
         .args(["doctor", folder.path().to_str().unwrap()])
         .output()

@@ -72,7 +72,7 @@ fn end_of_patience(
         if warned.is_some_and(|at| at.elapsed() >= patience) {
             return Fate::Preempted;
         }
-        if late.is_some_and(|at| at.elapsed() >= MARGIN - 2 * patience) {
+        if late.is_some_and(|at| at.elapsed() >= MARGIN.saturating_sub(2 * patience)) {
             return Fate::TimeLimit;
         }
         std::thread::sleep(INTERVAL);
