@@ -163,7 +163,7 @@ mod tests {
         let warned = || start.elapsed() > Duration::from_millis(100);
         assert_eq!(end_of_patience(warned, || true, patience), Fate::Preempted);
         assert!(start.elapsed() > patience + Duration::from_millis(100));
-        let patience = MARGIN / 2 - Duration::from_millis(50);
+        let patience = Duration::from_millis(29_950);
         assert_eq!(
             end_of_patience(|| false, || true, patience),
             Fate::TimeLimit
