@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use shared::cli::print;
-use shared::exit::{Code, Failure};
+use shared::exit::{Code, Failure, code_of};
 use shared::fs::{self, Moved, Published};
 use shared::system::What;
 use shared::{env, layout, store};
@@ -82,6 +82,7 @@ pub fn run(args: &DoctorArgs) -> Result<Code> {
     let folder = top.join(me.as_str());
     let mut lease_s = fs::is_network(&root).then_some(CAREFUL_LEASE_S);
     let mut is_shared = fs::is_network(&root);
+    let mut has_met = false;
     let mut ask = || -> Result<()> {
         if fs::what_is(&top)? == Some(What::Link) {
             return Err(shared::Error::Link { path: top.clone() }.into());
@@ -98,6 +99,7 @@ pub fn run(args: &DoctorArgs) -> Result<Code> {
             tell(met.findings)?;
             // Two hosts that have met know better than the name of the filesystem.
             is_shared |= !met.is_same_host;
+            has_met = !met.is_same_host;
             lease_s = lease_of(met.staleness).or(lease_s);
         } else {
             tell(vec![Finding::Note(
@@ -110,19 +112,27 @@ pub fn run(args: &DoctorArgs) -> Result<Code> {
     if fs::what_is(&top).is_ok_and(|what| what == Some(What::Folder)) {
         clear(&root, &folder);
     }
-    // What could not be asked: the disk is full, or nothing can be written.
-    if let Err(error) = asked {
-        tell(vec![Finding::Bad(format!("{error:#}"))])?;
-    }
+    tell(unasked(asked)?)?;
     if is_usable {
         print(&format!("note  {}\n", lease_text(lease_s)))?;
     }
-    print(verdict(is_usable, is_shared, args.peer))?;
+    print(verdict(is_usable, is_shared, has_met))?;
     Ok(if is_usable {
         Code::Done
     } else {
         Code::Directory
     })
+}
+
+/// What could not be asked, for a reason of the filesystem: it is full, or nothing can be written.
+fn unasked(asked: Result<()>) -> Result<Vec<Finding>> {
+    match asked {
+        Ok(()) => Ok(Vec::new()),
+        Err(error) if code_of(&error) == Code::Directory => {
+            Ok(vec![Finding::Bad(format!("{error:#}"))])
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn say(finding: &Finding) -> Result<()> {

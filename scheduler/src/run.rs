@@ -456,7 +456,8 @@ fn make_rows(directory: &Directory, state: &State, rows: &[&[Action]]) -> Vec<Re
                 _ => Ok(Made::Nothing),
             };
             let goes_on = matches!(made, Ok(Made::Ours));
-            if let (true, Action::Request(request)) = (goes_on, action) {
+            // Another's as well: it may not have come to that.
+            if let (true, Action::Request(request)) = (made.is_ok(), action) {
                 asked_for.push(request.configuration);
             }
             answers.push(made);

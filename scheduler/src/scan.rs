@@ -334,8 +334,9 @@ impl Scanner {
         if self.directory.is_observer() {
             return Ok(request);
         }
-        if self.directory.request(&request)? == Published::New {
-            self.directory.sync_requests([id])?;
+        let published = self.directory.request(&request)?;
+        self.directory.sync_requests([id])?;
+        if published == Published::New {
             return Ok(request);
         }
         // Another scheduler was faster.

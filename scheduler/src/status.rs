@@ -442,8 +442,9 @@ fn waiting_for(
         let jobs = count(view.open.len(), "open job");
         sentences.push(format!("trainers to claim {jobs}{who}"));
     }
-    let num_abandoned = trainers.iter().filter(|t| t.is_silent && t.job.is_some());
-    let num_abandoned = num_abandoned.count();
+    let num_held = trainers.iter().filter(|t| !t.is_silent && t.job.is_some());
+    let num_held = num_held.count();
+    let num_abandoned = view.claimed.len().saturating_sub(num_held);
     if num_abandoned > 0 {
         let jobs = count(num_abandoned, "claimed job");
         sentences.push(format!(

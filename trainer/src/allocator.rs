@@ -80,6 +80,14 @@ fn swap(next: *mut Call) {
     }
 }
 
+/// From now on this process is not replaced any more: it is about to end. Who has no memory waits for that.
+pub fn disarm() {
+    if CALL.swap(LEAVING, Ordering::AcqRel) == LEAVING {
+        // Too late: it is being replaced.
+        wait();
+    }
+}
+
 /// Waits until this process is another program.
 fn wait() -> ! {
     loop {

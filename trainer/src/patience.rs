@@ -11,6 +11,7 @@ use shared::signal::Warning;
 use shared::store::{Directory, attempt_end, chain};
 use tracing::{info, warn};
 
+use crate::allocator;
 use crate::heart::{Beat, Held, Pulse};
 use crate::time_limit::{MARGIN, TimeLimit};
 
@@ -18,7 +19,11 @@ use crate::time_limit::{MARGIN, TimeLimit};
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How long giving the job back may take after that.
 const FAREWELL: Duration = Duration::from_secs(4);
+/// How long a last word to the log may take.
+const LAST_WORD: Duration = Duration::from_millis(200);
 const INTERVAL: Duration = Duration::from_millis(100);
+/// A SLURM job that has no more time than this is warned of its end, which is known, and not preempted.
+const NEAR: Duration = Duration::from_mins(3);
 
 /// Watches over the job in hand for as long as this process lives: where the training has not noticed a warning, or that
 /// the SLURM job is about to end, for so long that the time to leave is over, the job is given back as its last
@@ -37,15 +42,20 @@ pub fn watch(
     let warning = warning.clone();
     let watch = move || {
         let fate = end_of_patience(
-            || warning.received().is_some(),
+            || is_urgent(warning.received(), limit.left()),
             || limit.is_near(),
             PATIENCE,
         );
-        // While this holds the job, nobody else ends it.
-        let mut held = pulse.held();
-        if let Some(held) = held.take() {
-            give_back(directory, beat, held, fate);
-            exit::at_once(Code::Again);
+        loop {
+            // While this holds the job, nobody else ends it.
+            let mut held = pulse.held();
+            if let Some(held) = held.take() {
+                allocator::disarm();
+                give_back(directory, beat, held, fate);
+                exit::at_once(Code::Again);
+            }
+            drop(held);
+            std::thread::sleep(INTERVAL);
         }
     };
     // Not waited for: it ends with the process.
@@ -53,6 +63,16 @@ pub fn watch(
         .name("patience".to_owned())
         .spawn(watch)
         .expect("a thread can be had at the start of the program");
+}
+
+/// Whether a signal asks for an end in seconds. One that SLURM sends minutes before the end of its job does not: the
+/// training has until then.
+fn is_urgent(signal: Option<&str>, left: Option<Duration>) -> bool {
+    match signal {
+        None => false,
+        Some("SIGUSR1" | "SIGUSR2") => left.is_none_or(|left| left > NEAR),
+        Some(_) => true,
+    }
 }
 
 /// Waits until a warning, or the end of the time, is so long ago that the training should have noticed; which of them.
@@ -79,14 +99,18 @@ fn end_of_patience(
     }
 }
 
-/// Gives a job back, unless the file server does not answer in time.
+/// Gives a job back and says farewell, unless the file server does not answer in time. The log may be on it, too.
 fn give_back(directory: Directory, beat: Arc<Mutex<Beat>>, held: Held, fate: Fate) {
     let (done, is_done) = channel();
     let attempt = held.claim.attempt;
     let farewell = move || {
         let message = "a training step took too long to be waited for";
         let end = attempt_end(&held.claim, fate, held.saved, message);
-        match directory.end_attempt(&end) {
+        let ended = directory.end_attempt(&end);
+        // Kept from here on: nothing comes after the last heartbeat.
+        let mut beat = beat.lock().unwrap_or_else(PoisonError::into_inner);
+        beat.last();
+        match ended {
             Ok(shared::fs::Moved::Done) => info!(
                 "gave back job={attempt} ({}) in the middle of a step: {message}",
                 fate.as_str()
@@ -94,13 +118,19 @@ fn give_back(directory: Directory, beat: Arc<Mutex<Beat>>, held: Held, fate: Fat
             Ok(shared::fs::Moved::Gone) => info!("job={attempt} had been taken back already"),
             Err(error) => warn!("cannot give back job={attempt}: {}", chain(&error)),
         }
-        beat.lock().unwrap_or_else(PoisonError::into_inner).last();
         // Nobody waits any more if that took too long.
         let _nobody = done.send(());
+        #[cfg(not(test))]
+        loop {
+            std::thread::park();
+        }
     };
     let thread = std::thread::Builder::new().spawn(farewell);
     if thread.is_err() || is_done.recv_timeout(FAREWELL).is_err() {
-        warn!("job={attempt} could not be given back: the scheduler will take it back");
+        let say =
+            move || warn!("job={attempt} could not be given back: the scheduler will do that");
+        let _said = std::thread::Builder::new().spawn(say);
+        std::thread::sleep(LAST_WORD);
     }
 }
 
@@ -154,6 +184,16 @@ mod tests {
         assert_eq!(directory.open_jobs().unwrap(), [job.attempt(2)]);
         let heartbeat = directory.read_heartbeat(&owner).unwrap().unwrap();
         assert_eq!(heartbeat.state, TrainerState::Gone);
+    }
+
+    #[test]
+    fn a_warning_minutes_before_the_end_leaves_the_training_its_time() {
+        let minutes = |number| Some(Duration::from_mins(number));
+        assert!(!is_urgent(None, minutes(1)));
+        assert!(!is_urgent(Some("SIGUSR1"), minutes(2)));
+        assert!(is_urgent(Some("SIGUSR1"), minutes(60)));
+        assert!(is_urgent(Some("SIGUSR2"), None));
+        assert!(is_urgent(Some("SIGTERM"), minutes(2)));
     }
 
     #[test]

@@ -115,6 +115,7 @@ impl Looker {
     /// A look without others before it: how long trainers are silent is known from the age of their heartbeats alone.
     fn look_once(&mut self) -> Result<Status> {
         self.scanner.scan(&mut self.state, Instant::now())?;
+        self.read_the_end()?;
         self.state.num_trainers = num_heard(&self.scanner, &self.state, self.files);
         let status = look(&self.scanner, &self.state, None, self.files)?;
         self.complete(status)
@@ -122,19 +123,27 @@ impl Looker {
 
     /// The next look.
     pub(super) fn look_again(&mut self) -> Result<Status> {
-        let root = &self.scanner.directory().layout().root().to_path_buf();
+        let root = self.scanner.directory().layout().root();
         if !fs::is_there(&root.join(layout::SEARCH))? {
             let message = format!("`{}` is no search any more", root.display());
             return Err(Failure::new(Code::BadInput, message).into());
         }
         self.scanner.scan(&mut self.state, Instant::now())?;
-        if self.state.signs.is_finished {
-            // The last look, and more may have come since the one before than open and claimed jobs tell of.
-            (self.scanner, self.state) = Scanner::load(Directory::observe(root)?)?;
-            self.scanner.scan(&mut self.state, Instant::now())?;
-        }
+        self.read_the_end()?;
         let status = look(&self.scanner, &self.state, Some(self.start), self.files)?;
         self.complete(status)
+    }
+
+    /// Reads all again when the search is finished: more may have come since it was read than open and claimed jobs tell
+    /// of. What was heard of trainers stays.
+    fn read_the_end(&mut self) -> Result<()> {
+        if self.state.signs.is_finished {
+            let root = self.scanner.directory().layout().root();
+            let (_, state) = Scanner::load(Directory::observe(root)?)?;
+            self.state = state;
+            self.scanner.scan(&mut self.state, Instant::now())?;
+        }
+        Ok(())
     }
 
     /// Adds what a scan does not see.
