@@ -105,9 +105,15 @@ fn run_with_a_client_cut_off_and_killed(
     ];
     let claims_of_b = || names(nfs, layout::CLAIMED, &["nfs-b", ".json"]);
     let lost_by_b = || names(nfs, layout::ATTEMPTS, &["nfs-b", ".json"]);
-    wait_until(nfs, "client b has a long job", has_long_job)?;
-
-    nfs.event("cut", "b")?;
+    loop {
+        wait_until(nfs, "client b has a long job", &has_long_job)?;
+        nfs.event("cut", "b")?;
+        if !claims_of_b()?.is_empty() {
+            break;
+        }
+        // On a busy machine its jobs were over before the cut.
+        nfs.event("mend", "b")?;
+    }
     wait_until(nfs, "the job of client b was taken back", || {
         Ok(!lost_by_b()?.is_empty())
     })?;
