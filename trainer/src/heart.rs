@@ -247,7 +247,7 @@ impl Heart {
     }
 }
 
-fn lock(beat: &Mutex<Beat>) -> MutexGuard<'_, Beat> {
+pub(crate) fn lock(beat: &Mutex<Beat>) -> MutexGuard<'_, Beat> {
     beat.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -290,16 +290,15 @@ fn look(directory: &Directory, pulse: &Pulse) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::path::Path;
 
     use shared::ConfigurationId;
 
     use super::*;
 
-    #[test]
-    fn a_trainer_that_waits_leaves_heartbeats_out_and_tells_of_a_job_with_the_next_one() {
-        let folder = tempfile::tempdir().unwrap();
+    /// A search directory on which the lease is that of a network filesystem.
+    pub(crate) fn directory_in(folder: &Path) -> Directory {
         let file = serde_json::from_value(serde_json::json!({
             "name": "test",
             "space": { "hyperparameters": [{ "name": "x", "type": "float", "lower": 0, "upper": 1 }] },
@@ -309,7 +308,13 @@ mod tests {
             "method": "random",
             "trainers": { "heartbeat_s": 10.0, "lease_s": 240.0 },
         }));
-        let directory = Directory::create(folder.path(), &file.unwrap(), Path::new("x")).unwrap();
+        Directory::create(folder, &file.unwrap(), Path::new("x")).unwrap()
+    }
+
+    #[test]
+    fn a_trainer_that_waits_leaves_heartbeats_out_and_tells_of_a_job_with_the_next_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = directory_in(folder.path());
         let owner = shared::store::new_owner();
         let pulse = Arc::new(Pulse::waiting());
         let mut beat = Beat::first(&directory, Arc::clone(&pulse), &owner, "cpu", 0).unwrap();

@@ -2,7 +2,7 @@
 //! slow machine may take a minute.
 
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use shared::exit::{self, Code};
@@ -12,7 +12,7 @@ use shared::store::{Directory, attempt_end, chain};
 use tracing::{info, warn};
 
 use crate::allocator;
-use crate::heart::{Beat, Held, Pulse};
+use crate::heart::{self, Beat, Held, Pulse};
 use crate::time_limit::{MARGIN, TimeLimit};
 
 /// How long after a warning the training may take until it looks at it.
@@ -108,7 +108,7 @@ fn give_back(directory: Directory, beat: Arc<Mutex<Beat>>, held: Held, fate: Fat
         let end = attempt_end(&held.claim, fate, held.saved, message);
         let ended = directory.end_attempt(&end);
         // Kept from here on: nothing comes after the last heartbeat.
-        let mut beat = beat.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut beat = heart::lock(&beat);
         beat.last();
         match ended {
             Ok(shared::fs::Moved::Done) => info!(
@@ -136,26 +136,17 @@ fn give_back(directory: Directory, beat: Arc<Mutex<Beat>>, held: Held, fate: Fat
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use shared::ConfigurationId;
     use shared::record::{Job, TrainerState};
     use shared::store::new_owner;
 
     use super::*;
+    use crate::heart::tests::directory_in;
 
     #[test]
     fn a_job_is_given_back_as_its_last_checkpoint_left_it() {
         let folder = tempfile::tempdir().unwrap();
-        let file = serde_json::from_value(serde_json::json!({
-            "name": "test",
-            "space": { "hyperparameters": [{ "name": "x", "type": "float", "lower": 0, "upper": 1 }] },
-            "objective": { "benchmark": "branin" },
-            "budget": { "unit": "steps", "min": 1, "max": 9, "eta": 3 },
-            "limit": { "brackets": 1 },
-            "method": "random",
-        }));
-        let directory = Directory::create(folder.path(), &file.unwrap(), Path::new("x")).unwrap();
+        let directory = directory_in(folder.path());
         let (job, owner) = (ConfigurationId(0).job(2), new_owner());
         let record = Job {
             job,
