@@ -23,7 +23,7 @@ mod winograd;
 use burn::tensor::activation::relu;
 use burn::tensor::backend::{AutodiffBackend, Backend, BackendTypes};
 use burn::tensor::ops::{ConvOptions, PadMode};
-use burn::tensor::{ElementConversion as _, Tensor, TensorPrimitive};
+use burn::tensor::{ElementConversion as _, Slice, Tensor, TensorPrimitive, s};
 
 pub use self::window::Window;
 
@@ -196,20 +196,29 @@ pub(crate) fn stock_convolution<B: Backend>(
     window: Window,
 ) -> Tensor<B, 4> {
     let Window {
-        kernel: _,
+        kernel,
         stride,
         padding,
         shift,
     } = window;
-    let [batch, channels, height, width] = input.dims();
+    let [_, _, height, width] = input.dims();
     let input = if shift == 0 {
         input
     } else if height <= shift || width <= shift {
         input.zeros_like()
     } else {
         input
-            .slice([0..batch, 0..channels, shift..height, shift..width])
+            .slice(s![.., .., shift.., shift..])
             .pad((0, shift, 0, shift), PadMode::Constant(0.0))
+    };
+    // burn 0.21's kernel `conv_transpose2d_direct`, which a GPU may choose for the gradient of the input, returns zeros
+    // where the stride is larger than the kernel (mended in 0.22): the pixels that count are picked beforehand.
+    let (input, stride) = if kernel < stride && padding == 0 {
+        let step = isize::try_from(stride).expect("strides are small");
+        let every = |end: usize| Slice::new(0, Some(isize::try_from(end).expect("images are small")), step);
+        (input.slice([Slice::full(), Slice::full(), every(height), every(width)]), 1)
+    } else {
+        (input, stride)
     };
     let options = ConvOptions::new([stride, stride], [padding, padding], [1, 1], 1);
     burn::tensor::module::conv2d(input, weight, None, options)
