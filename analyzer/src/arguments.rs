@@ -95,6 +95,9 @@ pub struct IncumbentArgs {
     /// How it is written
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
+    /// Which results may become the incumbent
+    #[arg(long, value_enum, default_value_t = At::Reached)]
+    pub at: At,
 }
 
 /// Arguments of `trajectory`.

@@ -124,17 +124,16 @@ fn incumbent(args: &IncumbentArgs) -> Result<()> {
             ..Wanted::default()
         },
     )?;
-    let incumbent = history.incumbent();
+    let incumbent = trajectory::incumbent(&history, args.at);
     let text = match (args.format, incumbent) {
         (Format::Json, _) => {
             let json = trajectory::incumbent_json(&history, incumbent);
             format!("{json:#}\n")
         }
-        (Format::Table, Some(incumbent)) => trajectory::incumbent_text(&history, incumbent),
-        (Format::Table, None) => format!(
-            "No incumbent yet: none of {} has a loss.\n",
-            count(history.results.len(), "result")
-        ),
+        (Format::Table, Some(incumbent)) => {
+            trajectory::incumbent_text(&history, incumbent, args.at)
+        }
+        (Format::Table, None) => trajectory::no_incumbent(&history, args.at),
         (format, _) => trajectory::incumbent_table(&history, incumbent).write(format)?,
     };
     print(&text)
@@ -316,7 +315,7 @@ fn export_configspace(args: &ConfigspaceArgs) -> Result<()> {
         source,
     })?;
     let name = args.file.file_stem().unwrap_or_default().to_string_lossy();
-    let json = configspace::to_json(&space, &name)?;
+    let json = configspace::to_json(&space, &name, configspace::Generation::One)?;
     fs::replace(&args.out, format!("{json:#}\n").as_bytes())?;
     Ok(())
 }

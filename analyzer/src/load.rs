@@ -276,25 +276,25 @@ impl History {
         outcomes
     }
 
+    /// The largest budget that has a loss.
+    pub fn reached(&self) -> Option<usize> {
+        let evaluated = self.results.iter().filter(|result| result.loss().is_some());
+        evaluated.map(|result| result.budget).max()
+    }
+
     /// The best result at the largest budget that has any: lowest loss, equal losses by id.
     pub fn incumbent(&self) -> Option<&Evaluation> {
-        let budget = self
-            .results
-            .iter()
-            .filter(|result| result.loss().is_some())
-            .map(|result| result.budget)
-            .max()?;
-        self.best_at(budget)
+        self.best_at(self.reached()?)
+    }
+
+    /// The best result at any budget: lowest loss, equal losses by id.
+    pub fn best_at_any(&self) -> Option<&Evaluation> {
+        best(self.results.iter())
     }
 
     /// The best result at one budget: lowest loss, equal losses by id.
     pub fn best_at(&self, budget: usize) -> Option<&Evaluation> {
-        self.results
-            .iter()
-            .filter(|result| result.budget == budget)
-            .filter_map(|result| Some((result.loss()?, result)))
-            .min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.job.cmp(&b.1.job)))
-            .map(|(_, result)| result)
+        best(self.results.iter().filter(|result| result.budget == budget))
     }
 
     /// A budget's name with its unit.
@@ -331,6 +331,13 @@ impl History {
             None => tried.id.to_string(),
         }
     }
+}
+
+fn best<'a>(results: impl Iterator<Item = &'a Evaluation>) -> Option<&'a Evaluation> {
+    results
+        .filter_map(|result| Some((result.loss()?, result)))
+        .min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.job.cmp(&b.1.job)))
+        .map(|(_, result)| result)
 }
 
 /// The position of a budget among ascending ones, up to rounding.
