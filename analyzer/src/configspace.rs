@@ -19,6 +19,7 @@
 use shared::Value;
 
 mod condition;
+mod field;
 mod forbidden;
 mod read;
 mod write;

@@ -3,33 +3,36 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`load`] | a search's files → a [`load::History`] in memory |
-//! | [`correlation`], [`statistics`] | how rankings at one budget predict another's |
-//! | [`trajectory`] | the incumbent and how it came about |
+//! | `commands` | the command line, one file for each subcommand: read, compute, print |
+//! | [`load`] | a search's files → a [`history::History`] in memory |
+//! | [`correlation`], `statistics` | how rankings at one budget predict another's |
+//! | [`trajectory`], [`compare`] | the incumbent and how it came about; several searches |
+//! | [`importance`], `forest` | which hyperparameters matter |
+//! | [`report`], [`plot`], `picture` | one page of all of it; drawings as SVG and PNG |
 //! | [`hpbandster`], [`configspace`] | other programs' formats |
-//! | [`table`] | tables as text, CSV, JSON, Markdown, LaTeX |
+//! | [`rows`], [`table`] | the flat table of results; tables as text, CSV, JSON, Markdown, LaTeX |
 
-pub mod arguments;
 mod commands;
 pub mod compare;
 pub mod configspace;
 pub mod correlation;
-pub mod extra;
-pub mod forest;
+mod extra;
+mod forest;
+pub mod history;
 pub mod hpbandster;
 pub mod importance;
+mod infer;
 mod json;
 pub mod load;
+mod picture;
 pub mod plot;
-pub mod png;
 pub mod report;
 pub mod rows;
-pub mod statistics;
+mod statistics;
 pub mod table;
 #[cfg(test)]
 mod testing;
 pub mod trajectory;
-pub mod wording;
+mod wording;
 
-pub use arguments::Args;
-pub use commands::run;
+pub use commands::{Args, run};

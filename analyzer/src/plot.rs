@@ -76,17 +76,6 @@ impl Ink {
             Theme::Light => light.to_owned(),
         }
     }
-
-    /// Red, green, blue of the light theme.
-    ///
-    /// # Panics
-    /// Never: the palette is hexadecimal.
-    pub fn rgb(self) -> [u8; 3] {
-        let hex = &Self::ALL[self.index()].1[1..];
-        let number = u32::from_str_radix(hex, 16).expect("the palette is hexadecimal");
-        let [_, red, green, blue] = number.to_be_bytes();
-        [red, green, blue]
-    }
 }
 
 /// A place in pixels, from the left and from the top.

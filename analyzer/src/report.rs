@@ -9,9 +9,9 @@ use anyhow::{Context as _, Result};
 use shared::{Seed, fs};
 
 use crate::correlation::{self, Pair};
+use crate::history::{Evaluation, History};
 use crate::importance::{self, Importance, Of};
-use crate::load::{Evaluation, History};
-use crate::plot::{Scene, Theme};
+use crate::plot::Scene;
 
 mod agreement;
 mod configurations;
@@ -161,11 +161,6 @@ pub fn write_drawings(
         }
     }
     Ok(num)
-}
-
-/// A drawing as an SVG file.
-pub fn svg_file(scene: &Scene) -> Vec<u8> {
-    scene.svg(Theme::Light).into_bytes()
 }
 
 /// At most `most` of the items, drawn at random and in their old order; and words on that, if some were left out.

@@ -18,9 +18,9 @@ use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DoubleType, Int64Ty
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::Type;
-use shared::{ConfigurationId, Kind, Outcome, Value};
+use shared::{ConfigurationId, Kind, Outcome, SearchSpace, Value};
 
-use crate::load::{Evaluation, History};
+use crate::history::{Evaluation, History};
 use crate::table::{Cell, Table};
 
 /// A named column.
@@ -195,7 +195,7 @@ fn value_columns(history: &History) -> Vec<Column> {
         .as_ref()
         .filter(|_| !history.space_is_inferred);
     let mut by_name: BTreeMap<&str, Vec<(usize, &Value)>> = BTreeMap::new();
-    for hyperparameter in known.into_iter().flat_map(|space| space.hyperparameters()) {
+    for hyperparameter in known.map_or(&[][..], SearchSpace::hyperparameters) {
         by_name.insert(&hyperparameter.name, Vec::new());
     }
     for (row, result) in history.results.iter().enumerate() {
@@ -237,15 +237,15 @@ fn sort_of(kind: Option<&Kind>, values: &[(usize, &Value)]) -> Sort {
         Some(Kind::Float { .. }) => Sort::Numbers,
         Some(Kind::Integer { .. }) => Sort::Whole,
         Some(Kind::Ordinal { sequence: levels } | Kind::Categorical { choices: levels }) => {
-            common_sort(levels.iter())
+            common_sort(&levels.iter())
         }
-        Some(Kind::Constant { value }) => common_sort(std::iter::once(value)),
-        None => common_sort(values.iter().map(|(_, value)| *value)),
+        Some(Kind::Constant { value }) => common_sort(&std::iter::once(value)),
+        None => common_sort(&values.iter().map(|(_, value)| *value)),
     }
 }
 
 /// The narrowest sort that holds all these values.
-fn common_sort<'a>(values: impl Iterator<Item = &'a Value> + Clone) -> Sort {
+fn common_sort<'a>(values: &(impl Iterator<Item = &'a Value> + Clone)) -> Sort {
     let all = |is: fn(&Value) -> bool| values.clone().all(is);
     if all(|value| matches!(value, Value::Integer(_))) {
         Sort::Whole
@@ -321,7 +321,8 @@ mod tests {
     use parquet::record::RowAccessor as _;
 
     use super::*;
-    use crate::testing::history;
+    use crate::load::{self, Wanted};
+    use crate::testing::{evaluated, history, result, search_file};
 
     #[test]
     fn parquet_holds_the_same_table_with_types_and_nulls() {
@@ -352,5 +353,72 @@ mod tests {
             rows[3].get_long(place("values.size")).is_err(),
             "inactive: null"
         );
+    }
+    #[test]
+    fn columns_have_the_types_of_their_hyperparameters() {
+        let mut file = search_file();
+        file.space = serde_json::from_value(serde_json::json!({"hyperparameters": [
+            {"name": "float", "type": "float", "lower": 0, "upper": 2},
+            {"name": "integer", "type": "integer", "lower": 0, "upper": 2},
+            {"name": "flag", "type": "categorical", "choices": [true, false]},
+            {"name": "sizes", "type": "ordinal", "sequence": [8, 16]},
+            {"name": "shares", "type": "ordinal", "sequence": [0.5, 1]},
+            {"name": "mixed", "type": "categorical", "choices": ["none", 1, true]},
+            {"name": "words", "type": "categorical", "choices": ["a", "b"]},
+            {"name": "never", "type": "constant", "value": true,
+             "active_when": {"hyperparameter": "words", "in": ["b"]}},
+        ]}))
+        .unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = std::path::Path::new("search.json");
+        let directory = shared::Directory::create(folder.path(), &file, path).unwrap();
+        let mut row = result(0, 0, evaluated(0.5));
+        // Without their kinds, values such as these say little of the types.
+        row.configuration = serde_json::from_str(
+            r#"{"float": 1, "integer": 1, "flag": true, "sizes": 8, "shares": 1, "mixed": 1, "words": "a"}"#,
+        )
+        .unwrap();
+        directory.publish_result(&row).unwrap();
+        let history = load::open(folder.path(), Wanted::ALL).unwrap();
+        let bytes = bytes::Bytes::from(parquet(&history).unwrap());
+        let reader = SerializedFileReader::new(bytes).unwrap();
+        let schema = reader.metadata().file_metadata().schema_descr_ptr();
+        let types: Vec<String> = schema
+            .columns()
+            .iter()
+            .filter_map(|c| {
+                Some(format!(
+                    "{}: {}",
+                    c.name().strip_prefix("values.")?,
+                    c.physical_type()
+                ))
+            })
+            .collect();
+        assert_eq!(
+            types,
+            [
+                "flag: BOOLEAN",
+                "float: DOUBLE",
+                "integer: INT64",
+                "mixed: BYTE_ARRAY",
+                "never: BOOLEAN",
+                "shares: DOUBLE",
+                "sizes: INT64",
+                "words: BYTE_ARRAY"
+            ]
+        );
+        let row = reader.get_row_iter(None).unwrap().next().unwrap().unwrap();
+        let place = |name: &str| {
+            let columns = schema.columns();
+            columns
+                .iter()
+                .position(|c| c.name() == format!("values.{name}"))
+                .unwrap()
+        };
+        assert!(row.get_bool(place("flag")).unwrap());
+        assert!((row.get_double(place("shares")).unwrap() - 1.0).abs() < f64::EPSILON);
+        assert_eq!(row.get_string(place("mixed")).unwrap(), "1");
+        assert!(row.get_bool(place("never")).is_err(), "null");
+        assert!(csv(&history).unwrap().contains(",true,1.0,1,1,,1.0,8,a"));
     }
 }

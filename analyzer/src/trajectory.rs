@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::load::{Evaluation, History};
+use crate::history::{Evaluation, History};
 use crate::table::{Cell, Table};
 use crate::wording::{count, put, significant};
 
@@ -195,7 +195,7 @@ pub fn incumbent_json(history: &History, result: Option<&Evaluation>) -> Json {
         "loss": result.loss(),
         "test_loss": result.test_loss,
         "bracket": tried.bracket,
-        "origin": tried.origin.map(crate::load::Source::as_str),
+        "origin": tried.origin.map(crate::history::Source::as_str),
         "values": tried.values,
         "measures": measures.map(named).collect::<Map<String, Json>>(),
     })

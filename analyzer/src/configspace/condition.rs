@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use shared::space::{Condition, SpaceFile};
 use shared::{Kind, SearchSpace, Value};
 
-use super::read::{list, text, value, values};
+use super::field::{list, text, value, values};
 use super::{MOST_LISTED, common};
 
 /// The values that each parent must have: all of these together.

@@ -8,7 +8,7 @@ use shared::{Kind, SearchSpace, Value};
 
 use super::common;
 use super::condition::all_values;
-use super::read::{list, text, value, values};
+use super::field::{list, text, value, values};
 
 /// Combinations that one entry of the file may become.
 const MOST_CLAUSES: usize = 1000;

@@ -1,7 +1,7 @@
 //! Writing a space.
 
 use anyhow::Result;
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 use shared::exit::{Code, Failure};
 use shared::space::{Belief, ForbiddenFile, ForbiddenRange, ForbiddenValues};
 use shared::{Configuration, Hyperparameter, Kind, SearchSpace, Value};
@@ -49,22 +49,13 @@ pub fn to_json(space: &SearchSpace, name: &str, generation: Generation) -> Resul
         "conditions": conditions,
         "forbiddens": forbidden,
     });
-    json.as_object_mut()
-        .map(|fields| fields.extend(versions(generation)));
-    Ok(json)
-}
-
-fn versions(generation: Generation) -> Map<String, Json> {
     let (module, field) = match generation {
         Generation::Seven => ("0.7.1", "json_format_version"),
         Generation::One => ("1.2.0", "format_version"),
     };
-    [
-        ("python_module_version".to_owned(), json!(module)),
-        (field.to_owned(), json!(0.4)),
-    ]
-    .into_iter()
-    .collect()
+    json["python_module_version"] = json!(module);
+    json[field] = json!(0.4);
+    Ok(json)
 }
 
 /// The coordinate of a default.

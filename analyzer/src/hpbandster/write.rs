@@ -13,7 +13,7 @@ use shared::{Budget, BudgetUnit, JobResult, Outcome, OwnerId, SearchSpace, fs};
 
 use super::{CONFIGS, RESULTS};
 use crate::configspace::{self, Generation};
-use crate::load::{Evaluation, FOREIGN_ID, History, Source, Tried};
+use crate::history::{Evaluation, FOREIGN_ID, History, Source, Tried};
 use crate::wording::put;
 
 /// Writes a log that was read by [`super::read`] as an imported directory. `imported.json` comes last, so that a

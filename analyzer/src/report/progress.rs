@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Facts, PANEL_HEIGHT, PANEL_WIDTH, Section, WIDE, sampled};
-use crate::load::History;
+use crate::history::History;
 use crate::plot::{Anchor, Frame, Ink, Mark, Point, SERIES, Scale, Scene, text_width};
 use crate::trajectory::{self, At};
 use crate::wording::{count, duration, shortened, significant};
