@@ -19,6 +19,7 @@ mod incumbent;
 mod learning_curves;
 mod report;
 mod trajectory;
+mod whatif;
 
 /// Width of remarks below tables.
 const WIDTH: usize = 80;
@@ -49,6 +50,8 @@ enum Command {
     Importance(importance::Args),
     /// Show how losses develop while a job is trained
     LearningCurves(learning_curves::Args),
+    /// Show what other budgets would have cost and found: another lowest one, eta or number of rungs
+    Whatif(whatif::Args),
     /// Compare several searches, grouped by method or by name
     Compare(compare::Args),
     /// Write everything there is to see into one HTML file, or single drawings
@@ -77,6 +80,7 @@ pub fn run(args: Args) -> Result<Code> {
         Command::Trajectory(args) => trajectory::run(&args)?,
         Command::Importance(args) => importance::run(&args)?,
         Command::LearningCurves(args) => learning_curves::run(&args)?,
+        Command::Whatif(args) => whatif::run(&args)?,
         Command::Compare(args) => compare::run(&args)?,
         Command::Report(args) => report::run(&args)?,
         Command::Import(command) => import::run(&command)?,

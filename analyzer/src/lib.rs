@@ -7,6 +7,7 @@
 //! | [`load`] | a search's files → a [`history::History`] in memory |
 //! | [`correlation`], `statistics` | how rankings at one budget predict another's |
 //! | [`trajectory`], [`compare`] | the incumbent and how it came about; several searches |
+//! | [`whatif`] | what another ladder of budgets would have cost and found |
 //! | [`importance`], `forest` | which hyperparameters matter |
 //! | [`report`], [`plot`], `picture` | one page of all of it; drawings as SVG and PNG |
 //! | [`hpbandster`], [`configspace`] | other programs' formats |
@@ -33,6 +34,7 @@ pub mod table;
 #[cfg(test)]
 mod testing;
 pub mod trajectory;
+pub mod whatif;
 mod wording;
 
 pub use commands::{Args, run};

@@ -131,6 +131,7 @@ pub fn sections(history: &History, seed: Seed) -> Vec<Section> {
         progress::trajectory(&facts),
         progress::timeline(&facts),
         configurations::parallel(&facts),
+        progress::whatif(&facts),
         influence::importance(&facts),
         influence::marginals(&facts),
         configurations::origins(&facts),

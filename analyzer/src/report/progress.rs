@@ -6,7 +6,11 @@ use super::{Facts, PANEL_HEIGHT, PANEL_WIDTH, Section, WIDE, sampled};
 use crate::history::History;
 use crate::plot::{Anchor, Frame, Ink, Mark, Point, SERIES, Scale, Scene, text_width};
 use crate::trajectory::{self, At};
+use crate::whatif;
 use crate::wording::{count, duration, shortened, significant};
+
+/// Resamples of a report's forecasts, so that it takes seconds.
+const RESAMPLES: u32 = 100;
 
 /// At most this many jobs are drawn in the timeline.
 const MOST_JOBS: usize = 6000;
@@ -168,6 +172,21 @@ fn best_so_far(
         line.push((end, last));
     }
     line
+}
+
+pub(super) fn whatif(facts: &Facts<'_>) -> Section {
+    let history = facts.history;
+    let mut section = Section::new("whatif", "What would other budgets have cost?");
+    match whatif::forecasts(history, None, RESAMPLES, facts.seed) {
+        Err(reason) => section.say(format!("No answer: {reason}.")),
+        Ok((forecasts, _)) => {
+            section.text.push(whatif::verdict(history, &forecasts));
+            section.text.push(whatif::caveat(history));
+            let table = whatif::short_table(history, &forecasts);
+            section.table = Some(super::page::table(&table));
+            section
+        }
+    }
 }
 
 pub(super) fn timeline(facts: &Facts<'_>) -> Section {
