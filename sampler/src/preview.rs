@@ -113,6 +113,7 @@ pub fn preview(directory: &Directory, count: u32) -> Result<Preview> {
             rung: first_rung(directory.search(), bracket),
             finished: new.iter().map(shared::JobResult::job).collect(),
             pending: pending.iter().copied().collect(),
+            superseding: Vec::new(),
         };
         proposer.learn(&new);
         while proposals.len() < count {
