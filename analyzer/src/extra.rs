@@ -64,6 +64,9 @@ pub(crate) fn draw(history: &History, num_unpromoted: usize, seed: Seed) -> Resu
                 configuration: tried.values.clone(),
                 continues: None,
                 search: search.digest.clone(),
+                supersedes: None,
+                avoid_hosts: Vec::new(),
+                memory_mib: None,
             })
             .collect();
         drawn += usize::from(!missing.is_empty());

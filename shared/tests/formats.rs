@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use shared::format::{Record, from_bytes, to_bytes};
 use shared::record::{
     AttemptEnd, Created, Finished, Heartbeat, Imported, Job, JobResult, Observation, Outcome,
-    Proposal, Request,
+    Proposal, Request, Retry,
 };
 use shared::space::SpaceFile;
 use shared::{Search, SearchFile, SearchSpace};
@@ -54,15 +54,27 @@ fn records_of_version_1_0_are_read_and_written_unchanged() {
     round_trip::<Observation>(V);
     round_trip::<AttemptEnd>(V);
     round_trip::<JobResult>(V);
+    round_trip::<Retry>(V);
     round_trip::<Finished>(V);
     round_trip::<Imported>(V);
 }
 
 #[test]
-fn searches_and_spaces_of_version_1_1_are_read_and_written_unchanged() {
+fn records_of_version_1_1_are_read_and_written_unchanged() {
     let search: SearchFile = round_trip("1.1");
     Search::new(&search).unwrap();
     SearchSpace::new(&round_trip::<SpaceFile>("1.1")).unwrap();
+    round_trip::<Request>("1.1");
+    round_trip::<Job>("1.1");
+    round_trip::<Heartbeat>("1.1");
+    let result: JobResult = round_trip("1.1");
+    assert_eq!(result.id().to_string(), "c000123-r2-a4");
+}
+
+#[test]
+fn searches_of_version_1_2_are_read_and_written_unchanged() {
+    let search: SearchFile = round_trip("1.2");
+    Search::new(&search).unwrap();
 }
 
 #[test]
@@ -142,7 +154,7 @@ fn keys(json: &Json, found: &mut BTreeSet<String>) {
 fn the_page_of_formats_names_every_field() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = std::fs::read_to_string(root.join("../docs/formats.md")).unwrap();
-    let files = ["1.0", "1.1"]
+    let files = ["1.0", "1.1", "1.2"]
         .into_iter()
         .flat_map(|version| std::fs::read_dir(root.join("tests/formats").join(version)).unwrap());
     for entry in files {
