@@ -166,7 +166,7 @@ fn ladders(own: &Ladder, eta: Option<u64>) -> Vec<Ladder> {
             }
         }
     }
-    all[1..].sort_by(|a, b| (a.eta, a.budgets.len()).cmp(&(b.eta, b.budgets.len())));
+    all[1..].sort_by_key(|ladder| (ladder.eta, ladder.budgets.len()));
     all
 }
 
@@ -437,9 +437,7 @@ fn loss_at(history: &History, results: &[&Evaluation], budget: f64) -> Option<f6
                 .iter()
                 .filter_map(|point| Some((point.spent, point.loss?)))
         };
-        let below = points()
-            .filter(|(spent, _)| *spent <= budget * (1.0 + 1e-9))
-            .last();
+        let below = points().rfind(|(spent, _)| *spent <= budget * (1.0 + 1e-9));
         let above = points().find(|(spent, _)| *spent >= budget * (1.0 - 1e-9));
         if let (Some((x, a)), Some((y, b))) = (below, above) {
             let share = if y > x { (budget - x) / (y - x) } else { 0.0 };

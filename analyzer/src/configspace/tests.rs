@@ -47,6 +47,9 @@ fn both_generations_of_the_format_are_read() {
     assert_eq!(names, ["a", "b"], "parents first");
 }
 
+const A: &str = r#"{"child": "c", "parent": "a", "type": "EQ", "value": 1}"#;
+const B: &str = r#"{"child": "c", "parent": "b", "type": "EQ", "value": "x"}"#;
+
 #[test]
 fn what_is_not_expressible_is_refused_by_name() {
     let one = |hyperparameter: &str, conditions: &str| {
@@ -56,8 +59,6 @@ fn what_is_not_expressible_is_refused_by_name() {
         .unwrap_err()
     };
     let x = r#"{"name": "x", "type": "uniform_int", "lower": 1, "upper": 3}"#;
-    const A: &str = r#"{"child": "c", "parent": "a", "type": "EQ", "value": 1}"#;
-    const B: &str = r#"{"child": "c", "parent": "b", "type": "EQ", "value": "x"}"#;
     let connected = |conditions: &str| {
         one(
             r#"{"name": "a", "type": "uniform_int", "lower": 1, "upper": 3},
