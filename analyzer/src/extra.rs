@@ -18,6 +18,7 @@ use shared::record::Job;
 use shared::{ConfigurationId, Directory, SearchFile, Seed, fs};
 
 use crate::history::History;
+use crate::retrain::job_of;
 
 /// A uniform sample of configurations, and the jobs it lacks.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,17 +58,7 @@ pub(crate) fn draw(history: &History, num_unpromoted: usize, seed: Seed) -> Resu
         let missing: Vec<Job> = (0..search.ladder.num_rungs())
             .map(|rung| tried.id.job(rung))
             .filter(|job| !done.contains(job))
-            .map(|job| Job {
-                job,
-                bracket: tried.bracket,
-                budget: search.ladder.budget(job.rung),
-                configuration: tried.values.clone(),
-                continues: None,
-                search: search.digest.clone(),
-                supersedes: None,
-                avoid_hosts: Vec::new(),
-                memory_mib: None,
-            })
+            .map(|job| job_of(history, index, job, search))
             .collect();
         drawn += usize::from(!missing.is_empty());
         extra.sample.push(tried.id);

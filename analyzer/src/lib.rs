@@ -10,7 +10,9 @@
 //! | [`whatif`] | what another ladder of budgets would have cost and found |
 //! | [`importance`], `forest` | which hyperparameters matter |
 //! | [`report`], [`plot`], `picture` | one page of all of it; drawings as SVG and PNG |
-//! | [`hpbandster`], [`configspace`] | other programs' formats |
+//! | `projection` | configurations on a plane |
+//! | [`hpbandster`], [`configspace`], [`optuna`], [`tensorboard`] | other programs' formats |
+//! | `extra`, `retrain` | jobs for more trainings |
 //! | [`rows`], [`table`] | the flat table of results; tables as text, CSV, JSON, Markdown, LaTeX |
 
 mod commands;
@@ -25,12 +27,16 @@ pub mod importance;
 mod infer;
 mod json;
 pub mod load;
+pub mod optuna;
 mod picture;
 pub mod plot;
+mod projection;
 pub mod report;
+mod retrain;
 pub mod rows;
 mod statistics;
 pub mod table;
+pub mod tensorboard;
 #[cfg(test)]
 mod testing;
 pub mod trajectory;

@@ -16,6 +16,7 @@ use crate::plot::Scene;
 mod agreement;
 mod configurations;
 pub(crate) mod curves;
+mod exploration;
 mod influence;
 mod page;
 mod progress;
@@ -134,6 +135,8 @@ pub fn sections(history: &History, seed: Seed) -> Vec<Section> {
         progress::whatif(&facts),
         influence::importance(&facts),
         influence::marginals(&facts),
+        exploration::map(&facts),
+        exploration::coverage(&facts),
         configurations::origins(&facts),
         curves::section(history, seed),
         configurations::failures(&facts),

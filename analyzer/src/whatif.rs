@@ -30,7 +30,9 @@ const ETAS: [u64; 3] = [2, 3, 4];
 /// Ladders have at most so many rungs.
 const MOST_RUNGS: u32 = 8;
 /// Configurations that must have losses at two budgets for one to be filled in from the other.
-const FEWEST_PAIRS: usize = 5;
+const FEWEST_PAIRS: usize = 3;
+/// Of so many configurations with the nearest losses there, one lends its change.
+const DONORS: usize = 5;
 /// Configurations that a search must have for an answer.
 const FEWEST: usize = 10;
 /// A ladder finds as good an incumbent where it does in at least this share of the resamples.
@@ -388,8 +390,8 @@ impl Grid {
 fn nearest(donors: &[Donor], from: f64, is_drawn: &[bool]) -> Vec<Donor> {
     let middle = donors.partition_point(|donor| donor.from < from);
     let (mut below, mut above) = (middle, middle);
-    let mut near = Vec::with_capacity(FEWEST_PAIRS);
-    while near.len() < FEWEST_PAIRS && (below > 0 || above < donors.len()) {
+    let mut near = Vec::with_capacity(DONORS);
+    while near.len() < DONORS && (below > 0 || above < donors.len()) {
         let gap_below = below
             .checked_sub(1)
             .map_or(f64::INFINITY, |i| from - donors[i].from);

@@ -11,7 +11,7 @@ use shared::{Configuration, fs};
 use super::import::ConfigspaceArgs;
 use super::{Input, opened};
 use crate::load::Wanted;
-use crate::{configspace, hpbandster, rows};
+use crate::{configspace, hpbandster, optuna, rows, tensorboard};
 
 /// What to export.
 #[derive(Debug, clap::Subcommand)]
@@ -22,6 +22,10 @@ pub(crate) enum Command {
     Csv(CsvArgs),
     /// Write one row for each result as a Parquet file, for pandas and polars; the columns are those of csv
     Parquet(ParquetArgs),
+    /// Write an Optuna journal, which optuna-dashboard and Optuna's plots open: a trial for each configuration
+    Optuna(OptunaArgs),
+    /// Write TensorBoard's event files: a run for each job with its learning curve and hyperparameters
+    Tensorboard(TensorboardArgs),
     /// Translate a search space to ConfigSpace's JSON
     Configspace(ConfigspaceArgs),
 }
@@ -59,12 +63,36 @@ pub(crate) struct ParquetArgs {
     out: PathBuf,
 }
 
+/// Arguments of `export optuna`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct OptunaArgs {
+    /// Where the results are
+    #[command(flatten)]
+    input: Input,
+    /// File to write; `JournalStorage(JournalFileBackend(FILE))` reads it
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+/// Arguments of `export tensorboard`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TensorboardArgs {
+    /// Where the results are
+    #[command(flatten)]
+    input: Input,
+    /// Folder to write into; `tensorboard --logdir FOLDER` shows it
+    #[arg(long, value_name = "FOLDER")]
+    out: PathBuf,
+}
+
 /// Runs `export`.
 pub(crate) fn run(command: &Command) -> Result<()> {
     match command {
         Command::Hpbandster(args) => hpbandster(args),
         Command::Csv(args) => csv(args),
         Command::Parquet(args) => parquet(args),
+        Command::Optuna(args) => optuna(args),
+        Command::Tensorboard(args) => tensorboard(args),
         Command::Configspace(args) => configspace(args),
     }
 }
@@ -86,6 +114,19 @@ fn csv(args: &CsvArgs) -> Result<()> {
 fn parquet(args: &ParquetArgs) -> Result<()> {
     let history = opened(&args.input.dir, Wanted::ALL)?;
     Ok(fs::replace(&args.out, &rows::parquet(&history)?)?)
+}
+
+fn optuna(args: &OptunaArgs) -> Result<()> {
+    let history = opened(&args.input.dir, Wanted::ALL)?;
+    Ok(fs::replace(
+        &args.out,
+        optuna::journal(&history)?.as_bytes(),
+    )?)
+}
+
+fn tensorboard(args: &TensorboardArgs) -> Result<()> {
+    let history = opened(&args.input.dir, Wanted::ALL)?;
+    tensorboard::write(&history, &args.out)
 }
 
 fn configspace(args: &ConfigspaceArgs) -> Result<()> {

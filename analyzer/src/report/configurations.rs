@@ -290,7 +290,7 @@ fn coordinates(
     Some(scene)
 }
 
-fn ends(kind: &Kind) -> (String, String) {
+pub(super) fn ends(kind: &Kind) -> (String, String) {
     match kind {
         Kind::Float { lower, upper, .. } => (significant(*lower, 3), significant(*upper, 3)),
         Kind::Integer { lower, upper, .. } => (lower.to_string(), upper.to_string()),
