@@ -191,23 +191,32 @@ fn forbid(
     })
 }
 
-/// A range as the clauses that it is at least and at most something; an end of the hyperparameter itself needs none.
+/// A range as what is above a value and below another one, where the hyperparameter has values outside.
+///
+/// Strictly: 1.2.2 samples as if its clause "less than or equal" were the opposite.
 fn sides(name: &str, kind: &Kind, range: &ForbiddenRange) -> Vec<Json> {
-    let (lower, upper) = match kind {
-        Kind::Float { lower, upper, .. } => (Value::Float(*lower), Value::Float(*upper)),
-        Kind::Integer { lower, upper, .. } => (Value::Integer(*lower), Value::Integer(*upper)),
+    let (lower, upper, is_whole) = match kind {
+        Kind::Float { lower, upper, .. } => (*lower, *upper, false),
+        Kind::Integer { lower, upper, .. } => (*lower as f64, *upper as f64, true),
         _ => return Vec::new(), // levels have no range
     };
-    let is_open = |end: &Option<Value>, limit: &Value| end.as_ref().is_none_or(|v| v.same(limit));
+    let written = |x: f64| {
+        let whole = Value::Float(x).as_i64().filter(|_| is_whole);
+        whole.map_or(Value::Float(x), Value::Integer)
+    };
+    let end = |end: &Option<Value>| end.as_ref().and_then(Value::as_f64);
+    let below = end(&range.min).map(|x| if is_whole { x - 1.0 } else { x.next_down() });
+    let above = end(&range.max).map(|x| if is_whole { x + 1.0 } else { x.next_up() });
     let mut sides = Vec::new();
-    let (is_low, is_high) = (is_open(&range.min, &lower), is_open(&range.max, &upper));
-    if !is_low || is_high {
-        let min = range.min.as_ref().unwrap_or(&lower);
-        sides.push(json!({"name": name, "type": "CLAUSE_GE", "value": min}));
+    if let Some(below) = below.filter(|x| *x >= lower) {
+        sides.push(json!({"name": name, "type": "CLAUSE_GT", "value": written(below)}));
     }
-    if !is_high {
-        let max = range.max.as_ref().unwrap_or(&upper);
-        sides.push(json!({"name": name, "type": "CLAUSE_LE", "value": max}));
+    if let Some(above) = above.filter(|x| *x <= upper) {
+        sides.push(json!({"name": name, "type": "CLAUSE_LT", "value": written(above)}));
+    }
+    if sides.is_empty() {
+        // All of its values, so that it is about the others alone.
+        sides.push(json!({"name": name, "type": "CLAUSE_GE", "value": written(lower)}));
     }
     sides
 }
