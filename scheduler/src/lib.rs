@@ -8,19 +8,17 @@
 //! at any instant and started again anywhere, also twice.
 
 pub mod asha;
+pub mod batch;
 pub mod bracket;
 pub mod doctor;
 pub mod fix_from;
 pub mod init;
-pub mod job_state;
-pub mod keep;
 pub mod local;
 pub mod plan;
+mod programs;
 mod progress;
 pub mod run;
-pub mod sbatch;
 pub mod scan;
-pub mod script;
 pub mod slurm;
 pub mod state;
 pub mod status;
@@ -159,7 +157,7 @@ pub fn run(args: Args) -> Result<Code> {
             Ok(Code::Done)
         }
         Command::Local(args) => local::run(&args),
-        Command::Slurm(args) => slurm::run(args),
+        Command::Slurm(args) => slurm::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     }
 }

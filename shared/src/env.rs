@@ -37,6 +37,8 @@ variables! {
     FAULTS = "TANDEM_FAULTS";
     /// The job file, for a command that is run as objective.
     JOB = "TANDEM_JOB";
+    /// Number of this trainer, from 0, among those that were started together: by `scheduler local`, or as one array.
+    WORKER = "TANDEM_WORKER";
     /// Id of the SLURM job this process runs in.
     SLURM_JOB_ID = "SLURM_JOB_ID";
     /// Id of the SLURM job array this process runs in.
@@ -55,6 +57,8 @@ variables! {
     KERNEL_CACHE = "TANDEM_KERNEL_CACHE";
     /// Where caches go; default `$HOME/.cache`.
     XDG_CACHE_HOME = "XDG_CACHE_HOME";
+    /// Folders in which programs are found by their names.
+    PATH = "PATH";
     /// The home folder.
     HOME = "HOME";
     /// What the terminal can do; `dumb`: nothing that a screen needs.
