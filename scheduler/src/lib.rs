@@ -10,6 +10,7 @@
 pub mod asha;
 pub mod batch;
 pub mod bracket;
+mod devices;
 pub mod doctor;
 pub mod fix_from;
 pub mod init;
@@ -22,6 +23,7 @@ pub mod scan;
 pub mod slurm;
 pub mod state;
 pub mod status;
+mod working_directory;
 
 #[cfg(test)]
 mod test_search;

@@ -28,7 +28,7 @@ use tracing::warn;
 
 use crate::batch::fill::Queue;
 use crate::batch::{self, Queued, System as _, keep, submission};
-use crate::programs;
+use crate::{programs, working_directory};
 
 use system::Slurm;
 use writer::Writer;
@@ -141,11 +141,13 @@ fn check_path(root: &Path) -> Result<(), String> {
 /// The folder in which trainers start: the one that was recorded, if the search depends on it.
 fn working_directory(directory: &Directory) -> Result<PathBuf> {
     let search = directory.search();
-    match (&search.working_directory, &search.objective) {
-        (Some(recorded), _) => Ok(recorded.clone()),
-        (None, Objective::Benchmark(_)) => Ok(directory.layout().root().to_path_buf()),
-        // Of a version that recorded none.
-        (None, Objective::Command(_) | Objective::Network(_)) => {
+    if let Some(recorded) = working_directory::of(search)? {
+        return Ok(recorded.to_path_buf());
+    }
+    match search.objective {
+        Objective::Benchmark(_) => Ok(directory.layout().root().to_path_buf()),
+        // Made by a version that recorded none, or nothing depends on it.
+        Objective::Command(_) | Objective::Network(_) => {
             std::env::current_dir().context("cannot find the working directory")
         }
     }
@@ -166,7 +168,7 @@ fn check(
         warn!("{failure}");
     }
     if let Objective::Command(command) = &directory.search().objective {
-        for warning in programs::doubts(command, working_directory) {
+        for warning in programs::doubts(&command.command, working_directory) {
             warn!("{warning}");
         }
     }

@@ -151,6 +151,80 @@ fn bad_search_files_are_refused_with_place_expectation_and_finding() {
     assert!(!folder.path().join("dir").exists());
 }
 
+/// `init` of a command's search from a folder; what it says, and the working directory that it records.
+fn init_from(from: &Path, arguments: &[&str]) -> (String, Value) {
+    let output = scheduler()
+        .env("PATH", "/usr/bin:/bin")
+        .current_dir(from)
+        .arg("init")
+        .args(arguments)
+        .output()
+        .unwrap();
+    let said = text(&output.stdout) + &text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let directory = from.join(arguments[1]).join("search.json");
+    let written: Value = serde_json::from_slice(&std::fs::read(directory).unwrap()).unwrap();
+    (said, written["working_directory"].clone())
+}
+
+#[test]
+fn init_records_where_commands_run_and_says_if_they_cannot() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let put =
+        |name: &str, json: &Value| fs::replace(&path(name), json.to_string().as_bytes()).unwrap();
+    for name in ["code", "elsewhere"] {
+        std::fs::create_dir(path(name)).unwrap();
+    }
+    let mut search = with("/objective", json!({"command": ["sh", "train.sh"]}));
+    put("search.json", &search);
+    let (said, recorded) = init_from(&path("code"), &["../search.json", "../dir"]);
+    assert_eq!(recorded, path("code").to_str().unwrap());
+    assert!(
+        said.contains("script `train.sh` of the command is not in"),
+        "{said}"
+    );
+    assert!(
+        said.contains(&format!("trainers work in `{}`", path("code").display())),
+        "{said}"
+    );
+    // Again, from elsewhere: it stays.
+    let (_, recorded) = init_from(&path("elsewhere"), &["../search.json", "../dir"]);
+    assert_eq!(recorded, path("code").to_str().unwrap());
+    // A directory of a version that recorded none is this search's, too, and stays as it is.
+    let old = path("dir/search.json");
+    let mut json: Value = serde_json::from_slice(&std::fs::read(&old).unwrap()).unwrap();
+    json.as_object_mut().unwrap().remove("working_directory");
+    json["version"] = json!([1, 1]);
+    fs::replace(&old, json.to_string().as_bytes()).unwrap();
+    fs::remove(&path("dir/created.json")).unwrap();
+    let (_, recorded) = init_from(&path("code"), &["../search.json", "../dir"]);
+    assert_eq!(recorded, Value::Null);
+    // Named in the file, relative to it.
+    fs::replace(&path("code/train.sh"), b"").unwrap();
+    search["working_directory"] = "code".into();
+    put("search.json", &search);
+    let (said, recorded) = init_from(&path("elsewhere"), &["../search.json", "../named"]);
+    assert_eq!(recorded, path("code").to_str().unwrap());
+    assert!(!said.contains("WARN"), "{said}");
+    search["working_directory"] = "none".into();
+    let said = init(folder.path(), &search);
+    assert!(said.starts_with("exit 3"), "{said}");
+    assert!(
+        said.contains("at `working_directory`: expected an existing folder, found `FOLDER/none`"),
+        "{said}"
+    );
+    // Relative paths of data begin there, too; what depends on nothing has none.
+    let data = json!({"network": {"data": {"name": "folder", "path": "images"}}});
+    std::fs::create_dir(path("code/images")).unwrap();
+    put("search.json", &with("/objective", data));
+    let (_, recorded) = init_from(&path("code"), &["../search.json", "../data"]);
+    assert_eq!(recorded, path("code").to_str().unwrap());
+    put("search.json", &self::search());
+    let (_, recorded) = init_from(&path("code"), &["../search.json", "../plain"]);
+    assert_eq!(recorded, Value::Null);
+}
+
 #[test]
 fn files_that_are_not_there_or_no_json_are_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -497,7 +571,10 @@ impl Programs {
 
     fn local(&self) -> Command {
         let mut command = Command::new(self.folder.path().join("scheduler"));
-        command.env_clear().arg("local");
+        command
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .arg("local");
         command
             .arg(self.folder.path().join("search.json"))
             .arg(self.directory());
@@ -577,6 +654,46 @@ fn local_runs_a_whole_search_and_replaces_a_dead_trainer() {
     assert_eq!(ends.len(), 1);
     // Once more: there is nothing left to do.
     assert_eq!(programs.local().output().unwrap().status.code(), Some(0));
+}
+
+#[test]
+fn local_shares_gpus_among_its_trainers_and_lets_them_work_where_the_search_was_made() {
+    let trainer = "echo \"$TANDEM_WORKER: gpu $CUDA_VISIBLE_DEVICES in $PWD for $2\" >> \"$2/seen\"; sleep 1; exit 3";
+    let seen = |visible: Option<&str>, more: &[&str]| {
+        let programs = Programs::new("sleep 100", trainer);
+        let mut search = search();
+        search["objective"] = json!({"command": ["true"]});
+        let file = programs.folder.path().join("search.json");
+        fs::replace(&file, search.to_string().as_bytes()).unwrap();
+        let mut command = programs.local();
+        command.current_dir(programs.folder.path()).args(more);
+        // Relative: trainers are told the whole path.
+        command.args(["--device", "cpu"]);
+        if let Some(visible) = visible {
+            command.env("CUDA_VISIBLE_DEVICES", visible);
+        }
+        let output = command.output().unwrap();
+        let seen = std::fs::read_to_string(programs.directory().join("seen")).unwrap_or_default();
+        let mut seen: Vec<String> = seen.lines().map(str::to_owned).collect();
+        seen.sort();
+        let seen = seen.join("\n") + &text(&output.stderr);
+        seen.replace(programs.folder.path().to_str().unwrap(), "FOLDER")
+    };
+    let said = seen(Some("3,7"), &[]);
+    let expected = "0: gpu 3 in FOLDER for FOLDER/dir\n1: gpu 7 in FOLDER for FOLDER/dir";
+    assert!(said.starts_with(expected), "{said}");
+    let said = seen(
+        Some("GPU-a,GPU-b,GPU-c,GPU-d"),
+        &["--gpus-per-trainer", "2"],
+    );
+    assert!(said.starts_with("0: gpu GPU-a,GPU-b in FOLDER"), "{said}");
+    let said = seen(Some("0,1"), &["--gpus-per-trainer", "2"]);
+    assert!(
+        said.contains("need 4 GPUs, and 2 of them are visible here (0, 1)"),
+        "{said}"
+    );
+    let said = seen(Some("0,1"), &["--gpus-per-trainer", "0"]);
+    assert!(said.starts_with("0: gpu  in FOLDER"), "{said}");
 }
 
 #[test]

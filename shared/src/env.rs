@@ -21,12 +21,17 @@ impl Variable {
     }
 
     /// Its value, if it is set, not empty and Unicode.
+    pub fn get(self) -> Option<String> {
+        self.raw().filter(|value| !value.is_empty()) // empty: as if unset
+    }
+
+    /// Its value, if it is set and Unicode, where an empty one says something.
     #[expect(
         clippy::disallowed_methods,
         reason = "the one place that reads the environment"
     )]
-    pub fn get(self) -> Option<String> {
-        std::env::var(self.0).ok().filter(|value| !value.is_empty()) // unset, empty or not Unicode: as if unset
+    pub fn raw(self) -> Option<String> {
+        std::env::var(self.0).ok() // unset or not Unicode: as if unset
     }
 }
 

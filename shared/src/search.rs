@@ -74,8 +74,8 @@ pub struct SearchFile {
 
 impl Record for SearchFile {
     const FORMAT: &'static str = "search";
-    /// 1.0: first. 1.1: `forbidden`, `prior` and `confidence` in the space; `fix`, `fixed_from`, `first_rungs`.
-    /// 1.2: `working_directory`.
+    /// 1.0: first. 1.1: `forbidden`, `prior` and `confidence` in the space; `fix`, `fixed_from`, `first_rungs`. 1.2:
+    /// `keep_alive`; `job_limit_s`, `silence_limit_s`, `output_kib`; `working_directory`.
     const VERSION: [u32; 2] = [1, 2];
 }
 
@@ -247,6 +247,15 @@ pub struct TrainerSettings {
     /// Open jobs that the scheduler keeps ready beyond one for each live trainer. More keeps trainers busier when the
     /// filesystem is slow to show files; fewer lets each proposal see more results.
     pub ahead: u32,
+    /// Seconds that one attempt at a job may take; longer: it is ended, and the job has crashed. Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job_limit_s: Option<f64>,
+    /// Seconds for which a job may report no progress; longer: it is ended, and the job has crashed. Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub silence_limit_s: Option<f64>,
+    /// KiB of an attempt's output that are kept from its beginning, and as many from its end; default: 1,024.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_kib: Option<u32>,
 }
 
 impl Default for TrainerSettings {
@@ -257,11 +266,20 @@ impl Default for TrainerSettings {
             max_attempts: 5,
             checkpoint_s: 300.0,
             ahead: 0,
+            job_limit_s: None,
+            silence_limit_s: None,
+            output_kib: None,
         }
     }
 }
 
 impl TrainerSettings {
+    /// Bytes of an attempt's output that are kept from its beginning, and as many from its end.
+    pub fn output_bytes(&self) -> usize {
+        usize::try_from(self.output_kib.unwrap_or(1024))
+            .map_or(usize::MAX, |kib| kib.saturating_mul(1024))
+    }
+
     fn check(&self) -> Result<(), Invalid> {
         /// A month: more is a slip of the pen.
         const LONGEST_S: f64 = 30.0 * 86_400.0;
@@ -283,6 +301,14 @@ impl TrainerSettings {
             if lease_s < 2.0 * self.heartbeat_s {
                 let expected = format!("at least two heartbeats ({} s)", 2.0 * self.heartbeat_s);
                 return Err(Invalid::new("lease_s", expected, lease_s));
+            }
+        }
+        for (at, limit) in [
+            ("job_limit_s", self.job_limit_s),
+            ("silence_limit_s", self.silence_limit_s),
+        ] {
+            if let Some(seconds) = limit {
+                positive(at, seconds)?;
             }
         }
         if self.max_attempts == 0 {

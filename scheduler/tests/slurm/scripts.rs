@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
 use shared::fs;
 
 use crate::fake::{executable, wait_until};
@@ -124,11 +125,11 @@ fn a_prelude_that_is_no_text_is_refused() {
     let prelude = node.file("prelude");
     let given = format!("--prelude={}", prelude.display());
     for (bytes, complaint) in [
-        (&b"\xff\xfe"[..], "is not text in UTF-8"),
-        (b"a\0b", "zero byte"),
-        (&[b'#'; 65 << 10], "64 KiB at most"),
+        (b"\xff\xfe".to_vec(), "is not text in UTF-8"),
+        (b"a\0b".to_vec(), "zero byte"),
+        (vec![b'#'; 65 << 10], "64 KiB at most"),
     ] {
-        fs::replace(&prelude, bytes).unwrap();
+        fs::replace(&prelude, &bytes).unwrap();
         let said = node.slurm(&["--trainers=1", &given]);
         assert_eq!(said.code, 3, "{}", said.err);
         assert!(said.err.contains(complaint), "{}", said.err);
@@ -148,4 +149,33 @@ fn a_working_directory_that_is_missing_on_a_node_is_named() {
         node.root().display()
     );
     assert!(said.err.contains(&complaint), "{}", said.err);
+}
+
+#[test]
+fn trainers_work_where_the_search_was_made_and_not_where_it_is_submitted() {
+    let node = LoginNode::with(json!({
+        "objective": {"command": ["./train.sh"]},
+        "working_directory": env!("CARGO_MANIFEST_DIR"),
+    }));
+    node.program("trainer", "pwd");
+    for submitted_from in ["/", "/tmp"] {
+        let mut command = node.slurm_command(&["--trainers=1", "--dry-run"]);
+        let said = Said::from(command.current_dir(submitted_from).output().unwrap()).well();
+        let (_, trainers) = said.split_once("# ---- trainers ----").unwrap();
+        let script = executable(&node.file("."), "trainers.sh", trainers);
+        let said = run(&node, &script, |_| {}).well();
+        assert_eq!(said, concat!(env!("CARGO_MANIFEST_DIR"), "\n"));
+    }
+    let node = LoginNode::with(json!({
+        "objective": {"command": ["./train.sh"]},
+        "working_directory": "/no/such/folder",
+    }));
+    let said = node.slurm(&["--trainers=1"]);
+    assert_eq!(said.code, 3);
+    assert!(
+        said.err
+            .contains("`/no/such/folder`, in which this search was made"),
+        "{}",
+        said.err
+    );
 }
