@@ -12,7 +12,7 @@ use std::rc::Rc;
 use analyzer::configspace::Generation;
 use sampler::bench::curve;
 use sampler::bench::problem::Problem;
-use scheduler::slurm::Submission;
+use scheduler::batch::submission::Submission;
 use serde_json::{Value, json};
 use shared::format;
 use shared::layout::Layout;
