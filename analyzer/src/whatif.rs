@@ -81,13 +81,13 @@ pub struct Forecast {
 pub type NoAnswer = String;
 
 /// What other ladders would have cost and found; the search's own comes first, then by eta and number of rungs. With
-/// `eta`, of the others those only. Beside them, why some ladders are missing.
+/// `eta`, of the others those only. Beside them, why some ladders are missing, if any are.
 pub fn forecasts(
     history: &History,
     eta: Option<u64>,
     resamples: u32,
     seed: Seed,
-) -> Result<(Vec<Forecast>, Vec<NoAnswer>), NoAnswer> {
+) -> Result<(Vec<Forecast>, Option<NoAnswer>), NoAnswer> {
     let search = history
         .search
         .as_ref()
@@ -111,13 +111,6 @@ pub fn forecasts(
         .iter()
         .map(|ladder| (ladder, grid.gap(&ladder.budgets)))
         .partition(|(_, gap)| gap.is_none());
-    let reason = |(ladder, gap): (&Ladder, Option<usize>)| {
-        let at = history.amount_phrase(grid.budgets[gap.unwrap_or_default()]);
-        format!(
-            "{} is left out: too little is known of losses at {at}",
-            said(history, ladder)
-        )
-    };
     let possible: Vec<&Ladder> = possible.into_iter().map(|(ladder, _)| ladder).collect();
     if possible.first() != Some(&&grid.ladders[0]) {
         return Err("too few configurations have losses at several budgets of the search".into());
@@ -135,10 +128,31 @@ pub fn forecasts(
         let pairs = runs.iter().map(|run| (&run[0], &run[index]));
         forecast(ladder, index == 0, pairs)
     });
-    Ok((
-        forecasts.collect(),
-        missing.into_iter().map(reason).collect(),
-    ))
+    let missing = missing_in_words(history, &grid, &missing);
+    Ok((forecasts.collect(), missing))
+}
+
+/// Why some ladders are left out, each with the budget at which too little is known.
+fn missing_in_words(
+    history: &History,
+    grid: &Grid,
+    missing: &[(&Ladder, Option<usize>)],
+) -> Option<NoAnswer> {
+    let mut gaps: Vec<usize> = missing.iter().filter_map(|(_, gap)| *gap).collect();
+    gaps.sort_unstable();
+    gaps.dedup();
+    let gaps: Vec<String> = gaps
+        .into_iter()
+        .map(|gap| significant(grid.budgets[gap], 4))
+        .collect();
+    (!missing.is_empty()).then(|| {
+        format!(
+            "left out {}, since too little is known of losses at budgets of {} {}",
+            count(missing.len(), "ladder"),
+            gaps.join(", "),
+            history.unit_name()
+        )
+    })
 }
 
 /// The search's own ladder, and the others that end at the same budget and do not begin below what is known.
@@ -147,7 +161,7 @@ fn ladders(own: &Ladder, eta: Option<u64>) -> Vec<Ladder> {
     let mut all = vec![own.clone()];
     let etas: Vec<u64> = match eta {
         Some(eta) => vec![eta],
-        None => ETAS.into_iter().chain([own.eta]).collect(),
+        None => [own.eta].into_iter().chain(ETAS).collect(),
     };
     for eta in etas {
         for rungs in 1..=MOST_RUNGS {

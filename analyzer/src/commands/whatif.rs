@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let seed = Seed::new(args.seed);
     let (forecasts, missing) = whatif::forecasts(&history, args.eta, args.resamples, seed)
         .map_err(|reason| Failure::new(Code::BadInput, format!("no answer: {reason}")))?;
-    for reason in missing {
+    if let Some(reason) = missing {
         report(&reason);
     }
     if matches!(args.format, Format::Csv | Format::Json) {

@@ -1,6 +1,6 @@
 //! Which parts of the search space were tried: a map of all configurations, and each hyperparameter's range.
 
-use shared::{Hyperparameter, SearchSpace};
+use shared::{Hyperparameter, Kind, SearchSpace, Value};
 
 use super::configurations::ends;
 use super::{Facts, PANEL_WIDTH, Section, WIDE};
@@ -15,6 +15,8 @@ const MOST_DOTS: usize = 4000;
 const MOST_RANGES: usize = 24;
 /// Parts of a range of numbers.
 const PARTS: usize = 20;
+/// Whole numbers of a range that are looked at one by one.
+const MOST_LOOKED_AT: u64 = 100_000;
 /// The best region is that of so large a share of the configurations, without the outer fifth of them.
 const BEST: f64 = 0.1;
 /// Groups of configurations, in their order, whose middles are joined.
@@ -177,6 +179,7 @@ fn by_loss(history: &History, spots: &[Spot]) -> Option<Scene> {
         .into_iter()
         .map(|(x, y)| frame.at(x, y))
         .collect();
+    let region = widened(&region);
     if region.len() > 2 {
         let closed = region.iter().chain(&region[..1]).copied().collect();
         scene.dashed_line(closed, Ink::Text, 1.2);
@@ -186,6 +189,19 @@ fn by_loss(history: &History, spots: &[Spot]) -> Option<Scene> {
         scene.words((at.0, at.1 - 8.0), "best", Ink::Text, Anchor::Middle);
     }
     Some(scene)
+}
+
+/// A convex region with room for the dots on its border.
+fn widened(region: &[Point]) -> Vec<Point> {
+    const ROOM: f64 = 10.0;
+    let around = |corner: &Point| {
+        let offset = |part: u32| {
+            let angle = std::f64::consts::TAU * f64::from(part) / 16.0;
+            (corner.0 + ROOM * angle.cos(), corner.1 + ROOM * angle.sin())
+        };
+        (0..16).map(offset).collect::<Vec<_>>()
+    };
+    hull(&region.iter().flat_map(around).collect::<Vec<_>>())
 }
 
 /// Four fifths of the points, those nearest to their middle.
@@ -286,51 +302,83 @@ struct Range<'a> {
     hyperparameter: &'a Hyperparameter,
     all: Vec<usize>,
     late: Vec<usize>,
+    /// Whether there are values in a part: few whole numbers leave gaps on a logarithmic scale.
+    is_possible: Vec<bool>,
 }
 
 impl Range<'_> {
     fn covered(&self) -> f64 {
+        let possible = self.is_possible.iter().filter(|is| **is).count();
         let tried = self.all.iter().filter(|n| **n > 0).count();
-        tried as f64 / self.all.len().max(1) as f64
+        tried as f64 / possible.max(1) as f64
     }
 }
 
-fn ranges<'a>(history: &History, space: &'a SearchSpace) -> Vec<Range<'a>> {
-    let parts = |h: &Hyperparameter| match (&h.kind, h.kind.num_levels()) {
-        (_, Some(levels)) => levels,
-        (shared::Kind::Integer { lower, upper, .. }, None) => {
-            usize::try_from(upper.abs_diff(*lower))
-                .map_or(PARTS, |n| n.saturating_add(1).min(PARTS))
-        }
-        _ => PARTS,
+/// For each part of a range, whether there are values in it.
+fn parts(kind: &Kind) -> Vec<bool> {
+    if let Some(levels) = kind.num_levels() {
+        return vec![true; levels];
+    }
+    let Kind::Integer { lower, upper, .. } = kind else {
+        return vec![true; PARTS];
     };
+    match upper.abs_diff(*lower) {
+        few if few < PARTS as u64 => (0..=few).map(|_| true).collect(),
+        more if more < MOST_LOOKED_AT => {
+            let mut is_possible = vec![false; PARTS];
+            for value in *lower..=*upper {
+                if let Some(x) = kind.encode(&Value::Integer(value)) {
+                    is_possible[part_of(x, PARTS)] = true;
+                }
+            }
+            is_possible
+        }
+        _ => vec![true; PARTS],
+    }
+}
+
+/// The part of a range in which a value lies.
+fn part(kind: &Kind, value: &Value, num_parts: usize) -> Option<usize> {
+    if let Kind::Integer { lower, upper, .. } = kind
+        && upper.abs_diff(*lower) < PARTS as u64
+    {
+        return usize::try_from(value.as_i64()? - lower).ok();
+    }
+    let x = kind.encode(value)?;
+    Some(match kind.num_levels() {
+        Some(levels) => part_of((x + 0.5) / levels as f64, num_parts),
+        None => part_of(x, num_parts),
+    })
+}
+
+fn part_of(share: f64, num_parts: usize) -> usize {
+    (0..num_parts)
+        .rfind(|part| share * num_parts as f64 >= *part as f64)
+        .unwrap_or(0)
+}
+
+fn ranges<'a>(history: &History, space: &'a SearchSpace) -> Vec<Range<'a>> {
     let mut ranges: Vec<Range<'_>> = space
         .dimensions()
         .map(|hyperparameter| {
-            let num = parts(hyperparameter);
+            let is_possible = parts(&hyperparameter.kind);
             Range {
                 hyperparameter,
-                all: vec![0; num],
-                late: vec![0; num],
+                all: vec![0; is_possible.len()],
+                late: vec![0; is_possible.len()],
+                is_possible,
             }
         })
         .collect();
     let num = history.configurations.len();
     for (index, tried) in history.configurations.iter().enumerate() {
-        for (range, x) in ranges.iter_mut().zip(space.encode(&tried.values)) {
-            if x.is_nan() {
-                continue;
+        for range in &mut ranges {
+            let Hyperparameter { name, kind, .. } = range.hyperparameter;
+            let value = tried.values.get(name);
+            if let Some(part) = value.and_then(|value| part(kind, value, range.all.len())) {
+                range.all[part] += 1;
+                range.late[part] += usize::from(index * 3 >= num * 2);
             }
-            let num_parts = range.all.len();
-            let share = match range.hyperparameter.kind.num_levels() {
-                Some(levels) => (x + 0.5) / levels as f64,
-                None => x,
-            };
-            let part = (0..num_parts)
-                .rfind(|p| share * num_parts as f64 >= *p as f64)
-                .unwrap_or(0);
-            range.all[part] += 1;
-            range.late[part] += usize::from(index * 3 >= num * 2);
         }
     }
     ranges
