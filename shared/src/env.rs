@@ -57,6 +57,8 @@ variables! {
     XDG_CACHE_HOME = "XDG_CACHE_HOME";
     /// The home folder.
     HOME = "HOME";
+    /// Where programs are looked for.
+    PATH = "PATH";
     /// What the terminal can do; `dumb`: nothing that a screen needs.
     TERM = "TERM";
     /// Set to anything: no colours.

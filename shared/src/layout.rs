@@ -5,7 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::id::{AttemptId, Claim, ConfigurationId, JobId, OwnerId};
+use crate::id::{AttemptId, Claim, ConfigurationId, JobId, OwnerId, ResultId};
+use crate::search::Promotion;
 
 /// The search: [`crate::search::SearchFile`].
 pub const SEARCH: &str = "search.json";
@@ -25,8 +26,12 @@ pub const CONFIGURATIONS: &str = "configurations";
 pub const OPEN: &str = "jobs/open";
 /// Jobs in somebody's hands.
 pub const CLAIMED: &str = "jobs/claimed";
+/// What is a program's own in the checkpoints of a configuration: all of it, or, with `-r2` behind it, that of a rung.
+pub const PROGRAM: &str = "program";
 /// Results, in shards.
 pub const RESULTS: &str = "results";
+/// Outcomes that no longer count, because their jobs are done again, in shards.
+pub const RETRIES: &str = "retries";
 /// Attempts that ended without a result, in shards.
 pub const ATTEMPTS: &str = "attempts";
 /// Results of jobs that already had one.
@@ -68,7 +73,7 @@ pub const FOLDERS: [&str; 13] = [
 ];
 
 /// Those that come when they are needed.
-pub const LATER_FOLDERS: [&str; 3] = ["jobs", OBSERVATIONS, DOCTOR];
+pub const LATER_FOLDERS: [&str; 4] = ["jobs", RETRIES, OBSERVATIONS, DOCTOR];
 
 /// Paths of one search directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,10 +123,17 @@ impl Layout {
         self.path(CLAIMED).join(format!("{claim}.json"))
     }
 
-    /// `results/000/c000123-r2.json`
-    pub fn result(&self, job: JobId) -> PathBuf {
-        self.shard(RESULTS, job.configuration.shard())
-            .join(format!("{job}.json"))
+    /// `results/000/c000123-r2.json`, or `results/000/c000123-r2-a5.json` of a job that was done again.
+    pub fn result(&self, result: impl Into<ResultId>) -> PathBuf {
+        let result = result.into();
+        self.shard(RESULTS, result.job.configuration.shard())
+            .join(format!("{result}.json"))
+    }
+
+    /// `retries/000/c000123-r2-a4.json`
+    pub fn retry(&self, superseded: AttemptId) -> PathBuf {
+        self.shard(RETRIES, superseded.job.configuration.shard())
+            .join(format!("{superseded}.json"))
     }
 
     /// `attempts/000/c000123-r2-a1.OWNER.json`
@@ -143,6 +155,16 @@ impl Layout {
     /// `checkpoints/000/c000123`
     pub fn checkpoints(&self, id: ConfigurationId) -> PathBuf {
         self.shard(CHECKPOINTS, id.shard()).join(id.to_string())
+    }
+
+    /// Where a program keeps what it likes: `checkpoints/000/c000123/program-r2`, or, where promotions continue and all
+    /// rungs share it, `checkpoints/000/c000123/program`.
+    pub fn program_checkpoints(&self, job: JobId, promotion: Promotion) -> PathBuf {
+        let name = match promotion {
+            Promotion::Scratch => format!("{PROGRAM}-r{}", job.rung),
+            Promotion::Continue => PROGRAM.to_owned(),
+        };
+        self.checkpoints(job.configuration).join(name)
     }
 
     /// `checkpoints/000/c000123/c000123-r2-a1.OWNER.checkpoint`

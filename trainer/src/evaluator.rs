@@ -72,7 +72,9 @@ impl Evaluator {
     pub fn new(directory: &Directory, compute: Compute, warning: &Warning) -> Result<Self> {
         let search = directory.search();
         match &search.objective {
-            Objective::Network(_) => Worker::of_network(directory, compute, warning).map(Self::Worker),
+            Objective::Network(_) => {
+                Worker::of_network(directory, compute, warning).map(Self::Worker)
+            }
             Objective::Command(command) => Worker::of_command(directory, command).map(Self::Worker),
             Objective::Benchmark(objective) => benchmark(search, objective).map(Self::Benchmark),
         }
@@ -93,7 +95,9 @@ impl Evaluator {
 
     /// What the results are made from, by name, for people.
     pub fn notes(&self) -> BTreeMap<String, String> {
-        self.ready().map(|ready| ready.notes.clone()).unwrap_or_default()
+        self.ready()
+            .map(|ready| ready.notes.clone())
+            .unwrap_or_default()
     }
 
     fn ready(&self) -> Option<&contract::Ready> {

@@ -144,6 +144,8 @@ impl HeartbeatWriter {
             slurm_job: shared::store::slurm_job(),
             at: clock::now(),
             program: concat!("trainer ", env!("CARGO_PKG_VERSION")).to_owned(),
+            memory_mib: computer.memory_mib,
+            device_memory_mib: computer.device_memory_mib,
         };
         directory.beat(&heartbeat)?;
         Ok(Self {
@@ -298,7 +300,9 @@ pub(crate) mod tests {
         let directory = directory_in(folder.path());
         let owner = shared::store::new_owner();
         let status = Arc::new(JobStatus::waiting());
-        let mut writer = HeartbeatWriter::first(&directory, Arc::clone(&status), &owner, &Computer::cpu()).unwrap();
+        let mut writer =
+            HeartbeatWriter::first(&directory, Arc::clone(&status), &owner, &Computer::cpu())
+                .unwrap();
         let mut written_after = |num_intervals: u32| {
             for _ in 0..num_intervals {
                 writer.next();

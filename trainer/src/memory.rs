@@ -149,16 +149,14 @@ fn total_under(root: &Path) -> Option<u64> {
 /// [`available`] for the system whose files are below `root`.
 fn available_under(root: &Path) -> Option<u64> {
     let system = read(root.join("proc/meminfo")).and_then(|text| kib(&text, "MemAvailable:"));
-    let limits = groups_under(root)
-        .into_iter()
-        .filter_map(|group| {
-            let number = |name| number_in(&group, name);
-            let limit = limit_of(&group)?;
-            let used = number("memory.current").or_else(|| number("memory.usage_in_bytes"))?;
-            // Cached files count as used, but are given up on demand.
-            let cached = read(group.join("memory.stat")).and_then(|text| inactive_files(&text));
-            Some(limit.saturating_sub(used.saturating_sub(cached.unwrap_or(0))))
-        });
+    let limits = groups_under(root).into_iter().filter_map(|group| {
+        let number = |name| number_in(&group, name);
+        let limit = limit_of(&group)?;
+        let used = number("memory.current").or_else(|| number("memory.usage_in_bytes"))?;
+        // Cached files count as used, but are given up on demand.
+        let cached = read(group.join("memory.stat")).and_then(|text| inactive_files(&text));
+        Some(limit.saturating_sub(used.saturating_sub(cached.unwrap_or(0))))
+    });
     system.into_iter().chain(limits).min()
 }
 

@@ -21,7 +21,7 @@ use tracing::{error, info, warn};
 use crate::control::JobControl;
 use crate::evaluator::{Assignment, Compute, Evaluator, Place};
 use crate::heartbeat::{HeartbeatThread, JobStatus};
-use crate::objective::{Control as _, Ended, StopReason, Task};
+use crate::objective::{Ended, StopReason, Task};
 use crate::time_limit::TimeLimit;
 use crate::worker::training_seed;
 use crate::{resume, watchdog};
@@ -88,7 +88,14 @@ pub fn run(root: &Path, compute: Compute, settings: &Settings) -> Result<Code> {
     );
     let status = heartbeats.status();
     watchdog::watch(status, &warning, limit, evaluator.grace());
-    let trainer = Trainer::new(&directory, &evaluator, owner, Arc::clone(status), warning, limit);
+    let trainer = Trainer::new(
+        &directory,
+        &evaluator,
+        owner,
+        Arc::clone(status),
+        warning,
+        limit,
+    );
     match trainer.work(settings)? {
         Leave::Finished => info!("leaving: the search is finished"),
         Leave::Stopped => info!("leaving: the search is stopped"),
@@ -148,7 +155,7 @@ impl<'a> Trainer<'a> {
         directory: &'a Directory,
         evaluator: &'a Evaluator,
         owner: OwnerId,
-        pulse: Arc<Pulse>,
+        status: Arc<JobStatus>,
         warning: Warning,
         limit: TimeLimit,
     ) -> Self {
@@ -327,12 +334,17 @@ impl<'a> Trainer<'a> {
             &self.warning,
             self.limit,
         );
-        let ended = assignment(self.directory, claim, job)
-            .and_then(|assignment| self.evaluator.evaluate(self.directory, &assignment, &mut control));
+        let ended = assignment(self.directory, claim, job).and_then(|assignment| {
+            self.evaluator
+                .evaluate(self.directory, &assignment, &mut control)
+        });
         let is_well = match self.attempt(claim, ended, &control) {
             Attempt::Over(fate, message) => {
                 self.give_back(claim, fate, control.saved(), &message);
-                matches!(fate, Fate::Preempted | Fate::TimeLimit | Fate::Stopped | Fate::NodeLost)
+                matches!(
+                    fate,
+                    Fate::Preempted | Fate::TimeLimit | Fate::Stopped | Fate::NodeLost
+                )
             }
             Attempt::Done(ended) => {
                 let result = self.result(claim, job, ended, &control, (started_at, start));
@@ -347,7 +359,10 @@ impl<'a> Trainer<'a> {
     /// What an evaluation's end means for the attempt.
     fn attempt(&self, claim: &Claim, ended: Result<Ended>, control: &JobControl<'_>) -> Attempt {
         let failed = |fate, message: String| {
-            error!("job={} failed for reasons of this machine: {message}", claim.attempt);
+            error!(
+                "job={} failed for reasons of this machine: {message}",
+                claim.attempt
+            );
             Attempt::Over(fate, message)
         };
         match ended {
@@ -379,13 +394,16 @@ impl<'a> Trainer<'a> {
 
     /// How many jobs in a row crashed here at once, if they are too many and others' succeed.
     fn crashes_of_this_host(&self) -> Option<u32> {
-        let num_crashes = self.num_crashes.get().filter(|number| *number >= MAX_CRASHES)?;
-        let others_succeed = self.directory.newest_results(NUM_LOOKED_AT).is_ok_and(|results| {
-            results
-                .iter()
-                .any(|result| result.owner != self.owner && result.outcome.loss().is_some())
-        });
-        others_succeed.then_some(num_crashes)
+        let num_crashes = self
+            .num_crashes
+            .get()
+            .filter(|number| *number >= MAX_CRASHES)?;
+        let is_others =
+            |result: &JobResult| result.owner != self.owner && result.outcome.loss().is_some();
+        let others_succeed = self.directory.any_result(NUM_LOOKED_AT, is_others);
+        others_succeed
+            .is_ok_and(|is_so| is_so)
+            .then_some(num_crashes)
     }
 
     fn count_crashes(&self, result: &JobResult) {
@@ -417,7 +435,9 @@ impl<'a> Trainer<'a> {
         } = &mut outcome
         {
             *progressed = Some(control.has_progressed());
-            *log = control.has_log().then(|| format!("{}/{claim}.log", layout::LOGS));
+            *log = control
+                .has_log()
+                .then(|| format!("{}/{claim}.log", layout::LOGS));
         }
         JobResult {
             attempt: claim.attempt,
@@ -518,7 +538,9 @@ fn assignment<'a>(directory: &Directory, claim: &'a Claim, job: &Job) -> Result<
     let search = directory.search();
     let resume = match search.objective {
         Objective::Command(_) => Vec::new(), // its checkpoints are its own affair
-        Objective::Network(_) | Objective::Benchmark(_) => resume::usable_checkpoints(directory, job)?,
+        Objective::Network(_) | Objective::Benchmark(_) => {
+            resume::usable_checkpoints(directory, job)?
+        }
     };
     if let Some(from) = resume.first() {
         info!("job={} goes on from checkpoint {from}", claim.attempt);

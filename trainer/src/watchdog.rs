@@ -12,9 +12,9 @@ use crate::time_limit::{MARGIN, TimeLimit};
 
 /// How long a built-in training has to notice that it should stop: one step of a large network on a slow machine may
 /// take a minute.
-pub const TRAINING_GRACE: Duration = Duration::from_secs(15);
+pub(crate) const TRAINING_GRACE: Duration = Duration::from_secs(15);
 /// How long a program has to end after SIGTERM, before SIGKILL. SLURM's own patience (`KillWait`) is 30 s.
-pub const PROGRAM_GRACE: Duration = Duration::from_secs(20);
+pub(crate) const PROGRAM_GRACE: Duration = Duration::from_secs(20);
 /// How long giving the job back may take after that.
 const RELEASE: Duration = Duration::from_secs(4);
 /// A SLURM job that has no more time than this is warned of its end, which is known, and not preempted.
@@ -25,7 +25,7 @@ const INTERVAL: Duration = Duration::from_millis(100);
 
 /// How long a job may go on after it was told to stop: `grace`, or, where the SLURM job is about to end and nothing else
 /// hurries, until half a minute before that. `left`: of the SLURM job, when the job was told.
-pub fn patience(signal: Option<&str>, left: Option<Duration>, grace: Duration) -> Duration {
+pub(crate) fn patience(signal: Option<&str>, left: Option<Duration>, grace: Duration) -> Duration {
     let is_calm = match signal {
         None => left.is_some_and(|left| left <= MARGIN),
         Some("SIGUSR1" | "SIGUSR2") => left.is_some_and(|left| left <= NEAR),
@@ -42,7 +42,7 @@ pub fn patience(signal: Option<&str>, left: Option<Duration>, grace: Duration) -
 ///
 /// # Panics
 /// If this machine has no thread left.
-pub fn watch(status: &Arc<JobStatus>, warning: &Warning, limit: TimeLimit, grace: Duration) {
+pub(crate) fn watch(status: &Arc<JobStatus>, warning: &Warning, limit: TimeLimit, grace: Duration) {
     let (status, warning) = (Arc::clone(status), warning.clone());
     let watch = move || {
         let patience = loop {

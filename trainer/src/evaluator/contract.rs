@@ -120,7 +120,10 @@ pub fn outcome_in(bytes: &[u8], spent: f64) -> Ended {
     if let Some(message) = failed {
         return crashed(message);
     }
-    if let Some(memory) = fields.get("out_of_memory").filter(|memory| !memory.is_null()) {
+    if let Some(memory) = fields
+        .get("out_of_memory")
+        .filter(|memory| !memory.is_null())
+    {
         let number = |name| memory.get(name).and_then(Value::as_f64).unwrap_or(0.0);
         return Ended::OutOfMemory {
             needed_mib: number("needed_mib"),
@@ -214,8 +217,15 @@ fn curve(value: Option<Value>, left_out: &mut Vec<String>) -> Vec<CurvePoint> {
     let mut curve: Vec<CurvePoint> = Vec::new();
     let mut num_wrong = 0;
     for point in points {
-        let number = |name: &str| point.get(name).and_then(Value::as_f64).filter(|x| x.is_finite());
-        let is_wrong = |name: &str| number(name).is_none() && point.get(name).is_some_and(|value| !value.is_null());
+        let number = |name: &str| {
+            point
+                .get(name)
+                .and_then(Value::as_f64)
+                .filter(|x| x.is_finite())
+        };
+        let is_wrong = |name: &str| {
+            number(name).is_none() && point.get(name).is_some_and(|value| !value.is_null())
+        };
         num_wrong += usize::from(is_wrong("training_loss") || is_wrong("loss"));
         let last = curve.last().map_or(0.0, |last| last.spent);
         match number("spent") {
@@ -228,7 +238,9 @@ fn curve(value: Option<Value>, left_out: &mut Vec<String>) -> Vec<CurvePoint> {
         }
     }
     if num_wrong > 0 {
-        left_out.push(format!("{num_wrong} points or numbers of `curve` cannot be read"));
+        left_out.push(format!(
+            "{num_wrong} points or numbers of `curve` cannot be read"
+        ));
     }
     curve
 }
@@ -240,7 +252,9 @@ fn without_constants(bytes: &[u8]) -> (Vec<u8>, usize) {
     let mut text = Vec::with_capacity(bytes.len());
     let (mut rest, mut is_in_string, mut count) = (bytes, false, 0);
     while let Some((&first, after)) = rest.split_first() {
-        let constant = CONSTANTS.iter().find(|name| !is_in_string && rest.starts_with(name));
+        let constant = CONSTANTS
+            .iter()
+            .find(|name| !is_in_string && rest.starts_with(name));
         if let Some(constant) = constant {
             text.extend_from_slice(b"null");
             rest = &rest[constant.len()..];
@@ -338,24 +352,48 @@ mod tests {
     #[test]
     fn a_loss_counts_whatever_stands_beside_it() {
         for (extra, note) in [
-            (r#""measures": {"auc": NaN}"#, "`measures.auc` is no finite number"),
-            (r#""measures": {"auc": -Infinity, "f1": 0.5}"#, "`measures.auc`"),
-            (r#""measures": {"name": "x", "list": [1]}"#, "`measures.list`"),
+            (
+                r#""measures": {"auc": NaN}"#,
+                "`measures.auc` is no finite number",
+            ),
+            (
+                r#""measures": {"auc": -Infinity, "f1": 0.5}"#,
+                "`measures.auc`",
+            ),
+            (
+                r#""measures": {"name": "x", "list": [1]}"#,
+                "`measures.list`",
+            ),
             (r#""measures": [1, 2]"#, "`measures` is no object"),
             (r#""acc": null"#, "unknown field `acc`"),
-            (r#""history": {"loss": [1, 2]}, "acc": 1"#, "unknown field `history`; unknown field `acc`"),
+            (
+                r#""history": {"loss": [1, 2]}, "acc": 1"#,
+                "unknown field `history`; unknown field `acc`",
+            ),
             (r#""curve": {"loss": 1}"#, "`curve` is no list"),
             (r#""curve": [1, "x", null]"#, "3 points"),
-            (r#""curve": [{"spent": 2, "loss": 1}, {"spent": 1, "loss": 1}]"#, "1 points"),
+            (
+                r#""curve": [{"spent": 2, "loss": 1}, {"spent": 1, "loss": 1}]"#,
+                "1 points",
+            ),
         ] {
             let evaluation = evaluated(&format!("{{\"loss\": 0.5, {extra}}}"));
             assert_eq!(evaluation.loss.to_bits(), 0.5f64.to_bits());
-            assert!(evaluation.notes[LEFT_OUT].contains(note), "{extra}: {:?}", evaluation.notes);
+            assert!(
+                evaluation.notes[LEFT_OUT].contains(note),
+                "{extra}: {:?}",
+                evaluation.notes
+            );
         }
-        let some = evaluated(r#"{"loss": 1, "measures": {"auc": NaN, "f1": 0.5, "is_large": true}}"#);
+        let some =
+            evaluated(r#"{"loss": 1, "measures": {"auc": NaN, "f1": 0.5, "is_large": true}}"#);
         let expected = [("f1".to_owned(), 0.5), ("is_large".to_owned(), 1.0)];
         assert_eq!(some.measures, expected.into());
-        assert!(evaluated(r#"{"loss": 1, "measures": null, "curve": null}"#).notes.is_empty());
+        assert!(
+            evaluated(r#"{"loss": 1, "measures": null, "curve": null}"#)
+                .notes
+                .is_empty()
+        );
     }
 
     #[test]
@@ -373,7 +411,10 @@ mod tests {
 
     #[test]
     fn words_that_only_look_like_constants_stay() {
-        let ended = outcome_in(br#"{"crashed": "the loss was NaN, \"Infinity\" even"}"#, 1.0);
+        let ended = outcome_in(
+            br#"{"crashed": "the loss was NaN, \"Infinity\" even"}"#,
+            1.0,
+        );
         let message = "the loss was NaN, \"Infinity\" even".to_owned();
         assert_eq!(ended, Ended::Crashed { message });
     }
@@ -406,9 +447,17 @@ mod tests {
         let message = "boom".to_owned();
         for ended in [
             Ended::Evaluated(evaluation),
-            Ended::Diverged { spent: 0.7, message: message.clone() },
-            Ended::OutOfMemory { needed_mib: 9.5, available_mib: 1.5 },
-            Ended::Crashed { message: message.clone() },
+            Ended::Diverged {
+                spent: 0.7,
+                message: message.clone(),
+            },
+            Ended::OutOfMemory {
+                needed_mib: 9.5,
+                available_mib: 1.5,
+            },
+            Ended::Crashed {
+                message: message.clone(),
+            },
             Ended::MachineFailed { message },
         ] {
             let bytes = serde_json::to_vec(&result_of(&ended).unwrap()).unwrap();
@@ -419,13 +468,27 @@ mod tests {
 
     #[test]
     fn progress_is_a_number_or_an_object_and_nonsense_is_none() {
-        let spent = |spent| Some(Progress { spent, ..Progress::default() });
+        let spent = |spent| {
+            Some(Progress {
+                spent,
+                ..Progress::default()
+            })
+        };
         assert_eq!(Progress::parse("0.5\n"), spent(0.5));
         assert_eq!(Progress::parse(r#"{"spent": 3}"#), spent(3.0));
         let full = Progress::parse(r#"{"spent": 3, "saved": 2, "saving": true, "colour": "red"}"#);
         let full = full.unwrap();
         assert!(full.saving && full.kept() == 2.0);
-        for nonsense in ["", "soon", "-1", "NaN", "inf", "{}", r#"{"spent": -1}"#, r#"{"spent": 1"#] {
+        for nonsense in [
+            "",
+            "soon",
+            "-1",
+            "NaN",
+            "inf",
+            "{}",
+            r#"{"spent": -1}"#,
+            r#"{"spent": 1"#,
+        ] {
             assert_eq!(Progress::parse(nonsense), None, "{nonsense}");
         }
     }

@@ -49,7 +49,8 @@ impl Log {
             self.num_first += first.len();
             self.write(first);
         }
-        self.last.extend(&rest[rest.len().saturating_sub(self.limit)..]);
+        self.last
+            .extend(&rest[rest.len().saturating_sub(self.limit)..]);
         let excess = self.last.len().saturating_sub(self.limit);
         self.last.drain(..excess);
     }
@@ -90,9 +91,9 @@ impl Log {
     }
 
     /// A log is for people: a full disk must not end a training.
-    fn complain(&mut self, error: &dyn std::error::Error) {
+    fn complain(&mut self, error: &dyn std::fmt::Display) {
         if !self.has_failed {
-            warn!(error, "cannot write the log `{}`", self.path.display());
+            warn!("cannot write the log `{}`: {error}", self.path.display());
         }
         self.has_failed = true;
     }
@@ -107,7 +108,8 @@ impl Recent {
     const MOST: usize = 16 << 10;
 
     pub(crate) fn print(&mut self, bytes: &[u8]) {
-        self.0.extend(&bytes[bytes.len().saturating_sub(Self::MOST)..]);
+        self.0
+            .extend(&bytes[bytes.len().saturating_sub(Self::MOST)..]);
         let excess = self.0.len().saturating_sub(Self::MOST);
         self.0.drain(..excess);
     }
@@ -139,12 +141,15 @@ pub(crate) fn last_words(text: &str) -> Option<String> {
 const MAX_LINES: usize = 5;
 
 fn traceback(lines: &[&str]) -> Option<String> {
-    let start = lines
-        .iter()
-        .rposition(|line| line.trim_start().starts_with("Traceback (most recent call last)"))?;
+    let start = lines.iter().rposition(|line| {
+        line.trim_start()
+            .starts_with("Traceback (most recent call last)")
+    })?;
     let indent = lines[start].len() - lines[start].trim_start().len();
     // Programs that print for several processes put a name in front of each line.
-    let rest = lines[start + 1..].iter().map(|line| line.get(indent..).unwrap_or(""));
+    let rest = lines[start + 1..]
+        .iter()
+        .map(|line| line.get(indent..).unwrap_or(""));
     let mut words: Vec<&str> = Vec::new();
     for line in rest {
         let is_frame = line.starts_with([' ', '\t']);
@@ -161,7 +166,9 @@ fn traceback(lines: &[&str]) -> Option<String> {
 }
 
 fn panic(lines: &[&str]) -> Option<String> {
-    let start = lines.iter().rposition(|line| line.contains("panicked at"))?;
+    let start = lines
+        .iter()
+        .rposition(|line| line.contains("panicked at"))?;
     let message: Vec<&str> = lines[start + 1..]
         .iter()
         .take_while(|line| !line.starts_with("note: ") && !line.starts_with("stack backtrace:"))
@@ -180,7 +187,11 @@ fn uncaught(lines: &[&str]) -> Option<String> {
     let start = lines
         .iter()
         .rposition(|line| line.starts_with("terminate called after throwing"))?;
-    let words: Vec<&str> = lines[start..].iter().take(2).map(|line| line.trim()).collect();
+    let words: Vec<&str> = lines[start..]
+        .iter()
+        .take(2)
+        .map(|line| line.trim())
+        .collect();
     Some(words.join(" "))
 }
 
@@ -188,7 +199,14 @@ fn line_of_error(lines: &[&str]) -> Option<String> {
     /// How far from the end such a line may be.
     const LAST: usize = 20;
     const WORDS: [&str; 8] = [
-        "error", "fatal", "exception", "cannot", "can't", "not found", "no such", "failed",
+        "error",
+        "fatal",
+        "exception",
+        "cannot",
+        "can't",
+        "not found",
+        "no such",
+        "failed",
     ];
     let last = &lines[lines.len().saturating_sub(LAST)..];
     let line = last.iter().rfind(|line| {
@@ -258,16 +276,28 @@ mod tests {
         let panic = "thread 'main' panicked at src/main.rs:3:5:\nno such layer\nnote: run with `RUST_BACKTRACE=1`\n";
         for (text, expected) in [
             (traceback, "ValueError: the learning rate is 0"),
-            (&format!("{traceback}wandb: run finished\nBye.\n"), "ValueError: the learning rate is 0"),
-            (&chained, "RuntimeError: Error(s) in loading: Missing key: \"a\""),
+            (
+                &format!("{traceback}wandb: run finished\nBye.\n"),
+                "ValueError: the learning rate is 0",
+            ),
+            (
+                &chained,
+                "RuntimeError: Error(s) in loading: Missing key: \"a\"",
+            ),
             (panic, "panicked: no such layer"),
             (
                 "terminate called after throwing an instance of 'std::bad_alloc'\n  what():  std::bad_alloc\nAborted\n",
                 "terminate called after throwing an instance of 'std::bad_alloc' what():  std::bad_alloc",
             ),
-            ("\u{1b}[31mError: no GPU\u{1b}[0m\ncleaning up\n\n", "Error: no GPU"),
+            (
+                "\u{1b}[31mError: no GPU\u{1b}[0m\ncleaning up\n\n",
+                "Error: no GPU",
+            ),
             ("10 %\r50 %\r100 %\r\nout of luck\n", "out of luck"),
-            ("python3: can't open file 'train.py'\n", "python3: can't open file 'train.py'"),
+            (
+                "python3: can't open file 'train.py'\n",
+                "python3: can't open file 'train.py'",
+            ),
         ] {
             assert_eq!(last_words(text).as_deref(), Some(expected));
         }

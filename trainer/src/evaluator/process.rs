@@ -84,8 +84,15 @@ struct Output {
 
 impl Process {
     /// Starts a program; `log` takes what it prints. With `job`, the path of its only job is its last argument.
-    pub(crate) fn start(start: &Start, job: Option<&Path>, log: Option<Log>) -> anyhow::Result<Self> {
-        let (name, arguments) = start.command.split_first().context("the command is empty")?;
+    pub(crate) fn start(
+        start: &Start,
+        job: Option<&Path>,
+        log: Option<Log>,
+    ) -> anyhow::Result<Self> {
+        let (name, arguments) = start
+            .command
+            .split_first()
+            .context("the command is empty")?;
         let (stdout, stdout_writer) = io::pipe()?;
         let (stderr, stderr_writer) = io::pipe()?;
         let mut guard = guard()?;
@@ -95,7 +102,11 @@ impl Process {
         let mut command = Command::new(name);
         command
             .args(arguments)
-            .stdin(if start.keep_alive { Stdio::piped() } else { Stdio::null() })
+            .stdin(if start.keep_alive {
+                Stdio::piped()
+            } else {
+                Stdio::null()
+            })
             .process_group(leader.as_raw_nonzero().get());
         if let Some(folder) = &start.working_directory {
             command.current_dir(folder);
@@ -107,7 +118,9 @@ impl Process {
             command.stdout(stdout_writer).stderr(stderr_writer);
         } else {
             // In the order in which it was printed.
-            command.stdout(stdout_writer.try_clone()?).stderr(stdout_writer);
+            command
+                .stdout(stdout_writer.try_clone()?)
+                .stderr(stdout_writer);
             drop(stderr_writer);
         }
         let started = command.spawn();
@@ -118,10 +131,14 @@ impl Process {
             Err(error) => {
                 // The error is what the caller hears of.
                 let _ended = guard.kill().and_then(|()| guard.wait());
-                return Err(error).with_context(|| cannot_start(name, start.working_directory.as_deref()));
+                return Err(error)
+                    .with_context(|| cannot_start(name, start.working_directory.as_deref()));
             }
         };
-        let output = Arc::new(Mutex::new(Output { log, ..Output::default() }));
+        let output = Arc::new(Mutex::new(Output {
+            log,
+            ..Output::default()
+        }));
         let (answer, answers) = channel();
         pump(stderr, &output, answer.clone(), false);
         pump(stdout, &output, answer, true);
@@ -308,7 +325,10 @@ fn pump(
             }
             for piece in buffer[..read].split_inclusive(|byte| *byte == b'\n') {
                 line.extend_from_slice(piece);
-                if line.ends_with(b"\n") || line.len() >= MAX_LINE || !lock(&output).may_answer(&line) {
+                if line.ends_with(b"\n")
+                    || line.len() >= MAX_LINE
+                    || !lock(&output).may_answer(&line)
+                {
                     lock(&output).take(&mut line, &answer);
                 }
             }
@@ -334,7 +354,9 @@ impl Output {
         match &self.expected {
             None => false,
             Some(Answer::Path(path)) => path.as_bytes().starts_with(line),
-            Some(Answer::Ready) => READY.as_bytes().starts_with(line) || line.starts_with(READY.as_bytes()),
+            Some(Answer::Ready) => {
+                READY.as_bytes().starts_with(line) || line.starts_with(READY.as_bytes())
+            }
         }
     }
 

@@ -36,7 +36,10 @@ impl Folder {
                 .create_new(true)
                 .open(folder.path().join(LOCK))?;
             lock.try_lock()?;
-            std::io::Result::Ok(Self { folder, _lock: lock })
+            std::io::Result::Ok(Self {
+                folder,
+                _lock: lock,
+            })
         };
         make().with_context(|| format!("cannot make a folder in `{}`", parent.display()))
     }
@@ -61,7 +64,10 @@ fn sweep_in(parent: &Path, young: Duration) {
     };
     let folders: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path())) // gone, or not to be read
-        .filter(|path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(PREFIX.as_bytes())))
+        .filter(|path| {
+            path.file_name()
+                .is_some_and(|name| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()))
+        })
         .collect();
     for folder in folders {
         if is_left_behind(&folder, young) {

@@ -68,9 +68,11 @@ pub(crate) fn judge(seen: &Seen) -> Ended {
         // It may have ended well all the same.
         return match &seen.result {
             Ok(bytes) if has_succeeded => outcome_in(bytes, seen.spent()),
-            _ => reason.limit().map_or(Ended::Interrupted, |limit| Ended::Crashed {
-                message: seen.with_last_words(&format!("ended because {limit}")),
-            }),
+            _ => reason
+                .limit()
+                .map_or(Ended::Interrupted, |limit| Ended::Crashed {
+                    message: seen.with_last_words(&format!("ended because {limit}")),
+                }),
         };
     }
     match seen.end {
@@ -115,19 +117,27 @@ impl Seen {
         }
         match status.signal() {
             // Nothing in a built-in training ends itself so.
-            Some(libc::SIGKILL | libc::SIGTERM | libc::SIGINT | libc::SIGHUP | libc::SIGUSR1 | libc::SIGUSR2)
-                if self.is_built_in =>
-            {
-                Ended::MachineFailed { message }
-            }
+            Some(
+                libc::SIGKILL
+                | libc::SIGTERM
+                | libc::SIGINT
+                | libc::SIGHUP
+                | libc::SIGUSR1
+                | libc::SIGUSR2,
+            ) if self.is_built_in => Ended::MachineFailed { message },
             _ => Ended::Crashed { message },
         }
     }
 
     fn is_out_of_memory(&self, status: ExitStatus, words: &str) -> bool {
         // A shell in between says 137 of a program that was killed.
-        let is_killed = status.signal() == Some(libc::SIGKILL) || status.code() == Some(128 + libc::SIGKILL);
-        let MemorySeen { has_killed, peak, free } = self.memory;
+        let is_killed =
+            status.signal() == Some(libc::SIGKILL) || status.code() == Some(128 + libc::SIGKILL);
+        let MemorySeen {
+            has_killed,
+            peak,
+            free,
+        } = self.memory;
         let had_nearly_all = peak
             .zip(free)
             .is_some_and(|(peak, free)| peak as f64 >= ALL_BUT * free as f64);
@@ -229,17 +239,40 @@ mod tests {
     #[test]
     fn a_result_counts_only_of_a_program_that_ended_well() {
         for end in [End::Answered, exit(0)] {
-            assert!(matches!(judged(end, |seen| seen.result = loss()), Ended::Evaluated(_)));
+            assert!(matches!(
+                judged(end, |seen| seen.result = loss()),
+                Ended::Evaluated(_)
+            ));
         }
-        assert!(is_crash(&judged(exit(1), |seen| seen.result = loss()), "exit status: 1"));
-        assert!(is_crash(&judged(End::Answered, |_| {}), "no readable result file"));
+        assert!(is_crash(
+            &judged(exit(1), |seen| seen.result = loss()),
+            "exit status: 1"
+        ));
+        assert!(is_crash(
+            &judged(End::Answered, |_| {}),
+            "no readable result file"
+        ));
     }
 
     #[test]
     fn who_was_told_to_stop_is_interrupted_unless_it_was_a_limit() {
-        for reason in [StopReason::Signal, StopReason::TimeLimit, StopReason::SearchStopped, StopReason::ClaimLost] {
-            for end in [exit(0), exit(1), exit(75), signal(libc::SIGTERM), End::Killed] {
-                assert_eq!(judged(end, |seen| seen.told = Some(reason)), Ended::Interrupted);
+        for reason in [
+            StopReason::Signal,
+            StopReason::TimeLimit,
+            StopReason::SearchStopped,
+            StopReason::ClaimLost,
+        ] {
+            for end in [
+                exit(0),
+                exit(1),
+                exit(75),
+                signal(libc::SIGTERM),
+                End::Killed,
+            ] {
+                assert_eq!(
+                    judged(end, |seen| seen.told = Some(reason)),
+                    Ended::Interrupted
+                );
             }
             let ended = judged(exit(0), |seen| {
                 seen.told = Some(reason);
@@ -262,7 +295,10 @@ mod tests {
                 seen.memory.free = Some(1000 << 20);
                 seen.memory.peak = Some(900 << 20);
             });
-            let expected = Ended::OutOfMemory { needed_mib: 1000.0, available_mib: 1000.0 };
+            let expected = Ended::OutOfMemory {
+                needed_mib: 1000.0,
+                available_mib: 1000.0,
+            };
             assert_eq!(ended, expected);
             let ended = judged(end, |seen| {
                 seen.memory.free = Some(1000 << 20);
@@ -277,10 +313,18 @@ mod tests {
 
     #[test]
     fn what_a_program_says_of_memory_and_device_is_heard() {
-        let traceback = |line: &str| format!("Traceback (most recent call last):\n  File \"t.py\", line 1\n{line}\nbye\n");
-        for line in ["torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", "MemoryError"] {
+        let traceback = |line: &str| {
+            format!("Traceback (most recent call last):\n  File \"t.py\", line 1\n{line}\nbye\n")
+        };
+        for line in [
+            "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB",
+            "MemoryError",
+        ] {
             let ended = judged(exit(1), |seen| seen.printed = traceback(line));
-            assert!(matches!(ended, Ended::OutOfMemory { .. }), "{line}: {ended:?}");
+            assert!(
+                matches!(ended, Ended::OutOfMemory { .. }),
+                "{line}: {ended:?}"
+            );
         }
         let ended = judged(signal(libc::SIGABRT), |seen| {
             seen.printed = "memory allocation of 52428800 bytes failed\n".to_owned();
@@ -288,10 +332,16 @@ mod tests {
         assert!(matches!(ended, Ended::OutOfMemory { .. }), "{ended:?}");
         let line = "RuntimeError: CUDA error: an illegal memory access was encountered";
         let ended = judged(exit(1), |seen| seen.printed = traceback(line));
-        assert!(matches!(&ended, Ended::DeviceFailed { message } if message.contains("illegal")), "{ended:?}");
+        assert!(
+            matches!(&ended, Ended::DeviceFailed { message } if message.contains("illegal")),
+            "{ended:?}"
+        );
         // Words in the middle of a log that ended for another reason.
         let ended = judged(exit(1), |seen| {
-            seen.printed = format!("warning: CUDA error ignored\n{}", traceback("ValueError: x"));
+            seen.printed = format!(
+                "warning: CUDA error ignored\n{}",
+                traceback("ValueError: x")
+            );
         });
         assert!(is_crash(&ended, "ValueError: x"), "{ended:?}");
     }
@@ -299,10 +349,25 @@ mod tests {
     #[test]
     fn a_built_in_training_that_somebody_kills_is_this_machines_fault() {
         let is_built_in = |seen: &mut Seen| seen.is_built_in = true;
-        assert!(matches!(judged(signal(libc::SIGKILL), is_built_in), Ended::MachineFailed { .. }));
-        assert!(matches!(judged(signal(libc::SIGKILL), |_| {}), Ended::Crashed { .. }));
-        assert!(matches!(judged(signal(libc::SIGSEGV), is_built_in), Ended::Crashed { .. }));
-        assert!(matches!(judged(exit(101), is_built_in), Ended::Crashed { .. }));
-        assert!(matches!(judged(exit(75), is_built_in), Ended::MachineFailed { .. }));
+        assert!(matches!(
+            judged(signal(libc::SIGKILL), is_built_in),
+            Ended::MachineFailed { .. }
+        ));
+        assert!(matches!(
+            judged(signal(libc::SIGKILL), |_| {}),
+            Ended::Crashed { .. }
+        ));
+        assert!(matches!(
+            judged(signal(libc::SIGSEGV), is_built_in),
+            Ended::Crashed { .. }
+        ));
+        assert!(matches!(
+            judged(exit(101), is_built_in),
+            Ended::Crashed { .. }
+        ));
+        assert!(matches!(
+            judged(exit(75), is_built_in),
+            Ended::MachineFailed { .. }
+        ));
     }
 }

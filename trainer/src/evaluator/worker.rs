@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -50,7 +50,10 @@ impl Worker {
     ///
     /// # Errors
     /// There is no temporary folder.
-    pub(crate) fn of_command(directory: &Directory, objective: &CommandObjective) -> anyhow::Result<Self> {
+    pub(crate) fn of_command(
+        directory: &Directory,
+        objective: &CommandObjective,
+    ) -> anyhow::Result<Self> {
         let start = Start {
             command: objective.command.iter().map(OsString::from).collect(),
             keep_alive: objective.keep_alive,
@@ -63,7 +66,11 @@ impl Worker {
     ///
     /// # Errors
     /// With the worker's own exit code, if it cannot get ready.
-    pub(crate) fn of_network(directory: &Directory, compute: Compute, warning: &Warning) -> anyhow::Result<Self> {
+    pub(crate) fn of_network(
+        directory: &Directory,
+        compute: Compute,
+        warning: &Warning,
+    ) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find this program's own file")?;
         let root = std::path::absolute(directory.layout().root())?;
         let device = compute.device.to_string();
@@ -91,7 +98,11 @@ impl Worker {
         Ok(Self {
             start,
             is_built_in: ready.is_some(),
-            grace: if ready.is_some() { TRAINING_GRACE } else { PROGRAM_GRACE },
+            grace: if ready.is_some() {
+                TRAINING_GRACE
+            } else {
+                PROGRAM_GRACE
+            },
             output_bytes: directory.search().trainers.output_bytes(),
             folder: temporary::Folder::new()?,
             running: RefCell::new(None),
@@ -121,7 +132,8 @@ impl Worker {
             return false;
         };
         let path = Path::new(name);
-        let is_file = |path: &Path| std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
+        let is_file =
+            |path: &Path| std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
         if path.components().count() > 1 {
             let folder = self.start.working_directory.clone().unwrap_or_default();
             return is_file(&folder.join(path));
@@ -241,7 +253,9 @@ fn get_ready(start: &Start, warning: &Warning) -> anyhow::Result<(Process, Ready
     process.expect(Answer::Ready);
     loop {
         if let Some(line) = process.answer() {
-            let json = line.strip_prefix(READY.trim_end_matches('{')).unwrap_or_default();
+            let json = line
+                .strip_prefix(READY.trim_end_matches('{'))
+                .unwrap_or_default();
             let ready = serde_json::from_str(json).context("the worker does not say what it is")?;
             return Ok((process, ready));
         }
@@ -284,7 +298,11 @@ fn watch(
     loop {
         if process.answer().is_some() {
             let told = told.map(|told: (_, Duration)| told.0);
-            return Ok(Watched { end: End::Answered, told, peak });
+            return Ok(Watched {
+                end: End::Answered,
+                told,
+                peak,
+            });
         }
         if num_looks.is_multiple_of(MEMORY_LOOKS) {
             peak = memory::peak_of(process.id()).or(peak);
@@ -298,8 +316,14 @@ fn watch(
         }
         if has_ended {
             let status = process.end()?;
-            let told = told.map(|told| told.0).or_else(|| same_warning(status, control));
-            return Ok(Watched { end: End::Exited(status), told, peak });
+            let told = told
+                .map(|told| told.0)
+                .or_else(|| same_warning(status, control));
+            return Ok(Watched {
+                end: End::Exited(status),
+                told,
+                peak,
+            });
         }
         match (told, control.stop_reason()) {
             (None, Some(reason)) => {
@@ -313,7 +337,11 @@ fn watch(
                     && !progress.is_some_and(|progress| progress.saving) =>
             {
                 process.end()?;
-                return Ok(Watched { end: End::Killed, told: Some(reason), peak });
+                return Ok(Watched {
+                    end: End::Killed,
+                    told: Some(reason),
+                    peak,
+                });
             }
             _ => {}
         }
@@ -342,7 +370,7 @@ fn read_progress(path: &Path) -> Option<Progress> {
 }
 
 /// Reads a regular file of limited size.
-fn read_small(path: &PathBuf, limit: u64) -> std::io::Result<Vec<u8>> {
+fn read_small(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
     use std::io::{Error, ErrorKind, Read as _};
     // Opening a pipe would wait for a writer.
     if !std::fs::metadata(path)?.is_file() {

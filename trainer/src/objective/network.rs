@@ -142,7 +142,8 @@ pub struct DataSize {
 impl DataSize {
     /// Bytes that training a configuration takes; `None` where it makes no network.
     pub fn needed(&self, configuration: &Configuration) -> Option<u64> {
-        let (network, config) = hyperparameters::read(configuration, self.shape, self.classes).ok()?; // see `evaluate`
+        let (network, config) =
+            hyperparameters::read(configuration, self.shape, self.classes).ok()?; // see `evaluate`
         Some(self.footprint(&network, &config).total())
     }
 

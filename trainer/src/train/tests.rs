@@ -96,7 +96,7 @@ fn task(budget: f64, unit: BudgetUnit) -> Task {
             amount: budget,
             unit,
         },
-        rung: 0,
+        job: shared::ConfigurationId(0).job(0),
         earlier_budgets: Vec::new(),
         seed: 5,
         checkpoint: None,
@@ -332,7 +332,7 @@ fn a_promoted_training_continues_its_lower_rung() {
             amount: 6.0,
             unit: BudgetUnit::Epochs,
         },
-        rung: 1,
+        job: shared::ConfigurationId(0).job(1),
         earlier_budgets: vec![low.budget],
         checkpoint: Some(bytes),
         ..low
