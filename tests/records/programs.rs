@@ -181,7 +181,7 @@ fn train(directory: &Directory) -> anyhow::Result<()> {
         device: DeviceChoice::Cpu,
         threads: 1,
     };
-    let evaluator = Evaluator::new(directory, compute, warning)?;
+    let evaluator = Evaluator::new(directory, compute, &Warning::default())?;
     let owner = store::new_owner();
     let status = Arc::new(JobStatus::waiting());
     let mut writer =

@@ -2,7 +2,7 @@
 //!
 //! | module | what it is for |
 //! |--|--|
-//! | [`run`], [`control`], [`heartbeat`], [`watchdog`], [`time_limit`] | the supervisor: claims, warnings, heartbeats |
+//! | [`run`], [`claims`], [`control`], [`heartbeat`], [`watchdog`], [`time_limit`] | the supervisor: claims, warnings, heartbeats |
 //! | [`evaluator`], [`resume`] | has a worker process do a job, and judges how that ended |
 //! | [`job`], [`describe`] | one job by hand; what a configuration is before it is trained |
 //! | [`worker`], [`objective`] | the process that trains; what this program evaluates by itself |
@@ -25,6 +25,7 @@ use crate::network::ImageShape;
 pub mod augment;
 pub mod batch;
 pub mod checkpoint;
+mod claims;
 pub mod control;
 pub mod describe;
 pub mod device;

@@ -1,13 +1,12 @@
 //! The loop of a trainer: look for an open job, claim it, evaluate it, publish the result or give the job back.
 
-use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use rand::RngExt as _;
 use shared::exit::{Code, Failure, code_of};
 use shared::objective::Objective;
 use shared::record::{Fate, Job, JobResult, Outcome, TrainerState};
@@ -15,9 +14,10 @@ use shared::search::Promotion;
 use shared::signal::Warning;
 use shared::store::{Directory, FinishedAs, attempt_end, new_owner};
 use shared::wait::{News, Waiter};
-use shared::{AttemptId, Claim, JobId, OwnerId, Seed, clock, layout};
+use shared::{AttemptId, Claim, OwnerId, Seed, clock, layout};
 use tracing::{error, info, warn};
 
+use crate::claims::Selection;
 use crate::control::JobControl;
 use crate::evaluator::{Assignment, Compute, Evaluator, Place};
 use crate::heartbeat::{HeartbeatThread, JobStatus};
@@ -29,8 +29,6 @@ use crate::{resume, watchdog};
 /// Failures of this machine in a row after which the trainer gives up, so that it does not eat every job's attempts.
 const MAX_FAILURES: u32 = 5;
 
-/// How long a job is left to other trainers after this machine failed at it.
-const REFUSAL: Duration = Duration::from_mins(5);
 /// The first pause after a failure; it doubles with each in a row.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -141,10 +139,7 @@ pub struct Trainer<'a> {
     warning: Warning,
     limit: TimeLimit,
     status: Arc<JobStatus>,
-    /// Jobs that this trainer gave back because its machine failed, and when: others shall have them first.
-    refused: RefCell<BTreeMap<JobId, Instant>>,
-    /// Tickets for which the SLURM job is too short, as the log has said.
-    too_long: RefCell<BTreeSet<AttemptId>>,
+    selection: Selection<'a>,
     /// Jobs in a row that crashed here at once; `None` once one did not.
     num_crashes: Cell<Option<u32>>,
 }
@@ -161,13 +156,12 @@ impl<'a> Trainer<'a> {
     ) -> Self {
         Self {
             directory,
+            selection: Selection::new(directory, evaluator, owner.clone(), limit),
             evaluator,
             owner,
             warning,
             limit,
             status,
-            refused: RefCell::default(),
-            too_long: RefCell::default(),
             num_crashes: Cell::new(Some(0)),
         }
     }
@@ -236,14 +230,14 @@ impl<'a> Trainer<'a> {
         let mut open = self.directory.open_jobs()?;
         order(&mut open);
         // Where nothing can be started there is no need to try that on a job.
-        let has_failed_before = open.iter().any(|attempt| self.has_refused(attempt.job));
+        let has_failed_before = open.iter().any(|attempt| self.selection.has_refused(attempt.job));
         if has_failed_before && !self.evaluator.can_start() {
             return Ok(Step::Failed);
         }
-        if let Some((claim, job)) = self.claim_one(open, rng)? {
+        if let Some((claim, job)) = self.selection.claim_one(open, rng)? {
             let is_well = self.evaluate(&claim, &job);
             if !is_well {
-                self.refused.borrow_mut().insert(job.job, clock::instant());
+                self.selection.refuse(job.job);
             } else if let Some(num_crashes) = self.crashes_of_this_host() {
                 return Ok(Step::Leave(Leave::Crashes(num_crashes)));
             }
@@ -257,68 +251,6 @@ impl<'a> Trainer<'a> {
         } else {
             Step::Idle
         })
-    }
-
-    /// Claims the first open job that can be had.
-    fn claim_one(
-        &self,
-        mut open: Vec<AttemptId>,
-        rng: &mut impl rand::Rng,
-    ) -> Result<Option<(Claim, Job)>> {
-        open.retain(|attempt| self.has_time_for(*attempt) && !self.has_refused(attempt.job));
-        let mut index = 0;
-        while !open.is_empty() {
-            let attempt = open.remove(index);
-            if let Some(claimed) = self.directory.claim(attempt, &self.owner)? {
-                info!("claimed job={attempt} budget={}", claimed.1.budget);
-                return Ok(Some(claimed));
-            }
-            // Somebody was faster; others go down the same list, so go on elsewhere.
-            index = if open.is_empty() {
-                0
-            } else {
-                rng.random_range(0..open.len())
-            };
-        }
-        Ok(None)
-    }
-
-    /// Whether this machine failed at a job a short while ago.
-    fn has_refused(&self, job: JobId) -> bool {
-        self.refused
-            .borrow()
-            .get(&job)
-            .is_some_and(|at| clock::since(*at) < REFUSAL)
-    }
-
-    /// A job that cannot be continued later must be able to end before the SLURM job does.
-    fn has_time_for(&self, attempt: AttemptId) -> bool {
-        let Some(left) = self.limit.left() else {
-            return true;
-        };
-        if self.evaluator.can_continue() {
-            return true;
-        }
-        let ladder = &self.directory.search().ladder;
-        if attempt.job.rung > ladder.top() {
-            return true; // a foreign job: claiming it finds that out
-        }
-        match ladder.unit() {
-            shared::BudgetUnit::Seconds => {
-                let needed = ladder.budget(attempt.job.rung).amount
-                    + crate::time_limit::MARGIN.as_secs_f64();
-                let is_enough = left.as_secs_f64() > needed;
-                if !is_enough && self.too_long.borrow_mut().insert(attempt) {
-                    warn!(
-                        "job={attempt} needs {needed} s and this SLURM job has {} s left: left to trainers with more time",
-                        left.as_secs()
-                    );
-                }
-                is_enough
-            }
-            // Nobody knows how long an epoch of somebody else's program takes.
-            shared::BudgetUnit::Epochs | shared::BudgetUnit::Steps => true,
-        }
     }
 
     /// Evaluates a claimed job to its end, whichever it is; false if this machine failed.
