@@ -21,12 +21,17 @@ impl Variable {
     }
 
     /// Its value, if it is set, not empty and Unicode.
+    pub fn get(self) -> Option<String> {
+        self.raw().filter(|value| !value.is_empty()) // empty: as if unset
+    }
+
+    /// Its value, if it is set and Unicode, where an empty one says something.
     #[expect(
         clippy::disallowed_methods,
         reason = "the one place that reads the environment"
     )]
-    pub fn get(self) -> Option<String> {
-        std::env::var(self.0).ok().filter(|value| !value.is_empty()) // unset, empty or not Unicode: as if unset
+    pub fn raw(self) -> Option<String> {
+        std::env::var(self.0).ok() // unset or not Unicode: as if unset
     }
 }
 
@@ -37,6 +42,8 @@ variables! {
     FAULTS = "TANDEM_FAULTS";
     /// The job file, for a command that is run as objective.
     JOB = "TANDEM_JOB";
+    /// Number of this trainer, from 0, among those that were started together: by `scheduler local`, or as one array.
+    WORKER = "TANDEM_WORKER";
     /// Id of the SLURM job this process runs in.
     SLURM_JOB_ID = "SLURM_JOB_ID";
     /// Id of the SLURM job array this process runs in.
@@ -55,6 +62,8 @@ variables! {
     KERNEL_CACHE = "TANDEM_KERNEL_CACHE";
     /// Where caches go; default `$HOME/.cache`.
     XDG_CACHE_HOME = "XDG_CACHE_HOME";
+    /// Folders in which programs are found by their names.
+    PATH = "PATH";
     /// The home folder.
     HOME = "HOME";
     /// Where programs are looked for.
