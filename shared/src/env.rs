@@ -66,8 +66,7 @@ variables! {
     PATH = "PATH";
     /// The home folder.
     HOME = "HOME";
-    /// Where programs are looked for.
-    PATH = "PATH";
+
     /// What the terminal can do; `dumb`: nothing that a screen needs.
     TERM = "TERM";
     /// Set to anything: no colours.

@@ -29,6 +29,9 @@ pub(crate) struct JobFile {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) resume: Vec<Claim>,
     pub(crate) seed: u64,
+    /// Which of the trainers of its host or SLURM array has it, counted from 0, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) worker: Option<u32>,
     /// The file to write at the end.
     pub(crate) result: PathBuf,
     /// The file to write how far it is: [`Progress`].

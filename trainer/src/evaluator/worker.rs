@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -57,7 +58,7 @@ impl Worker {
         let start = Start {
             command: objective.command.iter().map(OsString::from).collect(),
             keep_alive: objective.keep_alive,
-            working_directory: None,
+            working_directory: directory.search().working_directory.clone(),
         };
         Self::new(directory, start, None)
     }
@@ -132,14 +133,17 @@ impl Worker {
             return false;
         };
         let path = Path::new(name);
-        let is_file =
-            |path: &Path| std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
+        let is_program = |path: &Path| {
+            std::fs::metadata(path).is_ok_and(|metadata| {
+                metadata.is_file() && metadata.permissions().mode() & 0o111 != 0
+            })
+        };
         if path.components().count() > 1 {
             let folder = self.start.working_directory.clone().unwrap_or_default();
-            return is_file(&folder.join(path));
+            return is_program(&folder.join(path));
         }
         let paths = shared::env::PATH.get().unwrap_or_default();
-        std::env::split_paths(&paths).any(|folder| is_file(&folder.join(path)))
+        std::env::split_paths(&paths).any(|folder| is_program(&folder.join(path)))
     }
 
     /// Has one job done.
@@ -165,6 +169,7 @@ impl Worker {
             earlier_budgets: assignment.task.earlier_budgets.clone(),
             resume: assignment.resume.clone(),
             seed: assignment.task.seed,
+            worker: shared::env::WORKER.get().and_then(|number| number.parse().ok()), // not ours: not a number
             result: files.result.clone(),
             progress: files.progress.clone(),
             checkpoints,
