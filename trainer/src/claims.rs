@@ -140,11 +140,18 @@ impl<'a> Selection<'a> {
             memory_mib: job.memory_mib.into_iter().chain(predicted).reduce(f64::max),
             avoid_hosts: job.avoid_hosts,
         };
-        if needs.are_met_by(&self.me) || !self.others().iter().any(|other| other.is_nearer(&needs, &self.me)) {
+        if needs.are_met_by(&self.me)
+            || !self
+                .others()
+                .iter()
+                .any(|other| other.is_nearer(&needs, &self.me))
+        {
             return true;
         }
         if self.left.borrow_mut().insert(attempt) {
-            info!("job={attempt} is left to other trainers: it has crashed here, or needs more memory");
+            info!(
+                "job={attempt} is left to other trainers: it has crashed here, or needs more memory"
+            );
         }
         false
     }
@@ -250,10 +257,22 @@ mod tests {
             memory_mib: Some(mib),
             ..Needs::default()
         };
-        for (needed, of_small, of_large) in [(500.0, true, true), (1500.0, false, true), (9000.0, false, true)] {
+        for (needed, of_small, of_large) in [
+            (500.0, true, true),
+            (1500.0, false, true),
+            (9000.0, false, true),
+        ] {
             let needs = needs(needed);
-            assert_eq!(takes(&needs, &small, &[large.clone()]), of_small, "{needed}");
-            assert_eq!(takes(&needs, &large, &[small.clone()]), of_large, "{needed}");
+            assert_eq!(
+                takes(&needs, &small, &[large.clone()]),
+                of_small,
+                "{needed}"
+            );
+            assert_eq!(
+                takes(&needs, &large, &[small.clone()]),
+                of_large,
+                "{needed}"
+            );
             assert!(takes(&needs, &small, &[small.clone()]), "nobody is larger");
         }
         let unknown = Peer {

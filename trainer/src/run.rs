@@ -230,7 +230,9 @@ impl<'a> Trainer<'a> {
         let mut open = self.directory.open_jobs()?;
         order(&mut open);
         // Where nothing can be started there is no need to try that on a job.
-        let has_failed_before = open.iter().any(|attempt| self.selection.has_refused(attempt.job));
+        let has_failed_before = open
+            .iter()
+            .any(|attempt| self.selection.has_refused(attempt.job));
         if has_failed_before && !self.evaluator.can_start() {
             return Ok(Step::Failed);
         }
@@ -367,9 +369,12 @@ impl<'a> Trainer<'a> {
         } = &mut outcome
         {
             *progressed = Some(control.has_progressed());
-            *log = control
-                .has_log()
-                .then(|| format!("{}/{claim}.log", layout::LOGS));
+            let path = self.directory.layout().log(claim);
+            let relative = path.strip_prefix(self.directory.layout().root());
+            *log = relative
+                .ok()
+                .filter(|_| control.has_log())
+                .map(|path| path.display().to_string());
         }
         JobResult {
             attempt: claim.attempt,

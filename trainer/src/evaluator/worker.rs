@@ -169,7 +169,9 @@ impl Worker {
             earlier_budgets: assignment.task.earlier_budgets.clone(),
             resume: assignment.resume.clone(),
             seed: assignment.task.seed,
-            worker: shared::env::WORKER.get().and_then(|number| number.parse().ok()), // not ours: not a number
+            worker: shared::env::WORKER
+                .get()
+                .and_then(|number| number.parse().ok()), // not ours: not a number
             result: files.result.clone(),
             progress: files.progress.clone(),
             checkpoints,

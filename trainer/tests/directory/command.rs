@@ -13,7 +13,7 @@ use shared::{JobId, Outcome, clock, fs};
 use crate::{Search, is_alive, said, wait_until};
 
 /// What a script begins with: `$1` is the job file; its fields are put into variables.
-const PREAMBLE: &str = r#"
+pub(crate) const PREAMBLE: &str = r#"
 field() { sed -n 's/.*"'"$2"'": "\(.*\)".*/\1/p' "$1"; }
 result=$(field "$1" result)
 progress=$(field "$1" progress)
@@ -31,19 +31,19 @@ fn scripted(script: &str) -> Search {
     }))
 }
 
-fn a() -> Value {
+pub(crate) fn a() -> Value {
     json!({ "case": "a" })
 }
 
 /// The folder of a configuration that its programs may use.
-fn checkpoints(search: &Search, job: JobId) -> std::path::PathBuf {
+pub(crate) fn checkpoints(search: &Search, job: JobId) -> std::path::PathBuf {
     let promotion = search.directory.search().promotion;
     let layout = search.directory.layout();
     layout.program_checkpoints(job, promotion)
 }
 
 /// A number that a program has written.
-fn number(path: &Path) -> Option<u32> {
+pub(crate) fn number(path: &Path) -> Option<u32> {
     let text = std::fs::read_to_string(path).ok()?;
     text.strip_suffix('\n')?.parse().ok()
 }
@@ -133,7 +133,10 @@ const CRASHES: &[(&str, &str)] = &[
         "write `diverged` instead",
     ),
     ("echo '{\"loss\": 1e999}' > \"$result\"", "out of range"),
-    ("echo '{\"loss\": \"low\"}' > \"$result\"", "no number: \"low\""),
+    (
+        "echo '{\"loss\": \"low\"}' > \"$result\"",
+        "no number: \"low\"",
+    ),
     (
         "echo '{\"loss\": 1}' > \"$result\"; exit 1",
         "exit status: 1",
