@@ -34,8 +34,7 @@ pub(crate) fn check_all(folder: &Path) -> Result<(), Failure> {
 ///
 /// On other machines it may be otherwise, so this is all that can be said: nothing is refused.
 pub(crate) fn doubts(command: &[String], working_directory: &Path) -> Vec<String> {
-    let path = env::PATH.get().unwrap_or_default();
-    let path: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    let path = env::program_folders();
     let Some((program, arguments)) = command.split_first() else {
         return Vec::new();
     };

@@ -62,8 +62,6 @@ variables! {
     KERNEL_CACHE = "TANDEM_KERNEL_CACHE";
     /// Where caches go; default `$HOME/.cache`.
     XDG_CACHE_HOME = "XDG_CACHE_HOME";
-    /// Folders in which programs are found by their names.
-    PATH = "PATH";
     /// The home folder.
     HOME = "HOME";
 
@@ -116,6 +114,16 @@ fn slurm_variables(prefixes: &[&str]) -> Vec<String> {
         prefixes.iter().any(|prefix| name.starts_with(prefix)) && !HEARD.contains(&name.as_str())
     };
     names.filter(is_meant).collect()
+}
+
+/// The folders in which programs are found by their names.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "no variable of these programs, but every shell's"
+)]
+pub fn program_folders() -> Vec<std::path::PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).collect()
 }
 
 /// Where caches of this user go: `$XDG_CACHE_HOME/tandem` or `$HOME/.cache/tandem`.

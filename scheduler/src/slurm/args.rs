@@ -210,12 +210,14 @@ impl SlurmArgs {
             .fold(options, |options, more| options.and(more))
     }
 
-    /// The time limits of the groups of trainers, in seconds; `None`: the partition's.
+    /// The time limits of the groups of trainers, in seconds, as short as they may be; `None`: the partition's.
     pub(super) fn time_limits_s(&self) -> Vec<Option<u64>> {
         let limit_s = |group: Option<&str>| {
             let options = self.options_of_trainers(group);
             let text = options.value("time", Some('t')).or(self.time.as_deref());
-            text.and_then(time::limit_s)
+            // SLURM may make it as short as the shortest that is asked for.
+            let shortest = options.value("time-min", None).and_then(time::limit_s);
+            shortest.or_else(|| text.and_then(time::limit_s))
         };
         if self.trainers.is_empty() {
             return vec![limit_s(None)];
@@ -365,7 +367,7 @@ mod tests {
 
     #[test]
     fn groups_have_what_is_said_of_all_and_then_their_own() {
-        let args = args(&[
+        let groups = args(&[
             "--trainers=large=4 --mem=99G -t 2-0",
             "--trainers=8",
             "--time=30",
@@ -378,15 +380,19 @@ mod tests {
         ]);
         let words = |options: Options| options.words().join(" ");
         assert_eq!(
-            words(args.options_of_trainers(Some("large"))),
+            words(groups.options_of_trainers(Some("large"))),
             "--mem=32G -Ame --mem=64G --tmp=1 --mem=99G -t2-0"
         );
         assert_eq!(
-            words(args.options_of_trainers(None)),
+            words(groups.options_of_trainers(None)),
             "--mem=32G -Ame --mem=64G --tmp=1"
         );
-        assert_eq!(words(args.options_of_coordinator()), "-Ame --mem=1G");
-        assert_eq!(args.time_limits_s(), [Some(2 * 86_400), Some(1800)]);
+        assert_eq!(words(groups.options_of_coordinator()), "-Ame --mem=1G");
+        assert_eq!(groups.time_limits_s(), [Some(2 * 86_400), Some(1800)]);
+        let shortened = args(&["--trainers=1", "--time=60", "--", "--time-min=30"]);
+        assert_eq!(shortened.time_limits_s(), [Some(1800)]);
+        let partitions = args(&["--keep=3"]);
+        assert_eq!(partitions.time_limits_s(), [None]);
     }
 
     #[test]
