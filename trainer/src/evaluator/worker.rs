@@ -142,7 +142,9 @@ impl Worker {
             let folder = self.start.working_directory.clone().unwrap_or_default();
             return is_program(&folder.join(path));
         }
-        shared::env::program_folders().iter().any(|folder| is_program(&folder.join(path)))
+        shared::env::program_folders()
+            .iter()
+            .any(|folder| is_program(&folder.join(path)))
     }
 
     /// Has one job done.

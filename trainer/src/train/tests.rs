@@ -487,14 +487,3 @@ fn an_unknown_hyperparameter_crashes_the_configuration_and_is_named() {
     };
     assert!(message.contains("`learning_rte`"), "{message}");
 }
-
-#[test]
-fn a_panic_while_training_is_a_crash_of_the_configuration() {
-    let textures = Textures::new(64);
-    let mut trainer = textures.trainer();
-    trainer.data.classes = 4; // fewer than there are
-    let ended = trainer
-        .evaluate(&task(1.0, BudgetUnit::Epochs), &mut Script::default())
-        .unwrap();
-    assert!(matches!(ended, Ended::Crashed { .. }), "ended as {ended:?}");
-}
