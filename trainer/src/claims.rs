@@ -264,16 +264,19 @@ mod tests {
         ] {
             let needs = needs(needed);
             assert_eq!(
-                takes(&needs, &small, &[large.clone()]),
+                takes(&needs, &small, std::slice::from_ref(&large)),
                 of_small,
                 "{needed}"
             );
             assert_eq!(
-                takes(&needs, &large, &[small.clone()]),
+                takes(&needs, &large, std::slice::from_ref(&small)),
                 of_large,
                 "{needed}"
             );
-            assert!(takes(&needs, &small, &[small.clone()]), "nobody is larger");
+            assert!(
+                takes(&needs, &small, std::slice::from_ref(&small)),
+                "nobody is larger"
+            );
         }
         let unknown = Peer {
             host: "c".to_owned(),
@@ -289,9 +292,9 @@ mod tests {
             avoid_hosts: vec!["a".to_owned()],
         };
         let (here, there) = (peer("a", 1000.0), peer("b", 500.0));
-        assert!(!takes(&needs, &here, &[there.clone()]));
-        assert!(takes(&needs, &there, &[here.clone()]));
-        assert!(takes(&needs, &here, &[here.clone()]));
+        assert!(!takes(&needs, &here, std::slice::from_ref(&there)));
+        assert!(takes(&needs, &there, std::slice::from_ref(&here)));
+        assert!(takes(&needs, &here, std::slice::from_ref(&here)));
         assert!(takes(&needs, &here, &[]));
         // Too large for the other one, too: it would only crash there in another way.
         let both = Needs {

@@ -61,7 +61,7 @@ pub enum Evaluator {
     /// Evaluates a function, in this process.
     Benchmark(BenchmarkRunner),
     /// Has a process train networks, or run somebody's program.
-    Worker(Worker),
+    Worker(Box<Worker>),
 }
 
 impl Evaluator {
@@ -73,9 +73,13 @@ impl Evaluator {
         let search = directory.search();
         match &search.objective {
             Objective::Network(_) => {
-                Worker::of_network(directory, compute, warning).map(Self::Worker)
+                let worker = Worker::of_network(directory, compute, warning)?;
+                Ok(Self::Worker(Box::new(worker)))
             }
-            Objective::Command(command) => Worker::of_command(directory, command).map(Self::Worker),
+            Objective::Command(command) => {
+                let worker = Worker::of_command(directory, command)?;
+                Ok(Self::Worker(Box::new(worker)))
+            }
             Objective::Benchmark(objective) => benchmark(search, objective).map(Self::Benchmark),
         }
     }

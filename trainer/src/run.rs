@@ -300,15 +300,15 @@ impl<'a> Trainer<'a> {
             Attempt::Over(fate, message)
         };
         match ended {
-            Ok(Ended::Interrupted) => match control.reason().and_then(StopReason::limit) {
-                Some(limit) => Attempt::Done(Ended::Crashed {
-                    message: format!("ended because {limit}"),
-                }),
-                None => {
-                    let fate = control.reason().map_or(Fate::Preempted, StopReason::fate);
-                    Attempt::Over(fate, String::new())
+            Ok(Ended::Interrupted) => {
+                let reason = control.reason();
+                if let Some(limit) = reason.and_then(StopReason::limit) {
+                    let message = format!("ended because {limit}");
+                    return Attempt::Done(Ended::Crashed { message });
                 }
-            },
+                let fate = reason.map_or(Fate::Preempted, StopReason::fate);
+                Attempt::Over(fate, String::new())
+            }
             Ok(Ended::MachineFailed { message }) => failed(fate_of_words(&message), message),
             Ok(Ended::DeviceFailed { message }) if self.has_failed_on_another_device(claim) => {
                 Attempt::Done(Ended::Crashed { message })

@@ -13,14 +13,15 @@ const PREFIX: &str = "tandem-trainer-";
 /// The file in it that its trainer holds a lock on.
 const LOCK: &str = "lock";
 /// A folder that is younger than this may have no lock yet.
-const YOUNG: Duration = Duration::from_secs(60);
+const YOUNG: Duration = Duration::from_mins(1);
 
 /// The folder of this process; removed with this.
 #[derive(Debug)]
 pub(crate) struct Folder {
     folder: tempfile::TempDir,
     // Held as long as this process lives.
-    _lock: File,
+    #[cfg_attr(not(test), expect(dead_code, reason = "it is held"))]
+    lock: File,
 }
 
 impl Folder {
@@ -36,16 +37,13 @@ impl Folder {
                 .create_new(true)
                 .open(folder.path().join(LOCK))?;
             lock.try_lock()?;
-            std::io::Result::Ok(Self {
-                folder,
-                _lock: lock,
-            })
+            std::io::Result::Ok(Self { folder, lock })
         };
         make().with_context(|| format!("cannot make a folder in `{}`", parent.display()))
     }
 
     /// A new folder for the files of one job.
-    pub(crate) fn job(&self, job: &JobId) -> anyhow::Result<tempfile::TempDir> {
+    pub(crate) fn job(&self, job: JobId) -> anyhow::Result<tempfile::TempDir> {
         tempfile::Builder::new()
             .prefix(&format!("{job}-"))
             .tempdir_in(self.folder.path())
@@ -96,13 +94,13 @@ mod tests {
         let living = Folder::within(parent.path()).unwrap();
         let dead = Folder::within(parent.path()).unwrap();
         let left = dead.folder.path().to_path_buf();
-        let _job = living.job(&shared::ConfigurationId(1).job(0)).unwrap();
+        let _job = living.job(shared::ConfigurationId(1).job(0)).unwrap();
         // As the kernel does with a process that was killed: the lock is gone, the folder is not.
-        drop(dead._lock);
+        drop(dead.lock);
         std::mem::forget(dead.folder);
         let other = parent.path().join("tandem-trainer-notes");
         fs_err::create_dir(&other).unwrap();
-        sweep_in(parent.path(), Duration::from_secs(60));
+        sweep_in(parent.path(), Duration::from_mins(1));
         assert!(left.exists(), "it may be about to take its lock");
         sweep_in(parent.path(), Duration::ZERO);
         assert!(!left.exists());

@@ -228,8 +228,8 @@ mod tests {
         judge(&seen)
     }
 
-    fn loss() -> Result<Vec<u8>, String> {
-        Ok(br#"{"loss": 0.5}"#.to_vec())
+    fn loss() -> Vec<u8> {
+        br#"{"loss": 0.5}"#.to_vec()
     }
 
     fn is_crash(ended: &Ended, words: &str) -> bool {
@@ -240,12 +240,12 @@ mod tests {
     fn a_result_counts_only_of_a_program_that_ended_well() {
         for end in [End::Answered, exit(0)] {
             assert!(matches!(
-                judged(end, |seen| seen.result = loss()),
+                judged(end, |seen| seen.result = Ok(loss())),
                 Ended::Evaluated(_)
             ));
         }
         assert!(is_crash(
-            &judged(exit(1), |seen| seen.result = loss()),
+            &judged(exit(1), |seen| seen.result = Ok(loss())),
             "exit status: 1"
         ));
         assert!(is_crash(
@@ -276,7 +276,7 @@ mod tests {
             }
             let ended = judged(exit(0), |seen| {
                 seen.told = Some(reason);
-                seen.result = loss();
+                seen.result = Ok(loss());
             });
             assert!(matches!(ended, Ended::Evaluated(_)), "{ended:?}");
         }

@@ -156,7 +156,7 @@ impl Worker {
         assignment: &Assignment<'_>,
         control: &mut dyn Control,
     ) -> anyhow::Result<Ended> {
-        let folder = self.folder.job(&assignment.task.job)?;
+        let folder = self.folder.job(assignment.task.job)?;
         let files = JobFiles::new(folder.path());
         let checkpoints = assignment.place.checkpoints.clone();
         if !self.is_built_in {
@@ -180,8 +180,7 @@ impl Worker {
         fs::hand_over(&files.job, &serde_json::to_vec_pretty(&file)?)?;
         let before = memory::oom_kills();
         let free = memory::available();
-        let log = Log::new(&assignment.place.log, self.output_bytes, !self.is_built_in);
-        let mut process = self.hand_job_to_process(&files.job, log)?;
+        let mut process = self.hand_job_to_process(&files.job, &assignment.place.log)?;
         let mut watched = watch(&mut process, &files, self.grace, control)?;
         // Its process may have ended behind a last answer, which is the next job's affair.
         let (printed, has_log) = process.end_log();
@@ -214,31 +213,28 @@ impl Worker {
     }
 
     /// The process that has the job now: the one that waits, if it still does, or a new one.
-    fn hand_job_to_process(&self, job: &Path, log: Log) -> anyhow::Result<Process> {
+    fn hand_job_to_process(&self, job: &Path, log: &Path) -> anyhow::Result<Process> {
+        let log = || Log::new(log, self.output_bytes, !self.is_built_in);
         if !self.start.keep_alive {
-            return Process::start(&self.start, Some(job), Some(log));
+            return Process::start(&self.start, Some(job), Some(log()));
         }
         let line = job.display().to_string();
-        let mut log = Some(log);
         if let Some(mut process) = self.running.take()
             && matches!(process.has_ended(), Ok(false))
         {
-            process.begin_log(log.take().expect("nobody else has it yet"));
+            process.begin_log(log());
             process.expect(Answer::Path(line.clone()));
             if process.say(&line).is_ok() {
                 return Ok(process);
             }
             // It has ended between two jobs, which is no job's fault.
-            let (_printed, _has_log) = process.end_log();
         }
-        let log = log.unwrap_or_else(|| Log::new(Path::new("/dev/null"), 0, false));
-        let mut process = match &self.ready {
-            None => Process::start(&self.start, None, Some(log))?,
-            Some(_) => {
-                let (process, _same) = get_ready(&self.start, &Warning::default())?;
-                process.begin_log(log);
-                process
-            }
+        let mut process = if self.is_built_in {
+            let (process, _same) = get_ready(&self.start, &Warning::default())?;
+            process.begin_log(log());
+            process
+        } else {
+            Process::start(&self.start, None, Some(log()))?
         };
         process.expect(Answer::Path(line.clone()));
         // A program that has ended already is seen to have.

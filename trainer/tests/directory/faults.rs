@@ -372,7 +372,7 @@ fn under_scratch_each_rung_has_a_folder_and_where_promotions_continue_all_share_
             .directory
             .drop_checkpoints(higher.configuration, Some(1))
             .unwrap();
-        assert_eq!(crate::command::checkpoints(&search, higher).exists(), true);
+        assert!(crate::command::checkpoints(&search, higher).exists());
         let lower = crate::command::checkpoints(&search, higher.configuration.job(0));
         assert_eq!(lower.exists(), continues);
     }
