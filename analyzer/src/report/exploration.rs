@@ -342,7 +342,8 @@ fn part(kind: &Kind, value: &Value, num_parts: usize) -> Option<usize> {
     if let Kind::Integer { lower, upper, .. } = kind
         && upper.abs_diff(*lower) < PARTS as u64
     {
-        return usize::try_from(value.as_i64()? - lower).ok();
+        let part = usize::try_from(value.as_i64()?.checked_sub(*lower)?).ok()?;
+        return Some(part).filter(|part| *part < num_parts); // a log may have values beyond the range
     }
     let x = kind.encode(value)?;
     Some(match kind.num_levels() {
