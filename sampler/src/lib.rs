@@ -26,6 +26,7 @@ pub mod ranks;
 pub mod replay;
 pub mod run;
 pub mod surrogate;
+pub mod tried;
 
 /// Answer requests for configurations from what is known so far
 #[derive(Debug, Parser)]

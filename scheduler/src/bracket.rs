@@ -91,6 +91,8 @@ pub struct Table {
     num_rungs: u8,
     eta: u64,
     total: u32,
+    /// The bracket in which the space has no untried configuration left, and the sizes of its rungs.
+    last: Option<(u32, Vec<u32>)>,
     /// The seed of the draws; only without barrier.
     draw: Option<Seed>,
 }
@@ -108,25 +110,65 @@ impl Table {
             num_rungs,
             eta: search.ladder.eta(),
             total: 0,
+            last: None,
             draw: match search.scheduling {
                 Scheduling::Synchronous => None,
                 Scheduling::Asynchronous => Some(search.seed),
             },
         };
-        let total = match search.limit {
+        let wanted = match search.limit {
             Limit::Configurations(number) => u128::from(number),
             Limit::Brackets(number) => table.first_of(number),
         };
+        let most = search.most_configurations().map_or(wanted, u128::from);
+        let total = wanted.min(most);
         table.total = u32::try_from(total).map_err(|_too_many| {
             let expected = format!("at most {} configurations", u32::MAX);
             Invalid::new("limit", expected, total)
         })?;
+        if let Limit::Brackets(number) = search.limit
+            && total < wanted
+        {
+            table.last = Some(table.last_bracket(number));
+        }
         Ok(table)
+    }
+
+    /// The bracket that gets the last configurations of a small space.
+    ///
+    /// It has for each rung what it and the brackets that come to nothing would have had, as far as it has configurations:
+    /// so all are tried, and what repetitions would have cost is spent on larger budgets.
+    fn last_bracket(&self, num_brackets: u32) -> (u32, Vec<u32>) {
+        let last = self.bracket_by_order(ConfigurationId(self.total.saturating_sub(1)));
+        let first = u32::try_from(self.first_of(last)).unwrap_or(self.total);
+        let number = self.total - first;
+        let mut sizes: Vec<u32> = vec![0; self.sizes(last).len()];
+        for bracket in last..num_brackets {
+            let of_bracket = self.sizes(bracket);
+            let rungs = sizes.iter_mut().rev().zip(of_bracket.iter().rev());
+            for (size, more) in rungs {
+                *size = number.min(size.saturating_add(*more));
+            }
+            if sizes.iter().all(|size| *size == number) {
+                break;
+            }
+        }
+        sizes[0] = number;
+        // Brackets that would have begun higher up take their configurations from here, too.
+        for rung in (1..sizes.len()).rev() {
+            sizes[rung - 1] = sizes[rung - 1].max(sizes[rung]);
+        }
+        (last, sizes)
     }
 
     /// How many configurations there will be.
     pub fn total(&self) -> u32 {
         self.total
+    }
+
+    /// How many brackets there will be, where the space ends them; the last one may be another than its kind.
+    pub fn num_brackets(&self) -> Option<u32> {
+        self.last.as_ref().map(|(last, _)| last + 1)
     }
 
     /// How many rungs the ladder has.
@@ -136,6 +178,11 @@ impl Table {
 
     /// Sizes of a bracket's rungs, lowest first.
     pub fn sizes(&self, bracket: u32) -> &[u32] {
+        if let Some((last, sizes)) = &self.last
+            && *last == bracket
+        {
+            return sizes;
+        }
         &self.kinds[bracket as usize % self.kinds.len()]
     }
 
@@ -162,10 +209,13 @@ impl Table {
     pub fn expected_jobs(&self) -> Vec<u64> {
         let mut jobs = vec![0; usize::from(self.num_rungs)];
         let per_cycle: u64 = self.kinds.iter().map(|sizes| u64::from(sizes[0])).sum();
-        let total = u64::from(self.total);
+        let last = self.last.as_ref().map(|(last, _)| self.first_of(*last));
+        let total = last.map_or(u64::from(self.total), |first| {
+            u64::try_from(first).unwrap_or(u64::MAX) // below the total
+        });
         let mut rest = total % per_cycle;
-        for (kind, sizes) in (0..).zip(&self.kinds) {
-            let first = usize::from(self.first_rung(kind));
+        for sizes in &self.kinds {
+            let first = usize::from(self.num_rungs) - sizes.len();
             let size = u64::from(sizes[0]);
             if self.draw.is_some() {
                 jobs[first] += total * size / per_cycle;
@@ -177,6 +227,10 @@ impl Table {
             for (rung, size) in sizes.iter().enumerate() {
                 jobs[first + rung] += brackets * u64::from(*size);
             }
+        }
+        if let Some((_, sizes)) = &self.last {
+            let rungs = jobs.iter_mut().rev().zip(sizes.iter().rev());
+            rungs.for_each(|(jobs, size)| *jobs += u64::from(*size));
         }
         if self.draw.is_some() {
             for rung in 1..jobs.len() {

@@ -16,6 +16,7 @@ pub(crate) fn search_file(min: u64, max: u64, eta: u64) -> SearchFile {
     };
     let mut file = SearchFile {
         name: "test".into(),
+        revision: None,
         space: Some(SpaceFile {
             hyperparameters: vec![x],
             ..SpaceFile::default()

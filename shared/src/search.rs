@@ -19,6 +19,10 @@ use crate::value::Configuration;
 pub struct SearchFile {
     /// A name for people.
     pub name: String,
+    /// Which revision of the methods it was begun with, so that its proposals can be computed again;
+    /// [`Directory::create`](crate::Directory::create) fills it in, `None` is the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u32>,
     /// What may vary; or `space_file`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub space: Option<SpaceFile>,
@@ -69,8 +73,15 @@ pub struct SearchFile {
 impl Record for SearchFile {
     const FORMAT: &'static str = "search";
     /// 1.0: first. 1.1: `forbidden`, `prior` and `confidence` in the space; `fix`, `fixed_from`, `first_rungs`.
-    const VERSION: [u32; 2] = [1, 1];
+    /// 1.2: `revision`.
+    const VERSION: [u32; 2] = [1, 2];
 }
+
+/// The newest revision of what searches do.
+///
+/// 1: Tandem 0.1. 2: draws are uniform over what is allowed, however little that is; nothing is proposed twice while
+/// something is untried, and the search ends when all is tried.
+pub const REVISION: u32 = 2;
 
 /// When the search is finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -315,6 +326,8 @@ pub struct Search {
     pub promotion: Promotion,
     /// Drives everything that is left to chance.
     pub seed: Seed,
+    /// Which revision of the methods it was begun with.
+    pub revision: u32,
     /// Tried first; checked against the space.
     pub start_with: Vec<Configuration>,
     /// Heartbeats, leases, attempts.
@@ -347,6 +360,12 @@ impl Search {
         } else {
             space.fix(&file.fix).map_err(|e| e.within("fix"))?
         };
+        let revision = check_revision(file.revision)?;
+        let space = if revision < 2 || file.is_faithful() {
+            space.without_exact_draws()
+        } else {
+            space
+        };
         let ladder = Ladder::new(file.budget).map_err(|e| e.within("budget"))?;
         let objective = Objective::new(&file.objective).map_err(|e| e.within("objective"))?;
         file.bohb.check().map_err(|e| e.within("bohb"))?;
@@ -377,6 +396,7 @@ impl Search {
             });
         Ok(Self {
             name: file.name.clone(),
+            revision,
             start_with: start_with.collect::<Result<_, _>>()?,
             space,
             objective,
@@ -394,6 +414,18 @@ impl Search {
         })
     }
 
+    /// Whether a configuration is never proposed again while another one is left. Searches of the first revision, and
+    /// `HpBandSter`, do.
+    pub fn tries_nothing_twice(&self) -> bool {
+        self.revision >= 2 && !(self.method == MethodName::Bohb && self.bohb.faithful)
+    }
+
+    /// How many different configurations can be tried, where nothing is tried twice; `None` for any number.
+    pub fn most_configurations(&self) -> Option<u64> {
+        let number = self.space.num_configurations();
+        number.filter(|_| self.tries_nothing_twice())
+    }
+
     /// Sizes of a bracket's rungs, lowest first; the bracket ends at the top rung.
     ///
     /// Methods of one budget evaluate at the largest only, so their brackets have one rung.
@@ -407,6 +439,22 @@ impl Search {
         }
         sizes
     }
+}
+
+impl SearchFile {
+    /// Whether it is to do what `HpBandSter` does, faults included.
+    fn is_faithful(&self) -> bool {
+        self.method == MethodName::Bohb && self.bohb.faithful
+    }
+}
+
+fn check_revision(revision: Option<u32>) -> Result<u32, Invalid> {
+    let revision = revision.unwrap_or(1);
+    if (1..=REVISION).contains(&revision) {
+        return Ok(revision);
+    }
+    let expected = format!("1 to {REVISION}, or a newer program");
+    Err(Invalid::new("revision", expected, revision))
 }
 
 fn first_rungs(file: &SearchFile, top: u8) -> Result<Vec<u8>, Invalid> {

@@ -4,6 +4,7 @@
 //! from [`encode`](SearchSpace::encode) alone.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,7 @@ use crate::format::Record;
 use crate::value::{Configuration, Value};
 
 mod belief;
+mod diagram;
 mod encode;
 mod fix;
 mod forbidden;
@@ -20,6 +22,7 @@ pub use belief::{Belief, Confidence};
 
 pub use forbidden::{ForbiddenFile, ForbiddenRange, ForbiddenValues};
 
+use diagram::Diagram;
 use forbidden::Clause;
 
 /// A space as a person writes it: `data/spaces/*.json`.
@@ -183,6 +186,8 @@ pub struct SearchSpace {
     forbidden: Vec<Clause>,
     /// The values of an allowed configuration, active or not; empty where nothing is forbidden.
     allowed: Vec<Value>,
+    /// What is allowed, for exact draws and counts; `None` where it is too large, or not to be used.
+    diagram: Option<Arc<Diagram>>,
 }
 
 impl SearchSpace {
@@ -193,6 +198,7 @@ impl SearchSpace {
             dimensions: Vec::new(),
             forbidden: Vec::new(),
             allowed: Vec::new(),
+            diagram: None,
         };
         if file.hyperparameters.is_empty() {
             return Err(Invalid::new(
@@ -212,6 +218,14 @@ impl SearchSpace {
         }
         space.forbid(&file.forbidden)?;
         Ok(space)
+    }
+
+    /// The space as the first revision of the methods knows it: draws that are forbidden a hundred times are repaired, and
+    /// nothing is counted.
+    #[must_use]
+    pub fn without_exact_draws(mut self) -> Self {
+        self.diagram = None;
+        self
     }
 
     /// The space as a person would write it; read back, it is the same space.

@@ -26,7 +26,7 @@ use crate::objective::Objective;
 use crate::record::{
     AttemptEnd, Created, Fate, Finished, Heartbeat, Job, JobResult, Observation, Proposal, Request,
 };
-use crate::search::{Search, SearchFile};
+use crate::search::{REVISION, Search, SearchFile};
 use crate::system::What;
 
 /// A search directory, opened.
@@ -72,13 +72,21 @@ pub enum FinishedAs {
 impl Directory {
     /// Makes a directory for a search, or finds that it is this search's already.
     pub fn create(root: &Path, file: &SearchFile, given: &Path) -> Result<Self> {
+        let layout = Layout::new(root);
+        refuse_links(&layout)?;
+        let there = read_if_there::<SearchFile>(&layout.path(layout::SEARCH))?;
+        let mut file = file.clone();
+        if file.revision.is_none() {
+            file.revision = there
+                .as_ref()
+                .map_or(Some(REVISION), |there| there.revision);
+        }
+        let file = &file;
         let search = Search::new(file).map_err(|source| Error::Value {
             path: given.to_path_buf(),
             format: SearchFile::FORMAT,
             source,
         })?;
-        let layout = Layout::new(root);
-        refuse_links(&layout)?;
         for folder in layout::FOLDERS {
             fs::make_folder(&layout.path(folder))?;
         }
@@ -86,7 +94,7 @@ impl Directory {
             path: root.to_path_buf(),
         };
         // A directory of an older version, whose digest is not recorded yet.
-        if let Some(there) = read_if_there::<SearchFile>(&layout.path(layout::SEARCH))?
+        if let Some(there) = there
             && format::to_bytes(&there) != format::to_bytes(file)
         {
             return Err(other());

@@ -4,7 +4,9 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use shared::budget::{BracketSizes, BudgetSettings};
 use shared::objective::ObjectiveFile;
-use shared::search::{BohbSettings, Limit, MethodName, Promotion, Scheduling, TrainerSettings};
+use shared::search::{
+    BohbSettings, Limit, MethodName, Promotion, REVISION, Scheduling, TrainerSettings,
+};
 use shared::{BudgetUnit, Configuration, ConfigurationId, JobId, Search, SearchFile, Seed};
 
 use crate::bench::problem::Problem;
@@ -55,6 +57,7 @@ pub fn search(problem: &Problem, method: MethodName, faithful: bool, seed: u64) 
     };
     let file = SearchFile {
         name: problem.name.clone(),
+        revision: Some(REVISION),
         space: Some(problem.space.clone()),
         space_file: None,
         objective: ObjectiveFile {

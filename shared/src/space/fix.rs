@@ -22,6 +22,7 @@ impl SearchSpace {
             dimensions: Vec::new(),
             forbidden: Vec::new(),
             allowed: Vec::new(),
+            diagram: None,
         };
         // Where each hyperparameter is now, if it is.
         let mut places: Vec<Option<usize>> = Vec::new();

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{self, IntoDeserializer as _, MapAccess, SeqAccess, Visitor};
@@ -12,11 +13,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Kind, SearchSpace};
 use crate::error::Invalid;
+use crate::seed::Seed;
 use crate::value::{Configuration, Value};
 
 mod repair;
 
 use repair::NoneAllowed;
+
+use super::diagram::Diagram;
+use super::encode::MOST_DRAWS;
 
 /// A combination that must not occur, as a person writes it: the values of two or more hyperparameters, or of one.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -133,6 +138,11 @@ impl Term {
         self.index
     }
 
+    /// Its values.
+    pub(super) fn set(&self) -> &Set {
+        &self.set
+    }
+
     pub(super) fn contains(&self, value: &Value) -> bool {
         self.set.contains(&self.kind, value)
     }
@@ -161,7 +171,7 @@ impl Term {
 
 /// Some values of a hyperparameter.
 #[derive(Debug, Clone, PartialEq)]
-enum Set {
+pub(super) enum Set {
     /// Numbers, as intervals with both ends.
     Intervals(Vec<(f64, f64)>),
     /// Levels, by their number.
@@ -170,7 +180,7 @@ enum Set {
 
 impl Set {
     /// Some of the values of a kind; each is a value of it.
-    fn of(kind: &Kind, values: &[Value]) -> Self {
+    pub(super) fn of(kind: &Kind, values: &[Value]) -> Self {
         match kind {
             Kind::Float { .. } | Kind::Integer { .. } => {
                 let numbers = values.iter().filter_map(Value::as_f64);
@@ -179,6 +189,22 @@ impl Set {
             Kind::Ordinal { .. } | Kind::Categorical { .. } | Kind::Constant { .. } => {
                 Self::Levels(values.iter().filter_map(|v| level(kind, v)).collect())
             }
+        }
+    }
+
+    /// Its numbers, as intervals with both ends.
+    pub(super) fn intervals(&self) -> &[(f64, f64)] {
+        match self {
+            Self::Intervals(intervals) => intervals,
+            Self::Levels(_) => &[],
+        }
+    }
+
+    /// Whether it has a level.
+    pub(super) fn has_level(&self, level: usize) -> bool {
+        match self {
+            Self::Intervals(_) => false,
+            Self::Levels(levels) => levels.contains(&level),
         }
     }
 
@@ -273,19 +299,32 @@ impl SearchSpace {
 
     /// Makes sure that something is allowed, and remembers it.
     pub(super) fn find_allowed(&mut self) -> Result<(), Invalid> {
+        self.diagram = Diagram::new(self).map(Arc::new);
         if self.forbidden.is_empty() {
             return Ok(());
         }
         let middle = self.assignment(&self.middle());
-        let found = repair::nearest_allowed(self, &middle).map_err(|none| {
+        let found = match repair::nearest_allowed(self, &middle) {
+            Err(NoneAllowed::GivenUp) => self.draw_allowed().ok_or(NoneAllowed::GivenUp),
+            found => found,
+        };
+        self.allowed = found.map_err(|none| {
             let found = match none {
                 NoneAllowed::Nowhere => "none: everything is forbidden",
                 NoneAllowed::GivenUp => "too many combinations to find one",
             };
             Invalid::new("forbidden", "a space with an allowed configuration", found)
         })?;
-        self.allowed = found;
         Ok(())
+    }
+
+    /// An allowed assignment, always the same, where the diagram leads to one.
+    fn draw_allowed(&self) -> Option<Vec<Value>> {
+        let mut rng = Seed::new(0).rng();
+        (0..MOST_DRAWS).find_map(|_| {
+            let values = self.assignment(&self.sample(&mut rng));
+            self.allows_assignment(&values).then_some(values)
+        })
     }
 
     fn middle(&self) -> Vec<f64> {
