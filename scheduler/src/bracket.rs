@@ -89,7 +89,7 @@ pub struct Place {
 pub struct Table {
     kinds: Vec<Vec<u32>>,
     num_rungs: u8,
-    eta: u64,
+    eta: f64,
     total: u32,
     /// The bracket in which the space has no untried configuration left, and the sizes of its rungs.
     last: Option<(u32, Vec<u32>)>,
@@ -234,7 +234,7 @@ impl Table {
         }
         if self.draw.is_some() {
             for rung in 1..jobs.len() {
-                jobs[rung] += jobs[rung - 1] / self.eta;
+                jobs[rung] += share(jobs[rung - 1], self.eta);
             }
         }
         jobs
@@ -273,6 +273,16 @@ impl Table {
         }
         unreachable!("the draw is below the sum")
     }
+}
+
+/// One in `eta` of so many, rounded down.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "no more than a number of jobs"
+)]
+fn share(jobs: u64, eta: f64) -> u64 {
+    (jobs as f64 / eta) as u64
 }
 
 /// The brackets that are not finished, as far as results are known.
@@ -464,7 +474,7 @@ mod tests {
     use shared::search::MethodName;
 
     use super::*;
-    use crate::test_search::{search, search_with};
+    use crate::test_search::{of_whole_numbers, search, search_with};
 
     fn brackets() -> Brackets {
         // Budgets 1, 3, 9: brackets [9,3,1] [3,1] [3].
@@ -544,6 +554,47 @@ mod tests {
         // 9:3:3 of 6000; four standard deviations are about 150.
         assert!(counts[0].abs_diff(3600) < 150, "{counts:?}");
         assert!(counts[1].abs_diff(1200) < 130, "{counts:?}");
+    }
+
+    #[test]
+    fn the_bracket_in_which_a_small_space_ends_has_what_those_behind_it_would_have_had() {
+        let of = |number, change: fn(&mut SearchFile)| {
+            let search = search_with(1, 9, 3, |file| {
+                of_whole_numbers(file, number);
+                change(file);
+            });
+            Table::new(&search).unwrap()
+        };
+        let sizes = |table: &Table| -> Vec<Vec<u32>> {
+            let number = table.num_brackets().unwrap_or(3);
+            (0..number).map(|b| table.sizes(b).to_vec()).collect()
+        };
+        // [9,3,1] [3,1] [3] where there is enough.
+        let enough = of(15, |_| {});
+        assert_eq!(sizes(&enough), [vec![9, 3, 1], vec![3, 1], vec![3]]);
+        assert_eq!(enough.num_brackets(), None);
+        // 3 + 3 on rung 1, 1 + 1 + 3 on rung 2.
+        let seven = of(7, |_| {});
+        assert_eq!(sizes(&seven), [vec![7, 6, 5]]);
+        assert_eq!((seven.total(), seven.expected_jobs()), (7, vec![7, 6, 5]));
+        let eleven = of(11, |_| {});
+        assert_eq!(sizes(&eleven), [vec![9, 3, 1], vec![2, 2]]);
+        assert_eq!(eleven.expected_jobs(), [9, 5, 3]);
+        let one = of(1, |_| {});
+        assert_eq!(sizes(&one), [vec![1, 1, 1]]);
+        // Tandem's brackets begin at the lowest rung, then twice at the top: all of these pass the middle.
+        let tandem = of(9, |file| file.method = MethodName::Tandem);
+        assert_eq!(sizes(&tandem), [vec![9, 7, 7]]);
+        let random = of(4, |file| {
+            file.method = MethodName::Random;
+            file.limit = Limit::Brackets(2);
+        });
+        assert_eq!((random.total(), sizes(&random)), (4, vec![vec![4]]));
+        let without_barrier = of(4, |file| {
+            file.scheduling = Scheduling::Asynchronous;
+            file.limit = Limit::Configurations(30);
+        });
+        assert_eq!(without_barrier.total(), 4);
     }
 
     #[test]

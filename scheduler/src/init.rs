@@ -5,15 +5,18 @@ use std::path::Path;
 
 use anyhow::Result;
 use shared::budget::short;
-use shared::error::{Error, Invalid};
+use shared::error::{Complaints, Error, Invalid};
 use shared::exit::{Code, Failure};
 use shared::format::Record as _;
 use shared::objective::Objective;
 use shared::search::{Limit, Scheduling, SearchFile};
 use shared::space::SpaceFile;
+use shared::wording::{significant, thousands};
 use shared::{Directory, Search, fs, layout};
+use tracing::warn;
 
 use crate::bracket::Table;
+use crate::doubts::doubts;
 use crate::fix_from::FixArgs;
 
 /// Makes a search directory, or finds that it is this search's already.
@@ -33,9 +36,14 @@ pub fn init(path: &Path, root: &Path, fixed: &FixArgs) -> Result<Directory> {
         format: SearchFile::FORMAT,
         source,
     };
-    let search = Search::new(&file).map_err(wrong)?;
-    Table::new(&search).map_err(wrong)?;
-    check_data(&search).map_err(wrong)?;
+    let search = Search::check(&file).map_err(wrong)?;
+    let others = [Table::new(&search).err(), check_data(&search).err()];
+    if let Some(complaints) = Complaints::new(others.into_iter().flatten()) {
+        return Err(wrong(complaints).into());
+    }
+    for doubt in doubts(&file, &search) {
+        warn!("{doubt}");
+    }
     Ok(Directory::create(root, &file, path)?)
 }
 
@@ -53,17 +61,12 @@ fn read(path: &Path) -> Result<SearchFile, Error> {
                 return Err(Error::Value {
                     path: path.to_path_buf(),
                     format: SearchFile::FORMAT,
-                    source: Invalid::new("space_file", expected, format!("`{name}`: no such file")),
+                    source: Invalid::new("space_file", expected, format!("`{name}`: no such file"))
+                        .into(),
                 });
             }
             other => other?,
         };
-        // Complaints about the space name the file it is in.
-        shared::SearchSpace::new(&space).map_err(|source| Error::Value {
-            path: space_path,
-            format: SpaceFile::FORMAT,
-            source,
-        })?;
         file.space = Some(space);
     }
     Ok(file)
@@ -108,6 +111,27 @@ fn fixed(directory: &Directory) -> Result<Option<String>> {
     Ok(Some(format!("fixed{from}: {}", values.join(", "))))
 }
 
+/// How much there is to be searched, in a sentence or two; empty where there is nothing to say.
+fn extent(space: &shared::SearchSpace, total: u32) -> String {
+    let mut text = String::new();
+    let (share, is_exact) = space.allowed_share();
+    if share < 1.0 {
+        let about = if is_exact { "" } else { "about " };
+        let percent = significant(100.0 * share, 3);
+        text += &format!("forbidden combinations leave {about}{percent} % of the space\n");
+    }
+    if let Some(number) = space.num_configurations() {
+        let count = thousands(usize::try_from(number).unwrap_or(usize::MAX));
+        let end = if u64::from(total) == number {
+            ": each is tried once, and then the search ends"
+        } else {
+            ""
+        };
+        text += &format!("the space has {count} configurations{end}\n");
+    }
+    text
+}
+
 /// The rungs, the brackets, and how much will be spent, for people.
 pub fn describe(directory: &Directory) -> Result<String> {
     let search = directory.search();
@@ -123,6 +147,7 @@ pub fn describe(directory: &Directory) -> Result<String> {
         search.method.as_str(),
         search.space.num_dimensions()
     )?;
+    writeln!(text, "{}", extent(&search.space, table.total()))?;
     if let Some(file) = fixed(directory)? {
         writeln!(text, "{file}\n")?;
     }
@@ -132,6 +157,10 @@ pub fn describe(directory: &Directory) -> Result<String> {
             "note: the smallest budget is {budget}, because max/min is no power of eta ({})\n",
             ladder.eta()
         )?;
+    }
+    if ladder.is_rounded() {
+        let unit = ladder.unit().symbol();
+        writeln!(text, "note: budgets are rounded to whole {unit}\n")?;
     }
     writeln!(text, "{:>4}  {:>16}  {:>8}", "rung", "budget", "jobs")?;
     for rung in 0..ladder.num_rungs() {
@@ -143,7 +172,8 @@ pub fn describe(directory: &Directory) -> Result<String> {
         )?;
     }
     writeln!(text, "\nbracket  first rung  sizes")?;
-    for bracket in 0..u32::from(ladder.num_rungs()) {
+    let shown = u32::from(ladder.num_rungs());
+    for bracket in 0..table.num_brackets().unwrap_or(shown).min(shown) {
         let sizes: Vec<String> = table
             .sizes(bracket)
             .iter()
@@ -157,6 +187,7 @@ pub fn describe(directory: &Directory) -> Result<String> {
         Scheduling::Asynchronous => "about ",
     };
     let limit = match search.limit {
+        Limit::Brackets(_) if table.num_brackets().is_some() => "until all is tried".to_owned(),
         Limit::Brackets(1) => "1 bracket".to_owned(),
         Limit::Brackets(number) => format!("{number} brackets"),
         Limit::Configurations(number) => format!("{number} configurations"),

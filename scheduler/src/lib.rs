@@ -10,6 +10,7 @@
 pub mod asha;
 pub mod bracket;
 pub mod doctor;
+pub mod doubts;
 pub mod fix_from;
 pub mod init;
 pub mod job_state;

@@ -136,7 +136,7 @@ impl Scanner {
         let mut state = State::new(directory.search()).map_err(|source| Error::Value {
             path: directory.layout().path(layout::SEARCH),
             format: SearchFile::FORMAT,
-            source,
+            source: source.into(),
         })?;
         let mut scanner = Self {
             directory,
@@ -747,7 +747,7 @@ fn best_spent(ends: &[AttemptEnd]) -> f64 {
 /// A warning that SLURM or a person gave says nothing about the job: however often it comes, the job is tried again.
 fn is_machines_fault(fate: Fate) -> bool {
     match fate {
-        Fate::NodeLost | Fate::DiskFull | Fate::InputOutput => true,
+        Fate::NodeLost | Fate::DiskFull | Fate::InputOutput | Fate::DeviceFailed => true,
         Fate::Preempted | Fate::TimeLimit | Fate::Stopped => false,
     }
 }

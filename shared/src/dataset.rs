@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::number::as_u64;
+
 /// The seed of the split where the search names none.
 pub const DEFAULT_SPLIT_SEED: u64 = 0;
 
@@ -31,7 +33,7 @@ pub struct DataSettings {
     #[serde(default)]
     pub stratified: bool,
     /// The seed of the split. The same seed gives the same split in every job of every search.
-    #[serde(default = "default_split_seed")]
+    #[serde(default = "default_split_seed", deserialize_with = "crate::number::whole")]
     pub seed: u64,
     /// Height and width that the images of a folder are scaled to, in pixels; without it all must have one size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -149,6 +151,9 @@ impl<'de> Deserialize<'de> for Validation {
             fn visit_f64<E: de::Error>(self, fraction: f64) -> Result<Validation, E> {
                 if fraction > 0.0 && fraction < 1.0 {
                     Ok(Validation::Fraction(fraction))
+                } else if let Some(count) = as_u64(fraction).filter(|count| *count > 1) {
+                    // 1.0 could be meant as either.
+                    self.visit_u64(count)
                 } else {
                     Err(E::invalid_value(de::Unexpected::Float(fraction), &self))
                 }

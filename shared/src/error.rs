@@ -46,6 +46,71 @@ impl Invalid {
     }
 }
 
+/// Everything that is wrong with a file; something is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Complaints {
+    first: Invalid,
+    others: Vec<Invalid>,
+}
+
+impl Complaints {
+    /// `None` if nothing is wrong.
+    pub fn new(all: impl IntoIterator<Item = Invalid>) -> Option<Self> {
+        let mut all = all.into_iter();
+        let first = all.next()?;
+        let others = all.collect();
+        Some(Self { first, others })
+    }
+
+    /// The first one.
+    pub fn into_first(self) -> Invalid {
+        self.first
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Invalid> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
+    /// The same seen from a record that holds this one at `outer`.
+    #[must_use]
+    pub fn within(self, outer: &str) -> Self {
+        Self {
+            first: self.first.within(outer),
+            others: self.others.into_iter().map(|c| c.within(outer)).collect(),
+        }
+    }
+}
+
+impl From<Invalid> for Complaints {
+    fn from(first: Invalid) -> Self {
+        Self {
+            first,
+            others: Vec::new(),
+        }
+    }
+}
+
+impl IntoIterator for Complaints {
+    type Item = Invalid;
+    type IntoIter = std::iter::Chain<std::iter::Once<Invalid>, std::vec::IntoIter<Invalid>>;
+    fn into_iter(self) -> Self::IntoIter {
+        std::iter::once(self.first).chain(self.others)
+    }
+}
+
+impl std::fmt::Display for Complaints {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.others.is_empty() {
+            return self.first.fmt(f);
+        }
+        write!(f, "{} mistakes", self.others.len() + 1)?;
+        self.iter().try_for_each(|one| write!(f, "\n  {one}"))
+    }
+}
+
+impl std::error::Error for Complaints {}
+
 /// An error of the shared directory or of a file given by the user.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -89,27 +154,25 @@ pub enum Error {
         /// Where and why, with line and column.
         source: serde_json::Error,
     },
-    /// JSON of another shape than its format has.
-    #[error("`{}` is not a valid {format} file: at `{at}`", path.display())]
-    Shape {
-        /// The file.
-        path: PathBuf,
-        /// The format it should have.
-        format: &'static str,
-        /// The JSON path.
-        at: String,
-        /// What was expected and found.
-        source: serde_json::Error,
-    },
-    /// The right shape, but a value that cannot be.
+    /// JSON of another shape than its format has, or with values that cannot be.
     #[error("`{}` is not a valid {format} file", path.display())]
     Value {
         /// The file.
         path: PathBuf,
         /// The format it should have.
         format: &'static str,
-        /// JSON path, expected, found.
-        source: Invalid,
+        /// Of each: JSON path, expected, found.
+        source: Complaints,
+    },
+    /// A program was about to write what no program would read.
+    #[error("a {format} record for `{}` is not written, because it could not be read again", path.display())]
+    Unwritable {
+        /// The file it was to be.
+        path: PathBuf,
+        /// Its format.
+        format: &'static str,
+        /// What is wrong with it.
+        source: Complaints,
     },
     /// A folder, a pipe, a link: nothing that could hold a record.
     #[error("`{}` is not a file", path.display())]
@@ -176,10 +239,10 @@ impl Error {
         match self {
             Self::Io { .. } | Self::Link { .. } => Code::Directory,
             Self::NewerVersion { .. } => Code::NewerVersion,
+            Self::Unwritable { .. } => Code::Unforeseen,
             Self::Input { .. }
             | Self::TooLarge { .. }
             | Self::Syntax { .. }
-            | Self::Shape { .. }
             | Self::Value { .. }
             | Self::WrongFormat { .. }
             | Self::NotAFile { .. }
@@ -196,7 +259,6 @@ impl Error {
             self,
             Self::TooLarge { .. }
                 | Self::Syntax { .. }
-                | Self::Shape { .. }
                 | Self::Value { .. }
                 | Self::WrongFormat { .. }
                 | Self::NotAFile { .. }

@@ -17,6 +17,9 @@ pub struct ObjectiveFile {
     /// Run a program: its name and arguments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<String>>,
+    /// Start the program once a trainer and hand it one job after the other, not once a job; default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_alive: Option<bool>,
     /// Evaluate a function with known optimum: `counting-ones`, `branin`, `mf-hartmann3`, `mf-hartmann6`,
     /// `joint-resnet`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -30,6 +33,15 @@ pub struct ObjectiveFile {
     /// Seconds that the benchmark sleeps for one unit of budget, to imitate training; default 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds_per_unit: Option<f64>,
+}
+
+/// A program that evaluates jobs; the contract is `docs/any-trainer.md`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandObjective {
+    /// The program and its arguments; never empty.
+    pub command: Vec<String>,
+    /// Whether it is started once a trainer and reads one job after the other.
+    pub keep_alive: bool,
 }
 
 /// Train the network of the configuration on a data set.
@@ -50,10 +62,12 @@ pub struct TrainingSettings {
     /// Mirror training images at random.
     pub flip: bool,
     /// Pixels of zeros around an image of 32×32 before a random crop, scaled to the image's size; 0 for no crop.
+    #[serde(deserialize_with = "crate::number::whole")]
     pub crop_padding: u32,
     /// Training loss above which a training counts as diverged.
     pub divergence_bound: f64,
     /// Images evaluated at once.
+    #[serde(deserialize_with = "crate::number::whole")]
     pub evaluation_batch: u32,
 }
 
@@ -87,7 +101,7 @@ pub enum Objective {
     /// A network's validation error.
     Network(NetworkObjective),
     /// An outside program's loss.
-    Command(Vec<String>),
+    Command(CommandObjective),
     /// A function with a known optimum.
     Benchmark(BenchmarkObjective),
 }
@@ -127,7 +141,7 @@ impl Objective {
                 found,
             ));
         }
-        file.refuse_options_of_benchmarks()?;
+        file.refuse_options_of_others()?;
         if let Some(network) = &file.network {
             network.check().map_err(|e| e.within("network"))?;
             return Ok(Self::Network(network.clone()));
@@ -140,7 +154,10 @@ impl Objective {
                     "nothing",
                 ));
             }
-            return Ok(Self::Command(command.clone()));
+            return Ok(Self::Command(CommandObjective {
+                command: command.clone(),
+                keep_alive: file.keep_alive.unwrap_or(false),
+            }));
         }
         let name = file.benchmark.clone().unwrap_or_default();
         if !BENCHMARKS.contains(&name.as_str()) {
@@ -168,7 +185,15 @@ impl Objective {
 }
 
 impl ObjectiveFile {
-    fn refuse_options_of_benchmarks(&self) -> Result<(), Invalid> {
+    /// An option of an objective that is not the one given would be ignored silently.
+    fn refuse_options_of_others(&self) -> Result<(), Invalid> {
+        let refuse = |field, kind: &str, value: &dyn std::fmt::Display| {
+            let expected = format!("nothing, because there is no `{kind}`");
+            Err(Invalid::new(field, expected, value))
+        };
+        if let (None, Some(keep_alive)) = (&self.command, self.keep_alive) {
+            return refuse("keep_alive", "command", &keep_alive);
+        }
         if self.benchmark.is_none() {
             for (field, value) in [
                 ("bias", self.bias),
@@ -176,11 +201,7 @@ impl ObjectiveFile {
                 ("seconds_per_unit", self.seconds_per_unit),
             ] {
                 if let Some(value) = value {
-                    return Err(Invalid::new(
-                        field,
-                        "nothing, because there is no `benchmark`",
-                        value,
-                    ));
+                    return refuse(field, "benchmark", &value);
                 }
             }
         }

@@ -290,8 +290,8 @@ pub struct AttemptEnd {
 
 impl Record for AttemptEnd {
     const FORMAT: &'static str = "attempt";
-    /// 1.0: first.
-    const VERSION: [u32; 2] = [1, 0];
+    /// 1.0: first. 1.1: `device_failed`.
+    const VERSION: [u32; 2] = [1, 1];
 }
 
 /// Why an attempt ended without a result. The job is tried again; the sampler never hears of it.
@@ -310,6 +310,8 @@ pub enum Fate {
     DiskFull,
     /// Reading or writing failed otherwise.
     InputOutput,
+    /// The device failed in the middle of the job: once somebody else's device does, too, it is the configuration's fault.
+    DeviceFailed,
 }
 
 impl Fate {
@@ -322,6 +324,7 @@ impl Fate {
             Self::NodeLost => "node_lost",
             Self::DiskFull => "disk_full",
             Self::InputOutput => "input_output",
+            Self::DeviceFailed => "device_failed",
         }
     }
 }

@@ -82,7 +82,7 @@ impl Directory {
                 .map_or(Some(REVISION), |there| there.revision);
         }
         let file = &file;
-        let search = Search::new(file).map_err(|source| Error::Value {
+        let search = Search::check(file).map_err(|source| Error::Value {
             path: given.to_path_buf(),
             format: SearchFile::FORMAT,
             source,
@@ -837,7 +837,7 @@ pub fn read_search(root: &Path) -> Result<Search> {
         Err(error) if error.is_not_found() || root.is_file() => return Err(no_search(root)),
         other => other?,
     };
-    let search = match Search::new(&file) {
+    let search = match Search::check(&file) {
         Ok(search) => search,
         Err(source) => {
             return Err(Error::Value {

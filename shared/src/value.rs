@@ -17,6 +17,8 @@ pub enum Value {
     Float(f64),
     /// A word.
     Text(String),
+    /// `null`: no value, which may be a choice like others.
+    Null,
 }
 
 impl Value {
@@ -25,7 +27,7 @@ impl Value {
         match self {
             Self::Integer(i) => Some(*i as f64),
             Self::Float(f) => Some(*f),
-            Self::Boolean(_) | Self::Text(_) => None,
+            Self::Boolean(_) | Self::Text(_) | Self::Null => None,
         }
     }
 
@@ -40,16 +42,28 @@ impl Value {
             Self::Float(f) if f.fract().abs() < f64::MIN_POSITIVE && f.abs() < 9e15 => {
                 Some(*f as i64)
             }
-            Self::Float(_) | Self::Boolean(_) | Self::Text(_) => None,
+            Self::Float(_) | Self::Boolean(_) | Self::Text(_) | Self::Null => None,
         }
     }
 
     /// Equal as a person would say: 1 and 1.0 are.
     pub fn same(&self, other: &Self) -> bool {
         match (self.as_f64(), other.as_f64()) {
-            (Some(a), Some(b)) => a.total_cmp(&b).is_eq(),
+            // 0.0 and -0.0 are the same number, which `total_cmp` alone would deny.
+            (Some(a), Some(b)) => (a + 0.0).total_cmp(&(b + 0.0)).is_eq(),
             _ => self == other,
         }
+    }
+
+    /// As it stands in JSON, with quotes around words: for complaints, in which "3" and 3 differ.
+    pub fn quoted(&self) -> String {
+        serde_json::to_string(self).expect("a value can be written")
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
     }
 }
 
@@ -60,6 +74,7 @@ impl fmt::Display for Value {
             Self::Integer(i) => write!(f, "{i}"),
             Self::Float(x) => write!(f, "{x:?}"),
             Self::Text(text) => f.write_str(text),
+            Self::Null => f.write_str("null"),
         }
     }
 }
@@ -71,6 +86,7 @@ impl Serialize for Value {
             Self::Integer(i) => serializer.serialize_i64(*i),
             Self::Float(f) => serializer.serialize_f64(*f),
             Self::Text(text) => serializer.serialize_str(text),
+            Self::Null => serializer.serialize_unit(),
         }
     }
 }
@@ -81,7 +97,7 @@ impl<'de> Deserialize<'de> for Value {
         impl Visitor<'_> for Scalar {
             type Value = Value;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number, a string, true or false")
+                f.write_str("a number, a string, true, false or null")
             }
             fn visit_bool<E: de::Error>(self, b: bool) -> Result<Value, E> {
                 Ok(Value::Boolean(b))
@@ -90,9 +106,11 @@ impl<'de> Deserialize<'de> for Value {
                 Ok(Value::Integer(i))
             }
             fn visit_u64<E: de::Error>(self, i: u64) -> Result<Value, E> {
+                let large = de::Unexpected::Unsigned(i);
+                let expected = &"a whole number up to 9223372036854775807";
                 i64::try_from(i)
                     .map(Value::Integer)
-                    .map_err(|_large| E::custom(format!("{i} is larger than {}", i64::MAX)))
+                    .map_err(|_large| E::invalid_value(large, expected))
             }
             fn visit_f64<E: de::Error>(self, f: f64) -> Result<Value, E> {
                 if f.is_finite() {
@@ -103,6 +121,9 @@ impl<'de> Deserialize<'de> for Value {
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Value, E> {
                 Ok(Value::Text(text.to_owned()))
+            }
+            fn visit_unit<E: de::Error>(self) -> Result<Value, E> {
+                Ok(Value::Null)
             }
         }
         deserializer.deserialize_any(Scalar)
@@ -141,7 +162,7 @@ impl Configuration {
     pub fn text(&self, name: &str) -> Option<&str> {
         match self.get(name)? {
             Value::Text(text) => Some(text),
-            Value::Boolean(_) | Value::Integer(_) | Value::Float(_) => None,
+            Value::Boolean(_) | Value::Integer(_) | Value::Float(_) | Value::Null => None,
         }
     }
 
@@ -185,8 +206,10 @@ mod tests {
     }
 
     #[test]
-    fn lists_and_nulls_are_no_values() {
-        assert!(serde_json::from_str::<Value>("null").is_err());
+    fn null_is_a_value_and_lists_are_none() {
+        assert_eq!(serde_json::from_str::<Value>("null").unwrap(), Value::Null);
+        assert_eq!(serde_json::to_string(&Value::Null).unwrap(), "null");
+        assert!(Value::Float(-0.0).same(&Value::Integer(0)));
         assert!(serde_json::from_str::<Value>("[1]").is_err());
     }
 }

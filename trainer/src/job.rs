@@ -96,7 +96,7 @@ fn check(file: &Path, job: &Job, search: &shared::Search) -> Result<()> {
         .map_err(|invalid: Invalid| Error::Value {
             path: file.to_path_buf(),
             format: "job",
-            source: invalid.within("configuration"),
+            source: invalid.within("configuration").into(),
         })?;
     if job.job.rung > search.ladder.top() {
         let invalid = Invalid::new(
@@ -107,7 +107,7 @@ fn check(file: &Path, job: &Job, search: &shared::Search) -> Result<()> {
         return Err(Error::Value {
             path: file.to_path_buf(),
             format: "job",
-            source: invalid,
+            source: invalid.into(),
         }
         .into());
     }

@@ -215,8 +215,17 @@ pub(crate) fn stock_convolution<B: Backend>(
     // where the stride is larger than the kernel (mended in 0.22): the pixels that count are picked beforehand.
     let (input, stride) = if kernel < stride && padding == 0 {
         let step = isize::try_from(stride).expect("strides are small");
-        let every = |end: usize| Slice::new(0, Some(isize::try_from(end).expect("images are small")), step);
-        (input.slice([Slice::full(), Slice::full(), every(height), every(width)]), 1)
+        let every = |end: usize| {
+            Slice::new(
+                0,
+                Some(isize::try_from(end).expect("images are small")),
+                step,
+            )
+        };
+        (
+            input.slice([Slice::full(), Slice::full(), every(height), every(width)]),
+            1,
+        )
     } else {
         (input, stride)
     };

@@ -56,7 +56,9 @@ impl Runner {
                     device,
                 })
             }
-            Objective::Command(command) => Ok(Self::Command(CommandRunner::new(command.clone()))),
+            Objective::Command(command) => {
+                Ok(Self::Command(CommandRunner::new(command.command.clone())))
+            }
             Objective::Benchmark(objective) => {
                 let max_budget = search.ladder.budget(search.ladder.top()).amount;
                 let seed = search.seed.child("benchmark", &objective.name);

@@ -51,9 +51,9 @@ pub fn utilisation(rows: &[Row], num_workers: usize, until: f64) -> Option<f64> 
 pub fn search(problem: &Problem, method: MethodName, faithful: bool, seed: u64) -> Result<Search> {
     let budget = BudgetSettings {
         unit: BudgetUnit::Steps,
-        min: problem.min_budget,
-        max: problem.max_budget,
-        eta: 3,
+        min: problem.min_budget as f64,
+        max: problem.max_budget as f64,
+        eta: 3.0,
     };
     let file = SearchFile {
         name: problem.name.clone(),

@@ -33,7 +33,7 @@ impl Belief {
             return Err(Invalid::new("confidence", expected, sharpness));
         }
         let typed = kind.typed(value);
-        let value = typed.ok_or_else(|| Invalid::new("prior", kind.describe(), value))?;
+        let value = typed.ok_or_else(|| Invalid::new("prior", kind.describe(), value.quoted()))?;
         Ok(Some(Self { value, confidence }))
     }
 }

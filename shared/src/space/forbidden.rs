@@ -86,6 +86,9 @@ impl<'de> Deserialize<'de> for ForbiddenValues {
             fn visit_f64<E: de::Error>(self, x: f64) -> Result<ForbiddenValues, E> {
                 one(x)
             }
+            fn visit_unit<E: de::Error>(self) -> Result<ForbiddenValues, E> {
+                Ok(ForbiddenValues::One(Value::Null))
+            }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<ForbiddenValues, E> {
                 Value::deserialize(text.into_deserializer()).map(ForbiddenValues::One)
             }
@@ -286,15 +289,23 @@ impl SearchSpace {
         self.violated(configuration).is_none()
     }
 
-    /// Checks the combinations of a space whose hyperparameters are in place, and that they leave something.
-    pub(super) fn forbid(&mut self, files: &[ForbiddenFile]) -> Result<(), Invalid> {
-        for (index, file) in files.iter().enumerate() {
-            let clause = self
-                .check_clause(file)
-                .map_err(|error| error.within(&format!("forbidden[{index}]")))?;
-            self.forbidden.push(clause);
+    /// Checks the combinations of a space whose hyperparameters are in place, but for those of `unknown` range.
+    pub(super) fn forbid(
+        &mut self,
+        files: &[ForbiddenFile],
+        unknown: &BTreeSet<&str>,
+        wrong: &mut Vec<Invalid>,
+    ) {
+        let is_known = |file: &ForbiddenFile| {
+            let mut names = file.0.keys();
+            !names.any(|name| unknown.contains(name.as_str()))
+        };
+        for (index, file) in files.iter().enumerate().filter(|(_, file)| is_known(file)) {
+            match self.check_clause(file) {
+                Ok(clause) => self.forbidden.push(clause),
+                Err(error) => wrong.push(error.within(&format!("forbidden[{index}]"))),
+            }
         }
-        self.find_allowed()
     }
 
     /// Makes sure that something is allowed, and remembers it.
@@ -359,7 +370,7 @@ impl SearchSpace {
         let pair = |name| {
             configuration
                 .get(name)
-                .map(|value| format!("{name} = {value}"))
+                .map(|value| format!("{name} = {}", value.quoted()))
         };
         let found: Vec<String> = names.filter_map(pair).collect();
         Err(Invalid::new(
@@ -421,7 +432,7 @@ impl SearchSpace {
 fn set_of(name: &str, kind: &Kind, written: &ForbiddenValues) -> Result<Set, Invalid> {
     let typed = |at: String, value: &Value| {
         kind.typed(value)
-            .ok_or_else(|| Invalid::new(at, kind.describe(), value))
+            .ok_or_else(|| Invalid::new(at, kind.describe(), value.quoted()))
     };
     match written {
         ForbiddenValues::One(value) => Ok(Set::of(kind, &[typed(name.to_owned(), value)?])),
@@ -541,7 +552,7 @@ mod tests {
                 .to_string()
                 .contains("unknown field `most`")
         );
-        let wrong = serde_json::from_str::<ForbiddenFile>(r#"{"a":null}"#);
+        let wrong = serde_json::from_str::<ForbiddenFile>(r#"{"a":[[1]]}"#);
         assert!(
             wrong
                 .unwrap_err()
