@@ -12,7 +12,6 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use shared::exit::Code;
 
-pub mod belief;
 pub mod bench;
 pub mod explain;
 pub mod follow;
@@ -27,6 +26,7 @@ pub mod replay;
 pub mod run;
 pub mod surrogate;
 pub mod tried;
+pub mod user_prior;
 
 /// Answer requests for configurations from what is known so far
 #[derive(Debug, Parser)]

@@ -374,7 +374,7 @@ pub fn crashes(directory: &Directory, tally: &Tally) -> Result<Vec<Crash>> {
     let mut crashes = Vec::new();
     for job in &tally.crashed {
         let outcome = directory.read_result(*job)?.map(|result| result.outcome);
-        if let Some(Outcome::Crashed { message }) = outcome {
+        if let Some(Outcome::Crashed { message, .. }) = outcome {
             let job = job.to_string();
             crashes.push(Crash { job, message });
         }

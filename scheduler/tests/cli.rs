@@ -225,7 +225,7 @@ fn the_status_says_what_the_first_crashed_jobs_said() {
         let (claim, job) = directory.claim(*attempt, &owner).unwrap().unwrap();
         let mut result = fake::result(&claim, &job);
         let message = format!("no data {number}\n\u{1b}[2J{}", "x".repeat(300));
-        result.outcome = shared::Outcome::Crashed { message };
+        result.outcome = shared::Outcome::crashed(message);
         directory.finish(&claim, &result).unwrap();
     }
     let shown = shown();

@@ -138,6 +138,8 @@ impl<'a> Trainer<'a> {
             slurm_job: None,
             at: clock::now(),
             program: "fake".into(),
+            memory_mib: None,
+            device_memory_mib: None,
         };
         self.directory.beat(&heartbeat).unwrap();
     }
@@ -202,6 +204,7 @@ pub(crate) fn result(claim: &Claim, job: &Job) -> JobResult {
         finished_at: clock::now(),
         elapsed_s: 0.001,
         program: "fake".into(),
+        supersedes: None,
     }
 }
 
