@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use sha2::{Digest as _, Sha256};
-use shared::record::{JobResult, Origin, Proposal, Request};
+use shared::record::{JobResult, ModelUse, Origin, Proposal, Request};
 use shared::{Configuration, ConfigurationId, JobId, Search};
 use tracing::warn;
 
@@ -133,7 +133,7 @@ impl Proposer {
                 reason: suggestion.reason,
                 num_results: self.history.named().len() as u64,
                 results_digest: self.digests.digest(),
-                model: suggestion.model,
+                model: suggestion.model.map(finite),
             },
             program: env!("CARGO_PKG_VERSION").to_owned(),
         }
@@ -180,6 +180,19 @@ impl Proposer {
                 (values, suggestion)
             }
         }
+    }
+}
+
+/// JSON has no infinite numbers; nothing depends on how far beyond all others an acquisition is.
+fn finite(model: ModelUse) -> ModelUse {
+    let value = model.log_acquisition;
+    ModelUse {
+        log_acquisition: if value.is_nan() {
+            f64::MIN
+        } else {
+            value.clamp(f64::MIN, f64::MAX)
+        },
+        ..model
     }
 }
 

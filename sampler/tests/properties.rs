@@ -103,6 +103,28 @@ fn draws_of_every_method_are_spread_over_the_little_that_is_allowed() {
 }
 
 #[test]
+fn any_finite_losses_and_ranges_lead_to_proposals_that_can_be_written() {
+    let space = r#"{"name":"x","type":"float","lower":-1e308,"upper":1e308},{"name":"y","type":"float","lower":1e-300,"upper":1e300,"log":true},
+        {"name":"n","type":"integer","lower":-4503599627370496,"upper":4503599627370496}"#;
+    let losses = [1e308, -1e308, f64::MAX, f64::MIN, 5e-324, 0.0, -0.0, 8e307];
+    for method in METHODS {
+        let search = search(space, method, "");
+        let proposals = drive(&search, 60, 2, |job, _| {
+            evaluated(losses[job.configuration.0 as usize % losses.len()])
+        });
+        assert_valid(&search, &proposals);
+        for proposal in &proposals {
+            let path = std::path::Path::new("proposal");
+            assert!(shared::format::to_publish(path, proposal).is_ok(), "{proposal:?}");
+        }
+        let low = proposals.iter().filter(|p| p.values.float("x").unwrap() < 0.0);
+        let at_ends = proposals.iter().filter(|p| p.values.float("x").unwrap().abs() >= 1e308);
+        assert!((5..56).contains(&low.count()), "{method}");
+        assert!(at_ends.count() < 30, "{method}");
+    }
+}
+
+#[test]
 fn searches_of_the_first_revision_and_hpbandsters_repeat_what_they_like() {
     let (space, forbidden, _) = SMALL[0];
     for (method, more) in [

@@ -16,6 +16,7 @@ pub mod init;
 pub mod job_state;
 pub mod keep;
 pub mod local;
+pub mod new;
 pub mod plan;
 mod progress;
 pub mod run;
@@ -25,6 +26,7 @@ pub mod script;
 pub mod slurm;
 pub mod state;
 pub mod status;
+pub mod vary;
 
 #[cfg(test)]
 mod test_search;
@@ -38,8 +40,10 @@ use clap::{Parser, Subcommand};
 use shared::cli::print;
 use shared::exit::Code;
 use shared::fs::Published;
+use shared::schema::schema;
+use shared::space::SpaceFile;
 use shared::wording::plain;
-use shared::{Directory, layout};
+use shared::{Directory, SearchFile, layout};
 
 use crate::scan::Scanner;
 
@@ -54,6 +58,17 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write a first search file and a first space, with comments
+    ///
+    /// For a program (behind `--`) or, with --data, for the built-in network. Without either it asks, on a terminal. The
+    /// files name their JSON Schemas, which are written beside them.
+    New(new::NewArgs),
+    /// Print the JSON Schema of the files that people write
+    Schema {
+        /// Which format
+        #[arg(value_enum)]
+        format: SchemaOf,
+    },
     /// Make a search directory from a search file
     ///
     /// Checks everything, and prints the rungs, the brackets, and how much will be spent. Safe to repeat.
@@ -129,9 +144,27 @@ enum Command {
     Doctor(doctor::DoctorArgs),
 }
 
+/// The formats that people write.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum SchemaOf {
+    /// Search files
+    Search,
+    /// Space files
+    Space,
+}
+
 /// Runs the program.
 pub fn run(args: Args) -> Result<Code> {
     match args.command {
+        Command::New(args) => new::run(&args),
+        Command::Schema { format } => {
+            let schema = match format {
+                SchemaOf::Search => schema::<SearchFile>(),
+                SchemaOf::Space => schema::<SpaceFile>(),
+            };
+            print(&format!("{}\n", serde_json::to_string_pretty(&schema)?))?;
+            Ok(Code::Done)
+        }
         Command::Init {
             search,
             directory,

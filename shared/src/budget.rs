@@ -6,13 +6,14 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Invalid;
 use crate::number;
 
 /// What a budget is an amount of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BudgetUnit {
     /// Seconds of training: forward, backward and optimizer step; nothing else counts.
@@ -65,7 +66,7 @@ pub fn short(amount: f64) -> String {
 }
 
 /// The budgets of a search, as the user writes them.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BudgetSettings {
     /// Unit of `min` and `max`.
@@ -269,7 +270,7 @@ fn as_size(size: f64) -> u32 {
 }
 
 /// How the size of a bracket's first rung is rounded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BracketSizes {
     /// As HpBandSter: `[27,9,3,1] [9,3,1] [6,2] [4]` for four budgets.

@@ -2,10 +2,12 @@
 //!
 //! A plain record: nothing here looks at the data; the crate `data` does.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -18,7 +20,7 @@ pub const DEFAULT_SPLIT_SEED: u64 = 0;
 pub const DEFAULT_VALIDATION: Validation = Validation::Fraction(0.1);
 
 /// Which data, and how its training side is divided.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataSettings {
     /// The data set; for `folder`, the format.
@@ -59,7 +61,7 @@ impl DataSettings {
 }
 
 /// The data sets a search can name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum DatasetName {
     /// 1,797 digits of 8×8 pixels, built in.
     #[serde(rename = "digits")]
@@ -132,6 +134,15 @@ impl Serialize for Validation {
             Self::Fraction(fraction) => serializer.serialize_f64(*fraction),
             Self::Count(count) => count.serialize(serializer),
         }
+    }
+}
+
+impl JsonSchema for Validation {
+    fn schema_name() -> Cow<'static, str> {
+        "Validation".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "number", "exclusiveMinimum": 0 })
     }
 }
 

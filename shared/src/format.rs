@@ -249,6 +249,45 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_could_read_is_not_written() {
+        #[derive(Debug, Serialize, Deserialize)]
+        struct Measured {
+            number: f64,
+            list: Vec<f64>,
+        }
+        impl Record for Measured {
+            const FORMAT: &'static str = "measured";
+            const VERSION: [u32; 2] = [1, 0];
+        }
+        let path = Path::new("m.json");
+        for x in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            for record in [
+                Measured {
+                    number: x,
+                    list: vec![1.0],
+                },
+                Measured {
+                    number: 1.0,
+                    list: vec![1.0, x],
+                },
+            ] {
+                let error = to_publish(path, &record).unwrap_err();
+                assert!(matches!(error, Error::Unwritable { .. }), "{error}");
+            }
+        }
+        let extremes = Measured {
+            number: f64::MIN,
+            list: vec![f64::MAX, 5e-324, -0.0],
+        };
+        assert!(to_publish(path, &extremes).is_ok());
+        let empty = Note {
+            text: String::new(),
+            pages: 1,
+        };
+        assert!(matches!(to_publish(path, &empty), Err(Error::Unwritable { .. })));
+    }
+
+    #[test]
     fn the_envelope_comes_first() {
         let text = String::from_utf8(to_bytes(&Note {
             text: "a".into(),

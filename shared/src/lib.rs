@@ -44,6 +44,7 @@ mod number;
 pub mod objective;
 pub mod parallel;
 pub mod record;
+pub mod schema;
 pub mod search;
 pub mod seed;
 mod shape;

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::DataSettings;
 use crate::error::Invalid;
 
 /// The objective as a person writes it: exactly one of `network`, `command`, `benchmark`.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ObjectiveFile {
     /// Train the network of the search space's configuration.
@@ -45,7 +46,7 @@ pub struct CommandObjective {
 }
 
 /// Train the network of the configuration on a data set.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkObjective {
     /// On what.
@@ -56,7 +57,7 @@ pub struct NetworkObjective {
 }
 
 /// How a network is trained, beyond what the search space varies.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainingSettings {
     /// Mirror training images at random.

@@ -2,6 +2,7 @@
 //!
 //! A person writes a [`SearchFile`]; checked, with its space in hand, it is a [`Search`].
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 use sha2::{Digest as _, Sha256};
@@ -16,7 +17,7 @@ use crate::space::{SearchSpace, SpaceFile};
 use crate::value::Configuration;
 
 /// A search as a person writes it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SearchFile {
     /// A name for people.
@@ -103,7 +104,7 @@ impl Record for SearchFile {
 pub const REVISION: u32 = 2;
 
 /// When the search is finished.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Limit {
     /// After this many Hyperband brackets.
@@ -113,7 +114,7 @@ pub enum Limit {
 }
 
 /// How configurations are found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MethodName {
     /// Bayesian optimisation and Hyperband, Falkner et al. 2018.
@@ -173,7 +174,7 @@ impl MethodName {
 }
 
 /// Knobs of BOHB, with their published names and defaults.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BohbSettings {
     /// Results a budget needs before it gets a model; default: dimensions + 1. The model needs twice as many as the
@@ -234,7 +235,7 @@ impl BohbSettings {
 }
 
 /// When configurations are promoted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Scheduling {
     /// By bracket, when its whole rung has results (Hyperband, HpBandSter).
@@ -245,7 +246,7 @@ pub enum Scheduling {
 }
 
 /// What a promoted job starts from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Promotion {
     /// From new weights (the reference).
@@ -256,7 +257,7 @@ pub enum Promotion {
 }
 
 /// How trainers show that they live, and how often they are believed to have died.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainerSettings {
     /// Seconds between two heartbeats of a trainer.

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Complaints, Invalid};
@@ -27,7 +28,7 @@ use diagram::Diagram;
 use forbidden::Clause;
 
 /// A space as a person writes it: `data/spaces/*.json`.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SpaceFile {
     /// The hyperparameters; a condition may name only those above it.
@@ -49,7 +50,7 @@ impl Record for SpaceFile {
 }
 
 /// A hyperparameter as a person writes it. Which fields apply depends on `type`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HyperparameterFile {
     /// Its name, unique in the space.
@@ -106,7 +107,7 @@ impl HyperparameterFile {
 }
 
 /// The kinds of hyperparameters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum KindName {
     /// A real number in an interval.
@@ -122,7 +123,7 @@ pub enum KindName {
 }
 
 /// A hyperparameter is active when another one is, and has one of these values.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Condition {
     /// The other hyperparameter; it stands above in the space.

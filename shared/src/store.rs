@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use crate::clock;
-use crate::error::{Error, Result};
+use crate::error::{Error, Invalid, Result};
 use crate::format::{self, Record};
 use crate::fs::{self, Moved, Published};
 use crate::id::{AttemptId, Claim, ConfigurationId, JobId, OwnerId, ResultId};
@@ -238,9 +238,40 @@ impl Directory {
     }
 
     /// Answers a request. Requests and results lead to the same answer again, should it be lost.
+    ///
+    /// # Errors
+    /// Its values are none of the space, so that no program would read it.
     pub fn propose(&self, proposal: &Proposal) -> Result<Published> {
         let path = self.inside(self.layout.configuration(proposal.configuration))?;
+        let unwritable = |invalid: Invalid| Error::Unwritable {
+            path: path.clone(),
+            format: Proposal::FORMAT,
+            source: invalid.within("values").into(),
+        };
+        let space = &self.search.space;
+        let typed = space.check_configuration(&proposal.values);
+        let typed = typed.map_err(unwritable)?;
+        if typed != proposal.values {
+            let expected = "values of the types that the space has";
+            return Err(unwritable(Invalid::new("", expected, "others")));
+        }
         fs::show_new_record(&path, proposal)
+    }
+
+    /// How often this very answer has been set aside: a corrupt file is another one, so somebody refuses it as it is.
+    pub fn times_set_aside(&self, proposal: &Proposal) -> Result<usize> {
+        let path = self.layout.configuration(proposal.configuration);
+        let name = self.name_aside(&path);
+        let folder = self.layout.path(layout::ASIDE);
+        let bytes = format::to_publish(&path, proposal)?;
+        let mut times = 0;
+        for other in fs::list(&folder)? {
+            let is_named_so = other.rsplit_once('.').is_some_and(|(of, _)| of == name);
+            if is_named_so && fs::read_if_there(&folder.join(&other))?.as_ref() == Some(&bytes) {
+                times += 1;
+            }
+        }
+        Ok(times)
     }
 
     /// The request for a configuration, if there is one. A corrupt one is set aside, so that it is written again.
@@ -678,14 +709,7 @@ impl Directory {
             warn!("cannot use `{}`: {why}", path.display());
             return Ok(());
         }
-        let relative = path.strip_prefix(self.layout.root()).unwrap_or(path);
-        // Short enough for what is put behind it: names end at 255 bytes.
-        let name: String = relative
-            .to_string_lossy()
-            .replace('/', "__")
-            .chars()
-            .take(50)
-            .collect();
+        let name = self.name_aside(path);
         let to = self
             .layout
             .path(layout::ASIDE)
@@ -699,6 +723,14 @@ impl Directory {
             );
         }
         Ok(())
+    }
+
+    /// What a file's name in `aside/` begins with.
+    fn name_aside(&self, path: &Path) -> String {
+        let relative = path.strip_prefix(self.layout.root()).unwrap_or(path);
+        // Short enough for what is put behind it: names end at 255 bytes.
+        let name = relative.to_string_lossy().replace('/', "__");
+        name.chars().take(50).collect()
     }
 
     /// As [`set_aside`](Self::set_aside); a file that cannot be moved stays, since the rest must go on.

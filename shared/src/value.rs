@@ -1,8 +1,10 @@
 //! Values of hyperparameters, and configurations made of them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -91,6 +93,15 @@ impl Serialize for Value {
     }
 }
 
+impl JsonSchema for Value {
+    fn schema_name() -> Cow<'static, str> {
+        "Value".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["number", "string", "boolean", "null"] })
+    }
+}
+
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Scalar;
@@ -133,7 +144,7 @@ impl<'de> Deserialize<'de> for Value {
 /// One point of a search space: the value of every active hyperparameter, by name.
 ///
 /// On disk a plain object, name → value, in alphabetical order.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Configuration(pub BTreeMap<String, Value>);
 

@@ -3,10 +3,12 @@
 //! A clause holds where every hyperparameter it names is active and has one of its values. A configuration in which a
 //! clause holds is never proposed: what a method suggests there is repaired ([`repair`]).
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{self, IntoDeserializer as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -24,7 +26,7 @@ use super::diagram::Diagram;
 use super::encode::MOST_DRAWS;
 
 /// A combination that must not occur, as a person writes it: the values of two or more hyperparameters, or of one.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct ForbiddenFile(pub BTreeMap<String, ForbiddenValues>);
 
@@ -40,7 +42,7 @@ pub enum ForbiddenValues {
 }
 
 /// A range of numbers, both ends included; a missing end is that of the hyperparameter.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ForbiddenRange {
     /// Smallest value.
@@ -58,6 +60,19 @@ impl Serialize for ForbiddenValues {
             Self::Several(values) => values.serialize(serializer),
             Self::Range(range) => range.serialize(serializer),
         }
+    }
+}
+
+impl JsonSchema for ForbiddenValues {
+    fn schema_name() -> Cow<'static, str> {
+        "ForbiddenValues".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [
+            generator.subschema_for::<Value>(),
+            generator.subschema_for::<Vec<Value>>(),
+            generator.subschema_for::<ForbiddenRange>(),
+        ] })
     }
 }
 
