@@ -87,7 +87,7 @@ fn numbers_are_read_as_people_write_them() {
     assert_eq!(code, Some(0), "{error}");
     let budgets = ["0.5 s", "1.25 s", "3.125 s", "7.812 s"];
     assert!(budgets.iter().all(|b| said.contains(b)), "{said}");
-    let mut wrong = |pointer: &str, value: Value| {
+    let wrong = |pointer: &str, value: Value| {
         let mut file = file.clone();
         *file.pointer_mut(pointer).unwrap() = value;
         let (code, _, error) = init(folder.path(), "wrong", &file);
