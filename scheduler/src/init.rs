@@ -18,6 +18,7 @@ use tracing::warn;
 use crate::bracket::Table;
 use crate::doubts::doubts;
 use crate::fix_from::FixArgs;
+use crate::{programs, working_directory};
 
 /// Makes a search directory, or finds that it is this search's already.
 pub fn init(path: &Path, root: &Path, fixed: &FixArgs) -> Result<Directory> {
@@ -31,6 +32,7 @@ pub fn init(path: &Path, root: &Path, fixed: &FixArgs) -> Result<Directory> {
         }
     })?;
     fixed.apply(&mut file)?;
+    working_directory::record(&mut file, path, root)?;
     let wrong = |source| Error::Value {
         path: path.to_path_buf(),
         format: SearchFile::FORMAT,
@@ -41,7 +43,13 @@ pub fn init(path: &Path, root: &Path, fixed: &FixArgs) -> Result<Directory> {
     if let Some(complaints) = Complaints::new(others.into_iter().flatten()) {
         return Err(wrong(complaints).into());
     }
-    for doubt in doubts(&file, &search) {
+    let mut all = doubts(&file, &search);
+    if let (Objective::Command(command), Some(folder)) =
+        (&search.objective, &search.working_directory)
+    {
+        all.extend(programs::doubts(&command.command, folder));
+    }
+    for doubt in all {
         warn!("{doubt}");
     }
     Ok(Directory::create(root, &file, path)?)
@@ -78,6 +86,7 @@ fn check_data(search: &Search) -> Result<(), Invalid> {
         return Ok(());
     };
     let data = &network.data;
+    let working_directory = search.working_directory.clone().unwrap_or_default();
     let at = "objective.network.data.path";
     match &data.path {
         None if data.name.is_built_in() => Ok(()),
@@ -85,7 +94,7 @@ fn check_data(search: &Search) -> Result<(), Invalid> {
             let expected = format!("a path, because `{}` is not built in", data.name);
             Err(Invalid::new(at, expected, "nothing"))
         }
-        Some(path) if path.exists() => Ok(()),
+        Some(path) if working_directory.join(path).exists() => Ok(()),
         Some(path) => {
             let expected =
                 "an existing file or folder (relative paths start at the working directory)";
@@ -150,6 +159,9 @@ pub fn describe(directory: &Directory) -> Result<String> {
     writeln!(text, "{}", extent(&search.space, table.total()))?;
     if let Some(file) = fixed(directory)? {
         writeln!(text, "{file}\n")?;
+    }
+    if let Some(folder) = &search.working_directory {
+        writeln!(text, "trainers work in `{}`\n", folder.display())?;
     }
     if let Some(budget) = ladder.raised_min() {
         writeln!(

@@ -2,6 +2,8 @@
 //!
 //! A person writes a [`SearchFile`]; checked, with its space in hand, it is a [`Search`].
 
+use std::path::{Path, PathBuf};
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
@@ -34,6 +36,10 @@ pub struct SearchFile {
     pub space_file: Option<String>,
     /// What is minimised.
     pub objective: ObjectiveFile,
+    /// The folder in which trainers run commands, and where relative paths of data begin; absolute once
+    /// `scheduler init` has written it, which takes its own where none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_directory: Option<String>,
     /// The budgets.
     pub budget: BudgetSettings,
     /// How much is tried.
@@ -76,15 +82,20 @@ pub struct SearchFile {
 impl Record for SearchFile {
     const FORMAT: &'static str = "search";
     /// 1.0: first. 1.1: `forbidden`, `prior` and `confidence` in the space; `fix`, `fixed_from`, `first_rungs`. 1.2:
-    /// `revision`; `keep_alive`; `job_limit_s`, `silence_limit_s`, `output_kib`.
+    /// `revision`; `keep_alive`; `job_limit_s`, `silence_limit_s`, `output_kib`; `working_directory`.
     const VERSION: [u32; 2] = [1, 2];
     const IS_WRITTEN_BY_PEOPLE: bool = true;
 
     fn complaints(&self) -> Vec<Invalid> {
         let wrong = Search::check(self).err().into_iter().flatten();
-        // The space may be in another file.
+        // The space may be in another file, and paths are made absolute later.
         let is_elsewhere = self.space.is_none() && self.space_file.is_some();
-        wrong.filter(|w| !(is_elsewhere && w.at == "space")).collect()
+        let comes_later = |w: &Invalid| match w.at.as_str() {
+            "space" => is_elsewhere,
+            "working_directory" => true,
+            _ => false,
+        };
+        wrong.filter(|w| !comes_later(w)).collect()
     }
 
     fn stand_ins() -> Json {
@@ -355,6 +366,9 @@ pub struct Search {
     pub space: SearchSpace,
     /// What is minimised.
     pub objective: Objective,
+    /// The folder in which trainers run commands, and where relative paths of data begin; absolute. `None`: nothing
+    /// depends on it, or a version before 1.2 made the search.
+    pub working_directory: Option<PathBuf>,
     /// The rungs.
     pub ladder: Ladder,
     /// When it is finished.
@@ -403,6 +417,7 @@ impl Search {
         let ladder = noted(&mut wrong, ladder);
         let objective = Objective::new(&file.objective).map_err(|e| e.within("objective"));
         let objective = noted(&mut wrong, objective);
+        let working_directory = noted(&mut wrong, working_directory(file));
         noted(&mut wrong, file.bohb.check().map_err(|e| e.within("bohb")));
         let trainers = file.trainers.check().map_err(|e| e.within("trainers"));
         noted(&mut wrong, trainers);
@@ -424,9 +439,10 @@ impl Search {
         if let Some(complaints) = Complaints::new(wrong) {
             return Err(complaints);
         }
-        let (Some(revision), Some(space), Some(ladder), Some(objective), Some(first_rungs)) =
-            (revision, space, ladder, objective, first_rungs)
-        else {
+        let (Some(revision), Some(space), Some(ladder)) = (revision, space, ladder) else {
+            unreachable!("what is missing was complained about");
+        };
+        let (Some(objective), Some(first_rungs)) = (objective, first_rungs) else {
             unreachable!("what is missing was complained about");
         };
         let is_exact = revision >= 2 && !file.is_faithful();
@@ -440,6 +456,7 @@ impl Search {
                 space.without_exact_draws()
             },
             objective,
+            working_directory: working_directory.flatten(),
             ladder,
             limit: file.limit,
             method: file.method,
@@ -535,6 +552,20 @@ fn check_revision(revision: Option<u32>) -> Result<u32, Invalid> {
     }
     let expected = format!("1 to {REVISION}, or a newer program");
     Err(Invalid::new("revision", expected, revision))
+}
+
+fn working_directory(file: &SearchFile) -> Result<Option<PathBuf>, Invalid> {
+    match file.working_directory.as_deref().map(Path::new) {
+        Some(folder) if !folder.is_absolute() => {
+            let expected = "an absolute path, as `scheduler init` writes it";
+            Err(Invalid::new(
+                "working_directory",
+                expected,
+                folder.display(),
+            ))
+        }
+        folder => Ok(folder.map(Path::to_path_buf)),
+    }
 }
 
 fn first_rungs(file: &SearchFile, top: u8) -> Result<Vec<u8>, Invalid> {
