@@ -184,16 +184,14 @@ impl Proposer {
 }
 
 /// JSON has no infinite numbers; nothing depends on how far beyond all others an acquisition is.
-fn finite(model: ModelUse) -> ModelUse {
+fn finite(mut model: ModelUse) -> ModelUse {
     let value = model.log_acquisition;
-    ModelUse {
-        log_acquisition: if value.is_nan() {
-            f64::MIN
-        } else {
-            value.clamp(f64::MIN, f64::MAX)
-        },
-        ..model
-    }
+    model.log_acquisition = if value.is_nan() {
+        f64::MIN
+    } else {
+        value.clamp(f64::MIN, f64::MAX)
+    };
+    model
 }
 
 impl std::fmt::Debug for Proposer {

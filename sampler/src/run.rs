@@ -10,9 +10,9 @@ use shared::exit::Code;
 use shared::format::Record;
 use shared::fs::Published;
 use shared::parallel::read_ahead;
+use shared::record::Proposal;
 use shared::signal::Warning;
 use shared::wait::{News, Waiter, Woken};
-use shared::record::Proposal;
 use shared::{ConfigurationId, Directory, Error, Invalid, OwnerId, clock, fs, layout, store};
 use tracing::{debug, info, warn};
 

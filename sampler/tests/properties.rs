@@ -73,7 +73,9 @@ fn small_spaces_are_tried_without_repetition_by_every_method() {
                 let search = forbidding(space, forbidden, method, "");
                 assert_eq!(search.most_configurations(), Some(u64::from(number)));
                 // More than there are: the rest repeats something, and nothing fails.
-                let proposals = drive(&search, number + 3, delay, |job, _| evaluated(f64::from(job.configuration.0 % 5)));
+                let proposals = drive(&search, number + 3, delay, |job, _| {
+                    evaluated(f64::from(job.configuration.0 % 5))
+                });
                 assert_valid(&search, &proposals);
                 let mut seen: Vec<&Configuration> = Vec::new();
                 for proposal in proposals.iter().take(number as usize) {
@@ -93,9 +95,8 @@ fn draws_of_every_method_are_spread_over_the_little_that_is_allowed() {
         let search = forbidding(space, r#"{"i":{"min":11}},{"j":{"min":11}}"#, method, "");
         let proposals = drive(&search, 60, 0, |_, _| evaluated(1.0));
         assert_valid(&search, &proposals);
-        let corner = |p: &&Proposal| {
-            p.values.integer("i") == Some(10) && p.values.integer("j") == Some(10)
-        };
+        let corner =
+            |p: &&Proposal| p.values.integer("i") == Some(10) && p.values.integer("j") == Some(10);
         // One in a hundred, if all are alike.
         let count = proposals.iter().filter(corner).count();
         assert!(count <= 6, "{method}: {count} of 60 in the corner");
@@ -115,10 +116,17 @@ fn any_finite_losses_and_ranges_lead_to_proposals_that_can_be_written() {
         assert_valid(&search, &proposals);
         for proposal in &proposals {
             let path = std::path::Path::new("proposal");
-            assert!(shared::format::to_publish(path, proposal).is_ok(), "{proposal:?}");
+            assert!(
+                shared::format::to_publish(path, proposal).is_ok(),
+                "{proposal:?}"
+            );
         }
-        let low = proposals.iter().filter(|p| p.values.float("x").unwrap() < 0.0);
-        let at_ends = proposals.iter().filter(|p| p.values.float("x").unwrap().abs() >= 1e308);
+        let low = proposals
+            .iter()
+            .filter(|p| p.values.float("x").unwrap() < 0.0);
+        let at_ends = proposals
+            .iter()
+            .filter(|p| p.values.float("x").unwrap().abs() >= 1e308);
         assert!((5..56).contains(&low.count()), "{method}");
         assert!(at_ends.count() < 30, "{method}");
     }
@@ -140,9 +148,13 @@ fn searches_of_the_first_revision_and_hpbandsters_repeat_what_they_like() {
         }
         let search = Search::new(&file).unwrap();
         assert_eq!(search.most_configurations(), None);
-        let proposals = drive(&search, 9, 0, |job, _| evaluated(f64::from(job.configuration.0 % 5)));
-        let distinct: std::collections::BTreeSet<String> =
-            proposals.iter().map(|p| format!("{:?}", p.values)).collect();
+        let proposals = drive(&search, 9, 0, |job, _| {
+            evaluated(f64::from(job.configuration.0 % 5))
+        });
+        let distinct: std::collections::BTreeSet<String> = proposals
+            .iter()
+            .map(|p| format!("{:?}", p.values))
+            .collect();
         assert!(distinct.len() < 9, "{method}");
     }
 }

@@ -122,23 +122,38 @@ fn fixed(directory: &Directory) -> Result<Option<String>> {
 
 /// How much there is to be searched, in a sentence or two; empty where there is nothing to say.
 fn extent(space: &shared::SearchSpace, total: u32) -> String {
-    let mut text = String::new();
     let (share, is_exact) = space.allowed_share();
-    if share < 1.0 {
-        let about = if is_exact { "" } else { "about " };
-        let percent = significant(100.0 * share, 3);
-        text += &format!("forbidden combinations leave {about}{percent} % of the space\n");
-    }
-    if let Some(number) = space.num_configurations() {
+    let about = if is_exact { "" } else { "about " };
+    let percent = significant(100.0 * share, 3);
+    // Shares are sums, and so a little less than 1 where everything is allowed.
+    let allowed = (share < 1.0 - 1e-9)
+        .then(|| format!("forbidden combinations leave {about}{percent} % of the space\n"));
+    let counted = space.num_configurations().map(|number| {
         let count = thousands(usize::try_from(number).unwrap_or(usize::MAX));
         let end = if u64::from(total) == number {
             ": each is tried once, and then the search ends"
         } else {
             ""
         };
-        text += &format!("the space has {count} configurations{end}\n");
-    }
-    text
+        format!("the space has {count} configurations{end}\n")
+    });
+    let said: String = allowed.into_iter().chain(counted).collect();
+    if said.is_empty() { said } else { said + "\n" }
+}
+
+/// What the rungs are otherwise than written.
+fn notes(ladder: &shared::Ladder) -> String {
+    let raised = ladder.raised_min().map(|budget| {
+        format!(
+            "note: the smallest budget is {budget}, because max/min is no power of eta ({})\n\n",
+            ladder.eta()
+        )
+    });
+    let unit = ladder.unit().symbol();
+    let rounded = ladder
+        .is_rounded()
+        .then(|| format!("note: budgets are rounded to whole {unit}\n\n"));
+    raised.into_iter().chain(rounded).collect()
 }
 
 /// The rungs, the brackets, and how much will be spent, for people.
@@ -156,24 +171,14 @@ pub fn describe(directory: &Directory) -> Result<String> {
         search.method.as_str(),
         search.space.num_dimensions()
     )?;
-    writeln!(text, "{}", extent(&search.space, table.total()))?;
+    text += &extent(&search.space, table.total());
     if let Some(file) = fixed(directory)? {
         writeln!(text, "{file}\n")?;
     }
     if let Some(folder) = &search.working_directory {
         writeln!(text, "trainers work in `{}`\n", folder.display())?;
     }
-    if let Some(budget) = ladder.raised_min() {
-        writeln!(
-            text,
-            "note: the smallest budget is {budget}, because max/min is no power of eta ({})\n",
-            ladder.eta()
-        )?;
-    }
-    if ladder.is_rounded() {
-        let unit = ladder.unit().symbol();
-        writeln!(text, "note: budgets are rounded to whole {unit}\n")?;
-    }
+    text += &notes(&ladder);
     writeln!(text, "{:>4}  {:>16}  {:>8}", "rung", "budget", "jobs")?;
     for rung in 0..ladder.num_rungs() {
         let budget = ladder.budget(rung).to_string();

@@ -168,7 +168,8 @@ impl Answers {
         } else if vary.is_empty() {
             example()
         } else {
-            let parsed: Result<Vec<Json>> = vary.iter().map(|text| vary::hyperparameter(text)).collect();
+            let parsed: Result<Vec<Json>> =
+                vary.iter().map(|text| vary::hyperparameter(text)).collect();
             json!({ "hyperparameters": parsed? })
         };
         let own = json.as_object_mut().map(std::mem::take).unwrap_or_default();
@@ -176,7 +177,10 @@ impl Answers {
         space.insert("$schema".into(), "space.schema.json".into());
         space.insert("format".into(), SpaceFile::FORMAT.into());
         space.insert("version".into(), SpaceFile::VERSION.to_vec().into());
-        space.extend(own.into_iter().filter(|(name, _)| name != "format" && name != "version"));
+        space.extend(
+            own.into_iter()
+                .filter(|(name, _)| name != "format" && name != "version"),
+        );
         Ok(space.into())
     }
 }
@@ -264,9 +268,8 @@ fn ask(question: &str, default: &str) -> Result<String> {
 
 fn ask_number(question: &str, default: f64) -> Result<f64> {
     let answer = ask(question, &default.to_string())?;
-    answer.parse().map_err(|_| {
+    answer.parse().map_err(|_no_number| {
         let message = format!("{question}: expected a number, found `{answer}`");
         Failure::new(Code::BadInput, message).into()
     })
 }
-

@@ -19,7 +19,7 @@ fn text(bytes: &[u8]) -> String {
 /// What `init` says on stdout and stderr about a search file, and its exit code.
 fn init(folder: &Path, name: &str, search: &Value) -> (Option<i32>, String, String) {
     let path = folder.join(format!("{name}.json"));
-    std::fs::write(&path, search.to_string()).unwrap();
+    shared::fs::replace(&path, search.to_string().as_bytes()).unwrap();
     let directory = folder.join(name);
     let output = scheduler(&["init", path.to_str().unwrap(), directory.to_str().unwrap()]);
     (
@@ -102,15 +102,30 @@ fn numbers_are_read_as_people_write_them() {
         "{said}"
     );
     let said = wrong("/budget/eta", 1.0.into());
-    assert!(said.contains("at `budget.eta`: expected a number above 1"), "{said}");
+    assert!(
+        said.contains("at `budget.eta`: expected a number above 1"),
+        "{said}"
+    );
     let said = wrong("/seed", 2.5.into());
-    assert!(said.contains("at `seed`: expected a whole number from 0"), "{said}");
+    assert!(
+        said.contains("at `seed`: expected a whole number from 0"),
+        "{said}"
+    );
     let said = wrong("/space/hyperparameters/0/lower", "1".into());
-    assert!(said.contains(r#"expected a whole number, found "1""#), "{said}");
+    assert!(
+        said.contains(r#"expected a whole number, found "1""#),
+        "{said}"
+    );
     let said = wrong("/trainers", json!([]));
-    assert!(said.contains("at `trainers`: expected an object, found a list"), "{said}");
+    assert!(
+        said.contains("at `trainers`: expected an object, found a list"),
+        "{said}"
+    );
     let said = wrong("/budget/unit", "epoch".into());
-    assert!(said.contains(r#"found "epoch" (is "epochs" meant?)"#), "{said}");
+    assert!(
+        said.contains(r#"found "epoch" (is "epochs" meant?)"#),
+        "{said}"
+    );
 }
 
 #[test]
@@ -118,15 +133,27 @@ fn init_says_how_much_of_a_space_is_allowed_and_when_all_of_it_is_tried() {
     let folder = tempfile::tempdir().unwrap();
     let (code, said, _) = init(folder.path(), "pairs", &search(&pairs(100)));
     assert_eq!(code, Some(0));
-    assert!(said.contains("forbidden combinations leave 1 % of the space\n"), "{said}");
-    assert!(said.contains("the space has 100 configurations\n"), "{said}");
+    assert!(
+        said.contains("forbidden combinations leave 1 % of the space\n"),
+        "{said}"
+    );
+    assert!(
+        said.contains("the space has 100 configurations\n"),
+        "{said}"
+    );
     let nine = json!({ "hyperparameters": [
         { "name": "a", "type": "categorical", "choices": ["x", "y", "z"] },
         { "name": "b", "type": "categorical", "choices": ["x", "y", "z"] } ] });
     let (code, said, _) = init(folder.path(), "nine", &search(&nine));
     assert_eq!(code, Some(0));
-    assert!(said.contains("9 configurations: each is tried once, and then the search ends"), "{said}");
-    assert!(said.contains("until all is tried: 9 configurations"), "{said}");
+    assert!(
+        said.contains("9 configurations: each is tried once, and then the search ends"),
+        "{said}"
+    );
+    assert!(
+        said.contains("until all is tried: 9 configurations"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -138,7 +165,11 @@ fn what_is_probably_not_meant_is_a_warning() {
         { "name": "Rate", "type": "float", "lower": 0, "upper": 1, "active_when": { "hyperparameter": "rate", "in": [0.5] } } ] });
     let (code, _, said) = init(folder.path(), "doubtful", &search(&space));
     assert_eq!(code, Some(0));
-    let expected = ["write [1, 2, 10]", "nearly the name of `rate`", "single values of the float `rate`"];
+    let expected = [
+        "write [1, 2, 10]",
+        "nearly the name of `rate`",
+        "single values of the float `rate`",
+    ];
     assert!(expected.iter().all(|words| said.contains(words)), "{said}");
 }
 
@@ -154,8 +185,8 @@ fn a_directory_of_the_first_revision_stays_one_and_a_new_one_gets_the_newest() {
     // As version 0.1 wrote it; its digest is another one.
     old.as_object_mut().unwrap().remove("revision");
     old["version"] = json!([1, 1]);
-    std::fs::write(&path, old.to_string()).unwrap();
-    std::fs::remove_file(folder.path().join("dir/created.json")).unwrap();
+    shared::fs::replace(&path, old.to_string().as_bytes()).unwrap();
+    shared::fs::remove(&folder.path().join("dir/created.json")).unwrap();
     let (code, _, error) = init(folder.path(), "dir", &file);
     assert_eq!(code, Some(0), "{error}");
     assert_eq!(read(), old);
@@ -163,7 +194,10 @@ fn a_directory_of_the_first_revision_stays_one_and_a_new_one_gets_the_newest() {
     newer["revision"] = 3.into();
     let (code, _, error) = init(folder.path(), "newer", &newer);
     assert_eq!(code, Some(3));
-    assert!(error.contains("at `revision`: expected 1 to 2, or a newer program"), "{error}");
+    assert!(
+        error.contains("at `revision`: expected 1 to 2, or a newer program"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -171,9 +205,25 @@ fn new_writes_files_that_init_takes_and_overwrites_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let program = ["--max", "50", "--", "python3", "train.py", "--fast"];
-    let varied = ["--vary", "rate=1e-5..0.1:log", "--vary", "mode=a,b", "--unit", "steps", "--max", "900", "--", "./train"];
+    let varied = [
+        "--vary",
+        "rate=1e-5..0.1:log",
+        "--vary",
+        "mode=a,b",
+        "--unit",
+        "steps",
+        "--max",
+        "900",
+        "--",
+        "./train",
+    ];
     let network = ["--data", "digits", "--max", "9"];
-    for (name, more) in [("program", &program[..]), ("varied", &varied), ("network", &network), ("default", &[])] {
+    for (name, more) in [
+        ("program", &program[..]),
+        ("varied", &varied),
+        ("network", &network),
+        ("default", &[]),
+    ] {
         let written = path(name);
         let mut arguments = vec!["new", &written];
         arguments.extend(more);
@@ -182,15 +232,31 @@ fn new_writes_files_that_init_takes_and_overwrites_nothing() {
         let again = scheduler(&arguments);
         assert_eq!(again.status.code(), Some(3));
         assert!(text(&again.stderr).contains("is there already"));
-        let (file, directory) = (format!("{written}/search.json"), path(&format!("{name}-dir")));
+        let (file, directory) = (
+            format!("{written}/search.json"),
+            path(&format!("{name}-dir")),
+        );
         let output = scheduler(&["init", &file, &directory]);
         assert!(output.status.success(), "{}", text(&output.stderr));
-        assert!(!text(&output.stderr).contains("WARN"), "{}", text(&output.stderr));
+        assert!(
+            !text(&output.stderr).contains("WARN"),
+            "{}",
+            text(&output.stderr)
+        );
     }
-    let search: Value = serde_json::from_slice(&std::fs::read(path("program/search.json")).unwrap()).unwrap();
-    assert_eq!(search["objective"]["command"], json!(["python3", "train.py", "--fast"]));
+    let search: Value =
+        serde_json::from_slice(&std::fs::read(path("program/search.json")).unwrap()).unwrap();
+    assert_eq!(
+        search["objective"]["command"],
+        json!(["python3", "train.py", "--fast"])
+    );
     assert_eq!(search["$schema"], "search.schema.json");
-    assert!(search["// objective"].as_str().unwrap().contains("maximise"));
+    assert!(
+        search["// objective"]
+            .as_str()
+            .unwrap()
+            .contains("maximise")
+    );
     let wrong = scheduler(&["new", &path("wrong"), "--min", "9", "--max", "3"]);
     assert_eq!(wrong.status.code(), Some(3));
     assert!(!folder.path().join("wrong").exists());

@@ -137,10 +137,7 @@ impl Ladder {
         let mut ladder = Self {
             settings,
             num_rungs: 1,
-            is_whole: wants_whole
-                && unit != BudgetUnit::Seconds
-                && is_whole(min)
-                && is_whole(max),
+            is_whole: wants_whole && unit != BudgetUnit::Seconds && is_whole(min) && is_whole(max),
         };
         let slack = if is_whole(min) && is_whole(max) && is_whole(eta) {
             0.0
@@ -245,7 +242,11 @@ impl Ladder {
             }
         };
         (0..=promotions)
-            .map(|rung| (first / power(eta, rung) * (1.0 + ROUNDING)).floor().max(1.0))
+            .map(|rung| {
+                (first / power(eta, rung) * (1.0 + ROUNDING))
+                    .floor()
+                    .max(1.0)
+            })
             .map(as_size)
             .collect()
     }
@@ -322,7 +323,10 @@ mod tests {
     #[test]
     fn eta_is_any_number_above_1_and_budgets_may_be_fractions() {
         use BudgetUnit::{Epochs, Seconds};
-        assert_eq!(rungs(Seconds, 1.0, 39.0625, 2.5), [1.0, 2.5, 6.25, 15.625, 39.0625]);
+        assert_eq!(
+            rungs(Seconds, 1.0, 39.0625, 2.5),
+            [1.0, 2.5, 6.25, 15.625, 39.0625]
+        );
         // 0.1 · 3 · 3 is a little more than 0.9 in floating point.
         assert_eq!(rungs(Epochs, 0.1, 0.9, 3.0).len(), 3);
         assert_eq!(rungs(Seconds, 0.001, 1000.0, 10.0).len(), 7);

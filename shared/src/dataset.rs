@@ -35,7 +35,10 @@ pub struct DataSettings {
     #[serde(default)]
     pub stratified: bool,
     /// The seed of the split. The same seed gives the same split in every job of every search.
-    #[serde(default = "default_split_seed", deserialize_with = "crate::number::whole")]
+    #[serde(
+        default = "default_split_seed",
+        deserialize_with = "crate::number::whole"
+    )]
     pub seed: u64,
     /// Height and width that the images of a folder are scaled to, in pixels; without it all must have one size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -61,7 +64,9 @@ impl DataSettings {
 }
 
 /// The data sets a search can name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 pub enum DatasetName {
     /// 1,797 digits of 8×8 pixels, built in.
     #[serde(rename = "digits")]

@@ -48,64 +48,48 @@ impl Invalid {
 
 /// Everything that is wrong with a file; something is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Complaints {
-    first: Invalid,
-    others: Vec<Invalid>,
-}
+pub struct Complaints(Vec<Invalid>);
 
 impl Complaints {
     /// `None` if nothing is wrong.
     pub fn new(all: impl IntoIterator<Item = Invalid>) -> Option<Self> {
-        let mut all = all.into_iter();
-        let first = all.next()?;
-        let others = all.collect();
-        Some(Self { first, others })
+        let all: Vec<Invalid> = all.into_iter().collect();
+        (!all.is_empty()).then_some(Self(all))
     }
 
     /// The first one.
-    pub fn into_first(self) -> Invalid {
-        self.first
-    }
-
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Invalid> {
-        std::iter::once(&self.first).chain(&self.others)
+    pub fn into_first(mut self) -> Invalid {
+        self.0.swap_remove(0) // there is one
     }
 
     /// The same seen from a record that holds this one at `outer`.
     #[must_use]
     pub fn within(self, outer: &str) -> Self {
-        Self {
-            first: self.first.within(outer),
-            others: self.others.into_iter().map(|c| c.within(outer)).collect(),
-        }
+        Self(self.0.into_iter().map(|c| c.within(outer)).collect())
     }
 }
 
 impl From<Invalid> for Complaints {
     fn from(first: Invalid) -> Self {
-        Self {
-            first,
-            others: Vec::new(),
-        }
+        Self(vec![first])
     }
 }
 
 impl IntoIterator for Complaints {
     type Item = Invalid;
-    type IntoIter = std::iter::Chain<std::iter::Once<Invalid>, std::vec::IntoIter<Invalid>>;
+    type IntoIter = std::vec::IntoIter<Invalid>;
     fn into_iter(self) -> Self::IntoIter {
-        std::iter::once(self.first).chain(self.others)
+        self.0.into_iter()
     }
 }
 
 impl std::fmt::Display for Complaints {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.others.is_empty() {
-            return self.first.fmt(f);
+        if let [only] = &self.0[..] {
+            return only.fmt(f);
         }
-        write!(f, "{} mistakes", self.others.len() + 1)?;
-        self.iter().try_for_each(|one| write!(f, "\n  {one}"))
+        write!(f, "{} mistakes", self.0.len())?;
+        self.0.iter().try_for_each(|one| write!(f, "\n  {one}"))
     }
 }
 

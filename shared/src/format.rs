@@ -284,7 +284,10 @@ mod tests {
             text: String::new(),
             pages: 1,
         };
-        assert!(matches!(to_publish(path, &empty), Err(Error::Unwritable { .. })));
+        assert!(matches!(
+            to_publish(path, &empty),
+            Err(Error::Unwritable { .. })
+        ));
     }
 
     #[test]

@@ -95,6 +95,10 @@ where
 }
 
 /// Writes a number, without decimals where it is whole.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands fields over so"
+)]
 pub(crate) fn shortest<S: Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     match as_u64(*number) {
         Some(whole) => serializer.serialize_u64(whole),

@@ -12,7 +12,10 @@ use crate::format::Record;
 /// The schema of a format.
 pub fn schema<R: Record + JsonSchema>() -> Json {
     let settings = SchemaSettings::draft2020_12();
-    let mut json = settings.into_generator().into_root_schema_for::<R>().to_value();
+    let mut json = settings
+        .into_generator()
+        .into_root_schema_for::<R>()
+        .to_value();
     allow_comments(&mut json);
     json["title"] = json!(format!("Tandem {}", R::FORMAT));
     if let Some(properties) = json.get_mut("properties").and_then(Json::as_object_mut) {
@@ -51,11 +54,16 @@ mod tests {
     fn schemas_name_every_field_its_type_and_what_it_is() {
         let search = schema::<SearchFile>();
         let properties = search["properties"].as_object().unwrap();
-        for field in ["$schema", "format", "name", "space", "budget", "limit", "method", "trainers"] {
+        for field in [
+            "$schema", "format", "name", "space", "budget", "limit", "method", "trainers",
+        ] {
             assert!(properties.contains_key(field), "{field}");
         }
         assert_eq!(search["additionalProperties"], json!(false));
-        assert_eq!(search["required"], json!(["name", "objective", "budget", "limit"]));
+        assert_eq!(
+            search["required"],
+            json!(["name", "objective", "budget", "limit"])
+        );
         let unit = &search["$defs"]["BudgetUnit"];
         assert!(unit.to_string().contains("epochs"), "{unit}");
         let space = schema::<SpaceFile>();

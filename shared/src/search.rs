@@ -26,7 +26,11 @@ pub struct SearchFile {
     pub name: String,
     /// Which revision of the methods it was begun with, so that its proposals can be computed again;
     /// [`Directory::create`](crate::Directory::create) fills it in, `None` is the first.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "number::whole_or_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "number::whole_or_none"
+    )]
     pub revision: Option<u32>,
     /// What may vary; or `space_file`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -57,7 +61,11 @@ pub struct SearchFile {
     #[serde(default)]
     pub bracket_sizes: BracketSizes,
     /// The rungs at which brackets start, in turn; `None`: as the method needs it, see [`Search::first_rungs`].
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "number::list_or_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "number::list_or_none"
+    )]
     pub first_rungs: Option<Vec<u8>>,
     /// Whether a promoted job goes on from its lower rung's checkpoint.
     #[serde(default)]
@@ -190,7 +198,10 @@ impl MethodName {
 pub struct BohbSettings {
     /// Results a budget needs before it gets a model; default: dimensions + 1. The model needs twice as many as the
     /// larger of this and dimensions + 1 cannot do without.
-    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "number::whole_or_none")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "number::whole_or_none"
+    )]
     pub min_points_in_model: Option<u32>,
     /// Share of the results that counts as good, in percent.
     #[serde(deserialize_with = "number::whole")]
@@ -293,7 +304,10 @@ pub struct TrainerSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub silence_limit_s: Option<f64>,
     /// KiB of an attempt's output that are kept from its beginning, and as many from its end; default: 1,024.
-    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "number::whole_or_none")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "number::whole_or_none"
+    )]
     pub output_kib: Option<u32>,
 }
 

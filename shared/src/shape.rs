@@ -140,8 +140,8 @@ impl Gone {
         for step in self.original(place) {
             match step {
                 Step::Key(key) if text.is_empty() => text += &key,
-                Step::Key(key) => text += &format!(".{key}"),
-                Step::Index(index) => text += &format!("[{index}]"),
+                Step::Key(key) => text.extend([".", &key]),
+                Step::Index(index) => text.extend(["[", &index.to_string(), "]"]),
             }
         }
         text
@@ -261,9 +261,7 @@ fn of_expected(words: &str) -> String {
             "a map" | "string or map" => "an object",
             "a sequence" => "a list",
             "a borrowed string" | "a character" | "path string" => "a string",
-            "a nonzero u32" | "a nonzero u64" | "a nonzero usize" => {
-                "a whole number of at least 1"
-            }
+            "a nonzero u32" | "a nonzero u64" | "a nonzero usize" => "a whole number of at least 1",
             other => other,
         },
     };

@@ -45,7 +45,11 @@ impl Record for SpaceFile {
     const IS_WRITTEN_BY_PEOPLE: bool = true;
 
     fn complaints(&self) -> Vec<Invalid> {
-        SearchSpace::check(self).err().into_iter().flatten().collect()
+        SearchSpace::check(self)
+            .err()
+            .into_iter()
+            .flatten()
+            .collect()
     }
 }
 
@@ -371,7 +375,11 @@ impl SearchSpace {
         }
         if self.find(&raw.name).is_some() || unknown.contains(raw.name.as_str()) {
             let found = Value::from(raw.name.as_str());
-            wrong.push(Invalid::new("name", "a name not used above", found.quoted()));
+            wrong.push(Invalid::new(
+                "name",
+                "a name not used above",
+                found.quoted(),
+            ));
         }
         let condition = raw
             .active_when
@@ -407,8 +415,9 @@ impl SearchSpace {
         }
         let kind = &self.hyperparameters[parent].kind;
         let typed = condition.values.iter().enumerate().map(|(index, value)| {
-            kind.typed(value)
-                .ok_or_else(|| Invalid::new(format!("in[{index}]"), kind.describe(), value.quoted()))
+            kind.typed(value).ok_or_else(|| {
+                Invalid::new(format!("in[{index}]"), kind.describe(), value.quoted())
+            })
         });
         Ok((parent, typed.collect::<Result<_, _>>()?))
     }
@@ -498,22 +507,28 @@ impl Kind {
         let log = raw.log.unwrap_or(false);
         match raw.kind {
             KindName::Float => {
-                let ends = (number(&raw.lower, "lower"), number(&raw.upper, "upper"));
+                let ends = (
+                    number(raw.lower.as_ref(), "lower"),
+                    number(raw.upper.as_ref(), "upper"),
+                );
                 let (lower, upper) = both(ends, wrong)?;
                 let order = at_least("upper", "more than `lower`", upper, lower, upper > lower);
                 let least = (!log || lower > 0.0)
                     .then_some(())
-                    .ok_or_else(|| needs_log("more than 0", &raw.lower));
+                    .ok_or_else(|| needs_log("more than 0", raw.lower.as_ref()));
                 both((order, least), wrong)?;
                 Some(Self::Float { lower, upper, log })
             }
             KindName::Integer => {
-                let ends = (whole(&raw.lower, "lower"), whole(&raw.upper, "upper"));
+                let ends = (
+                    whole(raw.lower.as_ref(), "lower"),
+                    whole(raw.upper.as_ref(), "upper"),
+                );
                 let (lower, upper) = both(ends, wrong)?;
                 let order = at_least("upper", "at least `lower`", upper, lower, upper >= lower);
                 let least = (!log || lower >= 1)
                     .then_some(())
-                    .ok_or_else(|| needs_log("at least 1", &raw.lower));
+                    .ok_or_else(|| needs_log("at least 1", raw.lower.as_ref()));
                 both((order, least), wrong)?;
                 if lower.unsigned_abs().max(upper.unsigned_abs()) > 1 << 52 {
                     wrong.push(Invalid::new("upper", "magnitudes of at most 2^52", upper));
@@ -566,7 +581,9 @@ fn foreign_fields(raw: &HyperparameterFile) -> Vec<Invalid> {
     ];
     let foreign = given.into_iter().filter(|(_, is_foreign)| *is_foreign);
     foreign
-        .map(|(field, _)| Invalid::new(field, "no such field for this `type`", format!("`{field}`")))
+        .map(|(field, _)| {
+            Invalid::new(field, "no such field for this `type`", format!("`{field}`"))
+        })
         .collect()
 }
 
@@ -597,9 +614,9 @@ fn at_least<T: fmt::Display>(
     Err(Invalid::new(field, format!("{expected} ({lower})"), found))
 }
 
-fn needs_log(expected: &str, lower: &Option<Value>) -> Invalid {
+fn needs_log(expected: &str, lower: Option<&Value>) -> Invalid {
     let expected = format!("{expected}, because `log` is true");
-    Invalid::new("lower", expected, found(lower.as_ref()))
+    Invalid::new("lower", expected, found(lower))
 }
 
 /// What stands there, as JSON.
@@ -607,14 +624,14 @@ fn found(value: Option<&Value>) -> String {
     value.map_or_else(|| "nothing".to_owned(), Value::quoted)
 }
 
-fn number(value: &Option<Value>, field: &str) -> Result<f64, Invalid> {
-    let number = value.as_ref().and_then(Value::as_f64);
-    number.ok_or_else(|| Invalid::new(field, "a number", found(value.as_ref())))
+fn number(value: Option<&Value>, field: &str) -> Result<f64, Invalid> {
+    let number = value.and_then(Value::as_f64);
+    number.ok_or_else(|| Invalid::new(field, "a number", found(value)))
 }
 
-fn whole(value: &Option<Value>, field: &str) -> Result<i64, Invalid> {
-    let number = value.as_ref().and_then(Value::as_i64);
-    number.ok_or_else(|| Invalid::new(field, "a whole number", found(value.as_ref())))
+fn whole(value: Option<&Value>, field: &str) -> Result<i64, Invalid> {
+    let number = value.and_then(Value::as_i64);
+    number.ok_or_else(|| Invalid::new(field, "a whole number", found(value)))
 }
 
 fn levels(

@@ -58,6 +58,9 @@ impl Value {
     }
 
     /// As it stands in JSON, with quotes around words: for complaints, in which "3" and 3 differ.
+    ///
+    /// # Panics
+    /// Never: every value can be written.
     pub fn quoted(&self) -> String {
         serde_json::to_string(self).expect("a value can be written")
     }

@@ -59,9 +59,7 @@ impl Method for Tpe {
         let vector = history.space().first_allowed(&mut rng, |rng| {
             let dimensions = self.dimensions.iter().enumerate();
             dimensions
-                .map(|(j, dimension)| {
-                    best_draw(*dimension, &values(good, j), &values(bad, j), rng)
-                })
+                .map(|(j, dimension)| best_draw(*dimension, &values(good, j), &values(bad, j), rng))
                 .collect()
         });
         Suggestion {

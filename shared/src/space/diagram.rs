@@ -252,7 +252,11 @@ impl Diagram {
                     let to = &next[edge.to];
                     edge.mass = mass * to.mass;
                     // Infinite or none: 0 times infinity is neither.
-                    edge.count = if to.count > 0.0 { count * to.count } else { 0.0 };
+                    edge.count = if to.count > 0.0 {
+                        count * to.count
+                    } else {
+                        0.0
+                    };
                 }
                 node.edges.retain(|edge| edge.count > 0.0);
                 node.mass = node.edges.iter().map(|edge| edge.mass).sum();

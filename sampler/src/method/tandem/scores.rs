@@ -48,7 +48,10 @@ fn value_scores(results: &[Ranked]) -> Vec<f64> {
     // Further apart than the largest number: in quarters they are not, and scores do not depend on a factor.
     if !(largest - losses[0]).is_finite() {
         let quarter = |r: &Ranked| Ranked {
-            standing: r.standing.loss().map_or(r.standing, |x| Standing::Loss(0.25 * x)),
+            standing: r
+                .standing
+                .loss()
+                .map_or(r.standing, |x| Standing::Loss(0.25 * x)),
             job: r.job,
         };
         return value_scores(&results.iter().map(quarter).collect::<Vec<Ranked>>());
