@@ -384,7 +384,8 @@ fn all_crashed_and_all_equal_results_still_give_valid_proposals() {
     for outcome in [crashed(), evaluated(0.0), evaluated(-0.0)] {
         let proposals = drive(&tandem, 60, 3, |_, _| outcome.clone());
         assert_valid(&tandem, &proposals);
-        let expected = outcome.loss().map_or(0, |_| 40);
+        // Nothing tells points apart, so the model often suggests one that has been tried.
+        let expected = outcome.loss().map_or(0, |_| 25);
         assert!(num_from_model(&proposals) >= expected);
     }
     for faithful in [false, true] {

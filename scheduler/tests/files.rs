@@ -116,9 +116,9 @@ fn numbers_are_read_as_people_write_them() {
         said.contains(r#"expected a whole number, found "1""#),
         "{said}"
     );
-    let said = wrong("/trainers", json!([]));
+    let said = wrong("/trainers", "fast".into());
     assert!(
-        said.contains("at `trainers`: expected an object, found a list"),
+        said.contains(r#"at `trainers`: expected an object, found "fast""#),
         "{said}"
     );
     let said = wrong("/budget/unit", "epoch".into());
@@ -238,11 +238,10 @@ fn new_writes_files_that_init_takes_and_overwrites_nothing() {
         );
         let output = scheduler(&["init", &file, &directory]);
         assert!(output.status.success(), "{}", text(&output.stderr));
-        assert!(
-            !text(&output.stderr).contains("WARN"),
-            "{}",
-            text(&output.stderr)
-        );
+        // There is no `train.py` here.
+        let said = text(&output.stderr);
+        let mut doubts = said.lines().filter(|line| !line.contains("of the command"));
+        assert_eq!(doubts.find(|line| line.contains("WARN")), None);
     }
     let search: Value =
         serde_json::from_slice(&std::fs::read(path("program/search.json")).unwrap()).unwrap();

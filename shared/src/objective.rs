@@ -165,7 +165,7 @@ impl Objective {
             return Err(Invalid::new(
                 "benchmark",
                 format!("one of {}", BENCHMARKS.join(", ")),
-                name,
+                crate::Value::from(name.as_str()).quoted(),
             ));
         }
         let seconds_per_unit = file.seconds_per_unit.unwrap_or(0.0);

@@ -211,6 +211,9 @@ fn complaint(at: String, message: &str) -> Invalid {
             .strip_prefix(prefix)
             .and_then(|rest| rest.split_once(", expected "))
         {
+            if prefix.contains("length") {
+                return Invalid::new(at, of_expected(expected), format!("a list of {found}"));
+            }
             return Invalid::new(at, of_expected(expected), of_found(found));
         }
     }
@@ -335,7 +338,7 @@ mod tests {
         assert_eq!(complaints("{}").len(), 4);
         assert_eq!(
             complaints("[]"),
-            ["at ``: expected an object, found a list"]
+            ["at ``: expected an object, found a list of 0"]
         );
     }
 }
