@@ -25,6 +25,7 @@ pub mod ranks;
 pub mod replay;
 pub mod run;
 pub mod surrogate;
+pub mod tried;
 pub mod user_prior;
 
 /// Answer requests for configurations from what is known so far

@@ -3,12 +3,16 @@
 use std::collections::BTreeSet;
 
 use sha2::{Digest as _, Sha256};
-use shared::record::{JobResult, Origin, Proposal, Request};
+use shared::record::{JobResult, ModelUse, Origin, Proposal, Request};
 use shared::{Configuration, ConfigurationId, JobId, Search};
 use tracing::warn;
 
 use crate::history::{History, Standing};
 use crate::method::{self, Ask, Method, Suggestion};
+use crate::tried::Tried;
+
+/// How often a method is asked again that suggests what has been tried.
+const MOST_REPEATS: u32 = 5;
 
 /// Answers the requests of a search one after the other.
 pub struct Proposer {
@@ -17,6 +21,8 @@ pub struct Proposer {
     method: Box<dyn Method>,
     /// Jobs under way, as far as requests tell.
     pending: BTreeSet<JobId>,
+    /// What has been asked for; `None` where the same may be tried again.
+    tried: Option<Tried>,
     digests: Digests,
 }
 
@@ -28,6 +34,7 @@ impl Proposer {
             method: method::of_search(search),
             search: search.clone(),
             pending: BTreeSet::new(),
+            tried: search.tries_nothing_twice().then(Tried::default),
             digests: Digests::default(),
         }
     }
@@ -53,6 +60,9 @@ impl Proposer {
             if let Err(invalid) = self.search.space.check_configuration(&result.configuration) {
                 warn!("the result of {job} is ignored: its configuration is invalid {invalid}");
                 standing = None;
+            }
+            if let Some(tried) = &mut self.tried {
+                tried.add(&result.configuration);
             }
             let vector = self.search.space.encode(&result.configuration);
             self.history.learn(job, standing, vector);
@@ -89,6 +99,9 @@ impl Proposer {
 
     /// The values of a configuration that was asked for are these.
     pub fn know(&mut self, id: ConfigurationId, values: &Configuration) {
+        if let Some(tried) = &mut self.tried {
+            tried.add(values);
+        }
         self.history.know(id, self.search.space.encode(values));
     }
 
@@ -109,15 +122,7 @@ impl Proposer {
             };
             (values.clone(), suggestion)
         } else {
-            let pending: Vec<JobId> = self.pending.iter().copied().collect();
-            let ask = Ask {
-                configuration: id,
-                rung: request.rung,
-                pending: &pending,
-                seed: self.search.seed.child("proposal", id),
-            };
-            let suggestion = self.method.propose(&self.history, &ask);
-            (self.search.space.decode(&suggestion.vector), suggestion)
+            self.suggest(request)
         };
         Proposal {
             configuration: id,
@@ -128,11 +133,65 @@ impl Proposer {
                 reason: suggestion.reason,
                 num_results: self.history.named().len() as u64,
                 results_digest: self.digests.digest(),
-                model: suggestion.model,
+                model: suggestion.model.map(finite),
             },
             program: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
+}
+
+impl Proposer {
+    /// What the method suggests; where that has been tried, what it suggests with other seeds, or else anything untried.
+    fn suggest(&mut self, request: &Request) -> (Configuration, Suggestion) {
+        let pending: Vec<JobId> = self.pending.iter().copied().collect();
+        let mut ask = Ask {
+            configuration: request.configuration,
+            rung: request.rung,
+            pending: &pending,
+            seed: self.search.seed.child("proposal", request.configuration),
+        };
+        let seed = ask.seed;
+        for repeat in 1..=MOST_REPEATS {
+            let suggestion = self.method.propose(&self.history, &ask);
+            let values = self.search.space.decode(&suggestion.vector);
+            if self.tried.as_ref().is_none_or(|tried| !tried.has(&values)) {
+                return (values, suggestion);
+            }
+            ask.seed = seed.child("again", repeat);
+        }
+        let suggestion = self.method.propose(&self.history, &ask);
+        let values = self.search.space.decode(&suggestion.vector);
+        let mut rng = seed.child("untried", 0).rng();
+        let other = self
+            .tried
+            .as_ref()
+            .filter(|tried| tried.has(&values))
+            .and_then(|tried| tried.other(&self.search.space, &mut rng));
+        match other {
+            None => (values, suggestion),
+            Some(values) => {
+                let suggestion = Suggestion {
+                    vector: Vec::new(),
+                    source: "untried",
+                    reason: "what the method suggested has been tried: an even draw from the rest"
+                        .into(),
+                    model: None,
+                };
+                (values, suggestion)
+            }
+        }
+    }
+}
+
+/// JSON has no infinite numbers; nothing depends on how far beyond all others an acquisition is.
+fn finite(mut model: ModelUse) -> ModelUse {
+    let value = model.log_acquisition;
+    model.log_acquisition = if value.is_nan() {
+        f64::MIN
+    } else {
+        value.clamp(f64::MIN, f64::MAX)
+    };
+    model
 }
 
 impl std::fmt::Debug for Proposer {

@@ -78,7 +78,7 @@ impl UserPrior {
 
     /// A draw from π that is not forbidden, uniform where there is no belief.
     pub fn draw(&self, space: &SearchSpace, rng: &mut ChaCha12Rng) -> Vec<f64> {
-        space.first_allowed(|| {
+        space.first_allowed(rng, |rng| {
             let mut vector = space.sample(rng);
             for (x, marginal) in vector.iter_mut().zip(&self.marginals) {
                 match marginal {

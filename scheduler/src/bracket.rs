@@ -89,8 +89,10 @@ pub struct Place {
 pub struct Table {
     kinds: Vec<Vec<u32>>,
     num_rungs: u8,
-    eta: u64,
+    eta: f64,
     total: u32,
+    /// The bracket in which the space has no untried configuration left, and the sizes of its rungs.
+    last: Option<(u32, Vec<u32>)>,
     /// The seed of the draws; only without barrier.
     draw: Option<Seed>,
 }
@@ -108,25 +110,65 @@ impl Table {
             num_rungs,
             eta: search.ladder.eta(),
             total: 0,
+            last: None,
             draw: match search.scheduling {
                 Scheduling::Synchronous => None,
                 Scheduling::Asynchronous => Some(search.seed),
             },
         };
-        let total = match search.limit {
+        let wanted = match search.limit {
             Limit::Configurations(number) => u128::from(number),
             Limit::Brackets(number) => table.first_of(number),
         };
+        let most = search.most_configurations().map_or(wanted, u128::from);
+        let total = wanted.min(most);
         table.total = u32::try_from(total).map_err(|_too_many| {
             let expected = format!("at most {} configurations", u32::MAX);
             Invalid::new("limit", expected, total)
         })?;
+        if let Limit::Brackets(number) = search.limit
+            && total < wanted
+        {
+            table.last = Some(table.last_bracket(number));
+        }
         Ok(table)
+    }
+
+    /// The bracket that gets the last configurations of a small space.
+    ///
+    /// It has for each rung what it and the brackets that come to nothing would have had, as far as it has configurations:
+    /// so all are tried, and what repetitions would have cost is spent on larger budgets.
+    fn last_bracket(&self, num_brackets: u32) -> (u32, Vec<u32>) {
+        let last = self.bracket_by_order(ConfigurationId(self.total.saturating_sub(1)));
+        let first = u32::try_from(self.first_of(last)).unwrap_or(self.total);
+        let number = self.total - first;
+        let mut sizes: Vec<u32> = vec![0; self.sizes(last).len()];
+        for bracket in last..num_brackets {
+            let of_bracket = self.sizes(bracket);
+            let rungs = sizes.iter_mut().rev().zip(of_bracket.iter().rev());
+            for (size, more) in rungs {
+                *size = number.min(size.saturating_add(*more));
+            }
+            if sizes.iter().all(|size| *size == number) {
+                break;
+            }
+        }
+        sizes[0] = number;
+        // Brackets that would have begun higher up take their configurations from here, too.
+        for rung in (1..sizes.len()).rev() {
+            sizes[rung - 1] = sizes[rung - 1].max(sizes[rung]);
+        }
+        (last, sizes)
     }
 
     /// How many configurations there will be.
     pub fn total(&self) -> u32 {
         self.total
+    }
+
+    /// How many brackets there will be, where the space ends them; the last one may be another than its kind.
+    pub fn num_brackets(&self) -> Option<u32> {
+        self.last.as_ref().map(|(last, _)| last + 1)
     }
 
     /// How many rungs the ladder has.
@@ -136,6 +178,11 @@ impl Table {
 
     /// Sizes of a bracket's rungs, lowest first.
     pub fn sizes(&self, bracket: u32) -> &[u32] {
+        if let Some((last, sizes)) = &self.last
+            && *last == bracket
+        {
+            return sizes;
+        }
         &self.kinds[bracket as usize % self.kinds.len()]
     }
 
@@ -162,10 +209,13 @@ impl Table {
     pub fn expected_jobs(&self) -> Vec<u64> {
         let mut jobs = vec![0; usize::from(self.num_rungs)];
         let per_cycle: u64 = self.kinds.iter().map(|sizes| u64::from(sizes[0])).sum();
-        let total = u64::from(self.total);
+        let last = self.last.as_ref().map(|(last, _)| self.first_of(*last));
+        let total = last.map_or(u64::from(self.total), |first| {
+            u64::try_from(first).unwrap_or(u64::MAX) // below the total
+        });
         let mut rest = total % per_cycle;
-        for (kind, sizes) in (0..).zip(&self.kinds) {
-            let first = usize::from(self.first_rung(kind));
+        for sizes in &self.kinds {
+            let first = usize::from(self.num_rungs) - sizes.len();
             let size = u64::from(sizes[0]);
             if self.draw.is_some() {
                 jobs[first] += total * size / per_cycle;
@@ -178,9 +228,13 @@ impl Table {
                 jobs[first + rung] += brackets * u64::from(*size);
             }
         }
+        if let Some((_, sizes)) = &self.last {
+            let rungs = jobs.iter_mut().rev().zip(sizes.iter().rev());
+            rungs.for_each(|(jobs, size)| *jobs += u64::from(*size));
+        }
         if self.draw.is_some() {
             for rung in 1..jobs.len() {
-                jobs[rung] += jobs[rung - 1] / self.eta;
+                jobs[rung] += share(jobs[rung - 1], self.eta);
             }
         }
         jobs
@@ -219,6 +273,16 @@ impl Table {
         }
         unreachable!("the draw is below the sum")
     }
+}
+
+/// One in `eta` of so many, rounded down.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "no more than a number of jobs"
+)]
+fn share(jobs: u64, eta: f64) -> u64 {
+    (jobs as f64 / eta) as u64
 }
 
 /// The brackets that are not finished, as far as results are known.
@@ -410,7 +474,7 @@ mod tests {
     use shared::search::MethodName;
 
     use super::*;
-    use crate::test_search::{search, search_with};
+    use crate::test_search::{of_whole_numbers, search, search_with};
 
     fn brackets() -> Brackets {
         // Budgets 1, 3, 9: brackets [9,3,1] [3,1] [3].
@@ -490,6 +554,47 @@ mod tests {
         // 9:3:3 of 6000; four standard deviations are about 150.
         assert!(counts[0].abs_diff(3600) < 150, "{counts:?}");
         assert!(counts[1].abs_diff(1200) < 130, "{counts:?}");
+    }
+
+    #[test]
+    fn the_bracket_in_which_a_small_space_ends_has_what_those_behind_it_would_have_had() {
+        let of = |number, change: fn(&mut SearchFile)| {
+            let search = search_with(1, 9, 3, |file| {
+                of_whole_numbers(file, number);
+                change(file);
+            });
+            Table::new(&search).unwrap()
+        };
+        let sizes = |table: &Table| -> Vec<Vec<u32>> {
+            let number = table.num_brackets().unwrap_or(3);
+            (0..number).map(|b| table.sizes(b).to_vec()).collect()
+        };
+        // [9,3,1] [3,1] [3] where there is enough.
+        let enough = of(15, |_| {});
+        assert_eq!(sizes(&enough), [vec![9, 3, 1], vec![3, 1], vec![3]]);
+        assert_eq!(enough.num_brackets(), None);
+        // 3 + 3 on rung 1, 1 + 1 + 3 on rung 2.
+        let seven = of(7, |_| {});
+        assert_eq!(sizes(&seven), [vec![7, 6, 5]]);
+        assert_eq!((seven.total(), seven.expected_jobs()), (7, vec![7, 6, 5]));
+        let eleven = of(11, |_| {});
+        assert_eq!(sizes(&eleven), [vec![9, 3, 1], vec![2, 2]]);
+        assert_eq!(eleven.expected_jobs(), [9, 5, 3]);
+        let one = of(1, |_| {});
+        assert_eq!(sizes(&one), [vec![1, 1, 1]]);
+        // Tandem's brackets begin at the lowest rung, then twice at the top: all of these pass the middle.
+        let tandem = of(9, |file| file.method = MethodName::Tandem);
+        assert_eq!(sizes(&tandem), [vec![9, 7, 7]]);
+        let random = of(4, |file| {
+            file.method = MethodName::Random;
+            file.limit = Limit::Brackets(2);
+        });
+        assert_eq!((random.total(), sizes(&random)), (4, vec![vec![4]]));
+        let without_barrier = of(4, |file| {
+            file.scheduling = Scheduling::Asynchronous;
+            file.limit = Limit::Configurations(30);
+        });
+        assert_eq!(without_barrier.total(), 4);
     }
 
     #[test]

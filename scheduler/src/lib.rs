@@ -12,9 +12,11 @@ pub mod batch;
 pub mod bracket;
 mod devices;
 pub mod doctor;
+pub mod doubts;
 pub mod fix_from;
 pub mod init;
 pub mod local;
+pub mod new;
 pub mod plan;
 mod programs;
 mod progress;
@@ -23,6 +25,7 @@ pub mod scan;
 pub mod slurm;
 pub mod state;
 pub mod status;
+pub mod vary;
 mod working_directory;
 
 #[cfg(test)]
@@ -37,8 +40,10 @@ use clap::{Parser, Subcommand};
 use shared::cli::print;
 use shared::exit::Code;
 use shared::fs::Published;
+use shared::schema::schema;
+use shared::space::SpaceFile;
 use shared::wording::plain;
-use shared::{Directory, layout};
+use shared::{Directory, SearchFile, layout};
 
 use crate::scan::Scanner;
 
@@ -53,6 +58,17 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write a first search file and a first space, with comments
+    ///
+    /// For a program (behind `--`) or, with --data, for the built-in network. Without either it asks, on a terminal. The
+    /// files name their JSON Schemas, which are written beside them.
+    New(new::NewArgs),
+    /// Print the JSON Schema of the files that people write
+    Schema {
+        /// Which format
+        #[arg(value_enum)]
+        format: SchemaOf,
+    },
     /// Make a search directory from a search file
     ///
     /// Checks everything, and prints the rungs, the brackets, and how much will be spent. Safe to repeat.
@@ -128,9 +144,27 @@ enum Command {
     Doctor(doctor::DoctorArgs),
 }
 
+/// The formats that people write.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum SchemaOf {
+    /// Search files
+    Search,
+    /// Space files
+    Space,
+}
+
 /// Runs the program.
 pub fn run(args: Args) -> Result<Code> {
     match args.command {
+        Command::New(args) => new::run(&args),
+        Command::Schema { format } => {
+            let schema = match format {
+                SchemaOf::Search => schema::<SearchFile>(),
+                SchemaOf::Space => schema::<SpaceFile>(),
+            };
+            print(&format!("{}\n", serde_json::to_string_pretty(&schema)?))?;
+            Ok(Code::Done)
+        }
         Command::Init {
             search,
             directory,

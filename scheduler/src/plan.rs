@@ -257,7 +257,7 @@ mod tests {
     use super::*;
     use crate::bracket::Verdict;
     use crate::state::{Known, Over};
-    use crate::test_search::{search, search_with};
+    use crate::test_search::{of_whole_numbers, search, search_with};
 
     /// A search without files: plans are applied, and chance decides what ends next, and how.
     struct Simulation {
@@ -558,19 +558,26 @@ mod tests {
         #[test]
         fn every_bracket_ends_with_the_sizes_it_must_have(
             events in events(), trainers in 1u32..20, ahead in 0u32..3, brackets in 1u32..8,
-            learns in any::<bool>(),
+            learns in any::<bool>(), small in proptest::option::of(1i64..40),
         ) {
             let mut simulation = Simulation::new(search_with(1, 9, 3, |file| {
                 file.method = method(learns);
                 file.limit = Limit::Brackets(brackets);
                 file.trainers.ahead = ahead;
+                if let Some(number) = small {
+                    of_whole_numbers(file, number);
+                }
             }));
             simulation.state.num_trainers = trainers;
             simulation.run(&events);
             check(&simulation);
             let table = simulation.state.table();
+            let wanted: u32 = (0..brackets).map(|bracket| [9, 3, 3][bracket as usize % 3]).sum();
+            let total = small.map_or(wanted, |number| wanted.min(u32::try_from(number).unwrap()));
+            prop_assert_eq!(table.total(), total);
+            prop_assert!(table.expected_jobs().iter().all(|jobs| *jobs <= u64::from(total)));
             let mut first = 0;
-            for bracket in 0..brackets {
+            for bracket in 0..table.num_brackets().unwrap_or(brackets) {
                 let sizes = table.sizes(bracket).to_vec();
                 let mut members: Vec<ConfigurationId> =
                     (first..first + sizes[0]).map(ConfigurationId).collect();

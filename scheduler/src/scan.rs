@@ -136,7 +136,7 @@ impl Scanner {
         let mut state = State::new(directory.search()).map_err(|source| Error::Value {
             path: directory.layout().path(layout::SEARCH),
             format: SearchFile::FORMAT,
-            source,
+            source: source.into(),
         })?;
         let mut scanner = Self {
             directory,

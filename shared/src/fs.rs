@@ -55,18 +55,18 @@ pub enum Moved {
 
 /// Publishes a record under a name that must be new; of several writers exactly one gets [`Published::New`].
 pub fn publish_record<R: Record>(path: &Path, record: &R) -> Result<Published> {
-    publish_new(path, &format::to_bytes(record))
+    publish_new(path, &format::to_publish(path, record)?)
 }
 
 /// Replaces a record that has one writer.
 pub fn replace_record<R: Record>(path: &Path, record: &R) -> Result<()> {
-    replace(path, &format::to_bytes(record))
+    replace(path, &format::to_publish(path, record)?)
 }
 
 /// Replaces a record that has one writer and need not last, since the next one comes by itself: where the disk's own
 /// machine loses power, the old one may be back.
 pub fn show_record<R: Record>(path: &Path, record: &R) -> Result<()> {
-    put(path, &format::to_bytes(record))
+    put(path, &format::to_publish(path, record)?)
 }
 
 /// Reads a record.
@@ -82,7 +82,7 @@ pub fn read_named_record<R: Record>(path: &Path) -> Result<R> {
 /// As [`publish_record`], but that the name is not synced: a loss of power may take it, until somebody calls
 /// [`sync_folder`].
 pub fn show_new_record<R: Record>(path: &Path, record: &R) -> Result<Published> {
-    publish_unsynced(path, &format::to_bytes(record))
+    publish_unsynced(path, &format::to_publish(path, record)?)
 }
 
 /// Publishes bytes under a name that must be new. The folder is made if need be.

@@ -72,9 +72,10 @@ fn records_of_version_1_1_are_read_and_written_unchanged() {
 }
 
 #[test]
-fn searches_of_version_1_2_are_read_and_written_unchanged() {
+fn searches_and_spaces_of_version_1_2_are_read_and_written_unchanged() {
     let search: SearchFile = round_trip("1.2");
     Search::new(&search).unwrap();
+    SearchSpace::new(&round_trip::<SpaceFile>("1.2")).unwrap();
 }
 
 #[test]

@@ -4,7 +4,9 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use shared::budget::{BracketSizes, BudgetSettings};
 use shared::objective::ObjectiveFile;
-use shared::search::{BohbSettings, Limit, MethodName, Promotion, Scheduling, TrainerSettings};
+use shared::search::{
+    BohbSettings, Limit, MethodName, Promotion, REVISION, Scheduling, TrainerSettings,
+};
 use shared::{BudgetUnit, Configuration, ConfigurationId, JobId, Search, SearchFile, Seed};
 
 use crate::bench::problem::Problem;
@@ -49,12 +51,13 @@ pub fn utilisation(rows: &[Row], num_workers: usize, until: f64) -> Option<f64> 
 pub fn search(problem: &Problem, method: MethodName, faithful: bool, seed: u64) -> Result<Search> {
     let budget = BudgetSettings {
         unit: BudgetUnit::Steps,
-        min: problem.min_budget,
-        max: problem.max_budget,
-        eta: 3,
+        min: problem.min_budget as f64,
+        max: problem.max_budget as f64,
+        eta: 3.0,
     };
     let file = SearchFile {
         name: problem.name.clone(),
+        revision: Some(REVISION),
         space: Some(problem.space.clone()),
         space_file: None,
         objective: ObjectiveFile {
