@@ -277,9 +277,20 @@ impl Brackets {
         retired
     }
 
-    /// Takes note that a job is offered.
+    /// Takes note that a job is offered. One that is offered before its rung is complete, because the results there have
+    /// changed since, stays promoted.
     pub fn offered(&mut self, job: JobId) {
         self.due.remove(&job);
+        let place = self.table.place(job.configuration);
+        if job.rung <= place.rung || self.finished.contains(&place.bracket) {
+            return;
+        }
+        let table = &self.table;
+        let new = || Bracket::new(table, place.bracket);
+        let bracket = self.live.entry(place.bracket).or_insert_with(new);
+        if job.rung > bracket.rung() {
+            bracket.promoted.insert(job);
+        }
     }
 
     /// Promoted configurations whose next job is not offered; earlier brackets first, then lower ids.
@@ -314,6 +325,8 @@ struct Bracket {
     evaluated: BTreeSet<Ranked>,
     /// Results of higher rungs, which another scheduler may have got further to see.
     early: BTreeMap<JobId, Verdict>,
+    /// Jobs of higher rungs that were offered already.
+    promoted: BTreeSet<JobId>,
 }
 
 impl Bracket {
@@ -327,6 +340,7 @@ impl Bracket {
             stage: 0,
             evaluated: BTreeSet::new(),
             early: BTreeMap::new(),
+            promoted: BTreeSet::new(),
         }
     }
 
@@ -377,11 +391,17 @@ impl Bracket {
         self.stage += 1;
         let size = self.sizes.get(self.stage).map_or(0, |size| *size as usize);
         let ranked = std::mem::take(&mut self.evaluated);
+        let rung = self.rung();
         for (place, ranked) in ranked.into_iter().enumerate() {
-            if place < size {
+            let job = ranked.configuration.job(rung);
+            let is_promoted = self.promoted.remove(&job) || self.early.contains_key(&job);
+            if place < size || is_promoted {
                 self.missing.insert(ranked.configuration);
             } else {
                 retired.push(ranked.configuration);
+            }
+            if place < size && !is_promoted {
+                due.insert(job);
             }
         }
         if self.missing.is_empty() {
@@ -389,11 +409,8 @@ impl Bracket {
             self.stage = self.sizes.len();
             return;
         }
-        let rung = self.rung();
-        due.extend(self.missing.iter().map(|id| id.job(rung)));
         for (job, verdict) in std::mem::take(&mut self.early) {
             if job.rung == rung {
-                due.remove(&job);
                 self.take(job, verdict, retired);
             } else {
                 self.early.insert(job, verdict);
@@ -529,6 +546,29 @@ mod tests {
         assert_eq!(due(&brackets), [""; 0]);
         assert_eq!(brackets.next_promotion(), None);
         assert!(brackets.finished.contains(&0));
+    }
+
+    #[test]
+    fn what_was_promoted_stays_when_an_outcome_changes_and_what_is_better_now_joins_it() {
+        // A failure was counted, the best three went up, and then it was done again.
+        let mut brackets = brackets();
+        for id in [0, 1, 2] {
+            brackets.offered(job(id, 1));
+        }
+        brackets.record(job(0, 1), Verdict::Evaluated(0.5));
+        for id in 0..8 {
+            brackets.record(job(id, 0), Verdict::Evaluated(f64::from(id)));
+        }
+        assert_eq!(due(&brackets), [""; 0]);
+        brackets.record(job(8, 0), Verdict::Evaluated(-1.0));
+        assert_eq!(due(&brackets), ["c000008-r1"]);
+        for id in [1, 2] {
+            brackets.record(job(id, 1), Verdict::Evaluated(1.0));
+        }
+        assert_eq!(due(&brackets), ["c000008-r1"]);
+        brackets.offered(job(8, 1));
+        brackets.record(job(8, 1), Verdict::Evaluated(0.1));
+        assert_eq!(due(&brackets), ["c000008-r2"]);
     }
 
     proptest! {

@@ -10,6 +10,7 @@
 pub mod asha;
 pub mod bracket;
 pub mod doctor;
+pub mod fault;
 pub mod fix_from;
 pub mod init;
 pub mod job_state;
@@ -17,6 +18,7 @@ pub mod keep;
 pub mod local;
 pub mod plan;
 mod progress;
+pub mod retry;
 pub mod run;
 pub mod sbatch;
 pub mod scan;
@@ -111,6 +113,10 @@ enum Command {
         #[arg(long)]
         undo: bool,
     },
+    /// Do jobs again that have failed
+    ///
+    /// Their outcomes stay in the directory and count no longer; the search goes on, also one that was finished.
+    Retry(retry::RetryArgs),
     /// Run a whole search on this machine
     ///
     /// Starts the sampler and the trainers that were built with this program, shows the progress, and ends with the
@@ -158,6 +164,7 @@ pub fn run(args: Args) -> Result<Code> {
             print(&stop(&directory, undo)?)?;
             Ok(Code::Done)
         }
+        Command::Retry(args) => retry::run(&args),
         Command::Local(args) => local::run(&args),
         Command::Slurm(args) => slurm::run(args),
         Command::Doctor(args) => doctor::run(&args),

@@ -250,6 +250,10 @@ pub struct TrainerSettings {
     /// KiB of an attempt's output that are kept from its beginning, and as many from its end; default: 1,024.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_kib: Option<u32>,
+    /// Crashes without any progress, and nothing else, with which a search may begin before no more jobs are offered;
+    /// 0: any number; default: 5.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pause_after: Option<u32>,
 }
 
 impl Default for TrainerSettings {
@@ -263,11 +267,17 @@ impl Default for TrainerSettings {
             job_limit_s: None,
             silence_limit_s: None,
             output_kib: None,
+            pause_after: None,
         }
     }
 }
 
 impl TrainerSettings {
+    /// Crashes without any progress, and nothing else, after which no more jobs are offered.
+    pub fn pause_after(&self) -> u32 {
+        self.pause_after.unwrap_or(5)
+    }
+
     /// Bytes of an attempt's output that are kept from its beginning, and as many from its end.
     pub fn output_bytes(&self) -> usize {
         usize::try_from(self.output_kib.unwrap_or(1024))

@@ -383,11 +383,8 @@ impl Directory {
     }
 
     /// Makes results last before anything that lasts is said of them.
-    pub fn sync_results<'a>(&self, jobs: impl IntoIterator<Item = &'a JobId>) -> Result<()> {
-        self.sync_shards(
-            layout::RESULTS,
-            jobs.into_iter().map(|job| job.configuration),
-        )
+    pub fn sync_results(&self, ids: impl IntoIterator<Item = ConfigurationId>) -> Result<()> {
+        self.sync_shards(layout::RESULTS, ids)
     }
 
     fn sync_shards(
@@ -419,9 +416,9 @@ impl Directory {
         fs::remove(&self.layout.claimed(claim)).map(|_was_there| ())
     }
 
-    /// Removes the ticket of a job that has its result.
-    pub fn drop_ticket(&self, attempt: AttemptId) -> Result<()> {
-        fs::remove(&self.layout.open(attempt)).map(|_was_there| ())
+    /// Removes a ticket, of a job that has its result or is to be offered differently; whether it was there.
+    pub fn drop_ticket(&self, attempt: AttemptId) -> Result<bool> {
+        fs::remove(&self.layout.open(attempt))
     }
 
     /// Ends an attempt without a result and offers the next one; whether the claim was still there.
@@ -657,6 +654,11 @@ impl Directory {
     /// What was said when the search was finished, if it is.
     pub fn read_finished(&self) -> Result<Option<Finished>> {
         self.read_or_set_aside(self.layout.path(layout::FINISHED), |_: &Finished| true)
+    }
+
+    /// Takes back that the search is finished, since there is more to do; whether it was.
+    pub fn reopen(&self) -> Result<bool> {
+        fs::remove(&self.layout.path(layout::FINISHED))
     }
 
     /// Says that the search is finished.

@@ -35,7 +35,7 @@ impl Programs<'_> {
                 return;
             }
             for action in actions {
-                self.state.apply(&action);
+                action.apply(&mut self.state);
                 match action {
                     Action::Request(request) => {
                         let is_named =
