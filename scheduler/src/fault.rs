@@ -4,7 +4,7 @@
 //! | outcome | what else is known | decision |
 //! |--|--|--|
 //! | crashed, nothing of it ever progressed | a trainer lives on another host, and this was the first such crash, or no host of them has ever done better | once more, on a host where it has not crashed |
-//! | crashed, nothing of it ever progressed | else | counts |
+//! | crashed, nothing of it ever progressed | else | counts, until it turns out that others do better than those hosts ever did |
 //! | out of memory | a trainer with more memory lives | once more, on the largest |
 //! | out of memory | else | counts |
 //! | any other | | counts |
@@ -284,6 +284,16 @@ impl Faults {
         }
     }
 
+    /// What to do about a crash that counted: no host of it ever did better, and now one lives on which others do.
+    pub fn reconsider(&self, known: &Known) -> Option<Again> {
+        let again = self.decide(known)?;
+        let tried = &again.avoid_hosts;
+        let mut living = self.living.values().map(|living| &living.host);
+        let is_any_better = living.any(|host| self.proven.contains(host) && !tried.contains(host));
+        let is_any_proven = tried.iter().any(|host| self.proven.contains(host));
+        (again.reason == RetryReason::OtherHost && is_any_better && !is_any_proven).then_some(again)
+    }
+
     /// Whether a job should be left to some trainers, if they live.
     pub fn is_reserved(&self, job: JobId) -> bool {
         let again = self.retries.get(&job);
@@ -386,6 +396,24 @@ mod tests {
         assert_eq!(decided(&mut four, 2, "b"), Some(both));
         four.see_progress("c");
         assert_eq!(decided(&mut four, 3, "c"), None);
+    }
+
+    #[test]
+    fn a_crash_that_counted_is_reconsidered_when_its_host_turns_out_to_be_bad() {
+        let mut faults = faults(&[("bad", 1.0)]);
+        let known = failure(1, "bad", Doubt::NoProgress);
+        faults.see_result(&known);
+        assert_eq!(faults.decide(&known), None);
+        let living = Living {
+            host: "good".to_owned(),
+            memory_mib: None,
+        };
+        faults.living.insert("good".parse().unwrap(), living);
+        assert_eq!(faults.reconsider(&known), None);
+        faults.see_progress("good");
+        assert!(faults.reconsider(&known).is_some());
+        faults.see_progress("bad");
+        assert_eq!(faults.reconsider(&known), None);
     }
 
     #[test]

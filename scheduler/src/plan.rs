@@ -209,6 +209,9 @@ pub fn plan(state: &State, settings: &TrainerSettings) -> Vec<Action> {
         }));
         return actions;
     }
+    let reconsidered = state.counted.values();
+    let reconsidered = reconsidered.filter_map(|known| state.faults.reconsider(known));
+    actions.extend(reconsidered.map(Action::Retry));
     actions.extend(reserved_for_nobody(state).map(Action::Withdraw));
     for (job, pending) in &state.pending {
         if pending.is_missing {

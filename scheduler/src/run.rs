@@ -22,6 +22,7 @@ use crate::fault::Known;
 use crate::plan::{Action, plan};
 use crate::scan::Scanner;
 use crate::state::State;
+use crate::status::Pause;
 
 /// The longest pause between two scans, unless the user says otherwise.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -44,6 +45,7 @@ pub struct Scheduler {
     sweeper: Sweeper,
     swept: Instant,
     started: Instant,
+    paused: Option<Pause>,
 }
 
 /// What a turn of the loop came to.
@@ -98,6 +100,7 @@ impl Scheduler {
             sweeper: Sweeper::default(),
             swept: clock::instant(),
             started: clock::instant(),
+            paused: None,
         })
     }
 
@@ -181,6 +184,7 @@ impl Scheduler {
                 return Ok(Turn::Stopped);
             }
             let settings = self.scanner.directory().search().trainers;
+            self.tell_pause()?;
             let mut is_changed = false;
             let actions = plan(&self.state, &settings);
             for group in actions.chunk_by(|a, b| a.makes_a_record() && b.makes_a_record()) {
@@ -382,6 +386,22 @@ impl Scheduler {
             }
         }
         Ok(())
+    }
+
+    /// Says once that no more jobs are offered, and what to do about it.
+    fn tell_pause(&mut self) -> Result<(), Error> {
+        let paused = Pause::of(self.scanner.directory(), &self.state)?;
+        if let Some(paused) = paused.as_ref().filter(|_| self.paused.is_none()) {
+            let sentence = paused.sentence(self.scanner.directory());
+            warn!("waiting for {sentence}");
+        }
+        self.paused = paused;
+        Ok(())
+    }
+
+    /// Why no more jobs are offered, if they are not.
+    pub fn paused(&self) -> Option<&Pause> {
+        self.paused.as_ref()
     }
 
     /// Removes drafts that crashes have left.

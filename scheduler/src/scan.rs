@@ -186,6 +186,12 @@ impl Scanner {
         &self.trainers
     }
 
+    /// Seconds that trainers which have not left have, where their time is limited.
+    pub fn times_left_s(&self) -> impl Iterator<Item = Option<f64>> + '_ {
+        let here = self.trainers.values().filter(|trainer| !trainer.is_gone());
+        here.map(|trainer| trainer.heartbeat.time_left_s)
+    }
+
     /// Brings the state up to date.
     pub fn scan(&mut self, state: &mut State, now: Instant) -> Result<()> {
         state.signs = self.directory.signs()?;
@@ -200,6 +206,10 @@ impl Scanner {
         self.see_jobs(state, &view, now)?;
         self.see_departed(state, &view, now)?;
         self.see_proposals(state)?;
+        if !state.doubtful.is_empty() {
+            // Whether somebody else may do better is decided by who lives now.
+            self.trainers_listed = None;
+        }
         self.see_trainers(state, now)?;
         self.see_claims(state, &view, now)?;
         self.see_hopeless_tickets(state, &view)?;

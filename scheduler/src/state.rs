@@ -15,7 +15,7 @@ use shared::{AttemptId, Claim, Configuration, ConfigurationId, Fate, JobId, Resu
 
 use crate::asha::Asha;
 use crate::bracket::{Brackets, NextPromotion, Ranked, Table, Verdict};
-use crate::fault::{Again, Faults, Known};
+use crate::fault::{Again, Doubt, Faults, Known};
 
 /// Crashes that are remembered for people.
 const MOST_CRASHES: usize = 3;
@@ -49,6 +49,8 @@ pub struct State {
     pub(crate) results: BTreeMap<JobId, Settled>,
     /// Failed in a way that may not be the configuration's fault, and it is not decided whether that counts.
     pub(crate) doubtful: BTreeMap<JobId, Known>,
+    /// Crashes without any progress that count.
+    pub(crate) counted: BTreeMap<JobId, Known>,
     /// What is known of failures, and of those who could do better.
     pub faults: Faults,
     /// Results that are named by some request.
@@ -222,6 +224,7 @@ impl State {
             pending: BTreeMap::new(),
             results: BTreeMap::new(),
             doubtful: BTreeMap::new(),
+            counted: BTreeMap::new(),
             faults: Faults::default(),
             recorded: BTreeSet::new(),
             unrecorded: BTreeSet::new(),
@@ -255,6 +258,17 @@ impl State {
         job.configuration.0 < self.table.total()
             && job.rung < self.table.num_rungs()
             && job.rung >= self.table.place(job.configuration).rung
+    }
+
+    /// Median seconds of the evaluated jobs of a rung, if there are so many.
+    pub fn median_s(&self, rung: u8, fewest: usize) -> Option<f64> {
+        let of_rung = self.results.values().filter(|settled| {
+            settled.id.job.rung == rung && matches!(settled.verdict, Verdict::Evaluated(_))
+        });
+        let mut seconds: Vec<f64> = of_rung.map(|settled| settled.elapsed_s).collect();
+        let middle = seconds.len() / 2;
+        (seconds.len() >= fewest.max(1))
+            .then(|| *seconds.select_nth_unstable_by(middle, f64::total_cmp).1)
     }
 
     /// Whether proposals depend on results.
@@ -428,6 +442,10 @@ impl State {
         let Known { id, verdict, .. } = *known;
         let job = id.job;
         self.doubtful.remove(&job);
+        self.counted.remove(&job);
+        if known.doubt == Some(Doubt::NoProgress) {
+            self.counted.insert(job, known.clone());
+        }
         self.missing_results.remove(&job);
         self.reported.remove(&job);
         self.unreported.remove(&job);
@@ -476,6 +494,7 @@ impl State {
             return;
         }
         let doubted = self.doubtful.remove(&job);
+        self.counted.remove(&job);
         let settled = self.results.get(&job).copied();
         let settled = settled.filter(|settled| settled.attempt <= superseded.attempt);
         if let Some(settled) = settled {

@@ -69,7 +69,7 @@ pub struct SearchFile {
 impl Record for SearchFile {
     const FORMAT: &'static str = "search";
     /// 1.0: first. 1.1: `forbidden`, `prior` and `confidence` in the space; `fix`, `fixed_from`, `first_rungs`. 1.2:
-    /// `keep_alive`; `job_limit_s`, `silence_limit_s`, `output_kib`.
+    /// `keep_alive`; `job_limit_s`, `silence_limit_s`, `output_kib`, `pause_after`.
     const VERSION: [u32; 2] = [1, 2];
 }
 

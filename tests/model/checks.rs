@@ -89,10 +89,24 @@ fn a_search_survives_many_disturbances_by_chance() {
 }
 
 #[test]
+fn a_retry_is_heard_whatever_happens_to_whom() {
+    for setting in SETTINGS {
+        let scene = Scene {
+            retries: true,
+            ..small(setting)
+        };
+        let start = Instant::now();
+        tell("one, with a retry", start, scene.disturb(1, (0, 3)));
+        let start = Instant::now();
+        tell("chance, with a retry", start, scene.by_chance(0..50));
+    }
+}
+
+#[test]
 fn records_that_are_made_together_come_in_two_orders() {
     let published = |setting| {
         let scene = several(setting);
-        let mut calls = whole(&scene.tree, setting, &mut Calm, None, true).trace;
+        let mut calls = whole(&scene.tree, setting, &mut Calm, None, true, false).trace;
         calls.retain(|call| call.contains(": link "));
         calls
     };

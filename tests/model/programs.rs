@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use scheduler::fault::Again;
 use scheduler::run::{Scheduler, Turn};
 use shared::exit::{Code, code_of};
 use shared::format;
 use shared::search::SearchFile;
 use shared::signal::Warning;
-use shared::{Directory, clock, store};
+use shared::{ConfigurationId, Directory, clock, store};
 use trainer::device::DeviceChoice;
 use trainer::heart::{Beat, Pulse};
 use trainer::run::{Leave, Settings, Trainer};
@@ -38,6 +39,8 @@ pub(crate) enum Role {
     OnePass,
     /// Job after job as long as some are open, without a heart.
     JobsThatAreOpen,
+    /// Somebody who asks for the first job to be done again as soon as it has a result.
+    Retry,
 }
 
 impl Role {
@@ -103,6 +106,7 @@ pub(crate) fn start(world: &Arc<World>, role: Role) -> Vec<Coroutine> {
         Role::OnePass => vec![Coroutine::new(world, host, format!("pass-{host}"), || {
             sample(true)
         })],
+        Role::Retry => vec![Coroutine::new(world, host, format!("retry-{host}"), retry)],
         Role::JobsThatAreOpen => vec![Coroutine::new(world, host, format!("jobs-{host}"), || {
             train(Arc::new(Pulse::waiting()), &AtomicBool::new(false), true)
         })],
@@ -133,6 +137,26 @@ fn schedule() -> Result<(), String> {
                 Turn::Finished | Turn::Stopped => return Ok(Code::Done),
                 turn @ (Turn::Acted | Turn::Idle) => scheduler.wait(turn, &mut || false)?,
             }
+        }
+    };
+    ended(run())
+}
+
+/// As `scheduler retry` does, whatever the outcome was; a second time changes nothing.
+fn retry() -> Result<(), String> {
+    let run = || {
+        let directory = Directory::open(Path::new(ROOT))?;
+        let job = ConfigurationId(0).job(0);
+        loop {
+            if let Some(result) = directory.read_result(job)? {
+                directory.retry(&Again::asked(result.attempt).record())?;
+                directory.reopen()?;
+                return Ok(Code::Done);
+            }
+            if directory.signs()?.is_finished {
+                return Ok(Code::Done);
+            }
+            clock::sleep(POLL);
         }
     };
     ended(run())

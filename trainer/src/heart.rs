@@ -142,6 +142,7 @@ impl Beat {
             program: concat!("trainer ", env!("CARGO_PKG_VERSION")).to_owned(),
             memory_mib: None,
             device_memory_mib: None,
+            time_left_s: None,
         };
         directory.beat(&heartbeat)?;
         Ok(Self {
