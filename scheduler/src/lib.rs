@@ -8,24 +8,24 @@
 //! at any instant and started again anywhere, also twice.
 
 pub mod asha;
+pub mod batch;
 pub mod bracket;
+mod devices;
 pub mod doctor;
 pub mod fault;
 pub mod fix_from;
 pub mod init;
-pub mod job_state;
-pub mod keep;
 pub mod local;
 pub mod plan;
+mod programs;
 mod progress;
 pub mod retry;
 pub mod run;
-pub mod sbatch;
 pub mod scan;
-pub mod script;
 pub mod slurm;
 pub mod state;
 pub mod status;
+mod working_directory;
 
 #[cfg(test)]
 mod test_search;
@@ -166,7 +166,7 @@ pub fn run(args: Args) -> Result<Code> {
         }
         Command::Retry(args) => retry::run(&args),
         Command::Local(args) => local::run(&args),
-        Command::Slurm(args) => slurm::run(args),
+        Command::Slurm(args) => slurm::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     }
 }
