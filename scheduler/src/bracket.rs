@@ -90,6 +90,7 @@ pub struct Table {
     kinds: Vec<Vec<u32>>,
     num_rungs: u8,
     eta: u64,
+    limit: Limit,
     total: u32,
     /// The seed of the draws; only without barrier.
     draw: Option<Seed>,
@@ -107,21 +108,51 @@ impl Table {
             kinds,
             num_rungs,
             eta: search.ladder.eta(),
+            limit: search.limit,
             total: 0,
             draw: match search.scheduling {
                 Scheduling::Synchronous => None,
                 Scheduling::Asynchronous => Some(search.seed),
             },
         };
-        let total = match search.limit {
+        table.total = table.total_of(search.limit)?;
+        Ok(table)
+    }
+
+    fn total_of(&self, limit: Limit) -> Result<u32, Invalid> {
+        let total = match limit {
             Limit::Configurations(number) => u128::from(number),
-            Limit::Brackets(number) => table.first_of(number),
+            Limit::Brackets(number) => self.first_of(number),
         };
-        table.total = u32::try_from(total).map_err(|_too_many| {
+        u32::try_from(total).map_err(|_too_many| {
             let expected = format!("at most {} configurations", u32::MAX);
             Invalid::new("limit", expected, total)
-        })?;
-        Ok(table)
+        })
+    }
+
+    /// Adds more of what the search's limit counts; what there is keeps its place.
+    ///
+    /// # Errors
+    /// It counts something else, or there would be too many.
+    pub fn extend(&mut self, more: Limit) -> Result<(), Invalid> {
+        let sum = |a: u32, b: u32| a.checked_add(b).unwrap_or(u32::MAX); // told below
+        let limit = match (self.limit, more) {
+            (Limit::Brackets(a), Limit::Brackets(b)) => Limit::Brackets(sum(a, b)),
+            (Limit::Configurations(a), Limit::Configurations(b)) => {
+                Limit::Configurations(sum(a, b))
+            }
+            (Limit::Brackets(_), Limit::Configurations(_)) => {
+                let expected = "a number of brackets, as in the search's own limit";
+                return Err(Invalid::new("limit", expected, "configurations"));
+            }
+            (Limit::Configurations(_), Limit::Brackets(_)) => {
+                let expected = "a number of configurations, as in the search's own limit";
+                return Err(Invalid::new("limit", expected, "brackets"));
+            }
+        };
+        self.total = self.total_of(limit)?;
+        self.limit = limit;
+        Ok(())
     }
 
     /// How many configurations there will be.
@@ -463,6 +494,27 @@ mod tests {
             [with(1), with(2), with(4)],
             [[9, 3, 1], [9, 6, 2], [18, 9, 6]]
         );
+    }
+
+    #[test]
+    fn an_extended_table_is_that_of_a_search_with_the_larger_limit() {
+        let with = |brackets| {
+            Table::new(&search_with(1, 9, 3, |file| {
+                file.limit = Limit::Brackets(brackets)
+            }))
+            .unwrap()
+        };
+        let mut table = with(2);
+        table.extend(Limit::Brackets(3)).unwrap();
+        let whole = with(5);
+        assert_eq!(table.total(), whole.total());
+        assert_eq!(table.expected_jobs(), whole.expected_jobs());
+        for id in (0..whole.total()).map(ConfigurationId) {
+            assert_eq!(table.place(id), whole.place(id));
+        }
+        assert!(table.extend(Limit::Configurations(3)).is_err());
+        assert!(table.extend(Limit::Brackets(u32::MAX)).is_err());
+        assert_eq!(table.total(), whole.total());
     }
 
     #[test]

@@ -161,6 +161,12 @@ pub struct Restrictions {
     pub memory_mib: Option<f64>,
 }
 
+impl Restrictions {
+    fn says_anything(&self) -> bool {
+        !self.avoid_hosts.is_empty() || self.memory_mib.is_some()
+    }
+}
+
 impl From<Retry> for Again {
     fn from(retry: Retry) -> Self {
         Self {
@@ -294,34 +300,40 @@ impl Faults {
         (again.reason == RetryReason::OtherHost && is_any_better && !is_any_proven).then_some(again)
     }
 
-    /// Whether a job should be left to some trainers, if they live.
-    pub fn is_reserved(&self, job: JobId) -> bool {
-        let again = self.retries.get(&job);
-        again.is_some_and(|again| !again.avoid_hosts.is_empty() || again.memory_mib.is_some())
+    /// To whom a job should be left, whoever lives; `None`: to all.
+    pub fn wanted(&self, job: JobId) -> Option<Restrictions> {
+        let again = self.retries.get(&job)?;
+        let is_any = !again.avoid_hosts.is_empty() || again.memory_mib.is_some();
+        is_any.then(|| Restrictions {
+            avoid_hosts: again.avoid_hosts.clone(),
+            memory_mib: again.memory_mib,
+        })
     }
 
     /// To whom a job should be left, as far as there is somebody who can do it then; `None`: to all.
     pub fn restrictions(&self, job: JobId) -> Option<Restrictions> {
-        let again = self.retries.get(&job).filter(|_| self.is_reserved(job))?;
-        let is_large = |living: &Living| match (again.memory_mib, living.memory_mib) {
+        let wanted = self.wanted(job)?;
+        let of_memory = Restrictions {
+            avoid_hosts: Vec::new(),
+            ..wanted.clone()
+        };
+        let of_hosts = Restrictions {
+            memory_mib: None,
+            ..wanted.clone()
+        };
+        [wanted, of_memory, of_hosts]
+            .into_iter()
+            .find(|restrictions| restrictions.says_anything() && self.lives_any(restrictions))
+    }
+
+    /// Whether a trainer lives that a job may be left to.
+    pub fn lives_any(&self, restrictions: &Restrictions) -> bool {
+        let is_large = |living: &Living| match (restrictions.memory_mib, living.memory_mib) {
             (Some(wanted), Some(mib)) => mib >= wanted,
-            _ => again.memory_mib.is_none(),
+            (wanted, _) => wanted.is_none(),
         };
-        let is_elsewhere = |living: &Living| !again.avoid_hosts.contains(&living.host);
-        let is_any = |suits: &dyn Fn(&Living) -> bool| self.living.values().any(suits);
-        let of = |avoid_hosts: &[String], memory_mib| Restrictions {
-            avoid_hosts: avoid_hosts.to_vec(),
-            memory_mib,
-        };
-        if is_any(&|living| is_elsewhere(living) && is_large(living)) {
-            Some(of(&again.avoid_hosts, again.memory_mib))
-        } else if again.memory_mib.is_some() && is_any(&is_large) {
-            Some(of(&[], again.memory_mib))
-        } else if !again.avoid_hosts.is_empty() && is_any(&is_elsewhere) {
-            Some(of(&again.avoid_hosts, None))
-        } else {
-            None
-        }
+        let mut living = self.living.values();
+        living.any(|living| is_large(living) && !restrictions.avoid_hosts.contains(&living.host))
     }
 
     /// Whether a trainer lives on none of these hosts.
@@ -436,7 +448,7 @@ mod tests {
         // When it is gone, the others may try.
         two.living.remove(&"large".parse().unwrap());
         assert_eq!(two.restrictions(job), None);
-        assert!(two.is_reserved(job));
+        assert!(two.wanted(job).is_some());
     }
 
     #[test]

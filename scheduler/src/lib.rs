@@ -12,6 +12,7 @@ pub mod batch;
 pub mod bracket;
 mod devices;
 pub mod doctor;
+pub mod extend;
 pub mod fault;
 pub mod fix_from;
 pub mod init;
@@ -113,6 +114,11 @@ enum Command {
         #[arg(long)]
         undo: bool,
     },
+    /// Let a search go on beyond its limit
+    ///
+    /// Also one that is finished: what there is keeps its place, and the models go on from it. May be said while the
+    /// search runs, from any host.
+    Extend(extend::ExtendArgs),
     /// Do jobs again that have failed
     ///
     /// Their outcomes stay in the directory and count no longer; the search goes on, also one that was finished.
@@ -164,6 +170,7 @@ pub fn run(args: Args) -> Result<Code> {
             print(&stop(&directory, undo)?)?;
             Ok(Code::Done)
         }
+        Command::Extend(args) => extend::run(&args),
         Command::Retry(args) => retry::run(&args),
         Command::Local(args) => local::run(&args),
         Command::Slurm(args) => slurm::run(&args),

@@ -91,9 +91,8 @@ impl Action {
                 let ticket = job.attempt(*attempt);
                 state.see_attempt(ticket);
                 state.open.insert(ticket);
-                if state.faults.restrictions(*job).is_none() {
-                    state.for_all.insert(ticket);
-                }
+                let restrictions = state.faults.restrictions(*job);
+                state.left_to.insert(ticket, restrictions);
             }
             Self::TakeBack { claim, .. } => {
                 state.over.remove(&claim.attempt);
@@ -203,16 +202,10 @@ pub fn plan(state: &State, settings: &TrainerSettings) -> Vec<Action> {
     }
     if !state.doubtful.is_empty() {
         // So does a failure that counts.
-        actions.extend(state.doubtful.values().map(|known| {
-            let again = state.faults.decide(known);
-            again.map_or(Action::Accept(known.id.job), Action::Retry)
-        }));
+        actions.extend(decide(state));
         return actions;
     }
-    let reconsidered = state.counted.values();
-    let reconsidered = reconsidered.filter_map(|known| state.faults.reconsider(known));
-    actions.extend(reconsidered.map(Action::Retry));
-    actions.extend(reserved_for_nobody(state).map(Action::Withdraw));
+    actions.extend(reconsider(state));
     for (job, pending) in &state.pending {
         if pending.is_missing {
             actions.push(Action::Offer {
@@ -279,7 +272,7 @@ fn tidy(state: &State, settings: &TrainerSettings) -> Vec<Action> {
                 actions.push(Action::TakeBack {
                     claim: claim.clone(),
                     spent: over.spent,
-                })
+                });
             }
             claim => actions.push(Action::GiveUp {
                 attempt: *attempt,
@@ -336,11 +329,29 @@ fn requests<'a>(
     })
 }
 
+/// Which failures count, and which jobs are done again.
+fn decide(state: &State) -> impl Iterator<Item = Action> + '_ {
+    state.doubtful.values().map(|known| {
+        let again = state.faults.decide(known);
+        again.map_or(Action::Accept(known.id.job), Action::Retry)
+    })
+}
+
+/// What those who live now change: crashes that counted, and tickets that are for trainers of which none is left.
+fn reconsider(state: &State) -> impl Iterator<Item = Action> + '_ {
+    let counted = state.counted.values();
+    let again = counted.filter_map(|known| state.faults.reconsider(known));
+    let tickets = reserved_for_nobody(state).map(Action::Withdraw);
+    again.map(Action::Retry).chain(tickets)
+}
+
 /// Tickets that are for trainers of which none lives any more.
 fn reserved_for_nobody(state: &State) -> impl Iterator<Item = AttemptId> + '_ {
-    let open = state.open.difference(&state.for_all).copied();
-    open.filter(|attempt| {
-        state.faults.is_reserved(attempt.job) && state.faults.restrictions(attempt.job).is_none()
+    state.open.iter().copied().filter(|attempt| {
+        // What a scheduler before this one has offered may be left to the fewest.
+        let left_to = state.left_to.get(attempt).cloned();
+        let left_to = left_to.unwrap_or_else(|| state.faults.wanted(attempt.job));
+        left_to.is_some_and(|restrictions| !state.faults.lives_any(&restrictions))
     })
 }
 

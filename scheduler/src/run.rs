@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use shared::exit::Code;
 use shared::fs::{self, Moved, Published};
 use shared::parallel::all_in_parallel;
-use shared::record::{Job, Request};
+use shared::record::{Finished, Job, Request};
 use shared::search::Promotion;
 use shared::signal::Warning;
 use shared::store::Sweeper;
@@ -18,7 +18,7 @@ use shared::{
 };
 use tracing::{info, warn};
 
-use crate::fault::Known;
+use crate::fault::{Again, Known};
 use crate::plan::{Action, plan};
 use crate::scan::Scanner;
 use crate::state::State;
@@ -257,7 +257,10 @@ impl Scheduler {
             Action::Accept(job) => info!("the failure of job={job} counts"),
             Action::Retry(again) => {
                 if directory.retry(&again.record())? == Published::AlreadyThere {
-                    self.scanner.see_retries(&mut self.state)?;
+                    // One that cannot be seen yet says the same at least: the outcome does not count.
+                    let theirs = directory.read_retry(again.supersedes)?.map(Again::from);
+                    self.state
+                        .see_retry(theirs.unwrap_or_else(|| again.clone()));
                     return Ok(Taken::Overtaken);
                 }
                 warn!("{action}");
@@ -280,26 +283,30 @@ impl Scheduler {
                 configuration,
                 below,
             } => drop_checkpoints(&directory, *configuration, *below),
-            Action::Finish(finished) => {
-                // Somebody may have asked for a retry meanwhile; or do so before the last word is there.
-                self.scanner.see_retries(&mut self.state)?;
-                if self.state.is_to_go_on() {
-                    return Ok(Taken::Overtaken);
-                }
-                self.drop_last_checkpoints(&directory)?;
-                directory.sync_results(configurations(&self.state.unrecorded))?;
-                directory.finish_search(finished)?;
-                self.scanner.see_retries(&mut self.state)?;
-                if self.state.is_to_go_on() {
-                    self.scanner.reopen(&self.state)?;
-                    return Ok(Taken::Overtaken);
-                }
-                info!(
-                    "finished: configurations={} jobs={}",
-                    finished.configurations, finished.jobs
-                );
-            }
+            Action::Finish(finished) => return self.finish(&directory, finished),
         }
+        Ok(Taken::Yes)
+    }
+
+    /// Says that nothing is left to do, unless somebody has asked for a retry.
+    fn finish(&mut self, directory: &Directory, finished: &Finished) -> Result<Taken, Error> {
+        // Somebody may have asked for a retry meanwhile; or do so before the last word is there.
+        self.scanner.see_wishes(&mut self.state)?;
+        if self.state.is_to_go_on() {
+            return Ok(Taken::Overtaken);
+        }
+        self.drop_last_checkpoints(directory)?;
+        directory.sync_results(configurations(&self.state.unrecorded))?;
+        directory.finish_search(finished)?;
+        self.scanner.see_wishes(&mut self.state)?;
+        if self.state.is_to_go_on() {
+            self.scanner.reopen(&self.state)?;
+            return Ok(Taken::Overtaken);
+        }
+        info!(
+            "finished: configurations={} jobs={}",
+            finished.configurations, finished.jobs
+        );
         Ok(Taken::Yes)
     }
 

@@ -12,6 +12,7 @@ use shared::clock::{Reading, Silence};
 use shared::error::{Error, Result};
 use shared::format::Record as _;
 use shared::fs::Published;
+use shared::id::ExtensionId;
 use shared::parallel::in_parallel;
 use shared::record::{
     AttemptEnd, Heartbeat, Observation, ObservedClaim, ObservedTrainer, Request, TrainerState,
@@ -40,8 +41,8 @@ const TRAINERS_INTERVAL: Duration = Duration::from_millis(500);
 /// Seconds by which a trainer's clock must be wrong before it is said.
 const WRONG_CLOCK_S: f64 = 60.0;
 
-/// How long a retry may go unnoticed: there are few.
-const RETRIES_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a retry or an extension may go unnoticed: there are few.
+const WISHES_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What one scan must remember for the next.
 #[derive(Debug)]
@@ -66,8 +67,10 @@ pub struct Scanner {
     worthy: BTreeSet<AttemptId>,
     /// Retries that were read.
     retries: BTreeSet<AttemptId>,
-    /// When they were listed last.
-    retries_listed: Option<Instant>,
+    /// Extensions that were read.
+    extensions: BTreeSet<ExtensionId>,
+    /// When retries and extensions were listed last.
+    wishes_seen: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -156,11 +159,13 @@ impl Scanner {
             known_before: BTreeMap::new(),
             worthy: BTreeSet::new(),
             retries: BTreeSet::new(),
-            retries_listed: None,
+            extensions: BTreeSet::new(),
+            wishes_seen: None,
         };
         scanner.resume(clock::instant())?;
         // Jobs first: one that ends while the rest is read has its result there already, or is looked for later.
         let view = scanner.directory.jobs()?;
+        scanner.see_extensions(&mut state)?;
         scanner.load_requests(&mut state)?;
         scanner.see_retries(&mut state)?;
         scanner.load_results(&mut state)?;
@@ -196,11 +201,11 @@ impl Scanner {
     pub fn scan(&mut self, state: &mut State, now: Instant) -> Result<()> {
         state.signs = self.directory.signs()?;
         let is_listed = self
-            .retries_listed
-            .is_some_and(|at| now.saturating_duration_since(at) < RETRIES_INTERVAL);
+            .wishes_seen
+            .is_some_and(|at| now.saturating_duration_since(at) < WISHES_INTERVAL);
         if !is_listed {
-            self.see_retries(state)?;
-            self.retries_listed = Some(now);
+            self.see_wishes(state)?;
+            self.wishes_seen = Some(now);
         }
         let view = self.directory.jobs()?;
         self.see_jobs(state, &view, now)?;
@@ -359,8 +364,26 @@ impl Scanner {
         Ok(self.directory.read_request(id)?.unwrap_or(request))
     }
 
+    /// Reads what somebody wishes beyond the search file: retries and extensions.
+    pub fn see_wishes(&mut self, state: &mut State) -> Result<()> {
+        self.see_extensions(state)?;
+        self.see_retries(state)
+    }
+
+    fn see_extensions(&mut self, state: &mut State) -> Result<()> {
+        for (id, extension) in self.directory.extensions()? {
+            if self.extensions.insert(id)
+                && let Err(invalid) = state.extend(extension.limit)
+            {
+                let path = self.directory.layout().extension(id);
+                self.directory.set_aside(&path, &invalid)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Reads what was said of outcomes that no longer count.
-    pub fn see_retries(&mut self, state: &mut State) -> Result<()> {
+    fn see_retries(&mut self, state: &mut State) -> Result<()> {
         for shard in self.directory.shards(layout::RETRIES)? {
             let listed: Vec<AttemptId> = self.directory.list_shard(layout::RETRIES, shard)?;
             for superseded in listed {
@@ -383,7 +406,7 @@ impl Scanner {
             && self.directory.signs()?.is_finished
             && self.directory.reopen()?
         {
-            info!("the search was finished; it goes on, since jobs are to be done again");
+            info!("the search was finished; it goes on, since there is more to do");
         }
         Ok(())
     }
@@ -474,7 +497,9 @@ impl Scanner {
                 }
             }
         }
-        state.for_all.retain(|attempt| view.open.contains(attempt));
+        state
+            .left_to
+            .retain(|attempt, _| view.open.contains(attempt));
         // Open and claimed in two looks: two schedulers offered it, and only one ticket was taken. In one look it may
         // have been claimed between the two listings.
         let doubled = twice.intersection(&self.twice_before).copied();
@@ -549,6 +574,15 @@ impl Scanner {
             if let Some(result) = found {
                 self.absent.remove(&job);
                 state.see_result(Known::from(&result));
+                continue;
+            }
+            if state
+                .pending
+                .get(&job)
+                .is_none_or(|pending| pending.is_missing)
+            {
+                // It is to be offered as soon as jobs are.
+                self.absent.remove(&job);
                 continue;
             }
             let absence = self.absent.entry(job).or_insert(Absence {

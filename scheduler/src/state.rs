@@ -9,13 +9,13 @@ use std::ops::RangeInclusive;
 
 use shared::error::Invalid;
 use shared::record::Request;
-use shared::search::{Promotion, Scheduling};
+use shared::search::{Limit, Promotion, Scheduling};
 use shared::store::Signs;
 use shared::{AttemptId, Claim, Configuration, ConfigurationId, Fate, JobId, ResultId, Search};
 
 use crate::asha::Asha;
 use crate::bracket::{Brackets, NextPromotion, Ranked, Table, Verdict};
-use crate::fault::{Again, Doubt, Faults, Known};
+use crate::fault::{Again, Doubt, Faults, Known, Restrictions};
 
 /// Crashes that are remembered for people.
 const MOST_CRASHES: usize = 3;
@@ -67,8 +67,8 @@ pub struct State {
     pub(crate) ended: BTreeMap<JobId, u32>,
     /// Free to claim, of jobs that have no result.
     pub(crate) open: BTreeSet<AttemptId>,
-    /// Those of them that were offered to everybody although they should have been left to some.
-    pub(crate) for_all: BTreeSet<AttemptId>,
+    /// To whom this scheduler has left those of them that it has offered.
+    pub(crate) left_to: BTreeMap<AttemptId, Option<Restrictions>>,
     /// Attempts that are over without a result, to be taken back or given up.
     pub(crate) over: BTreeMap<AttemptId, Over>,
     /// Claims of jobs that have a result.
@@ -233,7 +233,7 @@ impl State {
             unreported: BTreeSet::new(),
             ended: BTreeMap::new(),
             open: BTreeSet::new(),
-            for_all: BTreeSet::new(),
+            left_to: BTreeMap::new(),
             over: BTreeMap::new(),
             spent_claims: BTreeSet::new(),
             spent_tickets: BTreeSet::new(),
@@ -246,6 +246,11 @@ impl State {
     /// Which configurations there will be.
     pub fn table(&self) -> &Table {
         &self.table
+    }
+
+    /// There is to be more of what the search's limit counts.
+    pub fn extend(&mut self, more: Limit) -> Result<(), Invalid> {
+        self.table.extend(more)
     }
 
     /// Whether a job can be one of this search, as far as configurations are requested.
@@ -390,10 +395,11 @@ impl State {
             || self.faults.superseded(job) >= Some(attempt)
     }
 
-    /// Whether a finished search is to go on, because jobs are to be done again.
+    /// Whether a finished search is to go on, because there are more configurations or jobs are to be done again.
     pub(crate) fn is_to_go_on(&self) -> bool {
         let mut pending = self.pending.keys();
-        pending.any(|job| self.faults.superseded(*job).is_some())
+        self.num_requested < self.table.total()
+            || pending.any(|job| self.faults.superseded(*job).is_some())
     }
 
     /// The number of the next attempt at a job that is offered for the first time, as far as is known.

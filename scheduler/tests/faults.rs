@@ -1,6 +1,8 @@
 //! Whose fault a failure is: hosts that cannot do anything, commands that nobody can do, trainers with too little memory,
 //! and what `scheduler retry` does about it.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 #[cfg(test)]
 mod fake;
 
@@ -8,7 +10,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use fake::{DEADLINE, Trainer, check_finished, create, run_all, sample};
+use fake::{DEADLINE, Fails, Trainer, check_finished, create, run_all, sample};
 use scheduler::fault::Again;
 use scheduler::run::{Scheduler, Turn};
 use serde_json::json;
@@ -16,11 +18,7 @@ use shared::record::{Job, TrainerState};
 use shared::{ConfigurationId, Directory, Outcome};
 
 /// A trainer's host, its memory, and what fails there.
-type Place<'a> = (
-    &'a str,
-    Option<f64>,
-    &'a (dyn Fn(&Job) -> Option<Outcome> + Sync),
-);
+type Place<'a> = (&'a str, Option<f64>, Fails<'a>);
 
 /// Runs a scheduler, a sampler and a trainer at each place until the search is finished or `is_enough`.
 fn run_at(root: &Path, places: &[Place<'_>], is_enough: &dyn Fn(&Scheduler) -> bool) -> Turn {
@@ -55,6 +53,7 @@ fn run_at(root: &Path, places: &[Place<'_>], is_enough: &dyn Fn(&Scheduler) -> b
     })
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "a trainer may fail or not")]
 fn fruitless(_: &Job) -> Option<Outcome> {
     Some(Outcome::Crashed {
         message: "No module named 'torch'".into(),
@@ -152,7 +151,7 @@ fn a_search_that_begins_with_crashes_alone_waits_for_somebody_to_ask() {
 #[test]
 fn what_a_small_trainer_cannot_hold_is_left_to_a_large_one() {
     let too_small = |job: &Job| {
-        let needs_much = job.job.configuration.0 % 3 == 0;
+        let needs_much = job.job.configuration.0.is_multiple_of(3);
         needs_much.then_some(Outcome::OutOfMemory {
             needed_mib: 12_000.0,
             available_mib: 7_000.0,

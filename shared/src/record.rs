@@ -12,6 +12,7 @@ use crate::clock::Reading;
 use crate::error::Invalid;
 use crate::format::Record;
 use crate::id::{AttemptId, Claim, ConfigurationId, JobId, OwnerId, ResultId};
+use crate::search::Limit;
 use crate::space::SpaceFile;
 use crate::value::Configuration;
 
@@ -431,6 +432,25 @@ impl Record for Retry {
     fn check(&self) -> Result<(), Invalid> {
         check_memory("memory_mib", self.memory_mib)
     }
+}
+
+/// A search goes on beyond its limit: `extensions/0001.json`, `scheduler extend` → schedulers.
+///
+/// All of them count, each added to the limit of the search.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Extension {
+    /// How much there is beyond what there was; of the same kind as the search's own.
+    pub limit: Limit,
+    /// When this was written, RFC 3339 in UTC, for people.
+    pub at: String,
+    /// Version of the program that wrote it.
+    pub program: String,
+}
+
+impl Record for Extension {
+    const FORMAT: &'static str = "extension";
+    /// 1.0: first.
+    const VERSION: [u32; 2] = [1, 0];
 }
 
 /// Why a job is done again.

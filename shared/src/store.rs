@@ -20,12 +20,12 @@ use crate::clock;
 use crate::error::{Error, Result};
 use crate::format::{self, Record};
 use crate::fs::{self, Moved, Published};
-use crate::id::{AttemptId, Claim, ConfigurationId, JobId, OwnerId, ResultId};
+use crate::id::{AttemptId, Claim, ConfigurationId, ExtensionId, JobId, OwnerId, ResultId};
 use crate::layout::{self, Layout};
 use crate::objective::Objective;
 use crate::record::{
-    AttemptEnd, Created, Fate, Finished, Heartbeat, Job, JobResult, Observation, Proposal, Request,
-    Retry,
+    AttemptEnd, Created, Extension, Fate, Finished, Heartbeat, Job, JobResult, Observation,
+    Proposal, Request, Retry,
 };
 use crate::search::{Search, SearchFile};
 use crate::system::What;
@@ -659,6 +659,29 @@ impl Directory {
     /// Takes back that the search is finished, since there is more to do; whether it was.
     pub fn reopen(&self) -> Result<bool> {
         fs::remove(&self.layout.path(layout::FINISHED))
+    }
+
+    /// Adds to the limit of the search, whoever else does so at the same time.
+    pub fn extend(&self, extension: &Extension) -> Result<ExtensionId> {
+        let listed: Vec<ExtensionId> = self.list_ids(&self.layout.path(layout::EXTENSIONS))?;
+        let mut id = ExtensionId(listed.last().map_or(1, |last| last.0 + 1));
+        loop {
+            let path = self.inside(self.layout.extension(id))?;
+            if fs::publish_record(&path, extension)? == Published::New {
+                return Ok(id);
+            }
+            id.0 += 1;
+        }
+    }
+
+    /// What was added to the limit of the search, by number. A corrupt record is set aside.
+    pub fn extensions(&self) -> Result<BTreeMap<ExtensionId, Extension>> {
+        let mut extensions = BTreeMap::new();
+        for id in self.list_ids::<ExtensionId>(&self.layout.path(layout::EXTENSIONS))? {
+            let read = self.read_or_set_aside(self.layout.extension(id), |_: &Extension| true)?;
+            extensions.extend(read.map(|extension| (id, extension)));
+        }
+        Ok(extensions)
     }
 
     /// Says that the search is finished.

@@ -132,19 +132,19 @@ pub(crate) struct Scene {
     pub(crate) tree: Tree,
     pub(crate) setting: Setting,
     pub(crate) expected: BTreeMap<JobId, Option<f64>>,
-    /// Whether somebody asks for a retry.
-    pub(crate) retries: bool,
+    /// What somebody wishes beyond the search file.
+    pub(crate) wish: Option<Role>,
 }
 
 impl Scene {
     /// The scene at the start of a search, and the calm run that others are compared with.
     pub(crate) fn new(tree: Tree, setting: Setting) -> (Self, Report) {
-        let report = whole(&tree, setting, &mut Calm, None, false, false);
+        let report = whole(&tree, setting, &mut Calm, None, false, None);
         let scene = Self {
             expected: report.losses.clone(),
             tree,
             setting,
-            retries: false,
+            wish: None,
         };
         (scene, report)
     }
@@ -156,7 +156,7 @@ impl Scene {
             chooser,
             Some(&self.expected),
             is_traced,
-            self.retries,
+            self.wish,
         )
     }
 
@@ -255,7 +255,7 @@ impl Scene {
                     &mut Calm,
                     Some(&self.expected),
                     false,
-                    self.retries,
+                    self.wish,
                 );
                 extent.calls += rest.calls;
                 violations = rest.violations;

@@ -9,7 +9,8 @@ use scheduler::fault::Again;
 use scheduler::run::{Scheduler, Turn};
 use shared::exit::{Code, code_of};
 use shared::format;
-use shared::search::SearchFile;
+use shared::record::Extension;
+use shared::search::{Limit, SearchFile};
 use shared::signal::Warning;
 use shared::{ConfigurationId, Directory, clock, store};
 use trainer::device::DeviceChoice;
@@ -41,6 +42,8 @@ pub(crate) enum Role {
     JobsThatAreOpen,
     /// Somebody who asks for the first job to be done again as soon as it has a result.
     Retry,
+    /// Somebody who extends the search by a bracket at that moment, unless that is done.
+    Extend,
 }
 
 impl Role {
@@ -107,6 +110,12 @@ pub(crate) fn start(world: &Arc<World>, role: Role) -> Vec<Coroutine> {
             sample(true)
         })],
         Role::Retry => vec![Coroutine::new(world, host, format!("retry-{host}"), retry)],
+        Role::Extend => vec![Coroutine::new(
+            world,
+            host,
+            format!("extend-{host}"),
+            extend,
+        )],
         Role::JobsThatAreOpen => vec![Coroutine::new(world, host, format!("jobs-{host}"), || {
             train(Arc::new(Pulse::waiting()), &AtomicBool::new(false), true)
         })],
@@ -154,6 +163,29 @@ fn retry() -> Result<(), String> {
                 return Ok(Code::Done);
             }
             if directory.signs()?.is_finished {
+                return Ok(Code::Done);
+            }
+            clock::sleep(POLL);
+        }
+    };
+    ended(run())
+}
+
+/// As `scheduler extend` does; not twice, as one who is started again would.
+fn extend() -> Result<(), String> {
+    let run = || {
+        let directory = Directory::open(Path::new(ROOT))?;
+        loop {
+            let has_begun = directory.has_result(ConfigurationId(0).job(0))?;
+            if has_begun || directory.signs()?.is_finished {
+                if directory.extensions()?.is_empty() {
+                    directory.extend(&Extension {
+                        limit: Limit::Brackets(1),
+                        at: clock::now(),
+                        program: "model".to_owned(),
+                    })?;
+                }
+                directory.reopen()?;
                 return Ok(Code::Done);
             }
             clock::sleep(POLL);

@@ -445,21 +445,21 @@ pub(crate) fn fresh(file: &shared::SearchFile) -> Tree {
     world.tree()
 }
 
-/// A whole search by all programs, and by somebody who asks for a retry if `retries`.
+/// A whole search by all programs, and by somebody who wishes something beyond it.
 pub(crate) fn whole(
     tree: &Tree,
     setting: Setting,
     chooser: &mut dyn Chooser,
     expected: Option<&BTreeMap<JobId, Option<f64>>>,
     is_traced: bool,
-    retries: bool,
+    wish: Option<Role>,
 ) -> Report {
-    if !retries {
+    let Some(wish) = wish else {
         let mut run = Run::new(tree.clone(), setting, &ALL, is_traced);
         run.go(chooser);
         return run.judge(expected);
-    }
-    let roles = [&ALL[..], &[Role::Retry]].concat();
+    };
+    let roles = [&ALL[..], &[wish]].concat();
     let mut run = Run::new(tree.clone(), setting, &roles, is_traced);
     run.go(chooser);
     // Where it came after the last word, the programs have left and are started again.
@@ -470,7 +470,7 @@ pub(crate) fn whole(
     let mut report = rest.judge(expected);
     report.calls += run.world.calls();
     report.trace = [run.world.trace(), report.trace].concat();
-    if !report.has_retried {
+    if wish == Role::Retry && !report.has_retried {
         let complaint = "nobody was heard who asked for a retry";
         report.violations.push(complaint.to_owned());
     }

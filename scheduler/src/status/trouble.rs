@@ -236,17 +236,16 @@ pub(super) fn left_open(
         let Some(restrictions) = state.faults.restrictions(attempt.job) else {
             continue;
         };
-        let mut whom = "a trainer".to_owned();
-        if let Some(mib) = restrictions.memory_mib {
-            whom.push_str(&format!(" with {mib:.0} MiB of memory"));
-        }
+        let memory = restrictions.memory_mib;
+        let memory = memory.map_or_else(String::new, |mib| format!(" with {mib:.0} MiB of memory"));
+        let mut whom = format!("a trainer{memory}");
         if !restrictions.avoid_hosts.is_empty() {
             let hosts: Vec<String> = restrictions
                 .avoid_hosts
                 .iter()
                 .map(|h| one_line(h))
                 .collect();
-            whom.push_str(&format!(" on another host than {}", hosts.join(", ")));
+            whom = format!("{whom} on another host than {}", hosts.join(", "));
         }
         *left_to.entry(whom).or_default() += 1;
     }

@@ -120,6 +120,9 @@ pub(crate) fn proposal(directory: &Directory, id: ConfigurationId) -> Proposal {
     }
 }
 
+/// What comes of a job that gives no loss.
+pub(crate) type Fails<'a> = &'a (dyn Fn(&Job) -> Option<Outcome> + Sync);
+
 /// A trainer that does jobs at once; `sabotage` may make it do something else with a job (then it returns true).
 pub(crate) struct Trainer<'a> {
     pub(crate) directory: Directory,
@@ -130,7 +133,7 @@ pub(crate) struct Trainer<'a> {
     pub(crate) host: String,
     pub(crate) memory_mib: Option<f64>,
     /// What comes of a job here, where that is no loss.
-    pub(crate) fails: Option<&'a (dyn Fn(&Job) -> Option<Outcome> + Sync)>,
+    pub(crate) fails: Option<Fails<'a>>,
 }
 
 impl<'a> Trainer<'a> {
