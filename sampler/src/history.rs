@@ -135,6 +135,19 @@ impl History {
         self.arrivals.push(ranked);
     }
 
+    /// A result takes the place of what was known of its job; whether models saw that before.
+    pub fn supersede(&mut self, job: JobId, standing: Option<Standing>, vector: Vec<f64>) -> bool {
+        self.named.remove(&job);
+        let before = self.arrivals.len();
+        self.arrivals.retain(|ranked| ranked.job != job);
+        if let Some(rung) = self.rungs.get_mut(usize::from(job.rung)) {
+            rung.retain(|ranked| ranked.job != job);
+        }
+        let was_seen = self.arrivals.len() < before;
+        self.learn(job, standing, vector);
+        was_seen
+    }
+
     /// Ids of all results named so far, ascending.
     pub fn named(&self) -> &BTreeSet<JobId> {
         &self.named
