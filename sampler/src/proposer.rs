@@ -55,6 +55,13 @@ impl Proposer {
                 standing = None;
             }
             let vector = self.search.space.encode(&result.configuration);
+            if standing.is_some() {
+                let points = result.curve.iter();
+                self.history.trace(
+                    job.configuration,
+                    points.filter_map(|point| Some((point.spent, point.loss?))),
+                );
+            }
             self.history.learn(job, standing, vector);
             self.pending.remove(&job);
             self.digests.add(job);
