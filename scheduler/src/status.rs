@@ -21,10 +21,10 @@ use shared::store::JobsView;
 use shared::wording::{count, one_line, shortened};
 use shared::{BudgetUnit, Claim, Directory, JobId, OwnerId, Search, clock, fs, layout};
 
+use crate::batch::Queued;
 use crate::bracket::NextPromotion;
 use crate::plan::{Action, plan};
 use crate::scan::Scanner;
-use crate::slurm::Queued;
 use crate::state::{State, Tally};
 
 pub use watch::run;
