@@ -61,7 +61,7 @@ pub struct Args {
     /// The rungs at which brackets start, in turn, as in `search.json`
     #[arg(long, value_name = "RUNGS", value_delimiter = ',')]
     first_rungs: Option<Vec<u8>>,
-    /// Start brackets where the correlation of budgets that was measured so far says that screening pays
+    /// Start brackets of `tandem` where the correlation of budgets that was measured so far says that screening pays
     #[arg(long, conflicts_with = "first_rungs")]
     adaptive_starts: bool,
     /// The table's column of learning rates: gives low budgets a synthetic learning curve

@@ -112,11 +112,17 @@ fn of_pairs(rung: u8, pairs: &[(Standing, Standing)]) -> Evidence {
 pub fn first_rung(evidence: &[Evidence], ladder: &Ladder, form: BracketSizes, seed: Seed) -> u8 {
     let mut rng = seed.rng();
     let common = normal::draw(&mut rng);
-    let correlations: Vec<f64> = evidence
+    let mut correlations: Vec<f64> = evidence
         .iter()
         .map(|e| libm::tanh(e.centre + common * e.deviation).max(SMALLEST_CORRELATION))
-        .chain([1.0])
         .collect();
+    for rung in 1..correlations.len() {
+        // Where less is known of it, a rung is taken to be as good as the one below.
+        if evidence[rung].deviation > evidence[rung - 1].deviation {
+            correlations[rung] = correlations[rung].max(correlations[rung - 1]);
+        }
+    }
+    correlations.push(1.0);
     let mut best = (f64::NEG_INFINITY, ladder.top());
     for rung in (0..ladder.num_rungs()).rev() {
         let sizes = ladder.bracket_sizes(u32::from(rung), form);

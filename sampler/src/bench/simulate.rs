@@ -320,7 +320,7 @@ impl Simulation<'_> {
             bracket_sizes: form,
             ..
         } = self.search;
-        let is_fixed = !self.problem.adaptive_starts || self.search.method.has_one_budget();
+        let is_fixed = !self.problem.adaptive_starts || self.search.method != MethodName::Tandem;
         // The first one has nothing to go by.
         if is_fixed || number == 0 {
             return self.search.bracket_sizes(number);
