@@ -74,6 +74,16 @@ fn list(folders: &[PathBuf]) -> String {
     folders.join(", ")
 }
 
+impl std::fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+        })
+    }
+}
+
 impl DeviceChoice {
     /// Finds the device, falling back from `auto` to the CPU with a line in the log that says why.
     ///
@@ -212,6 +222,19 @@ fn keep_kernels(architecture: &str) {
 }
 
 impl Device {
+    /// Bytes of its own memory; `None` where it has none, or nobody says.
+    pub fn total_memory(self) -> Option<u64> {
+        match self {
+            Self::Cpu => None,
+            #[cfg(feature = "cuda")]
+            Self::Cuda => {
+                let context = cudarc::driver::CudaContext::new(0).ok()?; // unknown: the training will show
+                let (_free, total) = context.mem_get_info().ok()?; // as above
+                Some(crate::batch::to_u64(total))
+            }
+        }
+    }
+
     /// Bytes that can still be allocated on it; `None` where nobody says.
     pub fn available_memory(self) -> Option<u64> {
         match self {

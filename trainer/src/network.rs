@@ -35,7 +35,7 @@ pub use self::plan::{Layer, LayerKind, Plan};
 use crate::operators::{Operators, Window};
 
 /// The shape of the images a network is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ImageShape {
     /// Colours, or other planes.
     pub channels: usize,

@@ -316,6 +316,7 @@ impl<B: TrainingBackend> Run<'_, B> {
             loss,
             measures,
             curve: progress.curve.clone(),
+            notes: std::collections::BTreeMap::new(),
         }
     }
 }
