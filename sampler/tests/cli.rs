@@ -370,8 +370,12 @@ fn pools_of_learning_curves_are_compared_together() {
             writeln!(text, "{x},{y},{low},{},{last}", last + 0.5).unwrap();
         }
         let path = folder.path().join(format!("{name}.csv"));
-        std::fs::write(&path, text).unwrap();
-        std::fs::write(folder.path().join(format!("{name}.space.json")), space).unwrap();
+        shared::fs::replace(&path, text.as_bytes()).unwrap();
+        shared::fs::replace(
+            &folder.path().join(format!("{name}.space.json")),
+            space.as_bytes(),
+        )
+        .unwrap();
         pools.push(path.to_str().unwrap().to_owned());
     }
     let run = |more: &[&str]| {

@@ -240,7 +240,7 @@ mod tests {
     fn pool(text: &str, without_replacement: bool) -> Result<Pool> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pool.csv");
-        std::fs::write(&path, text).unwrap();
+        shared::fs::replace(&path, text.as_bytes()).unwrap();
         let space = r#"{"hyperparameters":[
             {"name":"x","type":"float","lower":0,"upper":2},
             {"name":"k","type":"categorical","choices":["a","b"]}]}"#;

@@ -1,6 +1,7 @@
 //! What a benchmark run minimises: a function with a known optimum, or a table of real trainings.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::str::FromStr as _;
 
@@ -46,18 +47,22 @@ enum Source {
 }
 
 impl Problem {
-    /// A space without a question, four rungs.
-    pub(super) fn unposed(space: SpaceFile) -> Self {
+    fn posed(name: String, space: SpaceFile, budgets: RangeInclusive<u64>, source: Source) -> Self {
         Self {
-            name: "none".to_owned(),
+            name,
             space,
-            min_budget: 1,
-            max_budget: 27,
+            min_budget: *budgets.start(),
+            max_budget: *budgets.end(),
             eta: 3,
             first_rungs: None,
             adaptive_starts: false,
-            source: Source::Nothing,
+            source,
         }
+    }
+
+    /// A space without a question, four rungs.
+    pub(super) fn unposed(space: SpaceFile) -> Self {
+        Self::posed("none".to_owned(), space, 1..=27, Source::Nothing)
     }
 
     /// The same problem for a user who believes in the best, or the worst, of [`NUM_BELIEVED`] draws.
@@ -162,16 +167,13 @@ impl Problem {
         }
         benchmark.bias = bias.unwrap_or(benchmark.bias);
         benchmark.noise = noise.unwrap_or(benchmark.noise);
-        Ok(Self {
-            name: name.to_owned(),
+        let source = Source::Function(benchmark);
+        Ok(Self::posed(
+            name.to_owned(),
             space,
-            min_budget,
-            max_budget,
-            eta: 3,
-            first_rungs: None,
-            adaptive_starts: false,
-            source: Source::Function(benchmark),
-        })
+            min_budget..=max_budget,
+            source,
+        ))
     }
 
     /// A table: one column for each hyperparameter, then one or more whose names start with `loss`.
@@ -183,16 +185,12 @@ impl Problem {
             let message = format!("cannot use the table `{}`", path.display());
             Failure::because(Code::BadInput, message, error)
         })?;
-        Ok(Self {
-            name: stem(path),
+        Ok(Self::posed(
+            stem(path),
             space,
-            min_budget: 3,
-            max_budget: 100,
-            eta: 3,
-            first_rungs: None,
-            adaptive_starts: false,
-            source: Source::Table(table),
-        })
+            3..=100,
+            Source::Table(table),
+        ))
     }
 
     /// A pool of real trainings, posed at budgets from 1/27 of the largest recorded one, rounded up, to that.
@@ -205,16 +203,8 @@ impl Problem {
             reason = "budgets are positive, and the cast saturates"
         )]
         let max_budget = (pool.max_budget() as u64).max(1);
-        Ok(Self {
-            name: stem(path),
-            space,
-            min_budget: max_budget.div_ceil(27),
-            max_budget,
-            eta: 3,
-            first_rungs: None,
-            adaptive_starts: false,
-            source: Source::Pool(pool),
-        })
+        let budgets = max_budget.div_ceil(27)..=max_budget;
+        Ok(Self::posed(stem(path), space, budgets, Source::Pool(pool)))
     }
 
     /// The pool, if it is one.

@@ -108,19 +108,18 @@ pub(super) fn write(
         writeln!(text, "\n{method} / best of the others")?;
         for problem in problems {
             let all: Vec<usize> = (0..problem.num_seeds()).collect();
-            let cells: Vec<String> = (0..points.len())
-                .map(|point| {
-                    let ratio = problem.ratio(index, point, &all);
-                    let mark = if problem.is_worse(index, point) {
-                        "!"
-                    } else {
-                        " "
-                    };
-                    ratio.map_or_else(|| "-".to_owned(), |r| format!("{r:.2}{mark}"))
-                })
-                .collect();
-            let cells: String = cells.iter().map(|cell| format!(" {cell:>8}")).collect();
-            writeln!(text, "  {:44}{cells}", problem.name)?;
+            write!(text, "  {:44}", problem.name)?;
+            for point in 0..points.len() {
+                let ratio = problem.ratio(index, point, &all);
+                let mark = if problem.is_worse(index, point) {
+                    "!"
+                } else {
+                    " "
+                };
+                let cell = ratio.map_or_else(|| "-".to_owned(), |r| format!("{r:.2}{mark}"));
+                write!(text, " {cell:>8}")?;
+            }
+            writeln!(text)?;
         }
     }
     Ok(())
