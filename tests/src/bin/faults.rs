@@ -44,7 +44,9 @@ fn campaign() -> Result<()> {
             all.num_faults()
         ));
         if all.num_faults() == 0 {
-            bail!("no fault came: the programs were not built by `cargo test`, or for too little work");
+            bail!(
+                "no fault came: the programs were not built by `cargo test`, or for too little work"
+            );
         }
     }
     print(&format!(
