@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use shared::exit::{Code, Failure};
+
 /// What the user asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum DeviceChoice {
@@ -88,6 +90,18 @@ impl DeviceChoice {
                 Device::Cpu
             })),
         }
+    }
+}
+
+impl DeviceChoice {
+    /// [`Self::resolve`], with the exit code of programs that cannot do without.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`]: exit code 3.
+    pub fn found(self) -> Result<Device, Failure> {
+        let choice = format!("--device {self:?}").to_lowercase();
+        self.resolve()
+            .map_err(|error| Failure::because(Code::BadInput, choice, error))
     }
 }
 
@@ -212,6 +226,26 @@ fn keep_kernels(architecture: &str) {
 }
 
 impl Device {
+    /// Which device this is, with its driver and this program, where it is not the CPU: what can change its results.
+    pub fn identity(self) -> Option<String> {
+        match self {
+            Self::Cpu => None,
+            #[cfg(feature = "cuda")]
+            Self::Cuda => {
+                use cudarc::driver::result;
+                let unknown = |_: cudarc::driver::DriverError| "?".to_owned(); // then told apart by the rest
+                let name = result::device::get(0).and_then(result::device::get_name);
+                Some(format!(
+                    "{} ({}), driver {}, trainer {}",
+                    name.unwrap_or_else(unknown),
+                    architecture().unwrap_or_else(unknown),
+                    driver_version(),
+                    program()
+                ))
+            }
+        }
+    }
+
     /// Bytes that can still be allocated on it; `None` where nobody says.
     pub fn available_memory(self) -> Option<u64> {
         match self {
@@ -224,6 +258,28 @@ impl Device {
             }
         }
     }
+}
+
+/// The driver's version, such as 13000.
+#[cfg(feature = "cuda")]
+fn driver_version() -> i32 {
+    let mut version = 0;
+    #[expect(unsafe_code, reason = "a call of the driver")]
+    // SAFETY: the pointer is to a number that lives as long as the call.
+    unsafe {
+        let _result = cudarc::driver::sys::cuDriverGetVersion(&raw mut version); // stays 0 where it fails
+    }
+    version
+}
+
+/// Which program this is: its version, and the size of its file, which another build seldom has.
+#[cfg(feature = "cuda")]
+fn program() -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let size = std::env::current_exe()
+        .and_then(fs_err::metadata)
+        .map(|file| file.len());
+    format!("{version} ({} bytes)", size.unwrap_or(0)) // unknown: the version tells
 }
 
 /// Limits all computation on the CPU to `threads` threads, the calling one among them.

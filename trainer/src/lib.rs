@@ -9,7 +9,7 @@
 //! | [`train`], [`schedule`], [`augment`], [`batch`], [`checkpoint`] | the training |
 //! | [`trained`], [`finished`] | a trained network: its scores, its weights for PyTorch |
 //! | [`operators`] | convolution and batch norm for the CPU |
-//! | [`device`] | CPU or GPU, chosen when the program runs |
+//! | [`device`], [`self_test`] | CPU or GPU, chosen when the program runs, and whether it computes right |
 //! | [`allocator`] | memory, and what happens where there is none left |
 
 use std::path::PathBuf;
@@ -41,6 +41,7 @@ pub mod patience;
 pub mod run;
 pub mod runner;
 pub mod schedule;
+pub mod self_test;
 pub mod time_limit;
 pub mod train;
 pub mod trained;
@@ -81,6 +82,15 @@ pub enum Command {
         /// Search directory that the file belongs to; default: the one that it lies in
         #[arg(long, value_name = "DIR")]
         directory: Option<PathBuf>,
+        /// How and where to compute
+        #[command(flatten)]
+        compute: Compute,
+    },
+    /// Compare what the device computes with what the CPU computes: convolutions, norms, a training of two steps
+    ///
+    /// `run` does the same once for each device, driver and program before its first job. Leaves with exit code 3 and the
+    /// name of the operation where a result is wrong.
+    SelfTest {
         /// How and where to compute
         #[command(flatten)]
         compute: Compute,
@@ -221,6 +231,10 @@ pub fn main(args: Args) -> anyhow::Result<Code> {
             let (code, text) = job::run(&file, directory.as_deref(), device, is_exhausted)?;
             shared::cli::print(&text)?;
             Ok(code)
+        }
+        Command::SelfTest { compute } => {
+            shared::cli::print(&self_test::report(compute.start()?)?)?;
+            Ok(Code::Done)
         }
         Command::Describe {
             space,

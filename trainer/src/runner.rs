@@ -40,13 +40,8 @@ impl Runner {
     pub fn new(search: &Search, choice: DeviceChoice) -> anyhow::Result<Self> {
         match &search.objective {
             Objective::Network(objective) => {
-                let device = choice.resolve().map_err(|e| {
-                    Failure::because(
-                        Code::BadInput,
-                        format!("--device {choice:?}").to_lowercase(),
-                        e,
-                    )
-                })?;
+                let device = choice.found()?;
+                crate::self_test::run(device)?;
                 let splits = Dataset::load(&objective.data)
                     .map_err(|e| Failure::because(Code::BadInput, "cannot load the data set", e))?;
                 check_space(search, &splits)?;

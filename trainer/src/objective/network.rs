@@ -135,11 +135,7 @@ impl NetworkTrainer<'_> {
         config: &TrainingConfig,
         panic: &(dyn std::any::Any + Send),
     ) -> Ended {
-        let message = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("a panic without a message");
+        let message = panic_message(panic);
         let is_memory = ["out of memory", "OutOfMemory", "OUT_OF_MEMORY"]
             .iter()
             .any(|words| message.contains(words));
@@ -168,6 +164,15 @@ impl NetworkTrainer<'_> {
         })
         .to_string()
     }
+}
+
+/// What a panic says.
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("a panic without a message")
 }
 
 /// The data of a training, from a data set with its splits.
