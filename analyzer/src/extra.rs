@@ -64,6 +64,9 @@ pub fn draw(history: &History, num_unpromoted: usize, seed: Seed) -> Result<Extr
                 configuration: tried.values.clone(),
                 continues: None,
                 search: search.digest.clone(),
+                supersedes: None,
+                avoid_hosts: Vec::new(),
+                memory_mib: None,
             })
             .collect();
         drawn += usize::from(!missing.is_empty());

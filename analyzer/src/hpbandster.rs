@@ -258,12 +258,8 @@ fn outcome(
             spent: budget,
             message: format!("loss {loss}"),
         },
-        (None, Some(Json::String(message))) => Outcome::Crashed {
-            message: message.clone(),
-        },
-        (None, _) => Outcome::Crashed {
-            message: "no result in the log".into(),
-        },
+        (None, Some(Json::String(message))) => Outcome::crashed(message),
+        (None, _) => Outcome::crashed("no result in the log"),
     };
     (outcome, measures)
 }

@@ -249,7 +249,7 @@ pub fn curves(history: &History, only: Option<ConfigurationId>) -> Table {
 pub fn message(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Evaluated { .. } => String::new(),
-        Outcome::Diverged { message, .. } | Outcome::Crashed { message } => message.clone(),
+        Outcome::Diverged { message, .. } | Outcome::Crashed { message, .. } => message.clone(),
         Outcome::OutOfMemory {
             needed_mib,
             available_mib,

@@ -91,6 +91,7 @@ pub(crate) fn result(number: u32, rung: u8, outcome: Outcome) -> JobResult {
         finished_at: shared::clock::stamp(start + 15.0).unwrap(),
         elapsed_s: 15.0,
         program: "0.1.0".into(),
+        supersedes: None,
     }
 }
 

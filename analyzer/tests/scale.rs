@@ -103,6 +103,7 @@ fn make(root: &Path) -> usize {
                     finished_at: shared::clock::stamp(start + 60.0).unwrap(),
                     elapsed_s: 60.0,
                     program: "0.1.0".into(),
+                    supersedes: None,
                 };
                 std::fs::write(layout.result(id), shared::format::to_bytes(&result)).unwrap();
                 written += 1;

@@ -13,7 +13,7 @@ use shared::search::MethodName;
 use shared::space::Confidence;
 
 use crate::bench::curve::{AtPoints, Mean, PARALLEL_POINTS, POINTS};
-use crate::bench::problem::{BeliefQuality, Problem};
+use crate::bench::problem::{PriorQuality, Problem};
 use crate::bench::simulate::Row;
 
 pub mod curve;
@@ -60,7 +60,7 @@ pub struct Args {
     workers: u32,
     /// What the user is to believe: `good`, the best of 25 draws, or `wrong`, the worst of them; drawn for each seed
     #[arg(long, value_name = "BELIEF")]
-    belief: Option<BeliefQuality>,
+    belief: Option<PriorQuality>,
     /// How firmly: `low`, `medium`, `high` or a number
     #[arg(long, value_name = "CONFIDENCE", default_value = "medium", requires = "belief", value_parser = confidence)]
     confidence: Confidence,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use shared::record::{JobResult, Proposal, Request};
-use shared::{ConfigurationId, Directory, JobId, Result, layout};
+use shared::{ConfigurationId, Directory, JobId, Result, ResultId, layout};
 
 use crate::proposer::Proposer;
 
@@ -183,7 +183,7 @@ impl Follower {
             let mut result = self.directory.read_result(job)?;
             if result.is_none() {
                 self.directory
-                    .list_shard::<JobId>(layout::RESULTS, job.configuration.shard())?;
+                    .list_shard::<ResultId>(layout::RESULTS, job.configuration.shard())?;
                 result = self.directory.read_result(job)?;
             }
             match result {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shared::{ConfigurationId, JobId, Outcome, SearchSpace};
 
-use crate::belief::Beliefs;
+use crate::user_prior::UserPrior;
 
 /// How good a result is. Ordered: every loss comes before every failure.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -70,7 +70,7 @@ pub struct Ranked {
 #[derive(Debug, Clone)]
 pub struct History {
     space: SearchSpace,
-    beliefs: Option<Beliefs>,
+    user_prior: Option<UserPrior>,
     /// The encoded configuration of every id whose values are known, by id.
     vectors: BTreeMap<ConfigurationId, Vec<f64>>,
     /// Every result named so far, lost ones too.
@@ -88,7 +88,7 @@ impl History {
     pub fn new(space: &SearchSpace) -> Self {
         Self {
             space: space.clone(),
-            beliefs: Beliefs::of_space(space),
+            user_prior: UserPrior::of_space(space),
             vectors: BTreeMap::new(),
             named: BTreeSet::new(),
             rungs: Vec::new(),
@@ -103,8 +103,8 @@ impl History {
     }
 
     /// What the user believes about good values, if anything.
-    pub fn beliefs(&self) -> Option<&Beliefs> {
-        self.beliefs.as_ref()
+    pub fn user_prior(&self) -> Option<&UserPrior> {
+        self.user_prior.as_ref()
     }
 
     /// A configuration was asked for; until a result of it is named it is under way.

@@ -24,9 +24,9 @@ use shared::space::Kind;
 
 use crate::normal::LN_SQRT_TWO_PI;
 
-/// How one dimension's kernel looks.
+/// What kind of dimension it is, which decides its kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kernel {
+pub enum Dimension {
     /// Gaussian.
     Continuous,
     /// Aitchison-Aitken.
@@ -41,8 +41,8 @@ pub enum Kernel {
     },
 }
 
-impl Kernel {
-    /// The kernels of a space's dimensions; levels are counted from the space, not from the data.
+impl Dimension {
+    /// The dimensions of a space; levels are counted from the space, not from the data.
     pub fn of_space(space: &SearchSpace) -> Vec<Self> {
         space
             .dimensions()
@@ -80,7 +80,7 @@ impl Kernel {
 /// A density over vectors.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Density {
-    kernels: Vec<Kernel>,
+    dimensions: Vec<Dimension>,
     bandwidths: Vec<f64>,
     num_rows: usize,
     /// By dimension, so that one dimension's terms are added in one sweep; continuous ones divided by their bandwidth.
@@ -97,28 +97,32 @@ impl Density {
     /// # Panics
     /// If there is not one bandwidth for each kernel.
     pub fn new<R: AsRef<[f64]>>(
-        kernels: &[Kernel],
+        dimensions: &[Dimension],
         rows: &[R],
         bandwidths: &[f64],
     ) -> Option<Self> {
-        assert_eq!(kernels.len(), bandwidths.len(), "one bandwidth a dimension");
+        assert_eq!(
+            dimensions.len(),
+            bandwidths.len(),
+            "one bandwidth a dimension"
+        );
         if rows.is_empty() {
             return None;
         }
-        let mut columns = Vec::with_capacity(rows.len() * kernels.len());
+        let mut columns = Vec::with_capacity(rows.len() * dimensions.len());
         let mut ln_constant = 0.0;
-        for (j, (kernel, h)) in kernels.iter().zip(bandwidths).enumerate() {
-            let scale = match kernel {
-                Kernel::Continuous => {
+        for (j, (dimension, h)) in dimensions.iter().zip(bandwidths).enumerate() {
+            let scale = match dimension {
+                Dimension::Continuous => {
                     ln_constant -= libm::log(*h) + LN_SQRT_TWO_PI;
                     1.0 / h
                 }
-                Kernel::Unordered { .. } | Kernel::Ordered { .. } => 1.0,
+                Dimension::Unordered { .. } | Dimension::Ordered { .. } => 1.0,
             };
             columns.extend(rows.iter().map(|row| row.as_ref()[j] * scale));
         }
         Some(Self {
-            kernels: kernels.to_vec(),
+            dimensions: dimensions.to_vec(),
             bandwidths: bandwidths.to_vec(),
             num_rows: rows.len(),
             columns,
@@ -129,16 +133,16 @@ impl Density {
     /// The density with bandwidths by the normal reference rule, `1.06 σⱼ n^(-1/(4+d))` with the population's standard
     /// deviation σⱼ, at least `min_bandwidth` and at most the kernel's largest; `None` without rows.
     pub fn fit<R: AsRef<[f64]>>(
-        kernels: &[Kernel],
+        dimensions: &[Dimension],
         rows: &[R],
         min_bandwidth: f64,
     ) -> Option<Self> {
-        let bandwidths: Vec<f64> = normal_reference(kernels.len(), rows)
+        let bandwidths: Vec<f64> = normal_reference(dimensions.len(), rows)
             .into_iter()
-            .zip(kernels)
-            .map(|(h, kernel)| h.max(min_bandwidth).min(kernel.largest_bandwidth()))
+            .zip(dimensions)
+            .map(|(h, dimension)| h.max(min_bandwidth).min(dimension.largest_bandwidth()))
             .collect();
-        Self::new(kernels, rows, &bandwidths)
+        Self::new(dimensions, rows, &bandwidths)
     }
 
     /// The bandwidths.
@@ -163,36 +167,36 @@ impl Density {
     pub fn ln_pdf_into(&self, point: &[f64], terms: &mut Vec<f64>) -> f64 {
         assert_eq!(
             point.len(),
-            self.kernels.len(),
+            self.dimensions.len(),
             "one coordinate a dimension"
         );
         terms.clear();
         terms.resize(self.num_rows, 0.0);
-        for (j, ((kernel, h), x)) in self
-            .kernels
+        for (j, ((dimension, h), x)) in self
+            .dimensions
             .iter()
             .zip(&self.bandwidths)
             .zip(point)
             .enumerate()
         {
             let column = &self.columns[j * self.num_rows..(j + 1) * self.num_rows];
-            match *kernel {
-                Kernel::Continuous => {
+            match *dimension {
+                Dimension::Continuous => {
                     let x = x / h;
                     for (term, centre) in terms.iter_mut().zip(column) {
                         let z = x - centre;
                         *term -= 0.5 * (z * z);
                     }
                 }
-                Kernel::Unordered { levels: 0 | 1 } => {}
-                Kernel::Unordered { levels } => {
+                Dimension::Unordered { levels: 0 | 1 } => {}
+                Dimension::Unordered { levels } => {
                     let same = libm::log(1.0 - h);
                     let other = libm::log(h / (levels as f64 - 1.0));
                     for (term, centre) in terms.iter_mut().zip(column) {
                         *term += if is_same(*x, *centre) { same } else { other };
                     }
                 }
-                Kernel::Ordered { .. } => {
+                Dimension::Ordered { .. } => {
                     let same = libm::log(1.0 - h);
                     let (half, ln_h) = (libm::log(0.5 * (1.0 - h)), libm::log(*h));
                     for (term, centre) in terms.iter_mut().zip(column) {
@@ -258,33 +262,33 @@ mod tests {
 
     #[test]
     fn one_row_gives_its_kernel() {
-        let kernels = [
-            Kernel::Continuous,
-            Kernel::Unordered { levels: 3 },
-            Kernel::Ordered { levels: 4 },
+        let dimensions = [
+            Dimension::Continuous,
+            Dimension::Unordered { levels: 3 },
+            Dimension::Ordered { levels: 4 },
         ];
-        let density = Density::new(&kernels, &[[0.5, 1.0, 2.0]], &[0.1, 0.3, 0.4]).unwrap();
+        let density = Density::new(&dimensions, &[[0.5, 1.0, 2.0]], &[0.1, 0.3, 0.4]).unwrap();
         // Φ'(1)/0.1 · 0.3/2 · ½ (1 - 0.4) 0.4²
         let expected = 0.241_970_724_519_143_37 / 0.1 * 0.15 * 0.3 * 0.16;
         let found = density.ln_pdf(&[0.6, 0.0, 0.0]);
         assert!((found - f64::ln(expected)).abs() < 1e-13, "{found}");
         let at_it = density.ln_pdf(&[0.5, 1.0, 2.0]);
         assert!((at_it - f64::ln(3.989_422_804_014_327 * 0.7 * 0.6)).abs() < 1e-13);
-        assert!(Density::new::<[f64; 3]>(&kernels, &[], &[0.1, 0.3, 0.4]).is_none());
+        assert!(Density::new::<[f64; 3]>(&dimensions, &[], &[0.1, 0.3, 0.4]).is_none());
     }
 
     #[test]
     fn equal_rows_get_the_smallest_bandwidth_and_one_level_none() {
-        let kernels = [Kernel::Continuous, Kernel::Unordered { levels: 1 }];
-        let density = Density::fit(&kernels, &[[0.5, 0.0]; 5], 1e-3).unwrap();
+        let dimensions = [Dimension::Continuous, Dimension::Unordered { levels: 1 }];
+        let density = Density::fit(&dimensions, &[[0.5, 0.0]; 5], 1e-3).unwrap();
         assert_eq!(density.bandwidths(), [1e-3, 0.0]);
         assert!((density.ln_pdf(&[0.5, 0.0]) - f64::ln(398.942_280_401_432_7)).abs() < 1e-12);
     }
 
     #[test]
     fn two_hundred_dimensions_neither_underflow_nor_overflow() {
-        let kernels = [Kernel::Continuous; 200];
-        let density = Density::new(&kernels, &[[0.0; 200]], &[1e-3; 200]).unwrap();
+        let dimensions = [Dimension::Continuous; 200];
+        let density = Density::new(&dimensions, &[[0.0; 200]], &[1e-3; 200]).unwrap();
         assert!((density.ln_pdf(&[1.0; 200]) + 1e8).abs() < 2e3);
         assert!(density.ln_pdf(&[0.0; 200]) > 1e3);
     }
@@ -303,9 +307,9 @@ mod tests {
         fn densities_integrate_to_one(
             rows in prop::collection::vec((0.0..1.0_f64, 0u8..3), 1..12), h in 0.02..0.5_f64, share in 0.0..1.0_f64
         ) {
-            let kernels = [Kernel::Continuous, Kernel::Unordered { levels: 3 }];
+            let dimensions = [Dimension::Continuous, Dimension::Unordered { levels: 3 }];
             let rows: Vec<[f64; 2]> = rows.into_iter().map(|(x, level)| [x, f64::from(level)]).collect();
-            let density = Density::new(&kernels, &rows, &[h, share * 2.0 / 3.0]).unwrap();
+            let density = Density::new(&dimensions, &rows, &[h, share * 2.0 / 3.0]).unwrap();
             // The trapezoid rule on a smooth, quickly falling function: exact to rounding with a step of h/2.
             let (lower, step) = (-10.0 * h, h / 2.0);
             let mut integral = 0.0;
@@ -321,8 +325,8 @@ mod tests {
 
         #[test]
         fn ordered_kernels_sum_to_one_over_the_integers(centre in 0u8..5, h in 0.01..0.8_f64) {
-            let kernels = [Kernel::Ordered { levels: 5 }];
-            let density = Density::new(&kernels, &[[f64::from(centre)]], &[h]).unwrap();
+            let dimensions = [Dimension::Ordered { levels: 5 }];
+            let density = Density::new(&dimensions, &[[f64::from(centre)]], &[h]).unwrap();
             let sum: f64 = (-200..200).map(|k| density.ln_pdf(&[f64::from(k)]).exp()).sum();
             prop_assert!((sum - 1.0).abs() < 1e-9, "{sum}");
         }

@@ -12,7 +12,6 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use shared::exit::Code;
 
-pub mod belief;
 pub mod bench;
 pub mod explain;
 pub mod follow;
@@ -26,6 +25,7 @@ pub mod ranks;
 pub mod replay;
 pub mod run;
 pub mod surrogate;
+pub mod user_prior;
 
 /// Answer requests for configurations from what is known so far
 #[derive(Debug, Parser)]

@@ -10,11 +10,11 @@ use shared::search::MethodName;
 use shared::{Search, Seed};
 
 use crate::history::History;
-use crate::kde::Kernel;
+use crate::kde::Dimension;
 
 pub mod bohb;
 pub mod evolution;
-pub mod prior;
+pub mod random;
 pub mod reinforce;
 pub mod smbo;
 pub mod tandem;
@@ -59,14 +59,14 @@ pub trait Method: Send {
 
 /// The method a search asks for.
 pub fn of_search(search: &Search) -> Box<dyn Method> {
-    let kernels = Kernel::of_space(&search.space);
+    let dimensions = Dimension::of_space(&search.space);
     match search.method {
         MethodName::Bohb => Box::new(bohb::Bohb::new(&search.space, search.bohb, search.seed)),
-        MethodName::Tpe => Box::new(tpe::Tpe::new(kernels)),
-        MethodName::Evolution => Box::new(evolution::Evolution::new(kernels)),
-        MethodName::Reinforce => Box::new(reinforce::Reinforce::new(kernels)),
-        MethodName::Smbo => Box::new(smbo::Smbo::new(kernels)),
+        MethodName::Tpe => Box::new(tpe::Tpe::new(dimensions)),
+        MethodName::Evolution => Box::new(evolution::Evolution::new(dimensions)),
+        MethodName::Reinforce => Box::new(reinforce::Reinforce::new(dimensions)),
+        MethodName::Smbo => Box::new(smbo::Smbo::new(dimensions)),
         MethodName::Tandem => Box::new(tandem::Tandem::new(search)),
-        MethodName::Hyperband | MethodName::Random => Box::new(prior::Prior),
+        MethodName::Hyperband | MethodName::Random => Box::new(random::Random),
     }
 }

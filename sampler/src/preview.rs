@@ -13,6 +13,7 @@ use shared::{ConfigurationId, Directory, JobId, Search, cli, layout};
 
 use crate::explain;
 use crate::follow::{Follower, Next};
+use crate::proposer::Proposer;
 use crate::replay::Format;
 
 /// Arguments of `sampler propose`.
@@ -100,21 +101,9 @@ pub fn preview(directory: &Directory, count: u32) -> Result<Preview> {
     let pending: BTreeSet<JobId> = directory.jobs()?.jobs();
     if proposals.len() < count {
         follower.know_those_under_way(id)?;
-        let results = directory.all_results()?;
         let mut proposer = follower.into_proposer();
-        let named = proposer.history().named().clone();
-        let new: Vec<_> = results
-            .into_iter()
-            .filter(|r| !named.contains(&r.job()))
-            .collect();
-        let mut request = Request {
-            configuration: id,
-            bracket,
-            rung: first_rung(directory.search(), bracket),
-            finished: new.iter().map(shared::JobResult::job).collect(),
-            pending: pending.iter().copied().collect(),
-        };
-        proposer.learn(&new);
+        let mut request = news(directory, &mut proposer, id, bracket)?;
+        request.pending.extend(&pending);
         while proposals.len() < count {
             request.configuration = id;
             let proposal = proposer.propose(&request);
@@ -132,6 +121,26 @@ pub fn preview(directory: &Directory, count: u32) -> Result<Preview> {
         num_results: proposals.last().map_or(0, |p| p.origin.num_results),
         pending: pending.into_iter().collect(),
         proposals,
+    })
+}
+
+/// A request that names all results that none has named, which are learnt.
+fn news(
+    directory: &Directory,
+    proposer: &mut Proposer,
+    configuration: ConfigurationId,
+    bracket: u32,
+) -> Result<Request> {
+    let mut new = directory.all_results()?;
+    new.retain(|result| !proposer.history().named().contains(&result.job()));
+    proposer.learn(&new);
+    Ok(Request {
+        configuration,
+        bracket,
+        rung: first_rung(directory.search(), bracket),
+        finished: new.iter().map(shared::JobResult::job).collect(),
+        pending: Vec::new(),
+        superseding: Vec::new(),
     })
 }
 

@@ -16,23 +16,23 @@
 //! half a parabola for numbers and ordinals, one free value a level for categories, nothing where inactive. Many
 //! objectives are largely sums of such effects, and those are learnt from few results in many dimensions.
 //!
-//! Lengths ℓ, scales s, a, w, σ are the most probable ones under log-normal priors; that of ℓ grows with √d (Hvarfner et
+//! The kernel parameters ℓ, s, a, w, σ are the most probable ones under log-normal priors; that of ℓ grows with √d (Hvarfner et
 //! al. 2024), so that the same model serves 1 and 200 dimensions.
 //!
 //! Range of validity: at least one observation. Equal observations: the noise keeps the matrix positive definite. The
 //! values y are to be of the order of 1 around 0.
 
-mod columns;
+mod cholesky;
+mod covariance;
 mod features;
-mod linear;
-mod scales;
+mod kernel_parameters;
 
 pub use features::Features;
-pub use scales::Scales;
+pub use kernel_parameters::KernelParameters;
 
-use columns::{Columns, Moments, Weights, effects_slope, own_slope};
+use cholesky::{Cholesky, dot};
+use covariance::{Moments, TrainingPoints, Weights, effects_slope, own_slope};
 use features::matern;
-use linear::{Cholesky, dot};
 
 /// Variance of the common offset c and of each rung's offset `b_r`.
 const OFFSET_VARIANCE: f64 = 1.0;
@@ -48,11 +48,11 @@ pub struct Observation {
     pub value: f64,
 }
 
-/// The model, given scales and observations.
+/// The model, given kernel parameters and observations.
 #[derive(Debug)]
 pub struct Surrogate {
     n: usize,
-    columns: Columns,
+    training: TrainingPoints,
     signal: f64,
     /// s² a / d.
     effects_scale: f64,
@@ -88,7 +88,7 @@ impl Surrogate {
     /// value (which leaves the mean as it is, and takes away the variance that their results will take away).
     pub fn new(
         features: &Features,
-        scales: &Scales,
+        parameters: &KernelParameters,
         observations: &[Observation],
         under_way: &[(Vec<f64>, usize)],
     ) -> Option<Self> {
@@ -106,14 +106,14 @@ impl Surrogate {
             .chain(under_way.iter().map(|(_, rung)| *rung))
             .collect();
         let n = points.len();
-        let inverse_lengths: Vec<f64> = scales.lengths().iter().map(|l| 1.0 / l).collect();
+        let inverse_lengths: Vec<f64> = parameters.lengths().iter().map(|l| 1.0 / l).collect();
         let d = inverse_lengths.len();
-        let signal = libm::exp(scales.signal);
+        let signal = libm::exp(parameters.signal);
         let mut model = Self {
             n,
-            columns: Columns::new(features, &inverse_lengths, &points),
+            training: TrainingPoints::new(features, &inverse_lengths, &points),
             signal,
-            effects_scale: signal * libm::exp(scales.effects) / d.max(1) as f64,
+            effects_scale: signal * libm::exp(parameters.effects) / d.max(1) as f64,
             factor: Cholesky::default(),
             inverse_diagonal: Vec::new(),
             alpha: Vec::new(),
@@ -124,10 +124,10 @@ impl Surrogate {
             reference_mean: 0.0,
             ln_densities: Vec::new(),
         };
-        let num_rungs = scales.noises.len();
+        let num_rungs = parameters.noises.len();
         // Relative to that of the top rung.
         let covariances: Vec<f64> = (0..num_rungs)
-            .map(|r| scales.covariance(r, r) / signal)
+            .map(|r| parameters.covariance(r, r) / signal)
             .collect();
         let mut matrix = vec![0.0; n * n];
         // Prior covariances of f itself, row-major.
@@ -148,7 +148,7 @@ impl Surrogate {
             }
             matrix[i * n + i] = work.covariance[i] * covariances[rungs[i]]
                 + 2.0 * OFFSET_VARIANCE
-                + scales.noise(rungs[i]);
+                + parameters.noise(rungs[i]);
         }
         model.inverse_diagonal = (0..n).map(|i| 1.0 / matrix[i * n + i]).collect();
         model.factor = Cholesky::new(matrix, n)?;
@@ -174,8 +174,8 @@ impl Surrogate {
             .collect();
         self.factor.backward(&mut values);
         self.alpha = values;
-        self.alpha_moments = (0..self.columns.num_dimensions())
-            .map(|j| self.columns.moments(j, &self.alpha))
+        self.alpha_moments = (0..self.training.num_dimensions())
+            .map(|j| self.training.moments(j, &self.alpha))
             .collect();
         self.means = (0..m).map(|i| dot(row(i), &self.alpha)).collect();
         self.refer_to_best(row);
@@ -221,7 +221,7 @@ impl Surrogate {
         let Work {
             covariance, slope, ..
         } = work;
-        work.own_effects = self.columns.compare(point, count, covariance, slope);
+        work.own_effects = self.training.compare(point, count, covariance, slope);
         for (x, s) in covariance.iter_mut().zip(slope) {
             let (value, derivative) = matern(*x);
             *x = value * self.signal + self.effects_scale * *s;
@@ -285,7 +285,7 @@ impl Surrogate {
         work.variance_slopes.clear();
         for (j, x) in point.iter().enumerate() {
             let (mut by_mean, mut by_variance) = (0.0, 0.0);
-            if let Some(slopes) = self.columns.slopes(j, *x, &weights) {
+            if let Some(slopes) = self.training.slopes(j, *x, &weights) {
                 let mean_effects = effects_slope(*x, self.alpha_moments[j]);
                 by_mean = self.effects_scale * mean_effects - slopes.mean;
                 by_variance =
@@ -316,19 +316,19 @@ mod tests {
     use shared::Seed;
 
     use super::*;
-    use crate::kde::Kernel;
+    use crate::kde::Dimension;
 
-    pub(super) fn kernels() -> Vec<Kernel> {
+    pub(super) fn dimensions() -> Vec<Dimension> {
         vec![
-            Kernel::Continuous,
-            Kernel::Unordered { levels: 3 },
-            Kernel::Ordered { levels: 4 },
-            Kernel::Continuous,
+            Dimension::Continuous,
+            Dimension::Unordered { levels: 3 },
+            Dimension::Ordered { levels: 4 },
+            Dimension::Continuous,
         ]
     }
 
     pub(super) fn observations(n: usize, seed: u64) -> Vec<Observation> {
-        let features = Features::new(&kernels());
+        let features = Features::new(&dimensions());
         let mut rng = Seed::new(seed).rng();
         (0..n)
             .map(|i| {
@@ -351,9 +351,15 @@ mod tests {
 
     #[test]
     fn slopes_of_predictions_are_their_difference_quotients() {
-        let features = Features::new(&kernels());
+        let features = Features::new(&dimensions());
         let observations = observations(23, 2);
-        let model = Surrogate::new(&features, &Scales::prior(4, 3), &observations, &[]).unwrap();
+        let model = Surrogate::new(
+            &features,
+            &KernelParameters::prior(4, 3),
+            &observations,
+            &[],
+        )
+        .unwrap();
         let point = vec![0.4, 1.0, 1.0 / 3.0, 0.7];
         let mut work = Work::default();
         let found = model.predict_with_slopes(&point, &mut work);
@@ -383,12 +389,12 @@ mod tests {
 
     #[test]
     fn what_is_under_way_takes_away_variance_and_leaves_the_mean() {
-        let features = Features::new(&kernels());
+        let features = Features::new(&dimensions());
         let observations = observations(15, 3);
-        let scales = Scales::prior(4, 3);
+        let parameters = KernelParameters::prior(4, 3);
         let point = vec![0.9, 2.0, 0.0, 0.1];
         let at = |under_way: &[(Vec<f64>, usize)]| {
-            let model = Surrogate::new(&features, &scales, &observations, under_way).unwrap();
+            let model = Surrogate::new(&features, &parameters, &observations, under_way).unwrap();
             model.predict(&point, &mut Work::default())
         };
         let (free, busy) = (
@@ -401,9 +407,15 @@ mod tests {
 
     #[test]
     fn the_reference_is_the_best_observed_and_does_not_differ_from_itself() {
-        let features = Features::new(&kernels());
+        let features = Features::new(&dimensions());
         let observations = observations(15, 3);
-        let model = Surrogate::new(&features, &Scales::prior(4, 3), &observations, &[]).unwrap();
+        let model = Surrogate::new(
+            &features,
+            &KernelParameters::prior(4, 3),
+            &observations,
+            &[],
+        )
+        .unwrap();
         let mut work = Work::default();
         let at: Vec<Prediction> = observations
             .iter()

@@ -55,6 +55,7 @@ fn request(id: u32, finished: Vec<JobId>, pending: Vec<JobId>) -> Request {
         rung: 0,
         finished,
         pending,
+        superseding: Vec::new(),
     }
 }
 
@@ -66,9 +67,7 @@ fn evaluate(directory: &Directory, id: u32) -> JobId {
         .unwrap();
     let job = ConfigurationId(id).job(0);
     let outcome = if id % 7 == 6 {
-        Outcome::Crashed {
-            message: "no".into(),
-        }
+        Outcome::crashed("no")
     } else {
         Outcome::Evaluated {
             loss: proposal.values.float("rate").unwrap(),
@@ -88,6 +87,7 @@ fn evaluate(directory: &Directory, id: u32) -> JobId {
         finished_at: String::new(),
         elapsed_s: 0.0,
         program: "test".into(),
+        supersedes: None,
     };
     directory.publish_result(&result).unwrap();
     job

@@ -1,7 +1,7 @@
 //! Densities and acquisition values against statsmodels' `KDEMultivariate`, computed once by `golden/kde.py`.
 
 use sampler::history::{History, Standing};
-use sampler::kde::{Density, Kernel, normal_reference};
+use sampler::kde::{Density, Dimension, normal_reference};
 use sampler::method::Ask;
 use sampler::method::bohb::Bohb;
 use serde::Deserialize;
@@ -44,13 +44,13 @@ fn assert_close(found: f64, expected: f64, tolerance: f64, what: &str) {
 #[test]
 fn densities_and_acquisition_values_are_those_of_statsmodels() {
     let golden: Golden = serde_json::from_str(include_str!("golden/kde.json")).unwrap();
-    let kernels: Vec<Kernel> = golden
+    let dimensions: Vec<Dimension> = golden
         .levels
         .iter()
         .map(|levels| match levels {
-            0 => Kernel::Continuous,
-            3 => Kernel::Unordered { levels: 3 },
-            levels => Kernel::Ordered { levels: *levels },
+            0 => Dimension::Continuous,
+            3 => Dimension::Unordered { levels: 3 },
+            levels => Dimension::Ordered { levels: *levels },
         })
         .collect();
     assert_eq!(golden.cases.len(), 3);
@@ -71,7 +71,10 @@ fn densities_and_acquisition_values_are_those_of_statsmodels() {
         ];
         let mut logs = Vec::new();
         for (rows, reference, bandwidths, pdf) in sets {
-            for (found, expected) in normal_reference(kernels.len(), rows).iter().zip(reference) {
+            for (found, expected) in normal_reference(dimensions.len(), rows)
+                .iter()
+                .zip(reference)
+            {
                 assert_close(
                     *found,
                     *expected,
@@ -79,7 +82,7 @@ fn densities_and_acquisition_values_are_those_of_statsmodels() {
                     "bandwidth by the rule",
                 );
             }
-            let density = Density::fit(&kernels, rows, 1e-3).unwrap();
+            let density = Density::fit(&dimensions, rows, 1e-3).unwrap();
             for (found, expected) in density.bandwidths().iter().zip(bandwidths) {
                 assert_close(*found, *expected, expected * RELATIVE, "bandwidth");
             }

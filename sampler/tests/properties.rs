@@ -78,6 +78,7 @@ fn result(search: &Search, job: JobId, values: &Configuration, outcome: Outcome)
         finished_at: String::new(),
         elapsed_s: 0.0,
         program: "test".into(),
+        supersedes: None,
     }
 }
 
@@ -86,9 +87,7 @@ fn evaluated(loss: f64) -> Outcome {
 }
 
 fn crashed() -> Outcome {
-    Outcome::Crashed {
-        message: "no".into(),
-    }
+    Outcome::crashed("no")
 }
 
 /// Proposes `count` configurations, `delay` of them always under way; each is evaluated on rung 0, every third one on
@@ -118,6 +117,7 @@ fn drive(
             rung: 0,
             finished: results.iter().map(JobResult::job).collect(),
             pending: Vec::new(),
+            superseding: Vec::new(),
         };
         proposer.learn(&results);
         let proposal = proposer.propose(&request);
@@ -237,6 +237,7 @@ proptest! {
             rung: 0,
             finished: Vec::new(),
             pending: Vec::new(),
+            superseding: Vec::new(),
         };
         let answer = |results: &[JobResult]| {
             let mut proposer = Proposer::new(&search);
@@ -526,6 +527,7 @@ fn a_proposal_depends_on_the_results_known_and_not_on_how_they_were_learnt() {
             rung: 0,
             finished: Vec::new(),
             pending: Vec::new(),
+            superseding: Vec::new(),
         };
         assert_eq!(proposer.propose(&request), *last);
     }

@@ -12,9 +12,11 @@ use shared::objective::Objective;
 use shared::search::{Limit, Scheduling, SearchFile};
 use shared::space::SpaceFile;
 use shared::{Directory, Search, fs, layout};
+use tracing::warn;
 
 use crate::bracket::Table;
 use crate::fix_from::FixArgs;
+use crate::{programs, working_directory};
 
 /// Makes a search directory, or finds that it is this search's already.
 pub fn init(path: &Path, root: &Path, fixed: &FixArgs) -> Result<Directory> {
@@ -28,6 +30,7 @@ pub fn init(path: &Path, root: &Path, fixed: &FixArgs) -> Result<Directory> {
         }
     })?;
     fixed.apply(&mut file)?;
+    working_directory::record(&mut file, path, root)?;
     let wrong = |source| Error::Value {
         path: path.to_path_buf(),
         format: SearchFile::FORMAT,
@@ -36,6 +39,13 @@ pub fn init(path: &Path, root: &Path, fixed: &FixArgs) -> Result<Directory> {
     let search = Search::new(&file).map_err(wrong)?;
     Table::new(&search).map_err(wrong)?;
     check_data(&search).map_err(wrong)?;
+    if let (Objective::Command(command), Some(folder)) =
+        (&search.objective, &search.working_directory)
+    {
+        for doubt in programs::doubts(&command.command, folder) {
+            warn!("{doubt}");
+        }
+    }
     Ok(Directory::create(root, &file, path)?)
 }
 
@@ -75,6 +85,7 @@ fn check_data(search: &Search) -> Result<(), Invalid> {
         return Ok(());
     };
     let data = &network.data;
+    let working_directory = search.working_directory.clone().unwrap_or_default();
     let at = "objective.network.data.path";
     match &data.path {
         None if data.name.is_built_in() => Ok(()),
@@ -82,7 +93,7 @@ fn check_data(search: &Search) -> Result<(), Invalid> {
             let expected = format!("a path, because `{}` is not built in", data.name);
             Err(Invalid::new(at, expected, "nothing"))
         }
-        Some(path) if path.exists() => Ok(()),
+        Some(path) if working_directory.join(path).exists() => Ok(()),
         Some(path) => {
             let expected =
                 "an existing file or folder (relative paths start at the working directory)";
@@ -125,6 +136,9 @@ pub fn describe(directory: &Directory) -> Result<String> {
     )?;
     if let Some(file) = fixed(directory)? {
         writeln!(text, "{file}\n")?;
+    }
+    if let Some(folder) = &search.working_directory {
+        writeln!(text, "trainers work in `{}`\n", folder.display())?;
     }
     if let Some(budget) = ladder.raised_min() {
         writeln!(

@@ -8,22 +8,22 @@
 //! at any instant and started again anywhere, also twice.
 
 pub mod asha;
+pub mod batch;
 pub mod bracket;
+mod devices;
 pub mod doctor;
 pub mod fix_from;
 pub mod init;
-pub mod job_state;
-pub mod keep;
 pub mod local;
 pub mod plan;
+mod programs;
 mod progress;
 pub mod run;
-pub mod sbatch;
 pub mod scan;
-pub mod script;
 pub mod slurm;
 pub mod state;
 pub mod status;
+mod working_directory;
 
 #[cfg(test)]
 mod test_search;
@@ -159,7 +159,7 @@ pub fn run(args: Args) -> Result<Code> {
             Ok(Code::Done)
         }
         Command::Local(args) => local::run(&args),
-        Command::Slurm(args) => slurm::run(args),
+        Command::Slurm(args) => slurm::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     }
 }

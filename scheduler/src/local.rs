@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use shared::cli::report;
+use shared::env::{self, Variable};
 use shared::exit::{Code, Failure};
 use shared::signal::Warning;
 use shared::{Directory, layout, store};
@@ -21,7 +22,7 @@ use crate::init;
 use crate::progress::Progress;
 use crate::run::{Scheduler, Turn};
 use crate::state::Tally;
-use crate::status;
+use crate::{devices, status, working_directory};
 
 /// What `scheduler local` is told.
 #[derive(Debug, clap::Args)]
@@ -33,6 +34,12 @@ pub struct LocalArgs {
     /// How many trainers work at the same time
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     trainers: u32,
+    /// GPUs of each trainer's own; default: one, shared where there are fewer than trainers
+    ///
+    /// They are taken from those that this command may use (`CUDA_VISIBLE_DEVICES`, else all), and each trainer and its
+    /// program see their own only. 0: none.
+    #[arg(long, value_name = "G")]
+    gpus_per_trainer: Option<u16>,
     /// What trainers compute on: `auto`, `cpu` or `cuda`
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     device: String,
@@ -59,7 +66,17 @@ const MOST_QUOTED: u64 = 64 << 10;
 /// Runs the whole search.
 pub fn run(args: &LocalArgs) -> Result<Code> {
     let warning = Warning::listen().context("cannot listen for signals")?;
-    let directory = init::init(&args.search, &args.directory, &args.fixed)?;
+    let trainers = args.trainers as usize;
+    let gpus = devices::share(
+        &devices::visible(),
+        trainers,
+        args.gpus_per_trainer.map(usize::from),
+    )
+    .map_err(|message| Failure::new(Code::Usage, message))?;
+    init::init(&args.search, &args.directory, &args.fixed)?;
+    // Trainers work elsewhere, and hand paths on.
+    let directory = Directory::open(&fs_err::canonicalize(&args.directory)?)?;
+    working_directory::of(directory.search())?;
     let programs = Programs::beside_this_one()?;
     for line in init::describe(&directory)?.lines() {
         report(line);
@@ -68,7 +85,7 @@ pub fn run(args: &LocalArgs) -> Result<Code> {
         report("the search was stopped; it goes on now");
     }
     let mut scheduler = Scheduler::new(directory.clone(), LONGEST_PAUSE)?;
-    let mut children = Children::new(&directory, &programs, args);
+    let mut children = Children::new(&directory, &programs, args, gpus.as_deref());
     let mut progress = Progress::new(&directory)?;
     let ended = drive(&mut scheduler, &mut children, &mut progress, &warning);
     progress.end(&scheduler);
@@ -213,6 +230,7 @@ struct Post {
     name: String,
     program: &'static str,
     arguments: Vec<String>,
+    environment: Vec<(Variable, String)>,
     child: Option<Child>,
     started: Instant,
     short_lives: u32,
@@ -221,7 +239,12 @@ struct Post {
 }
 
 impl<'a> Children<'a> {
-    fn new(directory: &'a Directory, programs: &'a Programs, args: &LocalArgs) -> Self {
+    fn new(
+        directory: &'a Directory,
+        programs: &'a Programs,
+        args: &LocalArgs,
+        gpus: Option<&[Vec<String>]>,
+    ) -> Self {
         let trainer = [
             "--device",
             &args.device,
@@ -231,10 +254,15 @@ impl<'a> Children<'a> {
         .map(str::to_owned)
         .to_vec();
         let mut posts = vec![Post::new("sampler".into(), "sampler", Vec::new())];
-        posts.extend(
-            (1..=args.trainers)
-                .map(|number| Post::new(format!("trainer-{number}"), "trainer", trainer.clone())),
-        );
+        posts.extend((0..args.trainers).map(|worker| {
+            let name = format!("trainer-{}", worker + 1);
+            let mut post = Post::new(name, "trainer", trainer.clone());
+            post.environment.push((env::WORKER, worker.to_string()));
+            let gpus = gpus.map(|gpus| gpus[worker as usize].join(","));
+            post.environment
+                .extend(gpus.map(|gpus| (env::CUDA_VISIBLE_DEVICES, gpus)));
+            post
+        }));
         Self {
             directory,
             programs,
@@ -320,6 +348,7 @@ impl Post {
             name,
             program,
             arguments,
+            environment: Vec::new(),
             child: None,
             started: now,
             short_lives: 0,
@@ -330,11 +359,18 @@ impl Post {
     fn start(&mut self, programs: &Programs, directory: &Directory, log: &Path) -> Result<()> {
         let file = shared::fs::open_log(log)?;
         let errors = file.try_clone().context("cannot share a log file")?;
-        let child = programs
-            .command(self.program)
+        let mut command = programs.command(self.program);
+        command
             .arg("run")
             .arg(directory.layout().root())
-            .args(&self.arguments)
+            .args(&self.arguments);
+        for (variable, value) in &self.environment {
+            command.env(variable.name(), value);
+        }
+        if let Some(folder) = &directory.search().working_directory {
+            command.current_dir(folder);
+        }
+        let child = command
             .stdin(Stdio::null())
             .stdout(file)
             .stderr(errors)

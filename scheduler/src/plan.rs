@@ -234,6 +234,7 @@ fn requests<'a>(
             rung: place.rung,
             finished,
             pending,
+            superseding: Vec::new(),
         }
     })
 }

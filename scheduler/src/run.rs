@@ -315,6 +315,7 @@ impl Scheduler {
             finished_at: now,
             elapsed_s: 0.0,
             program: concat!("scheduler ", env!("CARGO_PKG_VERSION")).to_owned(),
+            supersedes: None,
         };
         if directory.publish_result(&result)? == Published::AlreadyThere {
             // The trainer has come back at the last moment: what it found counts.
@@ -517,6 +518,9 @@ fn offer(directory: &Directory, state: &State, job: JobId, attempt: u32) -> Resu
         configuration: values,
         continues,
         search: search.digest.clone(),
+        supersedes: None,
+        avoid_hosts: Vec::new(),
+        memory_mib: None,
     };
     if directory.offer(&record, attempt)? == Published::AlreadyThere {
         return Ok(Made::Another);

@@ -19,8 +19,8 @@ use shared::record::{
 use shared::search::SearchFile;
 use shared::store::JobsView;
 use shared::{
-    AttemptId, Claim, ConfigurationId, Directory, Fate, JobId, JobResult, OwnerId, clock, fs,
-    layout,
+    AttemptId, Claim, ConfigurationId, Directory, Fate, JobId, JobResult, OwnerId, ResultId, clock,
+    fs, layout,
 };
 use tracing::{info, warn};
 
@@ -329,6 +329,7 @@ impl Scanner {
             rung: place.rung,
             finished: Vec::new(),
             pending: Vec::new(),
+            superseding: Vec::new(),
         };
         warn!("request {id} is missing and is written again");
         if self.directory.is_observer() {
@@ -354,10 +355,10 @@ impl Scanner {
     }
 
     fn results_of(&self, shard: u32) -> Result<Vec<Known>> {
-        let jobs: Vec<JobId> = self.directory.list_shard(layout::RESULTS, shard)?;
-        let read = |job| Ok(self.directory.read_result(job)?.as_ref().map(Known::from));
-        jobs.into_iter()
-            .filter_map(|job| read(job).transpose())
+        let ids: Vec<ResultId> = self.directory.list_shard(layout::RESULTS, shard)?;
+        let read = |id| Ok(self.directory.read_result(id)?.as_ref().map(Known::from));
+        ids.into_iter()
+            .filter_map(|id| read(id).transpose())
             .collect()
     }
 
@@ -525,8 +526,8 @@ impl Scanner {
     fn find_result(&self, job: JobId) -> Result<Option<JobResult>> {
         if self.directory.is_network() {
             let shard = job.configuration.shard();
-            let jobs: Vec<JobId> = self.directory.list_shard(layout::RESULTS, shard)?;
-            if jobs.binary_search(&job).is_err() {
+            let ids: Vec<ResultId> = self.directory.list_shard(layout::RESULTS, shard)?;
+            if ids.binary_search(&job.into()).is_err() {
                 return Ok(None);
             }
         }
@@ -800,6 +801,7 @@ mod tests {
             rung: 0,
             finished: Vec::new(),
             pending: Vec::new(),
+            superseding: Vec::new(),
         };
         directory.request(&request).unwrap();
         let later = start + Duration::from_hours(1);

@@ -1,221 +1,78 @@
 //! `scheduler slurm`: fills SLURM's queue with trainers and one coordinator.
 //!
-//! What is in the queue is asked of SLURM, by names that belong to one directory alone; the command submits what is
-//! missing, so repeating it never doubles the array. Each submission leaves its script and a record in `slurm/`.
-//!
-//! Two commands at the same time do not double it either: each takes the next number first, then looks at the queue, and
-//! submits under numbers that must be new. Either they want the same number, and one stops; or one has seen the other's
-//! script, and looked at the queue when the other's record told that SLURM had it.
+//! Everything that is SLURM's is in this folder: [`System`](crate::batch::System) is what the rest knows of it.
 
-use std::collections::BTreeMap;
+mod answer;
+mod args;
+mod limits;
+mod options;
+mod script;
+mod state;
+mod system;
+mod time;
+mod writer;
+
+pub use args::SlurmArgs;
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use rustix::fs::Mode;
-use serde::{Deserialize, Serialize};
 use shared::cli::{print, report};
 use shared::exit::{Code, Failure};
-use shared::format::Record;
-use shared::fs::{self, Published};
-use shared::search::digest;
-use shared::{Directory, clock, env, layout, store};
-use tracing::{info, warn};
+use shared::fs;
+use shared::objective::Objective;
+use shared::{Directory, env, layout, store};
+use tracing::warn;
 
-use crate::job_state::{JobState, Meaning};
-use crate::keep;
-use crate::sbatch;
-use crate::script::{self, Batch};
+use crate::batch::fill::Queue;
+use crate::batch::{self, Queued, System as _, keep, submission};
+use crate::{programs, working_directory};
 
-/// What `scheduler slurm` is told.
-#[derive(Debug, clap::Args)]
-pub struct SlurmArgs {
-    /// The search directory, on a filesystem that all nodes share
-    directory: PathBuf,
-    /// How many trainers shall be queued or running
-    ///
-    /// Needed, unless `--keep=N` says it.
-    #[arg(long, value_name = "N", value_parser = num_trainers, required_unless_present = "keep")]
-    trainers: Option<u32>,
-    /// What `--trainers` and `--keep` come to.
-    #[arg(skip)]
-    pub(crate) num_trainers: u32,
-    /// Time limit of each SLURM job, such as 4:00:00; default: the partition's
-    ///
-    /// In one of sbatch's forms, and 5 minutes at least. Two minutes before its end a trainer saves a checkpoint and is
-    /// queued again.
-    #[arg(long, value_name = "T", value_parser = sbatch::time)]
-    pub(crate) time: Option<String>,
-    /// Partition; default: the cluster's
-    #[arg(long, value_name = "P", value_parser = word)]
-    pub(crate) partition: Option<String>,
-    /// GPUs of each trainer
-    #[arg(long, value_name = "G", default_value_t = 0)]
-    pub(crate) gpus_per_trainer: u32,
-    /// Go on until the search is finished: submit trainers in place of those that have ended
-    ///
-    /// The coordinator job does so too. After three arrays that ended before a trainer had run for some time, no more
-    /// are submitted until somebody has looked and submits by hand. `--keep=N` stands for `--keep --trainers N`.
-    #[arg(
-        long,
-        value_name = "N",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = AS_TRAINERS,
-        value_parser = Keep::parse
-    )]
-    pub(crate) keep: Option<Keep>,
-    /// Seconds between two looks at SLURM's queue, with --keep
-    #[arg(long, default_value_t = 60.0, value_name = "S", value_parser = crate::seconds)]
-    pub(crate) poll_s: f64,
-    /// Print the scripts and submit nothing
-    #[arg(long)]
-    dry_run: bool,
-    /// More arguments for sbatch, for trainers and coordinator, such as `--account=…`; they come after the script's own
-    ///
-    /// Those that would hide what was submitted are refused, such as `--job-name`. Of the variables for sbatch only
-    /// `SBATCH_ACCOUNT`, `_CONSTRAINT`, `_QOS` and `_RESERVATION` are heard.
-    #[arg(last = true, value_name = "SBATCH ARGUMENTS")]
-    pub(crate) sbatch: Vec<String>,
-}
+use system::Slurm;
+use writer::Writer;
 
-/// Stands for `--keep` without a number.
-const AS_TRAINERS: &str = "as --trainers says";
-
-/// How many trainers are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Keep {
-    /// As `--trainers` says.
-    AsTrainers,
-    /// So many.
-    Number(u32),
-}
-
-impl Keep {
-    fn parse(text: &str) -> Result<Self, String> {
-        if text == AS_TRAINERS {
-            return Ok(Self::AsTrainers);
-        }
-        num_trainers(text).map(Self::Number)
-    }
-}
-
-/// SLURM's own default, for clusters that do not say.
-const DEFAULT_MAX_ARRAY_SIZE: u32 = 1001;
-
-/// How long a submission by another command may take: the controller may be busy. One that takes longer was killed.
-const LONGEST_SUBMISSION: Duration = Duration::from_secs(30);
-/// More submissions than any search makes.
-const LARGEST_NUMBER: u32 = 1_000_000;
-/// Between two looks whether it is done.
-const SUBMISSION_LOOK: Duration = Duration::from_millis(200);
-
-/// What was submitted: `slurm/0001-trainers.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Submission {
-    /// Trainers or the coordinator.
-    pub kind: Kind,
-    /// The id SLURM gave it.
-    pub slurm_job: String,
-    /// The name SLURM knows it by.
-    pub name: String,
-    /// Tasks in the array; 1 for the coordinator.
-    pub tasks: u32,
-    /// The script, beside this file.
-    pub script: String,
-    /// When, RFC 3339 in UTC, for people.
-    pub at: String,
-}
-
-impl Record for Submission {
-    const FORMAT: &'static str = "submission";
-    /// 1.0: first.
-    const VERSION: [u32; 2] = [1, 0];
-}
-
-/// What a SLURM job is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// An array of trainers.
-    Trainers,
-    /// Scheduler and sampler.
-    Coordinator,
-}
-
-impl Kind {
-    const ALL: [Self; 2] = [Self::Coordinator, Self::Trainers];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Trainers => "trainers",
-            Self::Coordinator => "coordinator",
-        }
-    }
-
-    /// The name of one of them.
-    pub(crate) fn one(self) -> &'static str {
-        match self {
-            Self::Trainers => "trainer",
-            Self::Coordinator => "coordinator",
-        }
-    }
-}
-
-/// SLURM jobs of one kind in one state, as the queue shows them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Queued {
-    /// What they are for.
-    pub kind: Kind,
-    /// SLURM's name of the state.
-    pub state: String,
-    /// SLURM's reason, such as `Priority` or `Resources`.
-    pub reason: String,
-    /// How many.
-    pub tasks: u32,
-}
-
-impl Queued {
-    /// SLURM's reason, where it gives one.
-    pub(crate) fn reason(&self) -> Option<&str> {
-        match self.reason.as_str() {
-            "" | "None" => None,
-            reason => Some(reason),
-        }
-    }
-}
+/// The user's own lines of shell in `slurm/`, for all scripts that are submitted from then on.
+const PRELUDE: &str = "prelude.sh";
+/// A prelude is not larger, in bytes.
+const LARGEST_PRELUDE: usize = 64 << 10;
 
 /// Submits what is missing.
-pub fn run(mut args: SlurmArgs) -> Result<Code> {
-    args.num_trainers = how_many(args.trainers, args.keep).map_err(usage)?;
-    sbatch::check(&args.sbatch).map_err(usage)?;
-    let args = &args;
+pub fn run(args: &SlurmArgs) -> Result<Code> {
     // With the name that the user gave, if it is none.
     Directory::open(&args.directory)?;
     let root = fs_err::canonicalize(&args.directory)?;
     check_path(&root).map_err(usage)?;
     let directory = Directory::open(&root)?;
+    if args.cancel {
+        return cancel(&directory);
+    }
+    let groups = args.groups().map_err(usage)?;
     if directory.signs()?.is_finished {
         report("the search is finished: nothing to submit");
         return Ok(Code::Done);
     }
     let this = std::env::current_exe().context("cannot find this program's own file")?;
     let programs = this.parent().unwrap_or(Path::new("")).to_path_buf();
+    let working_directory = working_directory(&directory)?;
+    check(args, &directory, &programs, &working_directory)?;
+    let writer = Writer {
+        prelude: prelude(args, &directory)?,
+        args: args.clone(),
+        root: root.clone(),
+        programs,
+        working_directory,
+    };
+    let groups: Vec<batch::Group> = groups.iter().map(args::TrainerGroup::group).collect();
+    let queue = Queue {
+        system: &Slurm,
+        directory: &directory,
+        groups: &groups,
+        write: &|order, path| writer.batch(order, path),
+    };
     if args.dry_run {
-        let mut text = String::new();
-        for (kind, tasks) in missing(args, 0, 0, max_array_size()) {
-            let script = text_of(args, &root, &programs, kind, tasks);
-            let more = if args.sbatch.is_empty() {
-                String::new()
-            } else {
-                format!(", submitted with {}", args.sbatch.join(" "))
-            };
-            writeln!(text, "# ---- {}{more} ----\n{script}", kind.as_str())?;
-        }
-        print(&text)?;
-        return Ok(Code::Done);
+        return dry_run(&queue);
     }
     if directory.signs()?.is_stopped {
         warn!(
@@ -232,34 +89,39 @@ pub fn run(mut args: SlurmArgs) -> Result<Code> {
         }
     }
     let_nobody_write();
+    if args.prelude.is_some() {
+        let path = directory.layout().path(layout::SLURM).join(PRELUDE);
+        fs::replace(&path, writer.prelude.as_bytes())?;
+    }
     if args.keep.is_some() {
-        return keep::keep(args, &Directory::open(&root)?, &programs);
+        return keep::keep(&queue, args.poll_s);
     }
-    let last = last_submission(&directory)?;
-    let queue = count(&tasks(&root)?);
-    for queued in &queue {
-        print(&format!("in the queue: {}\n", describe(queued)))?;
+    let last = submission::last_number(&directory)?;
+    let tasks = queue.tasks()?;
+    for queued in batch::count(&root, &tasks) {
+        print(&format!("in the queue: {}\n", batch::describe(&queued)))?;
     }
-    submit_missing(args, &directory, &programs, &queue, last)?;
+    let orders = queue.missing(&tasks, &[]);
+    if orders.is_empty() {
+        print("nothing to submit: all that was asked for is queued or running\n")?;
+    }
+    queue.submit(&orders, &tasks, last)?;
     Ok(Code::Done)
+}
+
+/// What of this search is in SLURM's queue; `None` if nothing was ever submitted.
+pub(crate) fn queue_if_any(directory: &Directory) -> Result<Option<Vec<Queued>>> {
+    batch::queue_if_any(&Slurm, directory)
+}
+
+/// What a state means, by its name.
+#[cfg(test)]
+pub(crate) fn meaning(state: &str) -> batch::Meaning {
+    state::JobState::parse(state).meaning()
 }
 
 fn usage(message: String) -> Failure {
     Failure::new(Code::Usage, message)
-}
-
-/// How many trainers are asked for.
-fn how_many(trainers: Option<u32>, keep: Option<Keep>) -> Result<u32, String> {
-    match (trainers, keep) {
-        (Some(number), None | Some(Keep::AsTrainers)) | (None, Some(Keep::Number(number))) => {
-            Ok(number)
-        }
-        (Some(number), Some(Keep::Number(kept))) if number == kept => Ok(number),
-        (Some(number), Some(Keep::Number(kept))) => Err(format!(
-            "--trainers {number} and --keep={kept} are different numbers of trainers"
-        )),
-        (None, _) => Err("how many trainers? --trainers N or --keep=N says it".to_owned()),
-    }
 }
 
 /// Whether a batch script and SLURM can name this directory. SLURM knows no way to write these characters in an
@@ -276,345 +138,125 @@ fn check_path(root: &Path) -> Result<(), String> {
     }
 }
 
+/// The folder in which trainers start: the one that was recorded, if the search depends on it.
+fn working_directory(directory: &Directory) -> Result<PathBuf> {
+    let search = directory.search();
+    if let Some(recorded) = working_directory::of(search)? {
+        return Ok(recorded.to_path_buf());
+    }
+    match search.objective {
+        Objective::Benchmark(_) => Ok(directory.layout().root().to_path_buf()),
+        // Made by a version that recorded none, or nothing depends on it.
+        Objective::Command(_) | Objective::Network(_) => {
+            std::env::current_dir().context("cannot find the working directory")
+        }
+    }
+}
+
+/// What can be known to go wrong before anything is submitted.
+fn check(
+    args: &SlurmArgs,
+    directory: &Directory,
+    programs: &Path,
+    working_directory: &Path,
+) -> Result<()> {
+    let is_forced = args.force || args.dry_run;
+    if let Err(failure) = programs::check_all(programs) {
+        if !is_forced {
+            return Err(failure.into());
+        }
+        warn!("{failure}");
+    }
+    if let Objective::Command(command) = &directory.search().objective {
+        for warning in programs::doubts(&command.command, working_directory) {
+            warn!("{warning}");
+        }
+    }
+    match limits::check(directory.search(), &args.time_limits_s()) {
+        limits::Fit::All => {}
+        limits::Fit::Some(message) => warn!("{message}"),
+        limits::Fit::None(message) if is_forced => warn!("{message}"),
+        limits::Fit::None(message) => {
+            return Err(usage(format!("{message}; --force submits all the same")).into());
+        }
+    }
+    Ok(())
+}
+
+/// The prelude that is given, or the one that was given before.
+fn prelude(args: &SlurmArgs, directory: &Directory) -> Result<String> {
+    let bad = |path: &Path, why: &str| {
+        let message = format!("the prelude `{}` {why}", path.display());
+        Failure::new(Code::BadInput, message)
+    };
+    let stored = directory.layout().path(layout::SLURM).join(PRELUDE);
+    let (path, bytes) = if let Some(path) = &args.prelude {
+        (path, fs::read_named(path)?)
+    } else {
+        (&stored, fs::read_if_there(&stored)?.unwrap_or_default())
+    };
+    if bytes.len() > LARGEST_PRELUDE {
+        return Err(bad(path, "is too large: 64 KiB at most").into());
+    }
+    let text = String::from_utf8(bytes).map_err(|_not| bad(path, "is not text in UTF-8"))?;
+    if text.contains('\0') {
+        return Err(bad(path, "is no text: it has a zero byte").into());
+    }
+    let text = text.replace("\r\n", "\n");
+    if args.prelude.is_some() && text.lines().any(|line| line.starts_with("#SBATCH")) {
+        warn!(
+            "sbatch does not hear the #SBATCH lines of `{}`: give them after `--`",
+            path.display()
+        );
+    }
+    Ok(text)
+}
+
+/// The scripts and commands that would be submitted if the queue were empty.
+fn dry_run(queue: &Queue<'_>) -> Result<Code> {
+    let (script, record) = submission::numbers(queue.directory)?;
+    let mut text = String::new();
+    for (number, order) in (script.max(record) + 1..).zip(queue.missing(&[], &[])) {
+        let batch = (queue.write)(&order, &queue.script_path(&order, number));
+        let group = order
+            .role
+            .group
+            .map_or_else(String::new, |group| format!(" of group {group}"));
+        writeln!(
+            text,
+            "# ---- {}{group} ----\n# {}\n{}",
+            order.role.kind.as_str(),
+            script::in_shell(&batch.command),
+            batch.script
+        )?;
+    }
+    print(&text)?;
+    Ok(Code::Done)
+}
+
+/// Takes all jobs of a search out of the queue.
+fn cancel(directory: &Directory) -> Result<Code> {
+    let root = directory.layout().root();
+    let mut live = Slurm.tasks(&submission::names(directory, root)?)?;
+    live.retain(|task| task.meaning.is_live());
+    if live.is_empty() {
+        print("nothing to cancel: nothing of this search is queued or running\n")?;
+        return Ok(Code::Done);
+    }
+    let mut jobs: Vec<String> = live.iter().map(|task| task.job.clone()).collect();
+    jobs.sort_unstable();
+    jobs.dedup();
+    Slurm.cancel(&jobs)?;
+    for queued in batch::count(root, &live) {
+        print(&format!("cancelled: {}\n", batch::describe(&queued)))?;
+    }
+    Ok(Code::Done)
+}
+
 /// sbatch takes the umask along, with which SLURM makes the logs.
 fn let_nobody_write() {
     let all = Mode::RWXU | Mode::RWXG | Mode::RWXO;
     // It can only be read by being set.
     let umask = rustix::process::umask(all);
     rustix::process::umask(umask | Mode::WOTH);
-}
-
-/// The number of the last submission, by whomever; 0 if there is none. To be asked before SLURM's queue is: what had this
-/// number or an earlier one is in it.
-pub(crate) fn last_submission(directory: &Directory) -> Result<u32> {
-    let folder = directory.layout().path(layout::SLURM);
-    let start = Instant::now();
-    loop {
-        let names = fs::list(&folder)?;
-        let last_with = |end: &str| -> u32 {
-            let of_kind = names.iter().filter(|name| name.ends_with(end));
-            let numbers = of_kind.filter_map(|name| name.split_once('-')?.0.parse().ok());
-            // Foreign names have none, or one that no search gets to.
-            numbers
-                .filter(|&number| number < LARGEST_NUMBER)
-                .max()
-                .unwrap_or(0)
-        };
-        let (script, record) = (last_with(".sh"), last_with(".json"));
-        if script <= record || start.elapsed() > LONGEST_SUBMISSION {
-            return Ok(script.max(record));
-        }
-        if start.elapsed() < SUBMISSION_LOOK {
-            info!("waiting for another `scheduler slurm`, which is about to submit {script:04}");
-        }
-        std::thread::sleep(SUBMISSION_LOOK);
-    }
-}
-
-/// Submits what of `args` was not in the queue, under the numbers after `last`.
-pub(crate) fn submit_missing(
-    args: &SlurmArgs,
-    directory: &Directory,
-    programs: &Path,
-    queue: &[Queued],
-    last: u32,
-) -> Result<()> {
-    let live = |kind: Kind| -> u32 {
-        let of_kind = queue.iter().filter(|queued| queued.kind == kind);
-        of_kind
-            .filter(|queued| JobState::parse(&queued.state).is_live())
-            .map(|queued| queued.tasks)
-            .sum()
-    };
-    let (trainers, coordinators) = (live(Kind::Trainers), live(Kind::Coordinator));
-    if coordinators > 0 && trainers >= args.num_trainers {
-        return if args.keep.is_some() {
-            Ok(())
-        } else {
-            print("nothing to submit: all that was asked for is queued or running\n")
-        };
-    }
-    let missing = missing(args, trainers, coordinators, max_array_size());
-    for (number, (kind, tasks)) in (last + 1..).zip(missing) {
-        submit(args, directory, programs, kind, tasks, number)?;
-    }
-    Ok(())
-}
-
-/// What of this search is in SLURM's queue; `None` if nothing was ever submitted.
-pub fn queue_if_any(directory: &Directory) -> Result<Option<Vec<Queued>>> {
-    let names = fs::list(&directory.layout().path(layout::SLURM))?;
-    let is_record = |name: &String| Path::new(name).extension() == Some("json".as_ref());
-    let was_submitted = names.iter().any(is_record);
-    if !was_submitted {
-        return Ok(None);
-    }
-    let root = fs_err::canonicalize(directory.layout().root())?;
-    Ok(Some(count(&tasks(&root)?)))
-}
-
-/// The jobs to submit, given how many are queued or running.
-fn missing(
-    args: &SlurmArgs,
-    trainers: u32,
-    coordinators: u32,
-    max_array_size: u32,
-) -> Vec<(Kind, u32)> {
-    let mut missing = Vec::new();
-    if coordinators == 0 {
-        missing.push((Kind::Coordinator, 1));
-    }
-    let mut left = args.num_trainers.saturating_sub(trainers);
-    while left > 0 {
-        // Task numbers go from 0 to MaxArraySize - 1.
-        let tasks = left.min(max_array_size.max(1));
-        missing.push((Kind::Trainers, tasks));
-        left -= tasks;
-    }
-    missing
-}
-
-fn text_of(args: &SlurmArgs, root: &Path, programs: &Path, kind: Kind, tasks: u32) -> String {
-    let name = job_name(root, kind);
-    let batch = Batch {
-        root,
-        programs,
-        name: &name,
-        time: args.time.as_deref(),
-        partition: args.partition.as_deref(),
-    };
-    match kind {
-        Kind::Trainers => script::trainers(&batch, tasks, args.gpus_per_trainer),
-        Kind::Coordinator => {
-            let keep = args.keep.map(|_keep| keep::command(args, root, programs));
-            script::coordinator(&batch, keep.as_deref())
-        }
-    }
-}
-
-/// The name of the SLURM jobs of one kind of one directory: of no other directory's.
-fn job_name(root: &Path, kind: Kind) -> String {
-    let folder: String = root
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .chars()
-        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
-        .take(30)
-        .collect();
-    let path = digest(root.to_string_lossy().as_bytes());
-    format!("tandem-{folder}-{}-{}", &path[..10], kind.as_str())
-}
-
-/// A task of this search that SLURM knows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Task {
-    kind: Kind,
-    state: String,
-    reason: String,
-    /// The id of its job, or of its whole array.
-    pub(crate) slurm_job: String,
-}
-
-impl Task {
-    /// Whether it is queued or running.
-    pub(crate) fn is_live(&self) -> bool {
-        JobState::parse(&self.state).is_live()
-    }
-}
-
-/// Asks SLURM once for all jobs of this directory.
-pub(crate) fn tasks(root: &Path) -> Result<Vec<Task>> {
-    let names: BTreeMap<String, Kind> = Kind::ALL.map(|kind| (job_name(root, kind), kind)).into();
-    let list: Vec<&str> = names.keys().map(String::as_str).collect();
-    // `-a`: in hidden partitions too; `-r`: one line for each task of an array; `-t all`: those that have just ended too.
-    let name = format!("--name={}", list.join(","));
-    let text = ask(
-        "squeue",
-        &["-h", "-a", "-r", "-t", "all", &name, "-o", "%j|%T|%F|%r"],
-    )?;
-    let mut tasks = Vec::new();
-    for line in text.lines() {
-        let fields: Vec<&str> = line.trim().splitn(4, '|').collect();
-        let [name, state, slurm_job, reason] = fields[..] else {
-            warn!("squeue says `{line}`, which is not understood");
-            continue;
-        };
-        let Some(kind) = names.get(name) else {
-            continue;
-        };
-        tasks.push(Task {
-            kind: *kind,
-            state: state.to_owned(),
-            reason: reason.to_owned(),
-            slurm_job: slurm_job.to_owned(),
-        });
-    }
-    Ok(tasks)
-}
-
-/// Tasks by kind, state and reason.
-pub(crate) fn count(tasks: &[Task]) -> Vec<Queued> {
-    let mut counts: BTreeMap<(Kind, &str, &str), u32> = BTreeMap::new();
-    for task in tasks {
-        *counts
-            .entry((task.kind, &task.state, &task.reason))
-            .or_default() += 1;
-    }
-    let queued = counts
-        .into_iter()
-        .map(|((kind, state, reason), tasks)| Queued {
-            kind,
-            state: state.to_owned(),
-            reason: reason.to_owned(),
-            tasks,
-        });
-    queued.collect()
-}
-
-/// A line about jobs in one state.
-pub fn describe(queued: &Queued) -> String {
-    let state = JobState::parse(&queued.state);
-    let meaning = match (state.meaning(), queued.kind) {
-        (Meaning::Waiting | Meaning::Living, _) => String::new(),
-        (Meaning::Done, _) | (Meaning::Ended(_), Kind::Coordinator) => "; over".into(),
-        (Meaning::Ended(fate), Kind::Trainers) => {
-            format!("; over ({}): jobs in hand are tried again", fate.as_str())
-        }
-    };
-    let reason = queued.reason();
-    let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
-    let number = number_of(queued.kind, queued.tasks);
-    format!("{number} {}{reason}{meaning}", queued.state)
-}
-
-/// `1 trainer`, `64 trainers`, `1 coordinator`.
-pub(crate) fn number_of(kind: Kind, tasks: u32) -> String {
-    let name = if tasks == 1 {
-        kind.one()
-    } else {
-        kind.as_str()
-    };
-    format!("{tasks} {name}")
-}
-
-/// `MaxArraySize` of this cluster.
-fn max_array_size() -> u32 {
-    let asked = ask("scontrol", &["show", "config"]);
-    let found = asked.ok().and_then(|text| {
-        // as if it had not said
-        let line = text.lines().find(|line| line.starts_with("MaxArraySize"))?;
-        line.split_once('=')?.1.trim().parse::<u32>().ok() // not a number: as if it had not said
-    });
-    found.unwrap_or(DEFAULT_MAX_ARRAY_SIZE)
-}
-
-fn submit(
-    args: &SlurmArgs,
-    directory: &Directory,
-    programs: &Path,
-    kind: Kind,
-    tasks: u32,
-    number: u32,
-) -> Result<()> {
-    let folder = directory.layout().path(layout::SLURM);
-    let root = directory.layout().root();
-    let script = format!("{number:04}-{}.sh", kind.as_str());
-    let path = folder.join(&script);
-    let text = text_of(args, root, programs, kind, tasks);
-    if fs::publish_new(&path, text.as_bytes())? == Published::AlreadyThere {
-        let message = format!(
-            "another `scheduler slurm` is submitting at this moment (`{}`): see what it did, then run this again",
-            path.display()
-        );
-        return Err(Failure::new(Code::Unforeseen, message).into());
-    }
-    let name = job_name(root, kind);
-    let mut arguments = vec!["--parsable".to_owned()];
-    arguments.extend(args.sbatch.iter().cloned());
-    // In the script too; here nothing that the user has said beats it.
-    arguments.push(format!("--job-name={name}"));
-    if kind == Kind::Trainers {
-        arguments.push(script::array(tasks));
-    }
-    arguments.push(path.to_string_lossy().into_owned());
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let slurm_job = match ask("sbatch", &arguments).and_then(|said| job_id(&said)) {
-        Ok(slurm_job) => slurm_job,
-        Err(error) => {
-            // Nobody shall wait for its record.
-            fs::remove(&path)?;
-            return Err(error);
-        }
-    };
-    let submission = Submission {
-        kind,
-        slurm_job,
-        name,
-        tasks,
-        script,
-        at: clock::now(),
-    };
-    fs::publish_record(&path.with_extension("json"), &submission)?;
-    info!(
-        "submitted {} slurm_job={} tasks={tasks} script={}",
-        kind.as_str(),
-        submission.slurm_job,
-        path.display()
-    );
-    print(&format!(
-        "submitted: {} as SLURM job {}\n",
-        number_of(kind, tasks),
-        submission.slurm_job
-    ))
-}
-
-/// The id in sbatch's answer: with `--parsable` the id, and `;cluster` in a federation.
-fn job_id(said: &str) -> Result<String> {
-    let id = said.trim().split(';').next().unwrap_or_default();
-    if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_digit()) {
-        let message = format!(
-            "`sbatch` said `{}`, which is no id of a SLURM job: see in `squeue --me` whether it was submitted",
-            said.trim()
-        );
-        return Err(Failure::new(Code::Unforeseen, message).into());
-    }
-    Ok(id.to_owned())
-}
-
-/// Runs one of SLURM's commands and returns what it prints.
-fn ask(program: &str, arguments: &[&str]) -> Result<String> {
-    let mut command = env::slurm_command(program);
-    command.args(arguments).stdin(Stdio::null());
-    let output = command.output().map_err(|error| {
-        let message = format!("cannot run `{program}`: is this a machine of a SLURM cluster?");
-        Failure::because(Code::Unforeseen, message, error)
-    })?;
-    if !output.status.success() {
-        let message = format!(
-            "`{program}` ended with {}: {}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-        return Err(Failure::new(Code::Unforeseen, message).into());
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// A number of trainers.
-fn num_trainers(text: &str) -> Result<u32, String> {
-    match text.parse() {
-        Ok(number @ 1..=100_000) => Ok(number),
-        _ => Err("not a number from 1 to 100000".to_owned()),
-    }
-}
-
-/// A value that stands in a batch script: one word without special characters.
-fn word(text: &str) -> Result<String, String> {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | ',');
-    if !text.is_empty() && text.chars().all(is_plain) {
-        Ok(text.to_owned())
-    } else {
-        Err("letters, digits and any of - _ . : , only".to_owned())
-    }
 }

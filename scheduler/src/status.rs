@@ -21,10 +21,10 @@ use shared::store::JobsView;
 use shared::wording::{count, one_line, shortened};
 use shared::{BudgetUnit, Claim, Directory, JobId, OwnerId, Search, clock, fs, layout};
 
+use crate::batch::Queued;
 use crate::bracket::NextPromotion;
 use crate::plan::{Action, plan};
 use crate::scan::Scanner;
-use crate::slurm::Queued;
 use crate::state::{State, Tally};
 
 pub use watch::run;
@@ -374,7 +374,7 @@ pub fn crashes(directory: &Directory, tally: &Tally) -> Result<Vec<Crash>> {
     let mut crashes = Vec::new();
     for job in &tally.crashed {
         let outcome = directory.read_result(*job)?.map(|result| result.outcome);
-        if let Some(Outcome::Crashed { message }) = outcome {
+        if let Some(Outcome::Crashed { message, .. }) = outcome {
             let job = job.to_string();
             crashes.push(Crash { job, message });
         }

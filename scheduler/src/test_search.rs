@@ -40,6 +40,7 @@ pub(crate) fn search_file(min: u64, max: u64, eta: u64) -> SearchFile {
         promotion: Promotion::Scratch,
         fix: shared::Configuration::default(),
         fixed_from: None,
+        working_directory: None,
         seed: 1,
         start_with: Vec::new(),
         trainers: TrainerSettings::default(),

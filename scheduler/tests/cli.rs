@@ -8,13 +8,11 @@
 #[cfg(test)]
 mod fake;
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
-use fake::{check_finished, create, run_all};
+use fake::{check_finished, create, executable, run_all, wait_until};
 use serde_json::{Value, json};
 use shared::{Directory, fs};
 
@@ -153,6 +151,80 @@ fn bad_search_files_are_refused_with_place_expectation_and_finding() {
     assert!(!folder.path().join("dir").exists());
 }
 
+/// `init` of a command's search from a folder; what it says, and the working directory that it records.
+fn init_from(from: &Path, arguments: &[&str]) -> (String, Value) {
+    let output = scheduler()
+        .env("PATH", "/usr/bin:/bin")
+        .current_dir(from)
+        .arg("init")
+        .args(arguments)
+        .output()
+        .unwrap();
+    let said = text(&output.stdout) + &text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let directory = from.join(arguments[1]).join("search.json");
+    let written: Value = serde_json::from_slice(&std::fs::read(directory).unwrap()).unwrap();
+    (said, written["working_directory"].clone())
+}
+
+#[test]
+fn init_records_where_commands_run_and_says_if_they_cannot() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let put =
+        |name: &str, json: &Value| fs::replace(&path(name), json.to_string().as_bytes()).unwrap();
+    for name in ["code", "elsewhere"] {
+        std::fs::create_dir(path(name)).unwrap();
+    }
+    let mut search = with("/objective", json!({"command": ["sh", "train.sh"]}));
+    put("search.json", &search);
+    let (said, recorded) = init_from(&path("code"), &["../search.json", "../dir"]);
+    assert_eq!(recorded, path("code").to_str().unwrap());
+    assert!(
+        said.contains("script `train.sh` of the command is not in"),
+        "{said}"
+    );
+    assert!(
+        said.contains(&format!("trainers work in `{}`", path("code").display())),
+        "{said}"
+    );
+    // Again, from elsewhere: it stays.
+    let (_, recorded) = init_from(&path("elsewhere"), &["../search.json", "../dir"]);
+    assert_eq!(recorded, path("code").to_str().unwrap());
+    // A directory of a version that recorded none is this search's, too, and stays as it is.
+    let old = path("dir/search.json");
+    let mut json: Value = serde_json::from_slice(&std::fs::read(&old).unwrap()).unwrap();
+    json.as_object_mut().unwrap().remove("working_directory");
+    json["version"] = json!([1, 1]);
+    fs::replace(&old, json.to_string().as_bytes()).unwrap();
+    fs::remove(&path("dir/created.json")).unwrap();
+    let (_, recorded) = init_from(&path("code"), &["../search.json", "../dir"]);
+    assert_eq!(recorded, Value::Null);
+    // Named in the file, relative to it.
+    fs::replace(&path("code/train.sh"), b"").unwrap();
+    search["working_directory"] = "code".into();
+    put("search.json", &search);
+    let (said, recorded) = init_from(&path("elsewhere"), &["../search.json", "../named"]);
+    assert_eq!(recorded, path("code").to_str().unwrap());
+    assert!(!said.contains("WARN"), "{said}");
+    search["working_directory"] = "none".into();
+    let said = init(folder.path(), &search);
+    assert!(said.starts_with("exit 3"), "{said}");
+    assert!(
+        said.contains("at `working_directory`: expected an existing folder, found `FOLDER/none`"),
+        "{said}"
+    );
+    // Relative paths of data begin there, too; what depends on nothing has none.
+    let data = json!({"network": {"data": {"name": "folder", "path": "images"}}});
+    std::fs::create_dir(path("code/images")).unwrap();
+    put("search.json", &with("/objective", data));
+    let (_, recorded) = init_from(&path("code"), &["../search.json", "../data"]);
+    assert_eq!(recorded, path("code").to_str().unwrap());
+    put("search.json", &self::search());
+    let (_, recorded) = init_from(&path("code"), &["../search.json", "../plain"]);
+    assert_eq!(recorded, Value::Null);
+}
+
 #[test]
 fn files_that_are_not_there_or_no_json_are_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -225,7 +297,7 @@ fn the_status_says_what_the_first_crashed_jobs_said() {
         let (claim, job) = directory.claim(*attempt, &owner).unwrap().unwrap();
         let mut result = fake::result(&claim, &job);
         let message = format!("no data {number}\n\u{1b}[2J{}", "x".repeat(300));
-        result.outcome = shared::Outcome::Crashed { message };
+        result.outcome = shared::Outcome::crashed(message);
         directory.finish(&claim, &result).unwrap();
     }
     let shown = shown();
@@ -457,25 +529,6 @@ fn the_second_of_two_searches_fixes_what_the_first_one_found() {
     );
 }
 
-fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(
-            start.elapsed() < fake::DEADLINE,
-            "waited in vain for {what}"
-        );
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-}
-
-/// A script that can be run.
-fn executable(folder: &Path, name: &str, text: &str) -> PathBuf {
-    let path = folder.join(name);
-    fs::replace(&path, format!("#!/bin/bash\n{text}\n").as_bytes()).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    path
-}
-
 /// A folder with the scheduler and other programs beside it: scripts.
 struct Programs {
     folder: tempfile::TempDir,
@@ -518,7 +571,10 @@ impl Programs {
 
     fn local(&self) -> Command {
         let mut command = Command::new(self.folder.path().join("scheduler"));
-        command.env_clear().arg("local");
+        command
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .arg("local");
         command
             .arg(self.folder.path().join("search.json"))
             .arg(self.directory());
@@ -598,6 +654,46 @@ fn local_runs_a_whole_search_and_replaces_a_dead_trainer() {
     assert_eq!(ends.len(), 1);
     // Once more: there is nothing left to do.
     assert_eq!(programs.local().output().unwrap().status.code(), Some(0));
+}
+
+#[test]
+fn local_shares_gpus_among_its_trainers_and_lets_them_work_where_the_search_was_made() {
+    let trainer = "echo \"$TANDEM_WORKER: gpu $CUDA_VISIBLE_DEVICES in $PWD for $2\" >> \"$2/seen\"; sleep 1; exit 3";
+    let seen = |visible: Option<&str>, more: &[&str]| {
+        let programs = Programs::new("sleep 100", trainer);
+        let mut search = search();
+        search["objective"] = json!({"command": ["true"]});
+        let file = programs.folder.path().join("search.json");
+        fs::replace(&file, search.to_string().as_bytes()).unwrap();
+        let mut command = programs.local();
+        command.current_dir(programs.folder.path()).args(more);
+        // Relative: trainers are told the whole path.
+        command.args(["--device", "cpu"]);
+        if let Some(visible) = visible {
+            command.env("CUDA_VISIBLE_DEVICES", visible);
+        }
+        let output = command.output().unwrap();
+        let seen = std::fs::read_to_string(programs.directory().join("seen")).unwrap_or_default();
+        let mut seen: Vec<String> = seen.lines().map(str::to_owned).collect();
+        seen.sort();
+        let seen = seen.join("\n") + &text(&output.stderr);
+        seen.replace(programs.folder.path().to_str().unwrap(), "FOLDER")
+    };
+    let said = seen(Some("3,7"), &[]);
+    let expected = "0: gpu 3 in FOLDER for FOLDER/dir\n1: gpu 7 in FOLDER for FOLDER/dir";
+    assert!(said.starts_with(expected), "{said}");
+    let said = seen(
+        Some("GPU-a,GPU-b,GPU-c,GPU-d"),
+        &["--gpus-per-trainer", "2"],
+    );
+    assert!(said.starts_with("0: gpu GPU-a,GPU-b in FOLDER"), "{said}");
+    let said = seen(Some("0,1"), &["--gpus-per-trainer", "2"]);
+    assert!(
+        said.contains("need 4 GPUs, and 2 of them are visible here (0, 1)"),
+        "{said}"
+    );
+    let said = seen(Some("0,1"), &["--gpus-per-trainer", "0"]);
+    assert!(said.starts_with("0: gpu  in FOLDER"), "{said}");
 }
 
 #[test]
@@ -785,505 +881,4 @@ fn the_doctor_writes_nothing_behind_a_link() {
     assert!(text(&output.stdout).contains("link"), "{output:?}");
     assert_eq!(fs::list(elsewhere.path()).unwrap(), ["precious"]);
     assert_eq!(fs::list(folder.path()).unwrap(), ["doctor"]);
-}
-
-/// Commands of SLURM: `sbatch` numbers jobs and remembers their names, `squeue` shows those. As with SLURM's own, variables
-/// beat scripts, and filter the queue.
-fn fake_slurm(folder: &Path) {
-    let queue = folder.join("queue").display().to_string();
-    let scripts = [
-        ("scontrol", "echo 'MaxArraySize            = 4'".to_owned()),
-        (
-            "sbatch",
-            format!(
-                "for last; do :; done\nname=${{SBATCH_JOB_NAME-$(sed -n 's/^#SBATCH --job-name=//p' \"$last\")}}\n\
-                 tasks=$(sed -n 's/^#SBATCH --array=0-//p' \"$last\")\n\
-                 i=0; while [ $i -le ${{tasks:-0}} ]; do echo \"$name|PENDING|7|Priority\" >> '{queue}'; i=$((i+1)); done\n\
-                 echo \"$*\" >> '{queue}.arguments'\necho \"$(wc -l < '{queue}.arguments');cluster\""
-            ),
-        ),
-        (
-            "squeue",
-            format!("[ \"$SQUEUE_PARTITION\" ] || cat '{queue}' 2>/dev/null; exit 0"),
-        ),
-    ];
-    for (name, text) in scripts {
-        let heard = format!(
-            "export -p | grep -E 'x S[A-Z]+_' >> '{queue}.heard'\numask >> '{queue}.umask'\n"
-        );
-        executable(folder, name, &format!("{heard}{text}"));
-    }
-}
-
-#[test]
-fn slurm_gets_what_is_missing_and_never_twice_the_array() {
-    let folder = tempfile::tempdir().unwrap();
-    let bin = tempfile::tempdir().unwrap();
-    let directory = create(&folder.path().join("dir"), json!({}));
-    fake_slurm(bin.path());
-    let path = format!("{}:/usr/bin:/bin", bin.path().display());
-    let submit = |arguments: &[&str]| {
-        let output = scheduler()
-            .env("PATH", &path)
-            .arg("slurm")
-            .arg(directory.layout().root())
-            .args(arguments)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{output:?}");
-        text(&output.stdout)
-    };
-    let mut said = String::new();
-    for arguments in [
-        &["--trainers", "9", "--", "--account=me"][..],
-        &["--trainers", "9"],
-        &["--trainers", "11"],
-    ] {
-        said += &format!("{}:\n{}", arguments.join(" "), submit(arguments));
-    }
-    // A node fails, and its task is not queued again.
-    let queue = bin.path().join("queue");
-    let queued = std::fs::read_to_string(&queue).unwrap();
-    let failed = queued.replacen(
-        "trainers|PENDING|7|Priority",
-        "trainers|NODE_FAIL|7|None",
-        1,
-    );
-    fs::replace(&queue, failed.as_bytes()).unwrap();
-    said += &format!("a task lost:\n{}", submit(&["--trainers", "11"]));
-    insta::assert_snapshot!(said);
-    let arguments = std::fs::read_to_string(bin.path().join("queue.arguments")).unwrap();
-    assert!(
-        arguments.starts_with("--parsable --account=me "),
-        "{arguments}"
-    );
-    // Behind what the user has said.
-    let lines: Vec<&str> = arguments.lines().collect();
-    assert!(
-        lines[0].contains("=me --job-name=tandem-dir-"),
-        "{arguments}"
-    );
-    assert!(!lines[0].contains("--array"), "{arguments}");
-    assert!(lines[1].contains("-trainers --array=0-3 /"), "{arguments}");
-    assert!(lines[3].contains("-trainers --array=0-0 /"), "{arguments}");
-    let records = fs::list(&directory.layout().path("slurm")).unwrap();
-    assert_eq!(
-        records[..2],
-        ["0001-coordinator.json", "0001-coordinator.sh"]
-    );
-    let status = scheduler()
-        .env("PATH", &path)
-        .arg("status")
-        .arg(directory.layout().root())
-        .output()
-        .unwrap();
-    assert!(
-        text(&status.stdout).contains("trainers PENDING (Priority)"),
-        "{status:?}"
-    );
-}
-
-#[test]
-fn slurms_commands_hear_no_variables_that_stand_for_options_and_make_nothing_for_everybody_to_write()
- {
-    let folder = tempfile::tempdir().unwrap();
-    let bin = tempfile::tempdir().unwrap();
-    let directory = create(&folder.path().join("dir"), json!({}));
-    fake_slurm(bin.path());
-    let path = format!("{}:/usr/bin:/bin", bin.path().display());
-    let submit = || {
-        Command::new("/bin/sh")
-            .args(["-c", "umask 000; exec \"$0\" \"$@\""])
-            .arg(env!("CARGO_BIN_EXE_scheduler"))
-            .arg("slurm")
-            .arg(directory.layout().root())
-            .args(["--trainers", "2"])
-            .env_clear()
-            .env("PATH", &path)
-            .env("SLURM_CONF", "/etc/slurm.conf")
-            .env("SLURM_JWT", "token")
-            .env("SLURM_CLUSTERS", "other")
-            .env("SBATCH_ACCOUNT", "physics")
-            .env("SBATCH_JOB_NAME", "mine")
-            .env("SBATCH_ARRAY_INX", "0-7")
-            .env("SQUEUE_PARTITION", "urgent")
-            .env("SCONTROL_FEDERATION", "1")
-            .env("SACCT_FEDERATION", "1")
-            .env("SCANCEL_NAME", "mine")
-            .output()
-            .unwrap()
-    };
-    let first = submit();
-    let said = text(&first.stdout);
-    assert!(said.contains("submitted: 2 trainers"), "{first:?}");
-    // Who relies on them is told.
-    let said = text(&first.stderr);
-    for name in ["SBATCH_ARRAY_INX", "SBATCH_JOB_NAME"] {
-        assert!(said.contains(name), "{said}");
-    }
-    let again = text(&submit().stdout);
-    assert!(again.contains("nothing to submit"), "{again}");
-    let read = |name: &str| std::fs::read_to_string(bin.path().join(name)).unwrap();
-    let heard = read("queue.heard");
-    let stays = ["SLURM_CONF=", "SLURM_JWT=", "SBATCH_ACCOUNT="];
-    let has_stayed = |line: &str| stays.iter().any(|name| line.contains(name));
-    assert!(heard.lines().all(has_stayed), "{heard}");
-    // squeue, scontrol, sbatch twice, squeue.
-    assert_eq!(heard.lines().count(), 15, "{heard}");
-    assert_eq!(read("queue.umask"), "0002\n".repeat(5));
-}
-
-#[test]
-fn arguments_that_hide_what_was_submitted_are_refused_and_so_are_bad_time_limits() {
-    let folder = tempfile::tempdir().unwrap();
-    let bin = tempfile::tempdir().unwrap();
-    let directory = create(&folder.path().join("dir"), json!({}));
-    fake_slurm(bin.path());
-    for (arguments, complaint) in [
-        (
-            &["--", "--job-name=mine"][..],
-            "`--job-name=mine` cannot be handed to sbatch",
-        ),
-        (&["--", "-Jmine"], "-J (--job-name)"),
-        (&["--", "--arr=0-1"], "--array"),
-        (&["--", "--test-only"], "--dry-run"),
-        (&["--", "mine.sh"], "in place of the script"),
-        (&["--", "--time=2"], "at least 5 minutes"),
-        (&["--time=2"], "at least 5 minutes"),
-        (&["--time=4h"], "days-hours:minutes:seconds"),
-        (&["--keep=3"], "different numbers"),
-    ] {
-        for more in [&["--dry-run"][..], &[]] {
-            let output = scheduler()
-                .env("PATH", format!("{}:/usr/bin:/bin", bin.path().display()))
-                .arg("slurm")
-                .arg(directory.layout().root())
-                .args(["--trainers", "2"])
-                .args(more)
-                .args(arguments)
-                .output()
-                .unwrap();
-            let said = text(&output.stderr);
-            assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
-            assert!(said.contains(complaint), "{arguments:?}: {said}");
-        }
-    }
-    assert!(!bin.path().join("queue").exists());
-}
-
-#[test]
-fn directories_that_no_batch_script_can_name_are_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    for name in ["a\"b", "a\\b", "a\nb", "a\tb", "a\u{85}b"] {
-        let root = folder.path().join(name);
-        create(&root, json!({}));
-        for more in [&["--dry-run"][..], &[]] {
-            let output = scheduler()
-                .env("PATH", folder.path())
-                .arg("slurm")
-                .arg(&root)
-                .args(["--trainers", "2"])
-                .args(more)
-                .output()
-                .unwrap();
-            let said = text(&output.stderr);
-            assert_eq!(output.status.code(), Some(2), "{name:?}: {said}");
-            assert!(
-                said.contains("cannot be used with SLURM"),
-                "{name:?}: {said}"
-            );
-            assert_eq!(text(&output.stdout), "");
-        }
-    }
-}
-
-#[test]
-fn the_number_of_trainers_may_stand_after_keep() {
-    let folder = tempfile::tempdir().unwrap();
-    create(folder.path(), json!({}));
-    let root = folder.path().to_str().unwrap();
-    for (arguments, tasks) in [
-        (&["--keep=3", root][..], Some("0-2")),
-        (&[root, "--keep=3", "--trainers", "3"], Some("0-2")),
-        (&["--trainers=2", "--keep", root], Some("0-1")),
-        (&["--keep", root], None),
-        (&["--keep=0", root], None),
-        (&[root], None),
-    ] {
-        let output = run(&[&["slurm", "--dry-run"][..], arguments].concat());
-        let said = text(&output.stdout);
-        match tasks {
-            Some(tasks) => {
-                assert!(
-                    said.contains(&format!("--array={tasks}\n")),
-                    "{arguments:?}: {output:?}"
-                );
-                assert!(
-                    said.contains("'--keep' '--trainers="),
-                    "{arguments:?}: {said}"
-                );
-            }
-            None => assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}"),
-        }
-    }
-}
-
-#[test]
-fn what_is_no_id_of_a_slurm_job_is_not_recorded_as_one() {
-    for answer in ["", "Submitted batch job 7", ";cluster", "7x"] {
-        let folder = tempfile::tempdir().unwrap();
-        let bin = tempfile::tempdir().unwrap();
-        let directory = create(&folder.path().join("dir"), json!({}));
-        fake_slurm(bin.path());
-        executable(bin.path(), "sbatch", &format!("echo '{answer}'"));
-        let output = scheduler()
-            .env("PATH", format!("{}:/usr/bin:/bin", bin.path().display()))
-            .arg("slurm")
-            .arg(directory.layout().root())
-            .args(["--trainers", "2"])
-            .output()
-            .unwrap();
-        assert_eq!(output.status.code(), Some(1), "{answer}: {output:?}");
-        let said = text(&output.stderr);
-        assert!(said.contains("no id of a SLURM job"), "{answer}: {said}");
-        assert_eq!(
-            fs::list(&directory.layout().path("slurm")).unwrap(),
-            [""; 0]
-        );
-    }
-}
-
-#[test]
-fn two_commands_at_the_same_time_do_not_double_the_array() {
-    for delay_ms in [0, 150, 450, 900] {
-        let folder = tempfile::tempdir().unwrap();
-        let bin = tempfile::tempdir().unwrap();
-        let directory = create(&folder.path().join("dir"), json!({}));
-        fake_slurm(bin.path());
-        // SLURM takes its time.
-        let sbatch = bin.path().join("sbatch");
-        fs::move_to(&sbatch, &bin.path().join("sbatch-at-once")).unwrap();
-        executable(
-            bin.path(),
-            "sbatch",
-            "sleep 0.3; exec sbatch-at-once \"$@\"",
-        );
-        let path = format!("{}:/usr/bin:/bin", bin.path().display());
-        let submit = || {
-            let mut command = scheduler();
-            command
-                .env("PATH", &path)
-                .arg("slurm")
-                .arg(directory.layout().root())
-                .args(["--trainers", "6"])
-                .stdout(Stdio::null())
-                .stderr(Stdio::piped());
-            command.spawn().unwrap()
-        };
-        let first = submit();
-        std::thread::sleep(std::time::Duration::from_millis(delay_ms));
-        for child in [first, submit()] {
-            let output = child.wait_with_output().unwrap();
-            let said = text(&output.stderr);
-            let is_refused = said.contains("another `scheduler slurm` is submitting");
-            assert!(output.status.success() || is_refused, "{said}");
-        }
-        assert!(submit().wait().unwrap().success());
-        let queue = std::fs::read_to_string(bin.path().join("queue")).unwrap();
-        let count = |kind: &str| queue.matches(&format!("{kind}|PENDING")).count();
-        let tasks = (count("trainers"), count("coordinator"));
-        assert_eq!(tasks, (6, 1), "after {delay_ms} ms: {queue}");
-    }
-}
-
-#[test]
-fn a_submission_that_slurm_refuses_leaves_nothing_that_others_would_wait_for() {
-    let folder = tempfile::tempdir().unwrap();
-    let bin = tempfile::tempdir().unwrap();
-    let directory = create(&folder.path().join("dir"), json!({}));
-    fake_slurm(bin.path());
-    executable(bin.path(), "sbatch", "echo 'invalid partition' >&2; exit 1");
-    let output = scheduler()
-        .env("PATH", format!("{}:/usr/bin:/bin", bin.path().display()))
-        .arg("slurm")
-        .arg(directory.layout().root())
-        .args(["--trainers", "2"])
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let said = text(&output.stderr);
-    assert!(said.contains("invalid partition"), "{said}");
-    assert_eq!(
-        fs::list(&directory.layout().path("slurm")).unwrap(),
-        [""; 0]
-    );
-}
-
-#[test]
-fn trainers_that_do_not_start_are_not_asked_for_for_ever() {
-    let folder = tempfile::tempdir().unwrap();
-    let bin = tempfile::tempdir().unwrap();
-    let directory = create(&folder.path().join("dir"), json!({}));
-    fake_slurm(bin.path());
-    // Whatever is submitted is over at once.
-    executable(bin.path(), "squeue", "exit 0");
-    let path = format!("{}:/usr/bin:/bin", bin.path().display());
-    let slurm = |arguments: &[&str]| {
-        let mut command = scheduler();
-        command
-            .env("PATH", &path)
-            .arg("slurm")
-            .arg(directory.layout().root())
-            .args(["--trainers", "2"])
-            .args(arguments);
-        command
-    };
-    let log = folder.path().join("log");
-    let mut keeper = slurm(&["--keep", "--poll-s", "0.05"])
-        .stdout(Stdio::null())
-        .stderr(
-            fs_err::File::options()
-                .create(true)
-                .append(true)
-                .open(&log)
-                .unwrap()
-                .into_parts()
-                .0,
-        )
-        .spawn()
-        .unwrap();
-    let said = || std::fs::read_to_string(&log).unwrap();
-    let arrays = || {
-        let names = fs::list(&directory.layout().path("slurm")).unwrap();
-        names
-            .iter()
-            .filter(|name| name.ends_with("-trainers.json"))
-            .count()
-    };
-    wait_until("the breaker", || said().contains("no more are submitted"));
-    assert_eq!(arrays(), 3);
-    // By hand it still goes; that came to nothing too, so it stays open.
-    assert!(slurm(&[]).output().unwrap().status.success());
-    assert_eq!(arrays(), 4);
-    directory.stop("enough").unwrap();
-    assert!(keeper.wait().unwrap().success());
-    assert_eq!(arrays(), 4);
-    assert_eq!(
-        said().matches("no more are submitted").count(),
-        1,
-        "{}",
-        said()
-    );
-}
-
-#[test]
-fn without_slurm_its_command_says_so_but_still_shows_the_scripts() {
-    let folder = tempfile::tempdir().unwrap();
-    create(folder.path(), json!({}));
-    let root = folder.path().to_str().unwrap();
-    // This machine may have SLURM's commands in a usual place.
-    let slurm = ["slurm", root, "--trainers", "2"];
-    let output = scheduler()
-        .args(slurm)
-        .env("PATH", folder.path())
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(
-        text(&output.stderr).contains("cannot run `squeue`"),
-        "{output:?}"
-    );
-    let output = run(&[
-        "slurm",
-        root,
-        "--trainers",
-        "2",
-        "--dry-run",
-        "--",
-        "--qos=a",
-    ]);
-    assert!(output.status.success());
-    for part in [
-        "--array=0-1",
-        "# ---- trainers, submitted with --qos=a ----",
-    ] {
-        assert!(text(&output.stdout).contains(part), "{output:?}");
-    }
-    assert_eq!(fs::list(&folder.path().join("slurm")).unwrap(), [""; 0]);
-}
-
-#[test]
-fn scripts_hand_signals_on_and_queue_themselves_again_after_a_warning() {
-    let folder = tempfile::tempdir().unwrap();
-    let bin = tempfile::tempdir().unwrap();
-    create(folder.path(), json!({}));
-    let script = |name: &str, text: &str| executable(bin.path(), name, text);
-    std::fs::copy(
-        env!("CARGO_BIN_EXE_scheduler"),
-        bin.path().join("scheduler"),
-    )
-    .unwrap();
-    let output = Command::new(bin.path().join("scheduler"))
-        .arg("slurm")
-        .arg(folder.path())
-        .args(["--trainers", "1", "--dry-run"])
-        .output()
-        .unwrap();
-    let scripts = text(&output.stdout);
-    let coordinator = script(
-        "coordinator.sh",
-        scripts.split("# ---- trainers").next().unwrap(),
-    );
-    let program = "trap 'exit 75' USR1; trap 'exit 75' TERM; touch \"$2/up-${0##*/}\"; while :; do sleep 0.01; done";
-    script("scheduler", program);
-    script("sampler", program);
-    script(
-        "scontrol",
-        &format!(
-            "echo \"$*\" >> '{}'",
-            folder.path().join("requeued").display()
-        ),
-    );
-    let path = format!("{}:/usr/bin:/bin", bin.path().display());
-    for (signal, requeued) in [
-        (rustix::process::Signal::TERM, false),
-        (rustix::process::Signal::USR1, true),
-    ] {
-        for name in ["up-scheduler", "up-sampler"] {
-            fs::remove(&folder.path().join(name)).unwrap();
-        }
-        let mut child = Command::new("bash")
-            .arg(&coordinator)
-            .env("PATH", &path)
-            .env("SLURM_JOB_ID", "17")
-            .spawn()
-            .unwrap();
-        wait_until("both programs", || {
-            ["up-scheduler", "up-sampler"]
-                .iter()
-                .all(|name| folder.path().join(name).exists())
-        });
-        let process = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
-        rustix::process::kill_process(process, signal).unwrap();
-        assert_eq!(child.wait().unwrap().code(), Some(75));
-        let asked = std::fs::read_to_string(folder.path().join("requeued")).unwrap_or_default();
-        assert_eq!(asked, if requeued { "requeue 17\n" } else { "" });
-    }
-    // The scheduler is of no use without the sampler.
-    // It fails once the scheduler heeds signals: before that a signal just ends it.
-    fs::remove(&folder.path().join("up-scheduler")).unwrap();
-    script(
-        "sampler",
-        "until [ -e \"$2/up-scheduler\" ]; do sleep 0.01; done; exit 3",
-    );
-    let status = Command::new("bash")
-        .arg(&coordinator)
-        .env("PATH", &path)
-        .status()
-        .unwrap();
-    assert_eq!(status.code(), Some(75));
-    assert_eq!(
-        std::fs::read_to_string(folder.path().join("requeued")).unwrap(),
-        "requeue 17\n"
-    );
 }

@@ -21,7 +21,7 @@ pub const DEFAULT_VALIDATION: Validation = Validation::Fraction(0.1);
 pub struct DataSettings {
     /// The data set; for `folder`, the format.
     pub name: DatasetName,
-    /// Where it is, for those that are not built in; relative to the working directory of the trainer.
+    /// Where it is, for those that are not built in; relative to the search's working directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
     /// How much of the training side is kept for validation.

@@ -21,12 +21,17 @@ impl Variable {
     }
 
     /// Its value, if it is set, not empty and Unicode.
+    pub fn get(self) -> Option<String> {
+        self.raw().filter(|value| !value.is_empty()) // empty: as if unset
+    }
+
+    /// Its value, if it is set and Unicode, where an empty one says something.
     #[expect(
         clippy::disallowed_methods,
         reason = "the one place that reads the environment"
     )]
-    pub fn get(self) -> Option<String> {
-        std::env::var(self.0).ok().filter(|value| !value.is_empty()) // unset, empty or not Unicode: as if unset
+    pub fn raw(self) -> Option<String> {
+        std::env::var(self.0).ok() // unset or not Unicode: as if unset
     }
 }
 
@@ -37,6 +42,8 @@ variables! {
     FAULTS = "TANDEM_FAULTS";
     /// The job file, for a command that is run as objective.
     JOB = "TANDEM_JOB";
+    /// Number of this trainer, from 0, among those that were started together: by `scheduler local`, or as one array.
+    WORKER = "TANDEM_WORKER";
     /// Id of the SLURM job this process runs in.
     SLURM_JOB_ID = "SLURM_JOB_ID";
     /// Id of the SLURM job array this process runs in.
@@ -106,6 +113,16 @@ fn slurm_variables(prefixes: &[&str]) -> Vec<String> {
         prefixes.iter().any(|prefix| name.starts_with(prefix)) && !HEARD.contains(&name.as_str())
     };
     names.filter(is_meant).collect()
+}
+
+/// The folders in which programs are found by their names.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "no variable of these programs, but every shell's"
+)]
+pub fn program_folders() -> Vec<std::path::PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).collect()
 }
 
 /// Where caches of this user go: `$XDG_CACHE_HOME/tandem` or `$HOME/.cache/tandem`.

@@ -173,6 +173,66 @@ impl FromStr for AttemptId {
 }
 text_form!(AttemptId);
 
+/// One outcome of a job: `c000123-r2`, or, where an earlier outcome was superseded, `c000123-r2-a5` with the first attempt
+/// that may give it.
+///
+/// Of a job's results the last in order is the one that counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ResultId {
+    /// Of which job.
+    pub job: JobId,
+    /// The first attempt that may give it; `None` for the job's first result.
+    pub from: Option<u32>,
+}
+
+impl ResultId {
+    /// The id of a job's first result, or of the one that comes after a superseded attempt's.
+    pub fn of(job: JobId, superseded: Option<AttemptId>) -> Self {
+        Self {
+            job,
+            from: superseded.map(|attempt| attempt.next().attempt),
+        }
+    }
+}
+
+impl From<JobId> for ResultId {
+    fn from(job: JobId) -> Self {
+        Self { job, from: None }
+    }
+}
+
+impl fmt::Display for ResultId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.from {
+            None => write!(f, "{}", self.job),
+            Some(from) => write!(f, "{}", self.job.attempt(from)),
+        }
+    }
+}
+
+impl FromStr for ResultId {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        if let Ok(job) = text.parse::<JobId>() {
+            return Ok(job.into());
+        }
+        match text.parse::<AttemptId>() {
+            // A first attempt takes the place of nothing.
+            Ok(AttemptId { job, attempt }) if attempt > 1 => Ok(Self {
+                job,
+                from: Some(attempt),
+            }),
+            _ => Err(wrong(
+                text,
+                "a result id such as `c000123-r2` or `c000123-r2-a5`",
+            )),
+        }
+    }
+}
+
+text_form!(ResultId);
+
 /// A running process: host, process id, SLURM job and restart, and chance, so that no two ever share one.
 ///
 /// Letters, digits, `-` and `_` only: it is part of file names.
@@ -283,6 +343,10 @@ mod tests {
             prop_assert_eq!(attempt.to_string().parse(), Ok(attempt));
             prop_assert_eq!(attempt.job.to_string().parse(), Ok(attempt.job));
             prop_assert_eq!(attempt.job.configuration.to_string().parse(), Ok(attempt.job.configuration));
+            for superseded in [None, (a < u32::MAX).then_some(attempt)] {
+                let result = ResultId::of(attempt.job, superseded);
+                prop_assert_eq!(result.to_string().parse(), Ok(result));
+            }
             let claim = Claim { attempt, owner: owner.parse().unwrap() };
             prop_assert_eq!(claim.to_string().parse(), Ok(claim));
         }
@@ -291,6 +355,7 @@ mod tests {
         fn whatever_parses_is_canonical(text in "[c]?[0-9+ ]{0,9}(-r[0-9]{1,4})?(-a[0-9]{1,3})?") {
             if let Ok(id) = text.parse::<ConfigurationId>() { prop_assert_eq!(id.to_string(), text.clone()); }
             if let Ok(id) = text.parse::<JobId>() { prop_assert_eq!(id.to_string(), text.clone()); }
+            if let Ok(id) = text.parse::<ResultId>() { prop_assert_eq!(id.to_string(), text.clone()); }
             if let Ok(id) = text.parse::<AttemptId>() { prop_assert_eq!(id.to_string(), text); }
         }
     }

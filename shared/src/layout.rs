@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::id::{AttemptId, Claim, ConfigurationId, JobId, OwnerId};
+use crate::id::{AttemptId, Claim, ConfigurationId, OwnerId, ResultId};
 
 /// The search: [`crate::search::SearchFile`].
 pub const SEARCH: &str = "search.json";
@@ -27,6 +27,8 @@ pub const OPEN: &str = "jobs/open";
 pub const CLAIMED: &str = "jobs/claimed";
 /// Results, in shards.
 pub const RESULTS: &str = "results";
+/// Outcomes that no longer count, because their jobs are done again, in shards.
+pub const RETRIES: &str = "retries";
 /// Attempts that ended without a result, in shards.
 pub const ATTEMPTS: &str = "attempts";
 /// Results of jobs that already had one.
@@ -68,7 +70,7 @@ pub const FOLDERS: [&str; 13] = [
 ];
 
 /// Those that come when they are needed.
-pub const LATER_FOLDERS: [&str; 3] = ["jobs", OBSERVATIONS, DOCTOR];
+pub const LATER_FOLDERS: [&str; 4] = ["jobs", RETRIES, OBSERVATIONS, DOCTOR];
 
 /// Paths of one search directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,10 +120,17 @@ impl Layout {
         self.path(CLAIMED).join(format!("{claim}.json"))
     }
 
-    /// `results/000/c000123-r2.json`
-    pub fn result(&self, job: JobId) -> PathBuf {
-        self.shard(RESULTS, job.configuration.shard())
-            .join(format!("{job}.json"))
+    /// `results/000/c000123-r2.json`, or `results/000/c000123-r2-a5.json` of a job that was done again.
+    pub fn result(&self, result: impl Into<ResultId>) -> PathBuf {
+        let result = result.into();
+        self.shard(RESULTS, result.job.configuration.shard())
+            .join(format!("{result}.json"))
+    }
+
+    /// `retries/000/c000123-r2-a4.json`
+    pub fn retry(&self, superseded: AttemptId) -> PathBuf {
+        self.shard(RETRIES, superseded.job.configuration.shard())
+            .join(format!("{superseded}.json"))
     }
 
     /// `attempts/000/c000123-r2-a1.OWNER.json`
@@ -195,6 +204,7 @@ pub fn shard_in(folder_name: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::JobId;
 
     #[test]
     fn names_lead_back_to_ids() {

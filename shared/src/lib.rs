@@ -55,7 +55,7 @@ pub mod wording;
 
 pub use budget::{Budget, BudgetUnit, Ladder};
 pub use error::{Error, Invalid, Result};
-pub use id::{AttemptId, Claim, ConfigurationId, JobId, OwnerId};
+pub use id::{AttemptId, Claim, ConfigurationId, JobId, OwnerId, ResultId};
 pub use record::{CurvePoint, Fate, JobResult, Outcome};
 pub use search::{Search, SearchFile};
 pub use seed::Seed;

@@ -11,7 +11,7 @@ use crate::budget::{Budget, BudgetUnit};
 use crate::clock::Reading;
 use crate::error::Invalid;
 use crate::format::Record;
-use crate::id::{AttemptId, Claim, ConfigurationId, JobId, OwnerId};
+use crate::id::{AttemptId, Claim, ConfigurationId, JobId, OwnerId, ResultId};
 use crate::space::SpaceFile;
 use crate::value::Configuration;
 
@@ -53,12 +53,16 @@ pub struct Request {
     /// ids. They are under way until a request names them as finished, as are the first jobs of all configurations
     /// asked for before.
     pub pending: Vec<JobId>,
+    /// Results of jobs that were done again which became known since the request before, in the order of their ids: each
+    /// takes the place of what was known of its job.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub superseding: Vec<ResultId>,
 }
 
 impl Record for Request {
     const FORMAT: &'static str = "request";
-    /// 1.0: first.
-    const VERSION: [u32; 2] = [1, 0];
+    /// 1.0: first. 1.1: `superseding`.
+    const VERSION: [u32; 2] = [1, 1];
 }
 
 /// The answer to a request: `configurations/000/c000123.json`, sampler → all.
@@ -131,14 +135,34 @@ pub struct Job {
     pub continues: Option<JobId>,
     /// Digest of the `search.json` it belongs to.
     pub search: String,
+    /// The attempt whose outcome the next result takes the place of, where the job is done again: see [`Retry`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supersedes: Option<AttemptId>,
+    /// Hosts whose trainers leave it to others, because it crashed there without any progress.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub avoid_hosts: Vec<String>,
+    /// MiB of the device's memory (the host's, where that is the device) that a trainer must have to claim it, as far as
+    /// known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mib: Option<f64>,
+}
+
+impl Job {
+    /// The result that it is to have.
+    pub fn result(&self) -> ResultId {
+        ResultId::of(self.job, self.supersedes)
+    }
 }
 
 impl Record for Job {
     const FORMAT: &'static str = "job";
-    /// 1.0: first.
-    const VERSION: [u32; 2] = [1, 0];
+    /// 1.0: first. 1.1: `supersedes`, `avoid_hosts`, `memory_mib`.
+    const VERSION: [u32; 2] = [1, 1];
+
     fn check(&self) -> Result<(), Invalid> {
         check_budget(self.budget)?;
+        check_superseded(self.job, self.supersedes)?;
+        check_memory("memory_mib", self.memory_mib)?;
         match self.continues {
             Some(lower)
                 if lower.configuration != self.job.configuration || lower.rung >= self.job.rung =>
@@ -151,6 +175,25 @@ impl Record for Job {
             }
             _ => Ok(()),
         }
+    }
+}
+
+fn check_superseded(job: JobId, superseded: Option<AttemptId>) -> Result<(), Invalid> {
+    match superseded {
+        Some(other) if other.job != job => {
+            let expected = format!("an attempt at {job}");
+            Err(Invalid::new("supersedes", expected, other))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_memory(name: &str, mib: Option<f64>) -> Result<(), Invalid> {
+    match mib {
+        Some(mib) if !(mib.is_finite() && mib > 0.0) => {
+            Err(Invalid::new(name, "a finite number of MiB above 0", mib))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -182,16 +225,34 @@ pub struct Heartbeat {
     /// The SLURM job it runs in: `123` or `123_4`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slurm_job: Option<String>,
+    /// MiB of memory that trainings may use on this host, as far as known: what system and control groups allow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mib: Option<f64>,
+    /// MiB of the device's own memory, where it has some and it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_memory_mib: Option<f64>,
     /// When this was written, RFC 3339 in UTC, for people.
     pub at: String,
     /// Version of the trainer.
     pub program: String,
 }
 
+impl Heartbeat {
+    /// MiB that a job's training has: the device's own where there are some, else the host's.
+    pub fn training_memory_mib(&self) -> Option<f64> {
+        self.device_memory_mib.or(self.memory_mib)
+    }
+}
+
 impl Record for Heartbeat {
     const FORMAT: &'static str = "heartbeat";
-    /// 1.0: first.
-    const VERSION: [u32; 2] = [1, 0];
+    /// 1.0: first. 1.1: `memory_mib`, `device_memory_mib`.
+    const VERSION: [u32; 2] = [1, 1];
+
+    fn check(&self) -> Result<(), Invalid> {
+        check_memory("memory_mib", self.memory_mib)?;
+        check_memory("device_memory_mib", self.device_memory_mib)
+    }
 }
 
 /// What a trainer is doing.
@@ -231,6 +292,7 @@ impl Record for Observation {
     const FORMAT: &'static str = "observation";
     /// 1.0: first.
     const VERSION: [u32; 2] = [1, 0];
+
     fn check(&self) -> Result<(), Invalid> {
         let trainers = self.trainers.iter().map(|trainer| trainer.silent_s);
         let claims = self.claims.iter().map(|claim| claim.silent_s);
@@ -329,7 +391,53 @@ impl Fate {
     }
 }
 
+/// A job is to be done again: `retries/000/c000123-r2-a4.json`, scheduler or `scheduler retry` → all.
+///
+/// The file's name is the attempt whose outcome no longer counts; its result stays where it is. The job's next result has
+/// a name of its own, [`ResultId`], which must be new as well. The first retry of an attempt stays.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Retry {
+    /// The attempt whose outcome no longer counts.
+    pub supersedes: AttemptId,
+    /// Why.
+    pub reason: RetryReason,
+    /// Hosts on which the job crashed without any progress: others try it, as long as some live.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub avoid_hosts: Vec<String>,
+    /// MiB of memory that turned out to be too few: larger trainers try it, as long as some live.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mib: Option<f64>,
+    /// When this was written, RFC 3339 in UTC, for people.
+    pub at: String,
+    /// Version of the program that wrote it.
+    pub program: String,
+}
+
+impl Record for Retry {
+    const FORMAT: &'static str = "retry";
+    /// 1.0: first.
+    const VERSION: [u32; 2] = [1, 0];
+
+    fn check(&self) -> Result<(), Invalid> {
+        check_memory("memory_mib", self.memory_mib)
+    }
+}
+
+/// Why a job is done again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RetryReason {
+    /// Somebody asked for it.
+    Asked,
+    /// It crashed without any progress, which may be the host's fault.
+    OtherHost,
+    /// It had too little memory where a larger trainer lives.
+    LargerTrainer,
+}
+
 /// The outcome of a job: `results/000/c000123-r2.json`, trainer → all. The first one published stays.
+///
+/// One of a job that was done again is in `results/000/c000123-r2-a5.json`, see [`ResultId`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobResult {
     /// Which attempt gave it.
@@ -361,6 +469,9 @@ pub struct JobResult {
     pub elapsed_s: f64,
     /// Version of the program that wrote it.
     pub program: String,
+    /// The attempt whose outcome this takes the place of: as in its [`Job`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supersedes: Option<AttemptId>,
 }
 
 impl JobResult {
@@ -368,14 +479,21 @@ impl JobResult {
     pub fn job(&self) -> JobId {
         self.attempt.job
     }
+
+    /// Its own id, which is its file's name.
+    pub fn id(&self) -> ResultId {
+        ResultId::of(self.job(), self.supersedes)
+    }
 }
 
 impl Record for JobResult {
     const FORMAT: &'static str = "result";
-    /// 1.0: first.
-    const VERSION: [u32; 2] = [1, 0];
+    /// 1.0: first. 1.1: `supersedes`; `progressed` and `log` of a crash.
+    const VERSION: [u32; 2] = [1, 1];
+
     fn check(&self) -> Result<(), Invalid> {
         check_budget(self.budget)?;
+        check_superseded(self.job(), self.supersedes)?;
         if let Outcome::Evaluated { loss } = self.outcome
             && !loss.is_finite()
         {
@@ -432,6 +550,13 @@ pub enum Outcome {
     Crashed {
         /// What happened.
         message: String,
+        /// Whether anything of it ever progressed: a step, a point of its curve, a report. A first crash without is
+        /// tried on another host before it counts. `None`: not known, and it counts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        progressed: Option<bool>,
+        /// What it printed: a path relative to the search directory.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        log: Option<String>,
     },
     /// Attempt after attempt was lost for reasons that are not the configuration's; the sampler never sees this one.
     Lost {
@@ -443,6 +568,15 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// A crash of which no more is known.
+    pub fn crashed(message: impl Into<String>) -> Self {
+        Self::Crashed {
+            message: message.into(),
+            progressed: None,
+            log: None,
+        }
+    }
+
     /// The loss, if the job was evaluated.
     pub fn loss(&self) -> Option<f64> {
         match self {
@@ -517,6 +651,7 @@ impl Record for Imported {
     const FORMAT: &'static str = "imported";
     /// 1.0: first.
     const VERSION: [u32; 2] = [1, 0];
+
     fn check(&self) -> Result<(), Invalid> {
         let is_ascending = self.budgets.windows(2).all(|pair| pair[0] < pair[1]);
         if is_ascending && self.budgets.iter().all(|b| b.is_finite() && *b > 0.0) {

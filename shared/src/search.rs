@@ -2,6 +2,8 @@
 //!
 //! A person writes a [`SearchFile`]; checked, with its space in hand, it is a [`Search`].
 
+use std::path::{Path, PathBuf};
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -27,6 +29,10 @@ pub struct SearchFile {
     pub space_file: Option<String>,
     /// What is minimised.
     pub objective: ObjectiveFile,
+    /// The folder in which trainers run commands, and where relative paths of data begin; absolute once
+    /// `scheduler init` has written it, which takes its own where none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_directory: Option<String>,
     /// The budgets.
     pub budget: BudgetSettings,
     /// How much is tried.
@@ -69,7 +75,7 @@ pub struct SearchFile {
 impl Record for SearchFile {
     const FORMAT: &'static str = "search";
     /// 1.0: first. 1.1: `forbidden`, `prior` and `confidence` in the space; `fix`, `fixed_from`, `first_rungs`. 1.2:
-    /// `keep_alive`; `job_limit_s`, `silence_limit_s`, `output_kib`.
+    /// `keep_alive`; `job_limit_s`, `silence_limit_s`, `output_kib`; `working_directory`.
     const VERSION: [u32; 2] = [1, 2];
 }
 
@@ -321,6 +327,9 @@ pub struct Search {
     pub space: SearchSpace,
     /// What is minimised.
     pub objective: Objective,
+    /// The folder in which trainers run commands, and where relative paths of data begin; absolute. `None`: nothing
+    /// depends on it, or a version before 1.2 made the search.
+    pub working_directory: Option<PathBuf>,
     /// The rungs.
     pub ladder: Ladder,
     /// When it is finished.
@@ -376,6 +385,7 @@ impl Search {
         };
         let ladder = Ladder::new(file.budget).map_err(|e| e.within("budget"))?;
         let objective = Objective::new(&file.objective).map_err(|e| e.within("objective"))?;
+        let working_directory = working_directory(file)?;
         file.bohb.check().map_err(|e| e.within("bohb"))?;
         file.trainers.check().map_err(|e| e.within("trainers"))?;
         match (file.limit, file.scheduling) {
@@ -407,6 +417,7 @@ impl Search {
             start_with: start_with.collect::<Result<_, _>>()?,
             space,
             objective,
+            working_directory,
             ladder,
             limit: file.limit,
             method: file.method,
@@ -433,6 +444,20 @@ impl Search {
             sizes.truncate(1);
         }
         sizes
+    }
+}
+
+fn working_directory(file: &SearchFile) -> Result<Option<PathBuf>, Invalid> {
+    match file.working_directory.as_deref().map(Path::new) {
+        Some(folder) if !folder.is_absolute() => {
+            let expected = "an absolute path, as `scheduler init` writes it";
+            Err(Invalid::new(
+                "working_directory",
+                expected,
+                folder.display(),
+            ))
+        }
+        folder => Ok(folder.map(Path::to_path_buf)),
     }
 }
 

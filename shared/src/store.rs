@@ -20,11 +20,12 @@ use crate::clock;
 use crate::error::{Error, Result};
 use crate::format::{self, Record};
 use crate::fs::{self, Moved, Published};
-use crate::id::{AttemptId, Claim, ConfigurationId, JobId, OwnerId};
+use crate::id::{AttemptId, Claim, ConfigurationId, JobId, OwnerId, ResultId};
 use crate::layout::{self, Layout};
 use crate::objective::Objective;
 use crate::record::{
     AttemptEnd, Created, Fate, Finished, Heartbeat, Job, JobResult, Observation, Proposal, Request,
+    Retry,
 };
 use crate::search::{Search, SearchFile};
 use crate::system::What;
@@ -296,6 +297,13 @@ impl Directory {
         self.list_ids(&self.layout.path(layout::OPEN))
     }
 
+    /// An open job, for a trainer that must know what it is before it claims it; `None` if somebody was faster.
+    pub fn read_open(&self, attempt: AttemptId) -> Result<Option<Job>> {
+        self.read_or_set_aside(self.layout.open(attempt), |job: &Job| {
+            job.job == attempt.job && self.is_of_this_search(job)
+        })
+    }
+
     /// Takes an open job; `None` if somebody was faster, or if it needs no one any more.
     pub fn claim(&self, attempt: AttemptId, owner: &OwnerId) -> Result<Option<(Claim, Job)>> {
         let claim = Claim {
@@ -306,7 +314,11 @@ impl Directory {
         if fs::move_to(&self.layout.open(attempt), &path)? == Moved::Gone {
             return Ok(None);
         }
-        if self.has_result(attempt.job)? {
+        let job = self.read_or_set_aside(path.clone(), |job: &Job| {
+            job.job == attempt.job && self.is_of_this_search(job)
+        })?;
+        let Some(job) = job else { return Ok(None) };
+        if self.has_result(job.result())? {
             // A second ticket of a finished job: two schedulers offered it, or it was taken back too early.
             fs::remove(&path)?;
             return Ok(None);
@@ -321,10 +333,7 @@ impl Directory {
             fs::remove(&path)?;
             return Ok(None);
         }
-        let job = self.read_or_set_aside(path, |job: &Job| {
-            job.job == attempt.job && self.is_of_this_search(job)
-        })?;
-        Ok(job.map(|job| (claim, job)))
+        Ok(Some((claim, job)))
     }
 
     /// Whether a job has a budget of this search: with another one it might never end.
@@ -356,7 +365,7 @@ impl Directory {
             claim.attempt, result.attempt,
             "a result of the claimed attempt"
         );
-        let path = self.inside(self.layout.result(claim.attempt.job))?;
+        let path = self.inside(self.layout.result(result.id()))?;
         let finished_as = match fs::show_new_record(&path, result)? {
             Published::New => FinishedAs::First,
             Published::AlreadyThere => self.keep_late(claim, result)?,
@@ -395,7 +404,7 @@ impl Directory {
 
     /// Keeps a result aside that is not its job's first; or finds that the first one is this very attempt's.
     fn keep_late(&self, claim: &Claim, result: &JobResult) -> Result<FinishedAs> {
-        let first = self.read_result(claim.attempt.job)?;
+        let first = self.read_result(result.id())?;
         let is_own =
             first.is_some_and(|first| first.owner == claim.owner && first.attempt == claim.attempt);
         if is_own {
@@ -446,29 +455,47 @@ impl Directory {
 
     // ---- results ----
 
-    /// Whether a job has its result.
-    pub fn has_result(&self, job: JobId) -> Result<bool> {
-        fs::is_there(&self.layout.result(job))
+    /// Whether there is this result.
+    pub fn has_result(&self, result: impl Into<ResultId>) -> Result<bool> {
+        fs::is_there(&self.layout.result(result))
     }
 
-    /// A job's result, if it has one. A corrupt one is set aside, so that the job is done again.
-    pub fn read_result(&self, job: JobId) -> Result<Option<JobResult>> {
-        self.read_or_set_aside(self.layout.result(job), |result: &JobResult| {
-            result.job() == job
+    /// A result, if there is one: the first one of a job, or one that took its place. A corrupt one is set aside, so that
+    /// the job is done again.
+    pub fn read_result(&self, result: impl Into<ResultId>) -> Result<Option<JobResult>> {
+        let id = result.into();
+        self.read_or_set_aside(self.layout.result(id), |result: &JobResult| {
+            result.id() == id
         })
+    }
+
+    /// The result of a job that counts, if it has one: the last of those that took each other's places.
+    pub fn last_result(&self, job: JobId) -> Result<Option<JobResult>> {
+        let ids: Vec<ResultId> = self.list_shard(layout::RESULTS, job.configuration.shard())?;
+        for id in ids.into_iter().rev().filter(|id| id.job == job) {
+            if let Some(result) = self.read_result(id)? {
+                return Ok(Some(result));
+            }
+        }
+        Ok(None)
     }
 
     /// Publishes a result for a job that nobody holds any more, such as a lost one.
     pub fn publish_result(&self, result: &JobResult) -> Result<Published> {
-        fs::publish_record(&self.inside(self.layout.result(result.job()))?, result)
+        fs::publish_record(&self.inside(self.layout.result(result.id()))?, result)
     }
 
-    /// All results there are, in the order of their ids. Reads everything: for the analyzer and for start-up.
+    /// The last result of every job that has one, in the order of their ids. Reads everything: for the analyzer and for
+    /// start-up.
     pub fn all_results(&self) -> Result<Vec<JobResult>> {
-        let mut results = Vec::new();
+        let mut results: Vec<JobResult> = Vec::new();
         for shard in self.shards(layout::RESULTS)? {
-            for job in self.list_shard(layout::RESULTS, shard)? {
-                results.extend(self.read_result(job)?);
+            for id in self.list_shard::<ResultId>(layout::RESULTS, shard)? {
+                let Some(result) = self.read_result(id)? else {
+                    continue;
+                };
+                results.pop_if(|earlier| earlier.job() == result.job());
+                results.push(result);
             }
         }
         Ok(results)
@@ -478,9 +505,23 @@ impl Directory {
     pub fn finished_jobs(&self) -> Result<BTreeSet<JobId>> {
         let mut jobs = BTreeSet::new();
         for shard in self.shards(layout::RESULTS)? {
-            jobs.extend(self.list_shard::<JobId>(layout::RESULTS, shard)?);
+            let results = self.list_shard::<ResultId>(layout::RESULTS, shard)?;
+            jobs.extend(results.into_iter().map(|result| result.job));
         }
         Ok(jobs)
+    }
+
+    /// Says that an attempt's outcome no longer counts, so that its job is done again.
+    pub fn retry(&self, retry: &Retry) -> Result<Published> {
+        let path = self.inside(self.layout.retry(retry.supersedes))?;
+        fs::publish_record(&path, retry)
+    }
+
+    /// Why an attempt's outcome no longer counts, if that has been said. A corrupt record is set aside.
+    pub fn read_retry(&self, superseded: AttemptId) -> Result<Option<Retry>> {
+        self.read_or_set_aside(self.layout.retry(superseded), |retry: &Retry| {
+            retry.supersedes == superseded
+        })
     }
 
     // ---- trainers ----

@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use shared::format::{Record, from_bytes, to_bytes};
 use shared::record::{
     AttemptEnd, Created, Finished, Heartbeat, Imported, Job, JobResult, Observation, Outcome,
-    Proposal, Request,
+    Proposal, Request, Retry,
 };
 use shared::space::SpaceFile;
 use shared::{Search, SearchFile, SearchSpace};
@@ -54,15 +54,21 @@ fn records_of_version_1_0_are_read_and_written_unchanged() {
     round_trip::<Observation>(V);
     round_trip::<AttemptEnd>(V);
     round_trip::<JobResult>(V);
+    round_trip::<Retry>(V);
     round_trip::<Finished>(V);
     round_trip::<Imported>(V);
 }
 
 #[test]
-fn searches_and_spaces_of_version_1_1_are_read_and_written_unchanged() {
+fn records_of_version_1_1_are_read_and_written_unchanged() {
     let search: SearchFile = round_trip("1.1");
     Search::new(&search).unwrap();
     SearchSpace::new(&round_trip::<SpaceFile>("1.1")).unwrap();
+    round_trip::<Request>("1.1");
+    round_trip::<Job>("1.1");
+    round_trip::<Heartbeat>("1.1");
+    let result: JobResult = round_trip("1.1");
+    assert_eq!(result.id().to_string(), "c000123-r2-a4");
 }
 
 #[test]

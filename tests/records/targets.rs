@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use sampler::bench::curve;
 use sampler::bench::problem::Problem;
-use scheduler::slurm::Submission;
+use scheduler::batch::submission::Submission;
 use serde_json::{Value, json};
 use shared::format;
 use shared::layout::Layout;

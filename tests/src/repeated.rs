@@ -125,6 +125,9 @@ pub fn is_as_in_one_go(test: &TestSearch, result: &JobResult) -> Result<()> {
         configuration: result.configuration.clone(),
         continues: None,
         search: test.directory()?.search().digest.clone(),
+        supersedes: None,
+        avoid_hosts: Vec::new(),
+        memory_mib: None,
     };
     let file = test.beside("job.json");
     fs::replace_record(&file, &job)?;

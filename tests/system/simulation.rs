@@ -79,6 +79,7 @@ impl Programs<'_> {
             finished_at: String::new(),
             elapsed_s: 1.0,
             program: "test".into(),
+            supersedes: None,
         });
         self.state.see_result(Known {
             job,

@@ -140,6 +140,8 @@ impl Beat {
             slurm_job: shared::store::slurm_job(),
             at: clock::now(),
             program: concat!("trainer ", env!("CARGO_PKG_VERSION")).to_owned(),
+            memory_mib: None,
+            device_memory_mib: None,
         };
         directory.beat(&heartbeat)?;
         Ok(Self {

@@ -155,6 +155,9 @@ mod tests {
             configuration: serde_json::from_value(serde_json::json!({ "x": 0.5 })).unwrap(),
             continues: None,
             search: directory.search().digest.clone(),
+            supersedes: None,
+            avoid_hosts: Vec::new(),
+            memory_mib: None,
         };
         directory.offer(&record, 1).unwrap();
         let (claim, _) = directory.claim(job.attempt(1), &owner).unwrap().unwrap();

@@ -554,6 +554,7 @@ fn result_of(
         finished_at: clock::now(),
         elapsed_s: clock::since(start).as_secs_f64(),
         program: concat!("trainer ", env!("CARGO_PKG_VERSION")).to_owned(),
+        supersedes: job.supersedes,
     }
 }
 
@@ -572,9 +573,9 @@ pub fn outcome_of(ended: Ended) -> (Outcome, BTreeMap<String, f64>, Vec<shared::
             };
             (outcome, evaluation.measures, evaluation.curve)
         }
-        Ended::Evaluated(evaluation) => nothing(Outcome::Crashed {
-            message: format!("the loss is {}", evaluation.loss),
-        }),
+        Ended::Evaluated(evaluation) => {
+            nothing(Outcome::crashed(format!("the loss is {}", evaluation.loss)))
+        }
         Ended::Diverged { spent, message } => nothing(Outcome::Diverged { spent, message }),
         Ended::OutOfMemory {
             needed_mib,
@@ -583,10 +584,8 @@ pub fn outcome_of(ended: Ended) -> (Outcome, BTreeMap<String, f64>, Vec<shared::
             needed_mib,
             available_mib,
         }),
-        Ended::Crashed { message } => nothing(Outcome::Crashed { message }),
-        Ended::Interrupted => nothing(Outcome::Crashed {
-            message: "interrupted".to_owned(),
-        }),
+        Ended::Crashed { message } => nothing(Outcome::crashed(message)),
+        Ended::Interrupted => nothing(Outcome::crashed("interrupted")),
     }
 }
 

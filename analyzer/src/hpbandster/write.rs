@@ -97,6 +97,7 @@ fn job_result(history: &History, result: &Evaluation) -> JobResult {
         finished_at: stamp(result.finished_s),
         elapsed_s: result.elapsed_s,
         program: env!("CARGO_PKG_VERSION").into(),
+        supersedes: None,
     }
 }
 
@@ -160,7 +161,7 @@ fn result_line(history: &History, result: &Evaluation, id: &[i64]) -> Option<Jso
             let message = format!("out of memory: {needed_mib} MiB needed");
             (Json::Null, json!(message))
         }
-        Outcome::Crashed { message } => (Json::Null, json!(message)),
+        Outcome::Crashed { message, .. } => (Json::Null, json!(message)),
         Outcome::Lost { .. } => return None,
     };
     let finished = result.finished_s.unwrap_or(0.0);

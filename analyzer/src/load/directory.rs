@@ -14,7 +14,7 @@ use shared::record::{Imported, Proposal};
 use shared::search::Promotion;
 use shared::{
     Budget, BudgetUnit, Configuration, ConfigurationId, CurvePoint, JobId, JobResult, Outcome,
-    OwnerId, SearchSpace, fs, store,
+    OwnerId, ResultId, SearchSpace, fs, store,
 };
 
 use super::{
@@ -130,19 +130,23 @@ struct Shard {
 fn read_shard(layout: &Layout, number: u32, about: &About, wanted: Wanted) -> Result<Shard> {
     let folder = layout.shard(layout::RESULTS, number);
     let mut foreign = Vec::new();
-    let mut jobs: Vec<JobId> = Vec::new();
+    // Of a job that was done again the last result counts.
+    let mut last: BTreeMap<JobId, ResultId> = BTreeMap::new();
     for name in fs::list(&folder)? {
-        match layout::id_in(&name) {
-            Some(job) => jobs.push(job),
+        match layout::id_in::<ResultId>(&name) {
+            Some(id) => {
+                let known = last.entry(id.job).or_insert(id);
+                *known = id.max(*known);
+            }
             None => foreign.push(folder.join(name).display().to_string()),
         }
     }
-    jobs.sort_unstable();
-    let read = |job: &JobId| match read_result(layout, *job, about, wanted) {
+    let read = |id: &ResultId| match read_result(layout, *id, about, wanted) {
         Ok(found) => Ok(Ok(found)),
         Err(unusable) => unusable.why_left_out().map(Err),
     };
-    let found: Result<Vec<_>, shared::Error> = jobs.par_iter().map(read).collect();
+    let ids: Vec<ResultId> = last.into_values().collect();
+    let found: Result<Vec<_>, shared::Error> = ids.par_iter().map(read).collect();
     Ok(Shard {
         foreign,
         found: found?,
@@ -278,11 +282,11 @@ impl From<JobResult> for Found {
 /// One result, if it is still there.
 fn read_result(
     layout: &Layout,
-    job: JobId,
+    id: ResultId,
     about: &About,
     wanted: Wanted,
 ) -> Result<Option<Found>, Unusable> {
-    let path = layout.result(job);
+    let path = layout.result(id);
     let Some(bytes) = fs::read_if_there(&path)? else {
         return Ok(None);
     };
@@ -295,7 +299,7 @@ fn read_result(
         None => Found::from(read_fast::<JobResult>(&path, &bytes)?),
     };
     let wrong = |why: String| Err(Unusable::Wrong(format!("`{}`: {why}", path.display())));
-    if result.job != job {
+    if result.job != id.job {
         return wrong(format!("it is the result of {}", result.job));
     }
     if result.budget.unit != about.result_unit {

@@ -10,9 +10,7 @@ fn problems(history: &History) -> String {
 #[test]
 fn a_search_directory_is_read_whole() {
     let folder = tempfile::tempdir().unwrap();
-    let crash = Outcome::Crashed {
-        message: "<b>boom</b>".into(),
-    };
+    let crash = Outcome::crashed("<b>boom</b>");
     let results = [
         result(0, 0, evaluated(0.5)),
         result(0, 1, evaluated(0.4)),

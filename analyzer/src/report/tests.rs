@@ -9,9 +9,7 @@ fn page_of(history: &History) -> String {
 }
 
 fn crash(message: &str) -> Outcome {
-    Outcome::Crashed {
-        message: message.into(),
-    }
+    Outcome::crashed(message)
 }
 
 /// 40 configurations, a third of them at the second and a ninth at the third budget, some failed.

@@ -54,7 +54,7 @@ impl Problem {
     /// For a problem without a known optimum.
     pub(super) fn believing(
         &self,
-        quality: BeliefQuality,
+        quality: PriorQuality,
         confidence: Confidence,
         seed: u64,
     ) -> Result<Self> {
@@ -65,8 +65,8 @@ impl Problem {
             let values = space.decode(&space.sample(&mut rng));
             let regret = self.regret(&values)?;
             let is_wanted = |other: f64| match quality {
-                BeliefQuality::Good => regret < other,
-                BeliefQuality::Wrong => regret > other,
+                PriorQuality::Good => regret < other,
+                PriorQuality::Wrong => regret > other,
             };
             if believed.as_ref().is_none_or(|(other, _)| is_wanted(*other)) {
                 believed = Some((regret, values));
@@ -211,7 +211,7 @@ impl Problem {
 
 /// What the user of a benchmark run believes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum BeliefQuality {
+pub enum PriorQuality {
     /// The best of some draws.
     Good,
     /// The worst of them.

@@ -74,6 +74,7 @@ pub fn search(problem: &Problem, method: MethodName, faithful: bool, seed: u64) 
         promotion: Promotion::default(),
         fix: Configuration::default(),
         fixed_from: None,
+        working_directory: None,
         seed,
         start_with: Vec::new(),
         trainers: TrainerSettings::default(),

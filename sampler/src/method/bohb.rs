@@ -54,8 +54,8 @@ use shared::search::BohbSettings;
 use shared::{ConfigurationId, SearchSpace, Seed};
 
 use crate::history::History;
-use crate::kde::{Density, Kernel, normal_reference};
-use crate::method::{Ask, Method, Suggestion, prior};
+use crate::kde::{Density, Dimension, normal_reference};
+use crate::method::{Ask, Method, Suggestion, random};
 use crate::normal;
 
 /// Where HpBandSter's densities stop.
@@ -68,7 +68,7 @@ const MOST_ROWS: usize = 512;
 #[derive(Debug)]
 pub struct Bohb {
     settings: BohbSettings,
-    kernels: Vec<Kernel>,
+    dimensions: Vec<Dimension>,
     names: Vec<String>,
     seed: Seed,
     fitted: Option<Model>,
@@ -100,7 +100,7 @@ impl Bohb {
     pub fn new(space: &SearchSpace, settings: BohbSettings, seed: Seed) -> Self {
         Self {
             settings,
-            kernels: Kernel::of_space(space),
+            dimensions: Dimension::of_space(space),
             names: space.dimensions().map(|h| h.name.clone()).collect(),
             seed,
             fitted: None,
@@ -127,7 +127,7 @@ impl Bohb {
 
     /// Sizes of the good and the bad set of `num_results` results; `None` if they carry no model.
     fn split(&self, num_results: usize) -> Option<(usize, usize)> {
-        let d = self.kernels.len();
+        let d = self.dimensions.len();
         let wanted = self.settings.min_points_in_model.unwrap_or(0);
         let min_points = usize::try_from(wanted).unwrap_or(usize::MAX).max(d + 1);
         let percent = usize::try_from(self.settings.top_n_percent).unwrap_or(100);
@@ -171,7 +171,7 @@ impl Bohb {
             let id = format!("{set} of {} on rung {rung}", results.len());
             impute(
                 rows,
-                &self.kernels,
+                &self.dimensions,
                 &mut self.seed.child("imputation", id).rng(),
             );
         };
@@ -183,8 +183,8 @@ impl Bohb {
             good: self.density(&good_rows)?,
             bad: self.density(&bad_rows)?,
             quirk: self.settings.faithful.then(|| Quirk {
-                good: only_levels(&self.kernels, &good_rows),
-                bad: only_levels(&self.kernels, &bad_rows),
+                good: only_levels(&self.dimensions, &good_rows),
+                bad: only_levels(&self.dimensions, &bad_rows),
             }),
             good_rows,
             num_under_way,
@@ -211,26 +211,28 @@ impl Bohb {
     fn density(&self, rows: &[Vec<f64>]) -> Option<Density> {
         let min_bandwidth = self.settings.min_bandwidth;
         if !self.settings.faithful {
-            return Density::fit(&self.kernels, rows, min_bandwidth);
+            return Density::fit(&self.dimensions, rows, min_bandwidth);
         }
-        let counted: Vec<Kernel> = self
-            .kernels
+        let counted: Vec<Dimension> = self
+            .dimensions
             .iter()
             .enumerate()
-            .map(|(j, kernel)| match kernel {
-                Kernel::Unordered { .. } => Kernel::Unordered {
+            .map(|(j, dimension)| match dimension {
+                Dimension::Unordered { .. } => Dimension::Unordered {
                     levels: count_levels(rows, j),
                 },
-                Kernel::Continuous | Kernel::Ordered { .. } => *kernel,
+                Dimension::Continuous | Dimension::Ordered { .. } => *dimension,
             })
             .collect();
-        let bandwidths: Vec<f64> = normal_reference(self.kernels.len(), rows)
+        let bandwidths: Vec<f64> = normal_reference(self.dimensions.len(), rows)
             .into_iter()
-            .zip(&self.kernels)
-            .map(|(h, kernel)| match kernel {
-                Kernel::Continuous => h.max(min_bandwidth),
-                Kernel::Unordered { .. } => h.clamp(min_bandwidth, 1.0),
-                Kernel::Ordered { .. } => h.max(min_bandwidth).min(kernel.largest_bandwidth()),
+            .zip(&self.dimensions)
+            .map(|(h, dimension)| match dimension {
+                Dimension::Continuous => h.max(min_bandwidth),
+                Dimension::Unordered { .. } => h.clamp(min_bandwidth, 1.0),
+                Dimension::Ordered { .. } => {
+                    h.max(min_bandwidth).min(dimension.largest_bandwidth())
+                }
             })
             .collect();
         Density::new(&counted, rows, &bandwidths)
@@ -266,22 +268,22 @@ impl Bohb {
     /// A point near a random good row.
     fn candidate(&self, model: &Model, rng: &mut ChaCha12Rng) -> Vec<f64> {
         let centre = &model.good_rows[rng.random_range(0..model.good_rows.len())];
-        self.kernels
+        self.dimensions
             .iter()
             .zip(centre)
             .zip(model.good.bandwidths())
-            .map(|((kernel, centre), h)| match *kernel {
-                Kernel::Continuous => {
+            .map(|((dimension, centre), h)| match *dimension {
+                Dimension::Continuous => {
                     normal::draw_in_unit_interval(*centre, self.settings.bandwidth_factor * h, rng)
                 }
-                Kernel::Unordered { levels } => {
+                Dimension::Unordered { levels } => {
                     if rng.random::<f64>() < 1.0 - h {
                         *centre
                     } else {
                         rng.random_range(0..levels) as f64
                     }
                 }
-                Kernel::Ordered { levels } => draw_ordered(*centre, *h, levels, rng),
+                Dimension::Ordered { levels } => draw_ordered(*centre, *h, levels, rng),
             })
             .collect()
     }
@@ -296,9 +298,9 @@ impl Bohb {
         reason: impl Into<String>,
     ) -> Suggestion {
         if self.settings.faithful {
-            prior::uniform(history, rng, reason)
+            random::uniform(history, rng, reason)
         } else {
-            prior::draw(history, rng, reason)
+            random::draw(history, rng, reason)
         }
     }
 }
@@ -307,7 +309,7 @@ impl Method for Bohb {
     fn propose(&mut self, history: &History, ask: &Ask<'_>) -> Suggestion {
         let mut rng = ask.seed.rng();
         if self.best_rung(history).is_none() {
-            let needed = 2 * (self.kernels.len() + 1);
+            let needed = 2 * (self.dimensions.len() + 1);
             let reason = format!("no rung has the {needed} results that a model needs at least");
             return self.draw(history, &mut rng, reason);
         }
@@ -434,13 +436,13 @@ fn draw_ordered(centre: f64, h: f64, levels: usize, rng: &mut ChaCha12Rng) -> f6
 
 /// Fills the inactive dimensions (NaN) of each row: from another random row that has a value for the first of them,
 /// which gives its values for all of them that it has; from the prior where no row has a value.
-pub fn impute(rows: &mut Vec<Vec<f64>>, kernels: &[Kernel], rng: &mut ChaCha12Rng) {
+pub fn impute(rows: &mut Vec<Vec<f64>>, dimensions: &[Dimension], rng: &mut ChaCha12Rng) {
     if rows.iter().all(|row| row.iter().all(|x| !x.is_nan())) {
         return;
     }
     let original = rows.clone();
     // Rows that have a value, by dimension.
-    let with_value: Vec<Vec<usize>> = (0..kernels.len())
+    let with_value: Vec<Vec<usize>> = (0..dimensions.len())
         .map(|j| {
             (0..original.len())
                 .filter(|i| !original[*i][j].is_nan())
@@ -451,7 +453,7 @@ pub fn impute(rows: &mut Vec<Vec<f64>>, kernels: &[Kernel], rng: &mut ChaCha12Rn
         while let Some(first) = row.iter().position(|x| x.is_nan()) {
             let donors = &with_value[first];
             if donors.is_empty() {
-                row[first] = match kernels[first].levels() {
+                row[first] = match dimensions[first].levels() {
                     None => rng.random(),
                     Some(levels) => rng.random_range(0..levels) as f64,
                 };
@@ -474,12 +476,12 @@ fn count_levels(rows: &[Vec<f64>], j: usize) -> usize {
     levels.len()
 }
 
-fn only_levels(kernels: &[Kernel], rows: &[Vec<f64>]) -> Vec<Option<f64>> {
-    let only = |(j, kernel): (usize, &Kernel)| match kernel {
-        Kernel::Unordered { .. } if count_levels(rows, j) == 1 => Some(rows[0][j]),
-        Kernel::Unordered { .. } | Kernel::Continuous | Kernel::Ordered { .. } => None,
+fn only_levels(dimensions: &[Dimension], rows: &[Vec<f64>]) -> Vec<Option<f64>> {
+    let only = |(j, dimension): (usize, &Dimension)| match dimension {
+        Dimension::Unordered { .. } if count_levels(rows, j) == 1 => Some(rows[0][j]),
+        Dimension::Unordered { .. } | Dimension::Continuous | Dimension::Ordered { .. } => None,
     };
-    kernels.iter().enumerate().map(only).collect()
+    dimensions.iter().enumerate().map(only).collect()
 }
 
 #[cfg(test)]
@@ -654,10 +656,10 @@ mod tests {
 
     #[test]
     fn inactive_values_come_from_other_rows_in_dimension_0_too() {
-        let kernels = [
-            Kernel::Continuous,
-            Kernel::Unordered { levels: 2 },
-            Kernel::Continuous,
+        let dimensions = [
+            Dimension::Continuous,
+            Dimension::Unordered { levels: 2 },
+            Dimension::Continuous,
         ];
         let nan = f64::NAN;
         let mut rows = vec![
@@ -665,7 +667,7 @@ mod tests {
             vec![0.25, 0.0, nan],
             vec![nan, nan, nan],
         ];
-        impute(&mut rows, &kernels, &mut Seed::new(4).rng());
+        impute(&mut rows, &dimensions, &mut Seed::new(4).rng());
         assert_eq!(rows[1][..2], [0.25, 0.0]);
         for row in &rows {
             assert!((row[0] - 0.25).abs() < f64::MIN_POSITIVE, "{rows:?}");

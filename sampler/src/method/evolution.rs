@@ -15,8 +15,8 @@ use rand::RngExt as _;
 use rand_chacha::ChaCha12Rng;
 
 use crate::history::History;
-use crate::kde::Kernel;
-use crate::method::{Ask, Method, Suggestion, prior};
+use crate::kde::Dimension;
+use crate::method::{Ask, Method, Suggestion, random};
 use crate::normal;
 
 /// P in the paper.
@@ -29,13 +29,13 @@ const STEP: f64 = 0.2;
 /// Mutates the best of a few of the newest.
 #[derive(Debug)]
 pub struct Evolution {
-    kernels: Vec<Kernel>,
+    dimensions: Vec<Dimension>,
 }
 
 impl Evolution {
     /// For the dimensions of a space.
-    pub fn new(kernels: Vec<Kernel>) -> Self {
-        Self { kernels }
+    pub fn new(dimensions: Vec<Dimension>) -> Self {
+        Self { dimensions }
     }
 }
 
@@ -48,7 +48,7 @@ impl Evolution {
             vector[*j] = known[*j];
         }
         let j = active[rng.random_range(0..active.len())];
-        vector[j] = match self.kernels[j].levels() {
+        vector[j] = match self.dimensions[j].levels() {
             None => normal::draw_in_unit_interval(vector[j], STEP, rng),
             Some(levels) if levels > 1 => {
                 let other = rng.random_range(0..levels - 1) as f64;
@@ -68,9 +68,9 @@ impl Method for Evolution {
     fn propose(&mut self, history: &History, ask: &Ask<'_>) -> Suggestion {
         let mut rng = ask.seed.rng();
         let results = history.arrivals();
-        if results.len() < POPULATION || self.kernels.is_empty() {
+        if results.len() < POPULATION || self.dimensions.is_empty() {
             let reason = format!("the population needs {POPULATION} results");
-            return prior::draw(history, &mut rng, reason);
+            return random::draw(history, &mut rng, reason);
         }
         let population = &results[results.len() - POPULATION..];
         let parent = (0..TOURNAMENT)

@@ -20,8 +20,8 @@ use rand::RngExt as _;
 use rand_chacha::ChaCha12Rng;
 
 use crate::history::{History, Ranked, Standing};
-use crate::kde::Kernel;
-use crate::method::{Ask, Method, Suggestion, prior};
+use crate::kde::Dimension;
+use crate::method::{Ask, Method, Suggestion, random};
 
 /// Bins of a number.
 const BINS: usize = 8;
@@ -33,7 +33,7 @@ const BASELINE_DECAY: f64 = 0.9;
 /// The policy, and how many results it has learnt from.
 #[derive(Debug)]
 pub struct Reinforce {
-    kernels: Vec<Kernel>,
+    dimensions: Vec<Dimension>,
     logits: Vec<Vec<f64>>,
     baseline: f64,
     /// Results learnt from, best first.
@@ -42,13 +42,13 @@ pub struct Reinforce {
 
 impl Reinforce {
     /// The policy that draws from the prior.
-    pub fn new(kernels: Vec<Kernel>) -> Self {
+    pub fn new(dimensions: Vec<Dimension>) -> Self {
         Self {
-            logits: kernels
+            logits: dimensions
                 .iter()
                 .map(|k| vec![0.0; k.levels().unwrap_or(BINS)])
                 .collect(),
-            kernels,
+            dimensions,
             baseline: 0.5,
             learnt: Vec::new(),
         }
@@ -65,11 +65,11 @@ impl Reinforce {
             (num_worse as f64 + 0.5) / (self.learnt.len() as f64 + 1.0)
         };
         self.learnt.insert(place, result);
-        for ((logits, kernel), x) in self.logits.iter_mut().zip(&self.kernels).zip(vector) {
+        for ((logits, dimension), x) in self.logits.iter_mut().zip(&self.dimensions).zip(vector) {
             if x.is_nan() {
                 continue;
             }
-            let drawn = choice(*kernel, *x);
+            let drawn = choice(*dimension, *x);
             for (i, p) in probabilities(logits).into_iter().enumerate() {
                 let indicator = f64::from(u8::from(i == drawn));
                 logits[i] += RATE * (reward - self.baseline) * (indicator - p);
@@ -81,8 +81,8 @@ impl Reinforce {
     fn draw(&self, rng: &mut ChaCha12Rng) -> Vec<f64> {
         self.logits
             .iter()
-            .zip(&self.kernels)
-            .map(|(logits, kernel)| {
+            .zip(&self.dimensions)
+            .map(|(logits, dimension)| {
                 let mut left: f64 = rng.random();
                 let drawn = probabilities(logits)
                     .into_iter()
@@ -91,9 +91,9 @@ impl Reinforce {
                         left < 0.0
                     })
                     .unwrap_or(logits.len() - 1);
-                match kernel {
-                    Kernel::Continuous => (drawn as f64 + rng.random::<f64>()) / BINS as f64,
-                    Kernel::Unordered { .. } | Kernel::Ordered { .. } => drawn as f64,
+                match dimension {
+                    Dimension::Continuous => (drawn as f64 + rng.random::<f64>()) / BINS as f64,
+                    Dimension::Unordered { .. } | Dimension::Ordered { .. } => drawn as f64,
                 }
             })
             .collect()
@@ -108,7 +108,7 @@ impl Method for Reinforce {
         }
         let mut rng = ask.seed.rng();
         if results.is_empty() {
-            return prior::draw(
+            return random::draw(
                 history,
                 &mut rng,
                 "the policy has learnt from no result yet",
@@ -130,10 +130,10 @@ impl Method for Reinforce {
     clippy::cast_sign_loss,
     reason = "coordinates are not negative, and the cast saturates"
 )]
-fn choice(kernel: Kernel, x: f64) -> usize {
-    match kernel {
-        Kernel::Continuous => ((x * BINS as f64) as usize).min(BINS - 1),
-        Kernel::Unordered { levels } | Kernel::Ordered { levels } => {
+fn choice(dimension: Dimension, x: f64) -> usize {
+    match dimension {
+        Dimension::Continuous => ((x * BINS as f64) as usize).min(BINS - 1),
+        Dimension::Unordered { levels } | Dimension::Ordered { levels } => {
             (x.round() as usize).min(levels - 1)
         }
     }

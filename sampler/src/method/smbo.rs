@@ -17,8 +17,8 @@ use rand::RngExt as _;
 use rand_chacha::ChaCha12Rng;
 
 use crate::history::{History, Ranked};
-use crate::kde::Kernel;
-use crate::method::{Ask, Method, Suggestion, prior};
+use crate::kde::Dimension;
+use crate::method::{Ask, Method, Suggestion, random};
 use crate::normal;
 
 const NUM_TREES: usize = 20;
@@ -38,13 +38,13 @@ const SMALLEST_DEVIATION: f64 = 1e-3;
 /// The forest is grown anew for each proposal.
 #[derive(Debug)]
 pub struct Smbo {
-    kernels: Vec<Kernel>,
+    dimensions: Vec<Dimension>,
 }
 
 impl Smbo {
     /// For the dimensions of a space.
-    pub fn new(kernels: Vec<Kernel>) -> Self {
-        Self { kernels }
+    pub fn new(dimensions: Vec<Dimension>) -> Self {
+        Self { dimensions }
     }
 
     fn candidates(
@@ -67,7 +67,7 @@ impl Smbo {
                     }
                     if j != changed {
                         *x = known[j];
-                    } else if self.kernels[j] == Kernel::Continuous {
+                    } else if self.dimensions[j] == Dimension::Continuous {
                         *x = normal::draw_in_unit_interval(known[j], STEP, rng);
                     }
                 }
@@ -83,13 +83,13 @@ impl Method for Smbo {
         let mut rng = ask.seed.rng();
         let rung = history.num_rungs().saturating_sub(1);
         let results = history.rung(rung);
-        if results.len() < NUM_STARTUP || self.kernels.is_empty() {
+        if results.len() < NUM_STARTUP || self.dimensions.is_empty() {
             let reason = format!("the forest needs {NUM_STARTUP} results");
-            return prior::draw(history, &mut rng, reason);
+            return random::draw(history, &mut rng, reason);
         }
         if ask.configuration.0 % INTERLEAVE == INTERLEAVE - 1 {
             let reason = format!("one proposal in {INTERLEAVE} is drawn from the prior");
-            return prior::draw(history, &mut rng, reason);
+            return random::draw(history, &mut rng, reason);
         }
         let results = &results[..results.len().min(MOST_RESULTS)];
         let n = results.len();

@@ -1,12 +1,12 @@
 //! Method `tandem`: expected improvement at the largest budget, under one model of the results of all budgets.
 //!
 //! The model is the Gaussian process of [`crate::surrogate`], over scores of losses ([`scores`]); small budgets are left
-//! out of it as far as they foretell the largest one badly ([`fits`]). A proposal is
+//! out of it as far as they foretell the largest one badly ([`rung_weights`]). A proposal is
 //!
 //! ```text
 //! 10 %       a draw from the prior, so that no error of the model lasts
 //! 22.5 %     the best of 16 draws from the prior, so that no region is forgotten
-//! 67.5 %     the best point found by climbing from many draws, mutations and crossings of the best ([`climb`])
+//! 67.5 %     the best point found by climbing from many draws, mutations and crossings of the best ([`acquisition`])
 //! ```
 //! where "best" means the largest expected improvement of f at the largest budget over the configuration that is
 //! believed to be the best one: E max(f(x*) - ξ - f(x), 0), both uncertain and correlated. For half of the proposals the
@@ -15,10 +15,10 @@
 //! uncertainty and has little to gain, however little is known of both; that keeps the method from asking the same
 //! question again and again. Jobs under way count with their expected results.
 //!
-//! Where the user believes in some values ([`crate::belief`]), the draws follow the belief as far as results bear it out,
+//! Where the user believes in some values ([`crate::user_prior`]), the draws follow the belief as far as results bear it out,
 //! and so do some proposals at first.
 //!
-//! Lengths, scales and weights are fitted when the number of results passes 4, 6, 8, … (about every 15 %), on the
+//! Kernel parameters and weights are fitted when the number of results passes 4, 6, 8, … (about every 15 %), on the
 //! results that were named first: what is fitted depends on the files alone, and one process that answered everything agrees with
 //! another that starts now. In between, a proposal costs one factorisation of at most 200 observations.
 //!
@@ -36,23 +36,23 @@ use serde_json::{Map, Value as Json, json};
 use shared::record::ModelUse;
 use shared::{Search, SearchSpace};
 
-use crate::belief::Beliefs;
 use crate::history::{History, Ranked, Standing};
-use crate::kde::Kernel;
-use crate::method::{Ask, Method, Suggestion, prior};
+use crate::kde::Dimension;
+use crate::method::{Ask, Method, Suggestion, random};
 use crate::surrogate::{Features, Observation, Surrogate};
+use crate::user_prior::UserPrior;
 
-mod climb;
-mod fits;
+mod acquisition;
+mod rung_weights;
 mod scores;
 
-use fits::{Fit, Fits};
+use rung_weights::{RungModel, RungModels};
 
 /// Results needed before the model is asked.
 const FEWEST_RESULTS: usize = 4;
 /// Observations that the model is conditioned on at most: the factorisation's cost grows with the third power.
 const MOST_OBSERVATIONS: usize = 200;
-/// Observations that the scales are fitted on at most: 40 factorisations.
+/// Observations that the parameters are fitted on at most: 40 factorisations.
 const MOST_FITTED: usize = 120;
 /// Configurations under way that are counted at most, the newest ones.
 const MOST_UNDER_WAY: usize = 64;
@@ -61,64 +61,64 @@ const RANDOM_FRACTION: f64 = 0.1;
 /// Share of the others that are the best of [`NUM_EXPLORING`] draws from the prior.
 const EXPLORING_FRACTION: f64 = 0.25;
 /// Share of the proposals that follow what the user believes, if results bear it out fully.
-const BELIEF_FRACTION: f64 = 0.5;
+const USER_PRIOR_FRACTION: f64 = 0.5;
 /// Results after which that share is half.
-const BELIEF_HALF_LIFE: f64 = 20.0;
+const USER_PRIOR_HALF_LIFE: f64 = 20.0;
 /// Draws that such a proposal is the best of.
 const NUM_EXPLORING: usize = 16;
 /// Share of the proposals that look for an improvement by more than a margin, drawn up to [`LARGEST_MARGIN`].
 const AMBITIOUS_FRACTION: f64 = 0.5;
 /// In units of scores, which have a standard deviation of about 1.
 const LARGEST_MARGIN: f64 = 1.0;
-/// Steps of a fit of the scales.
+/// Steps of a fit of the parameters.
 const FIT_STEPS: usize = 40;
 
 /// The method and what it fitted last.
 #[derive(Debug)]
 pub struct Tandem {
     space: SearchSpace,
-    kernels: Vec<Kernel>,
+    dimensions: Vec<Dimension>,
     features: Features,
     num_rungs: usize,
-    fitted: Option<Fits>,
+    fitted: Option<RungModels>,
 }
 
 impl Tandem {
     /// The method for a search.
     pub fn new(search: &Search) -> Self {
-        let kernels = Kernel::of_space(&search.space);
+        let dimensions = Dimension::of_space(&search.space);
         Self {
             space: search.space.clone(),
-            features: Features::new(&kernels),
-            kernels,
+            features: Features::new(&dimensions),
+            dimensions,
             num_rungs: usize::from(search.ladder.num_rungs()),
             fitted: None,
         }
     }
 
     /// What is fitted on the first results named, as many as the last threshold passed.
-    fn fits(&mut self, history: &History) -> &Fits {
+    fn rung_models(&mut self, history: &History) -> &RungModels {
         let count = last_threshold(history.arrivals().len());
         let fits = match self.fitted.take() {
             Some(fits) if fits.count == count => fits,
-            Some(_) | None => Fits::new(self, history, count),
+            Some(_) | None => RungModels::new(self, history, count),
         };
         self.fitted.insert(fits)
     }
 
     /// Some proposals follow what the user believes, fewer as results come.
-    fn near_the_belief(
+    fn near_the_user_prior(
         &self,
         history: &History,
-        believed: Option<(&Beliefs, f64)>,
+        believed: Option<(&UserPrior, f64)>,
         rng: &mut ChaCha12Rng,
     ) -> Option<Suggestion> {
-        let (beliefs, trusted) = believed?;
+        let (user_prior, trusted) = believed?;
         let num_results = history.arrivals().len() as f64;
-        let fading = BELIEF_HALF_LIFE / (BELIEF_HALF_LIFE + num_results);
-        let share = BELIEF_FRACTION * trusted * fading;
+        let fading = USER_PRIOR_HALF_LIFE / (USER_PRIOR_HALF_LIFE + num_results);
+        let share = USER_PRIOR_FRACTION * trusted * fading;
         (rng.random::<f64>() < share).then(|| Suggestion {
-            vector: beliefs.draw(&self.space, rng),
+            vector: user_prior.draw(&self.space, rng),
             source: "belief",
             reason: format!("a share of {share:.2} is near the values given as `prior`"),
             model: None,
@@ -170,54 +170,55 @@ impl Method for Tandem {
     fn propose(&mut self, history: &History, ask: &Ask<'_>) -> Suggestion {
         let mut rng = ask.seed.rng();
         let results = history.arrivals();
-        if results.len() < FEWEST_RESULTS || self.kernels.is_empty() {
+        if results.len() < FEWEST_RESULTS || self.dimensions.is_empty() {
             let reason = format!("a model needs {FEWEST_RESULTS} results at least");
-            return prior::draw(history, &mut rng, reason);
+            return random::draw(history, &mut rng, reason);
         }
         if results
             .iter()
             .all(|ranked| ranked.standing == Standing::Failed)
         {
-            return prior::draw(history, &mut rng, "every configuration so far has failed");
+            return random::draw(history, &mut rng, "every configuration so far has failed");
         }
         if rng.random::<f64>() < RANDOM_FRACTION {
             let reason = format!("a share of {RANDOM_FRACTION} is drawn from the prior");
-            return prior::draw(history, &mut rng, reason);
+            return random::draw(history, &mut rng, reason);
         }
-        let believed = history.beliefs().map(|b| (b, b.share(history)));
-        if let Some(suggestion) = self.near_the_belief(history, believed, &mut rng) {
+        let believed = history.user_prior().map(|b| (b, b.share(history)));
+        if let Some(suggestion) = self.near_the_user_prior(history, believed, &mut rng) {
             return suggestion;
         }
-        let Fit {
+        let RungModel {
             lowest_rung,
             weight,
-            scales,
-        } = self.fits(history).draw(&mut rng).clone();
+            parameters,
+        } = self.rung_models(history).draw(&mut rng).clone();
         let mut by_rung: Vec<&[Ranked]> = (0..ask_rungs(history, self.num_rungs))
             .map(|rung| history.rung(rung))
             .collect();
         by_rung[..lowest_rung].fill(&[]);
         let observations = self.observations(history, &by_rung, MOST_OBSERVATIONS);
         let under_way = self.under_way(history, ask);
-        let model = Surrogate::new(&self.features, &scales, &observations, &under_way);
+        let model = Surrogate::new(&self.features, &parameters, &observations, &under_way);
         let Some(model) = model else {
-            return prior::draw(history, &mut rng, "the model's covariances are singular");
+            return random::draw(history, &mut rng, "the model's covariances are singular");
         };
         let margin = draw_margin(&mut rng);
-        let mut climb =
-            climb::Climb::new(&self.space, &self.kernels, &self.features, &model, margin)
-                .believing(believed);
+        let mut climb = acquisition::Maximizer::new(
+            &self.space,
+            &self.dimensions,
+            &self.features,
+            &model,
+            margin,
+        )
+        .with_user_prior(believed);
         let is_exploring = rng.random::<f64>() < EXPLORING_FRACTION;
         let best = if is_exploring {
             climb.best_of_prior(NUM_EXPLORING, &mut rng)
         } else {
             climb.best(&observations, &mut rng)
         };
-        let act = if is_exploring {
-            "draws from the prior"
-        } else {
-            "candidates"
-        };
+        let act = ["candidates", "draws from the prior"][usize::from(is_exploring)];
         Suggestion {
             vector: best.vector,
             source: "model",
@@ -241,17 +242,17 @@ impl Method for Tandem {
         let Some(fits) = &self.fitted else {
             return Map::new();
         };
-        let model = |fit: &Fit| {
+        let model = |fit: &RungModel| {
             let names = self.space.dimensions().map(|h| h.name.clone());
             let lengths: Map<String, Json> = names
-                .zip(fit.scales.lengths())
+                .zip(fit.parameters.lengths())
                 .map(|(name, length)| (name, json!(length)))
                 .collect();
             json!({
                 "lowest_rung": fit.lowest_rung,
                 "weight": fit.weight,
                 "lengths": lengths,
-                "correlation_with_top_rung": fit.scales.correlations(),
+                "correlation_with_top_rung": fit.parameters.correlations(),
             })
         };
         let mut fitted = Map::new();

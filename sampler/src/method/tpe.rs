@@ -20,8 +20,8 @@ use rand::RngExt as _;
 use rand_chacha::ChaCha12Rng;
 
 use crate::history::{History, Ranked};
-use crate::kde::{Kernel, ln_sum_exp};
-use crate::method::{Ask, Method, Suggestion, prior};
+use crate::kde::{Dimension, ln_sum_exp};
+use crate::method::{Ask, Method, Suggestion, random};
 use crate::normal;
 
 /// Draws from the prior before the densities are asked.
@@ -31,13 +31,13 @@ const NUM_CANDIDATES: usize = 24;
 /// Independent densities.
 #[derive(Debug)]
 pub struct Tpe {
-    kernels: Vec<Kernel>,
+    dimensions: Vec<Dimension>,
 }
 
 impl Tpe {
     /// For the dimensions of a space.
-    pub fn new(kernels: Vec<Kernel>) -> Self {
-        Self { kernels }
+    pub fn new(dimensions: Vec<Dimension>) -> Self {
+        Self { dimensions }
     }
 }
 
@@ -48,7 +48,7 @@ impl Method for Tpe {
         let results = history.rung(rung);
         if results.len() < NUM_STARTUP {
             let reason = format!("the first {NUM_STARTUP} configurations come from the prior");
-            return prior::draw(history, &mut rng, reason);
+            return random::draw(history, &mut rng, reason);
         }
         let num_good = num_good(results.len());
         let (good, bad) = results.split_at(num_good);
@@ -57,9 +57,11 @@ impl Method for Tpe {
             all.filter(|x| !x.is_nan()).collect()
         };
         let vector = history.space().first_allowed(|| {
-            let dimensions = self.kernels.iter().enumerate();
+            let dimensions = self.dimensions.iter().enumerate();
             dimensions
-                .map(|(j, kernel)| best_draw(*kernel, &values(good, j), &values(bad, j), &mut rng))
+                .map(|(j, dimension)| {
+                    best_draw(*dimension, &values(good, j), &values(bad, j), &mut rng)
+                })
                 .collect()
         });
         Suggestion {
@@ -83,9 +85,9 @@ fn num_good(num_results: usize) -> usize {
     ((0.25 * (num_results as f64).sqrt()).ceil() as usize).clamp(1, 25)
 }
 
-fn best_draw(kernel: Kernel, good: &[f64], bad: &[f64], rng: &mut ChaCha12Rng) -> f64 {
+fn best_draw(dimension: Dimension, good: &[f64], bad: &[f64], rng: &mut ChaCha12Rng) -> f64 {
     let mut best = (f64::NEG_INFINITY, 0.0);
-    if let Some(levels) = kernel.levels() {
+    if let Some(levels) = dimension.levels() {
         let (l, g) = (shares(good, levels), shares(bad, levels));
         for _ in 0..NUM_CANDIDATES {
             let mut left: f64 = rng.random();

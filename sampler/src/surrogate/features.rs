@@ -1,6 +1,6 @@
 //! From vectors of the space to points of the model: distances, main effects, and the kernel between them.
 
-use crate::kde::Kernel;
+use crate::kde::Dimension;
 
 /// √5.
 const SQRT_5: f64 = 2.236_067_977_499_79;
@@ -12,30 +12,30 @@ pub(super) const PARABOLA: f64 = 9.486_832_980_505_138;
 /// How vectors of the space become points of the model.
 #[derive(Debug, Clone)]
 pub struct Features {
-    pub(super) kernels: Vec<Kernel>,
+    pub(super) dimensions: Vec<Dimension>,
 }
 
 impl Features {
     /// For the dimensions of a space.
-    pub fn new(kernels: &[Kernel]) -> Self {
+    pub fn new(dimensions: &[Dimension]) -> Self {
         Self {
-            kernels: kernels.to_vec(),
+            dimensions: dimensions.to_vec(),
         }
     }
 
     /// d.
     pub fn num_dimensions(&self) -> usize {
-        self.kernels.len()
+        self.dimensions.len()
     }
 
     /// The point of a vector.
     pub fn of_vector(&self, vector: &[f64]) -> Vec<f64> {
         let scaled = vector
             .iter()
-            .zip(&self.kernels)
-            .map(|(x, kernel)| match kernel {
-                Kernel::Continuous | Kernel::Unordered { .. } => *x,
-                Kernel::Ordered { levels } => x / (levels.saturating_sub(1).max(1) as f64),
+            .zip(&self.dimensions)
+            .map(|(x, dimension)| match dimension {
+                Dimension::Continuous | Dimension::Unordered { .. } => *x,
+                Dimension::Ordered { levels } => x / (levels.saturating_sub(1).max(1) as f64),
             });
         scaled.collect()
     }
@@ -44,10 +44,10 @@ impl Features {
     pub fn to_vector(&self, point: &[f64]) -> Vec<f64> {
         let scaled = point
             .iter()
-            .zip(&self.kernels)
-            .map(|(x, kernel)| match kernel {
-                Kernel::Continuous | Kernel::Unordered { .. } => *x,
-                Kernel::Ordered { levels } => (x * levels.saturating_sub(1) as f64).round(),
+            .zip(&self.dimensions)
+            .map(|(x, dimension)| match dimension {
+                Dimension::Continuous | Dimension::Unordered { .. } => *x,
+                Dimension::Ordered { levels } => (x * levels.saturating_sub(1) as f64).round(),
             });
         scaled.collect()
     }
@@ -55,10 +55,10 @@ impl Features {
     /// φ of a point, all dimensions one after the other.
     pub(super) fn effects(&self, point: &[f64]) -> Vec<f64> {
         let mut effects = Vec::with_capacity(2 * point.len());
-        for (x, kernel) in point.iter().zip(&self.kernels) {
-            match *kernel {
-                Kernel::Unordered { levels: 0 | 1 } | Kernel::Ordered { levels: 0 | 1 } => {}
-                Kernel::Continuous | Kernel::Ordered { .. } => {
+        for (x, dimension) in point.iter().zip(&self.dimensions) {
+            match *dimension {
+                Dimension::Unordered { levels: 0 | 1 } | Dimension::Ordered { levels: 0 | 1 } => {}
+                Dimension::Continuous | Dimension::Ordered { .. } => {
                     let u = x - 0.5;
                     let (line, parabola) = if u.is_nan() {
                         (0.0, 0.0)
@@ -67,7 +67,7 @@ impl Features {
                     };
                     effects.extend([line, parabola]);
                 }
-                Kernel::Unordered { levels } => {
+                Dimension::Unordered { levels } => {
                     let c = levels as f64;
                     let norm = (c / (c - 1.0)).sqrt();
                     effects.extend((0..levels).map(|level| {
@@ -88,9 +88,9 @@ impl Features {
         match (a.is_nan(), b.is_nan()) {
             (true, true) => 0.0,
             (true, false) | (false, true) => 1.0,
-            (false, false) => match self.kernels[j] {
-                Kernel::Continuous | Kernel::Ordered { .. } => (a - b) * (a - b),
-                Kernel::Unordered { .. } => f64::from(u8::from((a - b).abs() > 0.5)),
+            (false, false) => match self.dimensions[j] {
+                Dimension::Continuous | Dimension::Ordered { .. } => (a - b) * (a - b),
+                Dimension::Unordered { .. } => f64::from(u8::from((a - b).abs() > 0.5)),
             },
         }
     }

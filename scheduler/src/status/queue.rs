@@ -1,7 +1,6 @@
 //! What a search is waiting for in SLURM's queue.
 
-use crate::job_state::{JobState, Meaning};
-use crate::slurm::{Kind, Queued, number_of};
+use crate::batch::{Kind, Meaning, Queued, number_of};
 
 /// One sentence each for trainers and coordinator of which none can be at work, given that some were submitted.
 pub(super) fn sentences(queue: &[Queued], trainers_live: usize) -> Vec<String> {
@@ -17,13 +16,13 @@ pub(super) fn sentences(queue: &[Queued], trainers_live: usize) -> Vec<String> {
 fn sentence(queue: &[Queued], kind: Kind) -> Option<String> {
     let (mut tasks, mut reasons) = (0, Vec::new());
     for queued in queue.iter().filter(|queued| queued.kind == kind) {
-        match JobState::parse(&queued.state).meaning() {
+        match queued.meaning {
             Meaning::Living => return None,
             Meaning::Waiting => {
                 tasks += queued.tasks;
                 reasons.extend(queued.reason());
             }
-            Meaning::Done | Meaning::Ended(_) => {}
+            Meaning::Done | Meaning::Failed | Meaning::Ended(_) => {}
         }
     }
     if tasks == 0 {
@@ -38,7 +37,7 @@ fn sentence(queue: &[Queued], kind: Kind) -> Option<String> {
     }
     let number = match kind {
         Kind::Coordinator => "the coordinator".to_owned(),
-        Kind::Trainers => number_of(kind, tasks),
+        Kind::Trainers => number_of(kind, None, tasks),
     };
     let reasons = match &*reasons {
         [] => String::new(),
@@ -54,6 +53,8 @@ mod tests {
     fn queued(kind: Kind, state: &str, reason: &str, tasks: u32) -> Queued {
         Queued {
             kind,
+            group: None,
+            meaning: crate::slurm::meaning(state),
             state: state.into(),
             reason: reason.into(),
             tasks,

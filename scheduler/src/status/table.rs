@@ -7,7 +7,7 @@ use shared::Budget;
 use shared::wording::{about, bytes, one_line, plain_json, significant};
 
 use super::{Format, RungStatus, Status, TrainerStatus};
-use crate::slurm;
+use crate::batch;
 
 impl Status {
     /// The text in a format.
@@ -120,7 +120,7 @@ impl Status {
     pub(super) fn slurm_lines(&self) -> Vec<String> {
         let error = self.slurm_error.iter().map(|error| one_line(error));
         let mut lines: Vec<String> = error
-            .chain(self.slurm.iter().map(slurm::describe))
+            .chain(self.slurm.iter().map(batch::describe))
             .collect();
         if lines.is_empty() && self.was_submitted {
             lines.push("nothing of this search".into());

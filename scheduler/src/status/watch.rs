@@ -14,6 +14,7 @@ use shared::{Directory, env, fs, layout};
 use tracing::warn;
 
 use super::{FileClock, Format, Status, crashes, look, num_heard, queue, terminal};
+use crate::batch::Queued;
 use crate::scan::Scanner;
 use crate::slurm;
 use crate::state::State;
@@ -94,7 +95,7 @@ pub(super) struct Looker {
     state: State,
     start: Instant,
     files: FileClock,
-    slurm: Remembered<Result<Option<Vec<slurm::Queued>>, String>>,
+    slurm: Remembered<Result<Option<Vec<Queued>>, String>>,
     checkpoint_bytes: Remembered<Option<u64>>,
 }
 

@@ -5,18 +5,36 @@
     reason = "in some test files all of it is used"
 )]
 
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use scheduler::run::{Scheduler, Turn};
 use shared::record::{Heartbeat, Job, Origin, Proposal, TrainerState};
 use shared::{
-    Claim, ConfigurationId, Directory, JobResult, Outcome, OwnerId, SearchFile, clock, store,
+    Claim, ConfigurationId, Directory, JobResult, Outcome, OwnerId, SearchFile, clock, fs, store,
 };
 
 /// How long any wait of a test may take.
 pub(crate) const DEADLINE: Duration = Duration::from_mins(2);
+
+/// Waits for something that other threads or processes bring about.
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < DEADLINE, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A script that can be run.
+pub(crate) fn executable(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let path = folder.join(name);
+    fs::replace(&path, format!("#!/bin/bash\n{text}\n").as_bytes()).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
 
 /// A search over two numbers, as `search.json`.
 pub(crate) fn search_file(changes: &serde_json::Value) -> SearchFile {
@@ -138,6 +156,8 @@ impl<'a> Trainer<'a> {
             slurm_job: None,
             at: clock::now(),
             program: "fake".into(),
+            memory_mib: None,
+            device_memory_mib: None,
         };
         self.directory.beat(&heartbeat).unwrap();
     }
@@ -202,6 +222,7 @@ pub(crate) fn result(claim: &Claim, job: &Job) -> JobResult {
         finished_at: clock::now(),
         elapsed_s: 0.001,
         program: "fake".into(),
+        supersedes: None,
     }
 }
 

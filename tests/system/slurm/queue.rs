@@ -305,7 +305,7 @@ fn slurm_tasks_in_every_state_that_can_be_made_here_count_as_live_or_over() -> R
 fn programs_with(test: &TestSearch, trainer: &str) -> Result<PathBuf> {
     let folder = test.beside("programs");
     fs::make_folder(&folder)?;
-    for name in ["scheduler", "sampler"] {
+    for name in ["scheduler", "sampler", "analyzer"] {
         std::fs::copy(program(name), folder.join(name))?;
     }
     write_script(&folder.join("trainer"), trainer)?;

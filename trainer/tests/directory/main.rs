@@ -80,6 +80,9 @@ impl Search {
             configuration: serde_json::from_value(configuration.clone()).unwrap(),
             continues: continues.then(|| id.job(rung - 1)),
             search: self.directory.search().digest.clone(),
+            supersedes: None,
+            avoid_hosts: Vec::new(),
+            memory_mib: None,
         };
         self.directory.offer(&job, 1).unwrap();
         job.job
@@ -129,7 +132,7 @@ impl Search {
 
     fn message(&self, job: JobId) -> String {
         match self.result(job).outcome {
-            Outcome::Crashed { message } => message,
+            Outcome::Crashed { message, .. } => message,
             other => panic!("{job} ended as {other:?}"),
         }
     }

@@ -5,8 +5,8 @@ use ratatui::backend::TestBackend;
 use ratatui::buffer::{Buffer, Cell};
 
 use super::*;
+use crate::batch::{Kind, Queued};
 use crate::bracket::NextPromotion;
-use crate::slurm::{Kind, Queued};
 use crate::status::{Crash, Incumbent, tests};
 
 fn rung(rung: u8, expected: u64, evaluated: u64) -> RungStatus {
@@ -70,6 +70,8 @@ fn running(trainers: usize) -> Status {
     let silent = trainers.iter().filter(|trainer| trainer.is_silent).count();
     let queued = |tasks: u32, state: &str, reason: &str| Queued {
         kind: Kind::Trainers,
+        group: None,
+        meaning: crate::slurm::meaning(state),
         state: state.into(),
         reason: reason.into(),
         tasks,

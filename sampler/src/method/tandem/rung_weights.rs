@@ -1,7 +1,7 @@
 //! Which rungs to believe: one model for each lowest rung, and how well it foretells the results of the top rung.
 //!
 //! ```text
-//! model q      sees the results of rungs q, q + 1, …, R, and has lengths and scales of its own
+//! model q      sees the results of rungs q, q + 1, …, R, and has kernel parameters of its own
 //! weight q     ∝ p(y_R | results of rungs q … R - 1, model q)                 R: the top rung
 //! ```
 //! The density is that of all top-rung results together, each given those before it, so a model gains where lower
@@ -21,28 +21,28 @@ use rand_chacha::ChaCha12Rng;
 
 use super::{FEWEST_RESULTS, FIT_STEPS, MOST_FITTED, Tandem, choose};
 use crate::history::{History, Ranked};
-use crate::surrogate::{Observation, Scales, Surrogate};
+use crate::surrogate::{KernelParameters, Observation, Surrogate};
 
 /// What is fitted on some first results.
 #[derive(Debug)]
-pub(super) struct Fits {
+pub(super) struct RungModels {
     /// How many results.
     pub(super) count: usize,
     /// At least one, by lowest rung; weights sum to 1.
-    pub(super) models: Vec<Fit>,
+    pub(super) models: Vec<RungModel>,
 }
 
 /// One model.
 #[derive(Debug, Clone)]
-pub(super) struct Fit {
+pub(super) struct RungModel {
     /// Results of rungs below are not seen.
     pub(super) lowest_rung: usize,
     /// How much it is believed.
     pub(super) weight: f64,
-    pub(super) scales: Scales,
+    pub(super) parameters: KernelParameters,
 }
 
-impl Fits {
+impl RungModels {
     /// Fits the models on the first `count` results named.
     pub(super) fn new(method: &Tandem, history: &History, count: usize) -> Self {
         let mut by_rung: Vec<Vec<Ranked>> = vec![Vec::new(); method.num_rungs];
@@ -66,20 +66,21 @@ impl Fits {
             let mut seen = by_rung.clone();
             seen[..lowest_rung].fill(&[]);
             let observations = method.observations(history, &seen, MOST_FITTED);
-            let scales = Scales::fit(&method.features, &observations, method.num_rungs, FIT_STEPS);
+            let parameters =
+                KernelParameters::fit(&method.features, &observations, method.num_rungs, FIT_STEPS);
             let ln_weight = if top.len() < FEWEST_RESULTS {
                 0.0
             } else if judged.len() == top.len() {
-                foretold(method, &scales, observations)
+                ln_predictive_density(method, &parameters, observations)
             } else {
                 seen[method.num_rungs - 1] = &judged;
-                foretold(
+                ln_predictive_density(
                     method,
-                    &scales,
+                    &parameters,
                     method.observations(history, &seen, MOST_FITTED),
                 )
             };
-            models.push((lowest_rung, ln_weight, scales));
+            models.push((lowest_rung, ln_weight, parameters));
         }
         Self {
             count,
@@ -88,7 +89,7 @@ impl Fits {
     }
 
     /// One of them, by weight.
-    pub(super) fn draw(&self, rng: &mut ChaCha12Rng) -> &Fit {
+    pub(super) fn draw(&self, rng: &mut ChaCha12Rng) -> &RungModel {
         let mut rest = rng.random::<f64>();
         let drawn = self.models.iter().find(|fit| {
             rest -= fit.weight;
@@ -100,11 +101,15 @@ impl Fits {
 }
 
 /// ln p(y of the top rung | y of the rungs below), in units of the standard deviation of the former.
-fn foretold(method: &Tandem, scales: &Scales, mut observations: Vec<Observation>) -> f64 {
+fn ln_predictive_density(
+    method: &Tandem,
+    parameters: &KernelParameters,
+    mut observations: Vec<Observation>,
+) -> f64 {
     observations.sort_by_key(|o| o.rung);
     let top = observations.partition_point(|o| o.rung + 1 < method.num_rungs);
     let values: Vec<f64> = observations[top..].iter().map(|o| o.value).collect();
-    match Surrogate::new(&method.features, scales, &observations, &[]) {
+    match Surrogate::new(&method.features, parameters, &observations, &[]) {
         Some(model) => {
             model.ln_density_of_last(values.len()) + values.len() as f64 * ln_deviation(&values)
         }
@@ -120,7 +125,7 @@ fn ln_deviation(values: &[f64]) -> f64 {
     0.5 * libm::log(square.max(1e-18))
 }
 
-fn normalised(models: Vec<(usize, f64, Scales)>) -> Vec<Fit> {
+fn normalised(models: Vec<(usize, f64, KernelParameters)>) -> Vec<RungModel> {
     let largest = models
         .iter()
         .map(|(_, ln_weight, _)| *ln_weight)
@@ -131,14 +136,14 @@ fn normalised(models: Vec<(usize, f64, Scales)>) -> Vec<Fit> {
     let alike = 1.0 / models.len() as f64;
     models
         .into_iter()
-        .map(|(lowest_rung, ln_weight, scales)| Fit {
+        .map(|(lowest_rung, ln_weight, parameters)| RungModel {
             lowest_rung,
             weight: if sum > 0.0 {
                 libm::exp(ln_weight - largest) / sum
             } else {
                 alike
             },
-            scales,
+            parameters,
         })
         .collect()
 }
@@ -156,7 +161,7 @@ mod tests {
 
     /// The models after 30 results of the lowest rung, whose loss at a point is `low`, and `num_top` of the top rung, of
     /// other configurations, whose loss is a bowl.
-    fn fits(low: fn(&[f64], f64) -> f64, num_top: u32) -> Fits {
+    fn fits(low: fn(&[f64], f64) -> f64, num_top: u32) -> RungModels {
         let problem = Problem::function("mf-hartmann3", None, None).unwrap();
         let search = simulate::search(&problem, MethodName::Tandem, false, 0).unwrap();
         let method = Tandem::new(&search);
@@ -175,14 +180,14 @@ mod tests {
             history.learn(id.job(rung), Some(Standing::Loss(loss)), vector);
         }
         let count = history.arrivals().len();
-        Fits::new(&method, &history, count)
+        RungModels::new(&method, &history, count)
     }
 
     fn bowl(x: &[f64]) -> f64 {
         x.iter().map(|x| (x - 0.6) * (x - 0.6)).sum()
     }
 
-    fn weight_of_all(fits: &Fits) -> f64 {
+    fn weight_of_all(fits: &RungModels) -> f64 {
         let sum: f64 = fits.models.iter().map(|fit| fit.weight).sum();
         assert!((sum - 1.0).abs() < 1e-12, "{fits:?}");
         assert_eq!(fits.models[0].lowest_rung, 0);
@@ -223,10 +228,10 @@ mod tests {
 
     #[test]
     fn models_that_fail_count_alike() {
-        let scales = Scales::prior(2, 2);
+        let parameters = KernelParameters::prior(2, 2);
         let models = vec![
-            (0, f64::NEG_INFINITY, scales.clone()),
-            (1, f64::NEG_INFINITY, scales),
+            (0, f64::NEG_INFINITY, parameters.clone()),
+            (1, f64::NEG_INFINITY, parameters),
         ];
         let weights: Vec<f64> = normalised(models).iter().map(|fit| fit.weight).collect();
         assert!(

@@ -1,4 +1,4 @@
-//! The search for the point with the largest expected improvement.
+//! The acquisition function, expected improvement, and the search for the point where it is largest.
 //!
 //! Candidates: draws from the prior, mutations and crossings of the five points with the smallest mean. From the best
 //! four of them it climbs: numbers along the slope of ln EI, step sizes by its sign only (resilient propagation), then
@@ -16,10 +16,10 @@ use rand_chacha::ChaCha12Rng;
 use shared::SearchSpace;
 use shared::space::Kind;
 
-use crate::belief::Beliefs;
-use crate::kde::Kernel;
+use crate::kde::Dimension;
 use crate::normal;
 use crate::surrogate::{Features, Observation, Prediction, Surrogate, Work};
+use crate::user_prior::UserPrior;
 
 /// Points with the smallest mean that are mutated and crossed.
 const NUM_PARENTS: usize = 5;
@@ -46,9 +46,9 @@ pub(super) struct Candidate {
 }
 
 /// One search.
-pub(super) struct Climb<'a> {
+pub(super) struct Maximizer<'a> {
     space: &'a SearchSpace,
-    kernels: &'a [Kernel],
+    dimensions: &'a [Dimension],
     features: &'a Features,
     model: &'a Surrogate,
     /// Whether every vector stands for itself.
@@ -56,22 +56,22 @@ pub(super) struct Climb<'a> {
     /// Improvements count from here.
     margin: f64,
     /// What the user believes, and the share of draws that follow it.
-    believed: Option<(&'a Beliefs, f64)>,
+    believed: Option<(&'a UserPrior, f64)>,
     work: Work,
     num_candidates: u64,
 }
 
-impl<'a> Climb<'a> {
+impl<'a> Maximizer<'a> {
     pub(super) fn new(
         space: &'a SearchSpace,
-        kernels: &'a [Kernel],
+        dimensions: &'a [Dimension],
         features: &'a Features,
         model: &'a Surrogate,
         margin: f64,
     ) -> Self {
         Self {
             space,
-            kernels,
+            dimensions,
             features,
             model,
             is_plain: space.is_plain(),
@@ -83,14 +83,16 @@ impl<'a> Climb<'a> {
     }
 
     /// The same, with a share of draws that follow beliefs.
-    pub(super) fn believing(mut self, believed: Option<(&'a Beliefs, f64)>) -> Self {
+    pub(super) fn with_user_prior(mut self, believed: Option<(&'a UserPrior, f64)>) -> Self {
         self.believed = believed;
         self
     }
 
     fn draw(&self, rng: &mut ChaCha12Rng) -> Vec<f64> {
         match self.believed {
-            Some((beliefs, share)) if rng.random::<f64>() < share => beliefs.draw(self.space, rng),
+            Some((user_prior, share)) if rng.random::<f64>() < share => {
+                user_prior.draw(self.space, rng)
+            }
             Some(_) | None => self.space.sample(rng),
         }
     }
@@ -257,11 +259,11 @@ impl<'a> Climb<'a> {
 
     /// Puts each category to its best level, the others being as they are.
     fn climb_categories(&mut self, candidate: &mut Candidate) {
-        for (j, kernel) in self.kernels.iter().enumerate() {
-            let Kernel::Unordered { levels: 2.. } = kernel else {
+        for (j, dimension) in self.dimensions.iter().enumerate() {
+            let Dimension::Unordered { levels: 2.. } = dimension else {
                 continue;
             };
-            for level in 0..kernel.levels().unwrap_or(0) {
+            for level in 0..dimension.levels().unwrap_or(0) {
                 let x = candidate.vector[j];
                 if x.is_nan() || (x - level as f64).abs() < 0.5 {
                     continue;
@@ -281,18 +283,18 @@ impl<'a> Climb<'a> {
         let share = (NUM_MUTATED / vector.len() as f64).min(1.0);
         let forced = rng.random_range(0..vector.len());
         let mut mutated = vector.to_vec();
-        for (j, (x, kernel)) in mutated.iter_mut().zip(self.kernels).enumerate() {
+        for (j, (x, dimension)) in mutated.iter_mut().zip(self.dimensions).enumerate() {
             if j != forced && rng.random::<f64>() >= share {
                 continue;
             }
-            *x = match *kernel {
-                Kernel::Continuous if x.is_nan() => rng.random(),
-                Kernel::Continuous => normal::draw_in_unit_interval(*x, size, rng),
-                Kernel::Ordered { levels } if !x.is_nan() => {
+            *x = match *dimension {
+                Dimension::Continuous if x.is_nan() => rng.random(),
+                Dimension::Continuous => normal::draw_in_unit_interval(*x, size, rng),
+                Dimension::Ordered { levels } if !x.is_nan() => {
                     let step = if rng.random() { 1.0 } else { -1.0 };
                     (*x + step).clamp(0.0, levels as f64 - 1.0)
                 }
-                Kernel::Unordered { levels } | Kernel::Ordered { levels } => {
+                Dimension::Unordered { levels } | Dimension::Ordered { levels } => {
                     rng.random_range(0..levels) as f64
                 }
             };

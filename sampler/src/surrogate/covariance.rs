@@ -11,9 +11,9 @@
 //! Loops go over blocks of [`LANES`] training points, so that sums stay in registers and the compiler vectorises them;
 //! columns are filled up to whole blocks. Only arithmetic in a fixed order: every platform gives the same bits.
 
+use super::cholesky::dot;
 use super::features::{Features, LINE, PARABOLA};
-use super::linear::dot;
-use crate::kde::Kernel;
+use crate::kde::Dimension;
 
 /// Training points that are worked on together.
 const LANES: usize = 8;
@@ -22,13 +22,13 @@ const MEAN_SQUARE: f64 = 1.0 / 12.0;
 
 /// The training points.
 #[derive(Debug)]
-pub(super) struct Columns {
+pub(super) struct TrainingPoints {
     n: usize,
-    dimensions: Vec<Dimension>,
+    columns: Vec<Column>,
 }
 
 #[derive(Debug)]
-struct Dimension {
+struct Column {
     kind: Kind,
     /// 1/ℓ.
     weight: f64,
@@ -49,7 +49,7 @@ enum Kind {
     Nothing,
 }
 
-/// What [`Columns::slopes`] sums up, by training point, filled up to whole blocks.
+/// What [`TrainingPoints::slopes`] sums up, by training point, filled up to whole blocks.
 #[derive(Debug)]
 pub(super) struct Weights {
     /// Of the differences, for the mean.
@@ -76,17 +76,17 @@ pub(super) struct Slopes {
 /// Σ weight, Σ weight u and Σ weight u² over the training points in which a dimension is active.
 pub(super) type Moments = [f64; 3];
 
-impl Columns {
+impl TrainingPoints {
     pub(super) fn new(features: &Features, inverse_lengths: &[f64], points: &[&[f64]]) -> Self {
         let padded = points.len().next_multiple_of(LANES);
-        let dimensions = features.kernels.iter().zip(inverse_lengths).enumerate();
-        let dimension = |(j, (kernel, weight)): (usize, (&Kernel, &f64))| {
-            let kind = match *kernel {
-                Kernel::Unordered { levels: 0 | 1 } | Kernel::Ordered { levels: 0 | 1 } => {
+        let columns = features.dimensions.iter().zip(inverse_lengths).enumerate();
+        let column = |(j, (dimension, weight)): (usize, (&Dimension, &f64))| {
+            let kind = match *dimension {
+                Dimension::Unordered { levels: 0 | 1 } | Dimension::Ordered { levels: 0 | 1 } => {
                     Kind::Nothing
                 }
-                Kernel::Continuous | Kernel::Ordered { .. } => Kind::Number,
-                Kernel::Unordered { levels } => Kind::Category {
+                Dimension::Continuous | Dimension::Ordered { .. } => Kind::Number,
+                Dimension::Unordered { levels } => Kind::Category {
                     different: -1.0 / (levels as f64 - 1.0),
                 },
             };
@@ -102,7 +102,7 @@ impl Columns {
                 let active = points.iter().map(|p| f64::from(u8::from(!p[j].is_nan())));
                 active.chain(std::iter::repeat(0.0)).take(padded).collect()
             });
-            Dimension {
+            Column {
                 kind,
                 weight: *weight,
                 values,
@@ -111,12 +111,12 @@ impl Columns {
         };
         Self {
             n: points.len(),
-            dimensions: dimensions.map(dimension).collect(),
+            columns: columns.map(column).collect(),
         }
     }
 
     pub(super) fn num_dimensions(&self) -> usize {
-        self.dimensions.len()
+        self.columns.len()
     }
 
     /// ρ² and the sum of the products of main effects, of a point with each of the first `count` training points;
@@ -131,21 +131,21 @@ impl Columns {
         debug_assert!(count <= self.n, "there are so many training points");
         let padded = count.next_multiple_of(LANES);
         // Numbers that are active everywhere: column, u, 1/ℓ, and the effects' factors of u_i and u_i².
-        let mut plain: Vec<(&[f64], [f64; 4])> = Vec::with_capacity(self.dimensions.len());
-        let mut others: Vec<(&Dimension, f64)> = Vec::new();
+        let mut plain: Vec<(&[f64], [f64; 4])> = Vec::with_capacity(self.columns.len());
+        let mut others: Vec<(&Column, f64)> = Vec::new();
         let mut constant = 0.0;
         let mut own = 0.0;
-        for (dimension, x) in self.dimensions.iter().zip(point) {
-            if dimension.kind == Kind::Number && dimension.is_active.is_none() && !x.is_nan() {
+        for (column, x) in self.columns.iter().zip(point) {
+            if column.kind == Kind::Number && column.is_active.is_none() && !x.is_nan() {
                 let [u, by_u, by_square] = number(*x);
                 constant -= by_square * MEAN_SQUARE;
                 own += u * (by_u + by_square * u) - by_square * MEAN_SQUARE;
                 plain.push((
-                    &dimension.values[..padded],
-                    [u, dimension.weight, by_u, by_square],
+                    &column.values[..padded],
+                    [u, column.weight, by_u, by_square],
                 ));
-            } else if dimension.kind != Kind::Nothing {
-                others.push((dimension, *x));
+            } else if column.kind != Kind::Nothing {
+                others.push((column, *x));
             }
         }
         rho2.clear();
@@ -167,8 +167,8 @@ impl Columns {
             }
             (*rho2, *effects) = (distance, product);
         }
-        for (dimension, x) in others {
-            own += dimension.compare(x, rho2, effects);
+        for (column, x) in others {
+            own += column.compare(x, rho2, effects);
         }
         rho2.truncate(count);
         effects.truncate(count);
@@ -177,10 +177,10 @@ impl Columns {
 
     /// The moments of weights in a dimension.
     pub(super) fn moments(&self, j: usize, weights: &[f64]) -> Moments {
-        let dimension = &self.dimensions[j];
+        let column = &self.columns[j];
         let mut moments = [0.0; 3];
-        for (i, (weight, u)) in weights.iter().zip(&dimension.values).enumerate() {
-            let active = dimension.is_active.as_ref().map_or(1.0, |active| active[i]);
+        for (i, (weight, u)) in weights.iter().zip(&column.values).enumerate() {
+            let active = column.is_active.as_ref().map_or(1.0, |active| active[i]);
             moments[0] += weight * active;
             moments[1] += weight * u;
             moments[2] += weight * u * u;
@@ -190,11 +190,11 @@ impl Columns {
 
     /// Derivatives by coordinate j of a point; `None` for categories and where it is inactive.
     pub(super) fn slopes(&self, j: usize, x: f64, weights: &Weights) -> Option<Slopes> {
-        let dimension = &self.dimensions[j];
-        if dimension.kind != Kind::Number || x.is_nan() {
+        let column = &self.columns[j];
+        if column.kind != Kind::Number || x.is_nan() {
             return None;
         }
-        let (values, _) = dimension.values.as_chunks::<LANES>();
+        let (values, _) = column.values.as_chunks::<LANES>();
         let (by_mean, _) = weights.mean.as_chunks::<LANES>();
         let (by_variance, _) = weights.variance.as_chunks::<LANES>();
         let (by_effects, _) = weights.effects.as_chunks::<LANES>();
@@ -211,7 +211,7 @@ impl Columns {
             }
         }
         let [mean, variance, effects, effects_square] = sums.map(|lanes| lanes.iter().sum::<f64>());
-        let totals = match &dimension.is_active {
+        let totals = match &column.is_active {
             None => weights.totals,
             Some(active) => [
                 dot(active, &weights.mean),
@@ -219,7 +219,7 @@ impl Columns {
                 dot(active, &weights.effects),
             ],
         };
-        let square = dimension.weight * dimension.weight;
+        let square = column.weight * column.weight;
         let u = x - 0.5;
         Some(Slopes {
             mean: square * (u * totals[0] - mean),
@@ -274,7 +274,7 @@ impl Weights {
     }
 }
 
-impl Dimension {
+impl Column {
     /// Adds a dimension that is a category, or inactive somewhere; returns the point's own squared main effect.
     fn compare(&self, x: f64, rho2: &mut [f64], effects: &mut [f64]) -> f64 {
         let weight2 = self.weight * self.weight;
@@ -324,19 +324,19 @@ fn number(x: f64) -> [f64; 3] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{kernels, observations};
+    use super::super::tests::{dimensions, observations};
     use super::*;
 
     #[test]
     fn points_are_compared_as_the_features_say() {
-        let features = Features::new(&kernels());
+        let features = Features::new(&dimensions());
         for n in [1, 7, 8, 21] {
             let observations = observations(n, 5);
             let points: Vec<&[f64]> = observations.iter().map(|o| o.point.as_slice()).collect();
             let inverse_lengths: Vec<f64> = (1..=features.num_dimensions())
                 .map(|j| 0.7 * j as f64)
                 .collect();
-            let columns = Columns::new(&features, &inverse_lengths, &points);
+            let columns = TrainingPoints::new(&features, &inverse_lengths, &points);
             let (mut rho2, mut effects) = (Vec::new(), Vec::new());
             for a in &points {
                 let own = columns.compare(a, n, &mut rho2, &mut effects);

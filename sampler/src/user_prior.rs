@@ -33,60 +33,60 @@ const LARGEST_SHARE: f64 = 0.75;
 
 /// The beliefs of a space, by dimension.
 #[derive(Debug, Clone)]
-pub struct Beliefs {
-    dimensions: Vec<Option<Dimension>>,
+pub struct UserPrior {
+    marginals: Vec<Option<Marginal>>,
 }
 
 /// One dimension's belief.
 #[derive(Debug, Clone)]
-enum Dimension {
+enum Marginal {
     /// Centre and standard deviation, in the unit interval.
     Number { centre: f64, deviation: f64 },
     /// Probability of each level.
     Levels(Vec<f64>),
 }
 
-impl Beliefs {
+impl UserPrior {
     /// Those of a space; `None` where there are none.
     pub fn of_space(space: &SearchSpace) -> Option<Self> {
-        let dimension = |h: &shared::space::Hyperparameter| {
+        let marginal = |h: &shared::space::Hyperparameter| {
             let belief = h.belief.as_ref()?;
             let centre = h.kind.encode(&belief.value)?;
             let sharpness = belief.confidence.sharpness();
             Some(match (&h.kind, h.kind.num_levels()) {
-                (Kind::Categorical { .. }, Some(levels)) => Dimension::levels(levels, |level| {
+                (Kind::Categorical { .. }, Some(levels)) => Marginal::levels(levels, |level| {
                     if (level - centre).abs() < 0.5 {
                         sharpness
                     } else {
                         1.0
                     }
                 }),
-                (_, Some(levels)) => Dimension::levels(levels, |level| {
+                (_, Some(levels)) => Marginal::levels(levels, |level| {
                     let z = sharpness * (level - centre) / (levels.max(2) - 1) as f64;
                     libm::exp(-0.5 * z * z)
                 }),
-                (_, None) => Dimension::Number {
+                (_, None) => Marginal::Number {
                     centre,
                     deviation: 1.0 / sharpness,
                 },
             })
         };
-        let dimensions: Vec<Option<Dimension>> = space.dimensions().map(dimension).collect();
-        let has_any = dimensions.iter().any(Option::is_some);
-        has_any.then_some(Self { dimensions })
+        let marginals: Vec<Option<Marginal>> = space.dimensions().map(marginal).collect();
+        let has_any = marginals.iter().any(Option::is_some);
+        has_any.then_some(Self { marginals })
     }
 
     /// A draw from π that is not forbidden, uniform where there is no belief.
     pub fn draw(&self, space: &SearchSpace, rng: &mut ChaCha12Rng) -> Vec<f64> {
         space.first_allowed(|| {
             let mut vector = space.sample(rng);
-            for (x, dimension) in vector.iter_mut().zip(&self.dimensions) {
-                match dimension {
+            for (x, marginal) in vector.iter_mut().zip(&self.marginals) {
+                match marginal {
                     None => {}
-                    Some(Dimension::Number { centre, deviation }) => {
+                    Some(Marginal::Number { centre, deviation }) => {
                         *x = normal::draw_in_unit_interval(*centre, *deviation, rng);
                     }
-                    Some(Dimension::Levels(shares)) => {
+                    Some(Marginal::Levels(shares)) => {
                         let mut left: f64 = rng.random();
                         let drawn = shares.iter().position(|share| {
                             left -= share;
@@ -103,11 +103,11 @@ impl Beliefs {
     /// The believed values; uniform draws where there is no belief.
     pub fn centre(&self, space: &SearchSpace, rng: &mut ChaCha12Rng) -> Vec<f64> {
         let mut vector = space.sample(rng);
-        for (x, dimension) in vector.iter_mut().zip(&self.dimensions) {
-            match dimension {
+        for (x, marginal) in vector.iter_mut().zip(&self.marginals) {
+            match marginal {
                 None => {}
-                Some(Dimension::Number { centre, .. }) => *x = *centre,
-                Some(Dimension::Levels(shares)) => {
+                Some(Marginal::Number { centre, .. }) => *x = *centre,
+                Some(Marginal::Levels(shares)) => {
                     let likelier = |best: usize, level: usize| {
                         if shares[level] > shares[best] {
                             level
@@ -124,10 +124,10 @@ impl Beliefs {
 
     /// ln π, relative to the uniform density.
     pub fn ln_density(&self, vector: &[f64]) -> f64 {
-        let pairs = vector.iter().zip(&self.dimensions);
+        let pairs = vector.iter().zip(&self.marginals);
         pairs
-            .map(|(x, dimension)| match dimension {
-                Some(dimension) if !x.is_nan() => dimension.ln_density(*x),
+            .map(|(x, marginal)| match marginal {
+                Some(marginal) if !x.is_nan() => marginal.ln_density(*x),
                 _ => 0.0,
             })
             .sum()
@@ -169,7 +169,7 @@ impl Beliefs {
     }
 }
 
-impl Dimension {
+impl Marginal {
     fn levels(count: usize, weight: impl Fn(f64) -> f64) -> Self {
         let weights: Vec<f64> = (0..count).map(|level| weight(level as f64)).collect();
         let sum: f64 = weights.iter().sum();
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn densities_integrate_to_one_and_draws_follow_them() {
         let space = space("");
-        let beliefs = Beliefs::of_space(&space).unwrap();
+        let user_prior = UserPrior::of_space(&space).unwrap();
         // The midpoint rule over x, the mean over the levels (the uniform density is 1 over each).
         let n = 2000;
         let mut sum = 0.0;
@@ -238,13 +238,13 @@ mod tests {
             for level in 0..9 {
                 let x = (f64::from(i) + 0.5) / f64::from(n);
                 let point = [x, f64::from(level % 3), f64::from(level / 3), 0.5];
-                sum += libm::exp(beliefs.ln_density(&point)) / (9.0 * f64::from(n));
+                sum += libm::exp(user_prior.ln_density(&point)) / (9.0 * f64::from(n));
             }
         }
         assert!((sum - 1.0).abs() < 1e-6, "{sum}");
         let mut rng = Seed::new(1).rng();
         let draws: Vec<Vec<f64>> = (0..20_000)
-            .map(|_| beliefs.draw(&space, &mut rng))
+            .map(|_| user_prior.draw(&space, &mut rng))
             .collect();
         let share = |is: &dyn Fn(&Vec<f64>) -> bool| {
             draws.iter().filter(|v| is(v)).count() as f64 / draws.len() as f64
@@ -257,7 +257,7 @@ mod tests {
         let expected = 0.682_689_5 / 0.977_249_9;
         assert!((share(&|v| (v[0] - 0.25).abs() < 0.125) - expected).abs() < 0.015);
         assert!((share(&|v| v[3] < 0.5) - 0.5).abs() < 0.015);
-        let centre = beliefs.centre(&space, &mut rng);
+        let centre = user_prior.centre(&space, &mut rng);
         assert!(
             centre[..3]
                 .iter()
@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn trust_is_what_results_say() {
         let space = space("");
-        let beliefs = Beliefs::of_space(&space).unwrap();
+        let user_prior = UserPrior::of_space(&space).unwrap();
         let trust = |count: u32, loss: &dyn Fn(&[f64]) -> Option<f64>| {
             let mut history = History::new(&space);
             let mut rng = Seed::new(7).rng();
@@ -279,7 +279,7 @@ mod tests {
                 let job = ConfigurationId(number).job(u8::from(number % 3 == 0));
                 history.learn(job, Some(standing), vector);
             }
-            beliefs.trust(&history)
+            user_prior.trust(&history)
         };
         assert!((trust(0, &|_| None) - 0.5).abs() < f64::MIN_POSITIVE);
         assert!((trust(30, &|_| None) - 0.5).abs() < 1e-15);

@@ -9,83 +9,82 @@ use std::path::Path;
 
 /// Seconds before the end of the time limit at which the warning comes. A checkpoint takes 30 s at most, and SLURM may
 /// be a minute early or late.
-pub const WARNING_S: u32 = 120;
+pub(super) const WARNING_S: u32 = 120;
 
 /// What both kinds of scripts need to know.
 #[derive(Debug, Clone)]
-pub struct Batch<'a> {
+pub(super) struct Script<'a> {
     /// The search directory, absolute.
-    pub root: &'a Path,
+    pub(super) root: &'a Path,
     /// The folder of the programs, absolute.
-    pub programs: &'a Path,
+    pub(super) programs: &'a Path,
+    /// The folder in which the programs are started, absolute.
+    pub(super) working_directory: &'a Path,
     /// The name of the SLURM job.
-    pub name: &'a str,
+    pub(super) name: &'a str,
     /// `--time`, as SLURM reads it.
-    pub time: Option<&'a str>,
+    pub(super) time: Option<&'a str>,
     /// `--partition`.
-    pub partition: Option<&'a str>,
+    pub(super) partition: Option<&'a str>,
+    /// The user's own lines of shell, run before the programs.
+    pub(super) prelude: &'a str,
 }
 
-/// The script of an array of `tasks` trainers.
-pub fn trainers(batch: &Batch<'_>, tasks: u32, gpus: u32) -> String {
+/// The script of an array of `tasks` trainers with GPUs each, such as `1` or `a100:2`.
+pub(super) fn trainers(script: &Script<'_>, tasks: u32, gpus: Option<&str>) -> String {
     let mut options = vec![array(tasks)];
-    if gpus > 0 {
-        options.push(format!("--gres=gpu:{gpus}"));
-    }
-    let mut text = head(batch, &options, "trainer-%A_%a");
+    options.extend(gpus.map(|gpus| format!("--gres=gpu:{gpus}")));
+    let mut text = head(script, &options, "trainer-%A_%a");
+    text += "export TANDEM_WORKER=\"${SLURM_ARRAY_TASK_ID:-0}\"\n";
     let command = format!(
         "{} run {} --threads \"${{SLURM_CPUS_PER_TASK:-1}}\"",
-        quote(&batch.programs.join("trainer")),
-        quote(batch.root)
+        quote(&script.programs.join("trainer")),
+        quote(script.root)
     );
     text += &wait_for(&[command]);
     text
 }
 
 /// The option for an array of `tasks` tasks.
-pub fn array(tasks: u32) -> String {
+pub(super) fn array(tasks: u32) -> String {
     format!("--array=0-{}", tasks - 1)
 }
 
 /// The script of the job that runs the scheduler and the sampler, and the command `keep` beside them.
-pub fn coordinator(batch: &Batch<'_>, keep: Option<&[String]>) -> String {
-    let mut text = head(batch, &[], "coordinator-%j");
+pub(super) fn coordinator(script: &Script<'_>, keep: Option<&[String]>) -> String {
+    let mut text = head(script, &[], "coordinator-%j");
     let command = |program: &str| {
         format!(
             "{} run {}",
-            quote(&batch.programs.join(program)),
-            quote(batch.root)
+            quote(&script.programs.join(program)),
+            quote(script.root)
         )
     };
     let mut commands = vec![command("scheduler"), command("sampler")];
     if let Some(words) = keep {
-        let words: Vec<String> = words
-            .iter()
-            .map(|word| quote(Path::new(word.as_str())))
-            .collect();
-        commands.push(words.join(" "));
+        commands.push(in_shell(words));
     }
     text += &wait_for(&commands);
     text
 }
 
-fn head(batch: &Batch<'_>, options: &[String], log: &str) -> String {
+fn head(script: &Script<'_>, options: &[String], log: &str) -> String {
     // `%` in a folder's name would be read as one of SLURM's patterns.
-    let folder = batch
+    let folder = script
         .root
         .join("slurm")
         .to_string_lossy()
         .replace('%', "%%");
     let mut lines = vec![
-        format!("--job-name={}", batch.name),
+        format!("--job-name={}", script.name),
         "--requeue".to_owned(),
         "--open-mode=append".to_owned(),
         format!("--signal=B:USR1@{WARNING_S}"),
         format!("--output=\"{folder}/{log}.log\""),
     ];
-    lines.extend(batch.time.map(|time| format!("--time={time}")));
+    lines.extend(script.time.map(|time| format!("--time={time}")));
     lines.extend(
-        batch
+        script
             .partition
             .map(|partition| format!("--partition={partition}")),
     );
@@ -95,6 +94,30 @@ fn head(batch: &Batch<'_>, options: &[String], log: &str) -> String {
         text += "#SBATCH ";
         text += &line;
         text.push('\n');
+    }
+    text + &start_in(script.working_directory, script.prelude)
+}
+
+/// Goes to the working directory and runs the user's own lines, which may use all of the shell: what they set up stays,
+/// but not how the shell takes failures.
+fn start_in(working_directory: &Path, prelude: &str) -> String {
+    let folder = quote(working_directory);
+    let mut text = format!(
+        "
+cd {folder} || {{ echo \"error: the working directory \"{folder}\" is missing on $(uname -n)\" >&2; exit 5; }}
+"
+    );
+    if !prelude.trim().is_empty() {
+        // Writing to a String cannot fail.
+        let _infallible = write!(
+            text,
+            "# ---- prelude ----
+{}
+# ---- end of the prelude ----
+set +eu +o pipefail; trap - ERR DEBUG; cd {folder}
+",
+            prelude.trim_end()
+        );
     }
     text
 }
@@ -138,32 +161,41 @@ fn quote(path: &Path) -> String {
     format!("'{}'", path.to_string_lossy().replace('\'', "'\\''"))
 }
 
+/// A command as a shell reads it.
+pub(super) fn in_shell(words: &[String]) -> String {
+    let words: Vec<String> = words.iter().map(|word| quote(Path::new(word))).collect();
+    words.join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn batch() -> Batch<'static> {
-        Batch {
+    fn script() -> Script<'static> {
+        Script {
             root: Path::new("/scratch/it's 5% done"),
             programs: Path::new("/opt/tandem/bin"),
+            working_directory: Path::new("/home/me/it's my code"),
             name: "tandem-demo-0123456789-trainer",
             time: Some("4:00:00"),
             partition: None,
+            prelude: "",
         }
     }
 
     #[test]
     fn an_array_of_trainers() {
-        insta::assert_snapshot!(trainers(&batch(), 64, 1));
+        insta::assert_snapshot!(trainers(&script(), 64, Some("a100:1")));
     }
 
     #[test]
     fn a_coordinator() {
         insta::assert_snapshot!(coordinator(
-            &Batch {
+            &Script {
                 time: None,
                 partition: Some("cpu"),
-                ..batch()
+                prelude: "module load cuda\n\n",
+                ..script()
             },
             None
         ));
@@ -177,7 +209,7 @@ mod tests {
             "--",
             "--comment=it's mine",
         ];
-        let text = coordinator(&batch(), Some(&words.map(str::to_owned)));
+        let text = coordinator(&script(), Some(&words.map(str::to_owned)));
         let line = "'/opt/tandem/bin/scheduler' 'slurm' '--' '--comment=it'\\''s mine' &\nchildren+=($!)\n";
         assert!(text.contains(line), "{text}");
     }

@@ -9,11 +9,13 @@
 
 use shared::Fate;
 
+use crate::batch::Meaning;
+
 macro_rules! states {
     ($($(#[$doc:meta])* $variant:ident = $name:literal => $meaning:expr;)*) => {
         /// A state of a SLURM job.
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum JobState {
+        pub(super) enum JobState {
             $($(#[$doc])* $variant,)*
             /// A state that this program does not know: taken as living, so that nothing is submitted twice.
             Other(String),
@@ -21,7 +23,7 @@ macro_rules! states {
 
         impl JobState {
             /// The state by its long name.
-            pub fn parse(name: &str) -> Self {
+            pub(super) fn parse(name: &str) -> Self {
                 match name {
                     $($name => Self::$variant,)*
                     other => Self::Other(other.to_owned()),
@@ -29,7 +31,7 @@ macro_rules! states {
             }
 
             /// SLURM's long name of it.
-            pub fn name(&self) -> &str {
+            pub(super) fn name(&self) -> &str {
                 match self {
                     $(Self::$variant => $name,)*
                     Self::Other(name) => name,
@@ -37,7 +39,7 @@ macro_rules! states {
             }
 
             /// What it means.
-            pub fn meaning(&self) -> Meaning {
+            pub(super) fn meaning(&self) -> Meaning {
                 match self {
                     $(Self::$variant => $meaning,)*
                     Self::Other(_) => Meaning::Living,
@@ -48,19 +50,6 @@ macro_rules! states {
         #[cfg(test)]
         const ALL: &[&str] = &[$($name),*];
     };
-}
-
-/// What a state means for the search.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Meaning {
-    /// Queued, about to run, or about to be queued again.
-    Waiting,
-    /// A trainer may be at work in it.
-    Living,
-    /// Over because the program ended by itself.
-    Done,
-    /// Over, or about to be, for a reason that says nothing about the configuration; an attempt in it ended so.
-    Ended(Fate),
 }
 
 states! {
@@ -79,9 +68,9 @@ states! {
     /// Its priority is being raised.
     Expediting = "EXPEDITING" => Meaning::Waiting;
     /// Ended with another exit code, 75 (run me again) among them.
-    Failed = "FAILED" => Meaning::Done;
+    Failed = "FAILED" => Meaning::Failed;
     /// The program could not be started.
-    LaunchFailed = "LAUNCH_FAILED" => Meaning::Ended(Fate::InputOutput);
+    LaunchFailed = "LAUNCH_FAILED" => Meaning::Failed;
     /// A node failed.
     NodeFail = "NODE_FAIL" => Meaning::Ended(Fate::NodeLost);
     /// The node's memory, not the device's, was too small: with the same limits it would be again.
@@ -124,16 +113,6 @@ states! {
     UpdateDb = "UPDATE_DB" => Meaning::Living;
 }
 
-impl JobState {
-    /// Whether it still is, or will again be, a place where a program runs.
-    pub fn is_live(&self) -> bool {
-        match self.meaning() {
-            Meaning::Waiting | Meaning::Living => true,
-            Meaning::Done | Meaning::Ended(_) => false,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,7 +134,7 @@ mod tests {
         assert_eq!(meaning("NODE_FAIL"), Meaning::Ended(Fate::NodeLost));
         assert_eq!(meaning("TIMEOUT"), Meaning::Ended(Fate::TimeLimit));
         // Unknown ones are taken as living, so that nothing is submitted twice.
-        assert!(JobState::parse("DREAMING").is_live());
-        assert!(!JobState::parse("COMPLETED").is_live());
+        assert!(JobState::parse("DREAMING").meaning().is_live());
+        assert!(!JobState::parse("COMPLETED").meaning().is_live());
     }
 }

@@ -1,15 +1,15 @@
-//! The model's lengths and scales: their priors, and the most probable ones for some observations.
+//! The kernel's parameters: their priors, and the most probable ones for some observations.
 
+use super::cholesky::{Cholesky, dot};
 use super::features::{Features, matern};
-use super::linear::{Cholesky, dot};
 use super::{OFFSET_VARIANCE, Observation};
 
 /// No noise variance is below this; the values are of the order of 1.
 const SMALLEST_NOISE: f64 = 1e-6;
 
-/// Lengths and scales, as logarithms.
+/// Lengths, variances and noises, as logarithms.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Scales {
+pub struct KernelParameters {
     /// `ln ℓ_j`.
     lengths: Vec<f64>,
     /// ln s².
@@ -37,7 +37,7 @@ fn length_prior(num_dimensions: usize) -> Prior {
     (mean - 3.0, 3.0)
 }
 
-impl Scales {
+impl KernelParameters {
     /// The most probable ones before anything is seen.
     pub fn prior(num_dimensions: usize, num_rungs: usize) -> Self {
         Self {
@@ -102,7 +102,7 @@ impl Scales {
         all
     }
 
-    /// The most probable scales for the observations, by a fixed number of steps from the prior's.
+    /// The most probable parameters for the observations, by a fixed number of steps from the prior's.
     ///
     /// Resilient propagation (Riedmiller and Braun 1993): step sizes follow the signs of the gradient only, so nothing
     /// has to be tuned, and the result is the same on every machine.
@@ -112,15 +112,15 @@ impl Scales {
         num_rungs: usize,
         num_steps: usize,
     ) -> Self {
-        let mut scales = Self::prior(features.num_dimensions(), num_rungs);
+        let mut parameters = Self::prior(features.num_dimensions(), num_rungs);
         let differences = Differences::new(features, observations);
-        let mut theta = scales.to_vec();
+        let mut theta = parameters.to_vec();
         let mut steps = vec![0.2; theta.len()];
         let mut before = vec![0.0; theta.len()];
         let mut best = (f64::NEG_INFINITY, theta.clone());
         for _ in 0..num_steps {
-            scales.set(&theta);
-            let Some((value, gradient)) = differences.posterior(&scales, observations) else {
+            parameters.set(&theta);
+            let Some((value, gradient)) = differences.posterior(&parameters, observations) else {
                 // Not positive definite by rounding: half way back to the best so far.
                 for ((t, best), step) in theta.iter_mut().zip(&best.1).zip(&mut steps) {
                     *t = f64::midpoint(*t, *best);
@@ -148,8 +148,8 @@ impl Scales {
                 theta[i] = theta[i].clamp(-14.0, 8.0);
             }
         }
-        scales.set(&best.1);
-        scales
+        parameters.set(&best.1);
+        parameters
     }
 }
 
@@ -190,12 +190,16 @@ impl Differences {
         }
     }
 
-    /// Log posterior density of the scales up to a constant, and its gradient; `None` if rounding makes the matrix
+    /// Log posterior density of the parameters up to a constant, and its gradient; `None` if rounding makes the matrix
     /// indefinite.
-    fn posterior(&self, scales: &Scales, observations: &[Observation]) -> Option<(f64, Vec<f64>)> {
+    fn posterior(
+        &self,
+        parameters: &KernelParameters,
+        observations: &[Observation],
+    ) -> Option<(f64, Vec<f64>)> {
         let n = self.n;
         let rungs: Vec<usize> = observations.iter().map(|o| o.rung).collect();
-        let prior = self.prior(scales, &rungs);
+        let prior = self.prior(parameters, &rungs);
         let factor = Cholesky::new(prior.matrix.clone(), n)?;
         let values: Vec<f64> = observations.iter().map(|o| o.value).collect();
         let alpha = factor.solve(&values);
@@ -208,11 +212,11 @@ impl Differences {
                 weights[i * n + k] = if k < i { weight } else { 0.5 * weight };
             }
         }
-        let mut gradient = self.gradient(scales, &rungs, &prior, &weights);
+        let mut gradient = self.gradient(parameters, &rungs, &prior, &weights);
         for ((slope, theta), (mean, variance)) in gradient
             .iter_mut()
-            .zip(scales.to_vec())
-            .zip(scales.priors())
+            .zip(parameters.to_vec())
+            .zip(parameters.priors())
         {
             value -= 0.5 * (theta - mean) * (theta - mean) / variance;
             *slope -= (theta - mean) / variance;
@@ -220,19 +224,19 @@ impl Differences {
         value.is_finite().then_some((value, gradient))
     }
 
-    fn prior(&self, scales: &Scales, rungs: &[usize]) -> PriorCovariance {
+    fn prior(&self, parameters: &KernelParameters, rungs: &[usize]) -> PriorCovariance {
         let n = self.n;
         let mut rho2 = vec![0.0; n * n.saturating_sub(1) / 2];
-        for (squared, ln_length) in self.squared.iter().zip(&scales.lengths) {
+        for (squared, ln_length) in self.squared.iter().zip(&parameters.lengths) {
             let weight = libm::exp(-2.0 * ln_length);
             for (sum, x) in rho2.iter_mut().zip(squared) {
                 *sum += x * weight;
             }
         }
-        let by_rung: Vec<f64> = (0..scales.noises.len())
-            .map(|rung| scales.covariance(rung, rung))
+        let by_rung: Vec<f64> = (0..parameters.noises.len())
+            .map(|rung| parameters.covariance(rung, rung))
             .collect();
-        let effects_scale = libm::exp(scales.effects);
+        let effects_scale = libm::exp(parameters.effects);
         let mut kernel = Vec::with_capacity(self.effects.len());
         let mut slope = Vec::with_capacity(rho2.len());
         let mut matrix = vec![0.0; n * n];
@@ -255,7 +259,7 @@ impl Differences {
             let value = 1.0 + effects_scale * self.effects[kernel.len()];
             kernel.push(value);
             matrix[i * n + i] =
-                value * by_rung[rungs[i]] + 2.0 * OFFSET_VARIANCE + scales.noise(rungs[i]);
+                value * by_rung[rungs[i]] + 2.0 * OFFSET_VARIANCE + parameters.noise(rungs[i]);
         }
         PriorCovariance {
             matrix,
@@ -265,16 +269,16 @@ impl Differences {
         }
     }
 
-    /// The gradient of Σ weights·K by the scales.
+    /// The gradient of Σ weights·K by the parameters.
     fn gradient(
         &self,
-        scales: &Scales,
+        parameters: &KernelParameters,
         rungs: &[usize],
         prior: &PriorCovariance,
         weights: &[f64],
     ) -> Vec<f64> {
         let n = self.n;
-        let num_rungs = scales.noises.len();
+        let num_rungs = parameters.noises.len();
         let mut by_length = Vec::with_capacity(prior.slope.len());
         let mut by_rung = vec![0.0; num_rungs];
         let mut by_noise = vec![0.0; num_rungs];
@@ -293,23 +297,23 @@ impl Differences {
             }
             by_noise[rungs[i]] += weights[i * n + i];
         }
-        let lengths = self.squared.iter().zip(&scales.lengths);
+        let lengths = self.squared.iter().zip(&parameters.lengths);
         let mut gradient: Vec<f64> = lengths
             .map(|(squared, l)| dot(&by_length, squared) * libm::exp(-2.0 * l))
             .collect();
-        gradient.push(by_rung.iter().sum::<f64>() * libm::exp(scales.signal));
-        gradient.push(by_effects * libm::exp(scales.effects));
-        for (q, w) in scales.deviations.iter().enumerate() {
+        gradient.push(by_rung.iter().sum::<f64>() * libm::exp(parameters.signal));
+        gradient.push(by_effects * libm::exp(parameters.effects));
+        for (q, w) in parameters.deviations.iter().enumerate() {
             gradient.push(by_rung[..=q].iter().sum::<f64>() * libm::exp(*w));
         }
-        for (by_noise, noise) in by_noise.iter().zip(&scales.noises) {
+        for (by_noise, noise) in by_noise.iter().zip(&parameters.noises) {
             gradient.push(by_noise * libm::exp(*noise));
         }
         gradient
     }
 }
 
-/// What the scales say of the observations before their values are looked at.
+/// What the parameters say of the observations before their values are looked at.
 struct PriorCovariance {
     /// Row-major, the lower triangle.
     matrix: Vec<f64>,
@@ -323,29 +327,29 @@ struct PriorCovariance {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{kernels, observations};
+    use super::super::tests::{dimensions, observations};
     use super::*;
 
     #[test]
     fn the_gradient_of_the_posterior_is_its_difference_quotient() {
-        let features = Features::new(&kernels());
+        let features = Features::new(&dimensions());
         let observations = observations(17, 1);
         let differences = Differences::new(&features, &observations);
-        let mut scales = Scales::prior(4, 3);
-        let mut theta = scales.to_vec();
+        let mut parameters = KernelParameters::prior(4, 3);
+        let mut theta = parameters.to_vec();
         for (i, t) in theta.iter_mut().enumerate() {
             *t += 0.3 * libm::sin(i as f64);
         }
-        scales.set(&theta);
-        let (_, gradient) = differences.posterior(&scales, &observations).unwrap();
+        parameters.set(&theta);
+        let (_, gradient) = differences.posterior(&parameters, &observations).unwrap();
         assert_eq!(gradient.len(), 4 + 2 + 2 + 3);
         for i in 0..theta.len() {
             let h = 1e-5;
             let mut at = |x: f64| {
                 let mut moved = theta.clone();
                 moved[i] += x;
-                scales.set(&moved);
-                differences.posterior(&scales, &observations).unwrap().0
+                parameters.set(&moved);
+                differences.posterior(&parameters, &observations).unwrap().0
             };
             let quotient = (at(h) - at(-h)) / (2.0 * h);
             // Truncation h² and rounding ε/h.

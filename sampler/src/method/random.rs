@@ -15,9 +15,9 @@ use crate::method::{Ask, Method, Suggestion};
 
 /// Draws from the prior.
 #[derive(Debug, Clone, Copy)]
-pub struct Prior;
+pub struct Random;
 
-impl Method for Prior {
+impl Method for Random {
     fn propose(&mut self, history: &History, ask: &Ask<'_>) -> Suggestion {
         uniform(
             history,
@@ -30,24 +30,24 @@ impl Method for Prior {
 /// A draw from the prior, with the reason for it: uniform, or where the user believes in some values and results do not
 /// speak against them, near those. The very first one is the believed values themselves.
 pub fn draw(history: &History, rng: &mut ChaCha12Rng, reason: impl Into<String>) -> Suggestion {
-    let Some(beliefs) = history.beliefs() else {
+    let Some(user_prior) = history.user_prior() else {
         return uniform(history, rng, reason);
     };
     let is_first = history.named().is_empty() && history.outstanding().is_empty();
     if is_first {
         return Suggestion {
-            vector: beliefs.centre(history.space(), rng),
+            vector: user_prior.centre(history.space(), rng),
             source: "belief",
             reason: format!("{}; the values given as `prior` come first", reason.into()),
             model: None,
         };
     }
-    let share = beliefs.share(history);
+    let share = user_prior.share(history);
     if rng.random::<f64>() >= share {
         return uniform(history, rng, reason);
     }
     Suggestion {
-        vector: beliefs.draw(history.space(), rng),
+        vector: user_prior.draw(history.space(), rng),
         source: "belief",
         reason: format!(
             "{}; near the values given as `prior`, with a share of {share:.2}",
