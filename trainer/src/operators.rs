@@ -168,6 +168,11 @@ pub trait Operators: Backend {
         tensors.into_iter().map(square_sum).sum()
     }
 
+    /// The sum of all values. `[rows, columns]` to `[1]`
+    fn sum(tensor: Tensor<Self, 2>) -> Tensor<Self, 1> {
+        tensor.sum()
+    }
+
     /// The product of `input` and the transposed `weight`.
     ///
     /// # Shapes

@@ -141,7 +141,6 @@ fn assert_close(one: &Arrays, other: &Arrays, tolerance: f32) {
             }
         }
     }
-    println!("the largest difference: {:.1e} in {}", worst.0, worst.1);
     assert!(worst.0 < tolerance, "{worst:?}");
 }
 

@@ -256,6 +256,7 @@ template <class T, class U> static inline T atomicMax(T *p, U v) { T old = *p; i
 template <class T, class U> static inline T atomicMin(T *p, U v) { T old = *p; if ((T)v < old) *p = v; return old; }
 template <class T, class U> static inline T atomicExch(T *p, U v) { T old = *p; *p = v; return old; }
 template <class T, class U, class V> static inline T atomicCAS(T *p, U expected, V v) { T old = *p; if (old == (T)expected) *p = v; return old; }
+using std::abs; // of floats; the C function of the same name takes whole numbers
 using std::isfinite;
 using std::isinf;
 using std::isnan;

@@ -170,7 +170,7 @@ impl<R: CubeRuntime, BT: BoolElement> Operators for CubeBackend<R, f32, i32, BT>
 }
 
 impl<R: CubeRuntime, BT: BoolElement> Kernels for CubeBackend<R, f32, i32, BT> {
-    const PROJECTION_BY_CONVOLUTION: bool = true;
+    const IS_GPU: bool = true;
     type Moments = [CubeTensor<R>; 2];
     type Factors = CubeTensor<R>;
 

@@ -274,7 +274,7 @@ impl Operators for Flex {
 }
 
 impl Kernels for Flex {
-    const PROJECTION_BY_CONVOLUTION: bool = false;
+    const IS_GPU: bool = false;
     type Moments = Vec<Moments>;
     type Factors = Vec<f32>;
 

@@ -15,8 +15,8 @@ use super::{
 
 /// Our own kernels for a backend without gradients; shapes are those of [`Operators`].
 pub(super) trait Kernels: Operators {
-    /// Whether [`Operators::project`] is a convolution of a single pixel, or a product of matrices by burn.
-    const PROJECTION_BY_CONVOLUTION: bool;
+    /// Whether burn chooses kernels by time, or adds in an order that time decides, where it is left to itself.
+    const IS_GPU: bool;
     /// What a batch norm keeps of its batch for the way back.
     type Moments: Clone + std::fmt::Debug + Send + 'static;
     /// What mixing keeps of the factors for the way back.
@@ -143,8 +143,17 @@ impl<B: Kernels, C: CheckpointStrategy> Operators for Autodiff<B, C> {
         })
     }
 
+    /// On GPUs one axis after the other: burn's sum of everything adds parts in the order in which they are done.
+    fn sum(tensor: Tensor<Self, 2>) -> Tensor<Self, 1> {
+        if B::IS_GPU {
+            tensor.sum_dim(1).sum_dim(0).reshape([1])
+        } else {
+            tensor.sum()
+        }
+    }
+
     fn project(input: Tensor<Self, 2>, weight: Tensor<Self, 2>) -> Tensor<Self, 2> {
-        if B::PROJECTION_BY_CONVOLUTION {
+        if B::IS_GPU {
             projection_by_convolution(input, weight)
         } else {
             stock_projection(input, weight)

@@ -3,12 +3,12 @@
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor, TensorData};
 
-use crate::operators::{Operators, TrainingBackend, Window};
+use crate::operators::{Operators as _, TrainingBackend, Window};
 
 /// Values by name, in the order in which they are computed.
 pub type Results = Vec<(String, Vec<f32>)>;
 
-/// A function of a tensor and a weight, as [`Operators::convolution`].
+/// A function of a tensor and a weight, as [`crate::operators::Operators::convolution`].
 pub type Convolve<B> = fn(Tensor<B, 4>, Tensor<B, 4>, Window) -> Tensor<B, 4>;
 
 /// A convolution's sizes.
