@@ -1,10 +1,22 @@
-//! [`Operators`] for GPUs: kernels in CubeCL, which its compilers bring to CUDA, HIP and WGSL.
+//! [`Operators`] for GPUs: kernels in `CubeCL`, which its compilers bring to CUDA, HIP and WGSL.
 //!
 //! Every kernel's algorithm is fixed: nothing is chosen by timing, so that a training on a GPU is the same from run to
 //! run, and what tests compare is what trainings use. All arithmetic is in single precision.
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "numbers come to kernels by value"
+)]
 mod convolution;
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "numbers come to kernels by value"
+)]
 mod normalization;
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "numbers come to kernels by value"
+)]
 mod pointwise;
 
 use burn::tensor::{DType, Shape, Tensor, TensorData};
@@ -54,6 +66,12 @@ fn elementwise(len: usize) -> (CubeCount, CubeDim) {
         CubeCount::Static(to_u32(cubes), 1, 1),
         CubeDim::new_1d(UNITS),
     )
+}
+
+/// This unit's number in a launch of [`elementwise`].
+#[cube]
+fn number_of_unit() -> u32 {
+    CUBE_POS_X * UNITS + UNIT_POS
 }
 
 /// The sum of all units' values, in every unit; `scratch` has one place for each.

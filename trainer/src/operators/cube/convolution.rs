@@ -16,7 +16,7 @@ use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::{UNITS, allocate, dims, elementwise, to_u32};
+use super::{UNITS, allocate, dims, elementwise, number_of_unit, to_u32};
 use crate::operators::Window;
 
 /// Columns of a tile.
@@ -40,7 +40,10 @@ enum Product {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Task {
     product: Product,
-    window: Window,
+    kernel: u32,
+    stride: u32,
+    padding: u32,
+    shift: u32,
     /// Rows of a tile that each unit sums up: 1, 2 or 4.
     rows: u32,
 }
@@ -123,7 +126,7 @@ pub(super) fn forward<R: CubeRuntime>(
         ..
     } = *geometry;
     let shape = Shape::from([batch, out_channels, out_height, out_width]);
-    multiply(geometry, Product::Output, weight, input, shape)
+    multiply(geometry, Product::Output, weight, input, &shape)
 }
 
 pub(super) fn input_gradient<R: CubeRuntime>(
@@ -139,7 +142,7 @@ pub(super) fn input_gradient<R: CubeRuntime>(
         ..
     } = *geometry;
     let shape = Shape::from([batch, in_channels, height, width]);
-    multiply(geometry, Product::InputGradient, weight, gradient, shape)
+    multiply(geometry, Product::InputGradient, weight, gradient, &shape)
 }
 
 pub(super) fn weight_gradient<R: CubeRuntime>(
@@ -154,7 +157,7 @@ pub(super) fn weight_gradient<R: CubeRuntime>(
         ..
     } = *geometry;
     let shape = Shape::from([out_channels, in_channels, window.kernel, window.kernel]);
-    multiply(geometry, Product::WeightGradient, gradient, input, shape)
+    multiply(geometry, Product::WeightGradient, gradient, input, &shape)
 }
 
 fn multiply<R: CubeRuntime>(
@@ -162,7 +165,7 @@ fn multiply<R: CubeRuntime>(
     product: Product,
     left: CubeTensor<R>,
     right: CubeTensor<R>,
-    shape: Shape,
+    shape: &Shape,
 ) -> CubeTensor<R> {
     let [rows, columns, depth] = geometry.size(product);
     let units_rows = match rows {
@@ -188,9 +191,13 @@ fn multiply<R: CubeRuntime>(
     } else {
         allocate(&left, Shape::from([parts, rows, columns]))
     };
+    let window = geometry.window;
     let task = Task {
         product,
-        window: geometry.window,
+        kernel: to_u32(window.kernel),
+        stride: to_u32(window.stride),
+        padding: to_u32(window.padding),
+        shift: to_u32(window.shift),
         rows: units_rows,
     };
     multiply_kernel::launch::<R>(
@@ -241,22 +248,22 @@ struct Sizes {
 
 /// Where a column of the right side begins: what does not change with depth. Numbers wrap around below 0.
 #[derive(CubeType)]
-struct Column {
+struct Start {
     base: u32,
     row: u32,
     column: u32,
 }
 
 #[cube]
-fn column_of(index: u32, sizes: &Sizes, #[comptime] task: Task) -> Column {
-    let kernel = comptime!(task.window.kernel as u32);
-    let stride = comptime!(task.window.stride as u32);
-    let padding = comptime!(task.window.padding as u32);
-    let shift = comptime!(task.window.shift as u32);
+fn start_of(index: u32, sizes: &Sizes, #[comptime] task: Task) -> Start {
+    let kernel = comptime!(task.kernel);
+    let stride = comptime!(task.stride);
+    let padding = comptime!(task.padding);
+    let shift = comptime!(task.shift);
     if comptime!(task.product == Product::Output) {
         let pixels = sizes.out_height * sizes.out_width;
         let pixel = index % pixels;
-        Column {
+        Start {
             base: index / pixels * sizes.in_channels * sizes.height * sizes.width,
             row: pixel / sizes.out_width * stride + shift - padding,
             column: pixel % sizes.out_width * stride + shift - padding,
@@ -264,7 +271,7 @@ fn column_of(index: u32, sizes: &Sizes, #[comptime] task: Task) -> Column {
     } else if comptime!(task.product == Product::InputGradient) {
         let pixels = sizes.height * sizes.width;
         let pixel = index % pixels;
-        Column {
+        Start {
             base: index / pixels * sizes.out_channels * sizes.out_height * sizes.out_width,
             row: pixel / sizes.width + padding - shift,
             column: pixel % sizes.width + padding - shift,
@@ -272,7 +279,7 @@ fn column_of(index: u32, sizes: &Sizes, #[comptime] task: Task) -> Column {
     } else {
         let taps = kernel * kernel;
         let tap = index % taps;
-        Column {
+        Start {
             base: index / taps * sizes.height * sizes.width,
             row: tap / kernel + shift - padding,
             column: tap % kernel + shift - padding,
@@ -284,13 +291,13 @@ fn column_of(index: u32, sizes: &Sizes, #[comptime] task: Task) -> Column {
 #[cube]
 fn right_at(
     right: &Array<f32>,
-    at: &Column,
+    at: &Start,
     depth: u32,
     sizes: &Sizes,
     #[comptime] task: Task,
 ) -> f32 {
-    let kernel = comptime!(task.window.kernel as u32);
-    let stride = comptime!(task.window.stride as u32);
+    let kernel = comptime!(task.kernel);
+    let stride = comptime!(task.stride);
     let taps = kernel * kernel;
     let mut value = 0.0f32;
     if comptime!(task.product == Product::Output) {
@@ -306,7 +313,7 @@ fn right_at(
         let row = at.row - tap / kernel;
         let column = at.column - tap % kernel;
         let (out_row, out_column) = (row / stride, column / stride);
-        let is_seen = row % stride == 0 && column % stride == 0;
+        let is_seen = row.is_multiple_of(stride) && column.is_multiple_of(stride);
         if is_seen && out_row < sizes.out_height && out_column < sizes.out_width {
             let index = at.base
                 + (depth / taps * sizes.out_height + out_row) * sizes.out_width
@@ -330,7 +337,7 @@ fn right_at(
 /// The left side's value.
 #[cube]
 fn left_at(left: &Array<f32>, row: u32, depth: u32, sizes: &Sizes, #[comptime] task: Task) -> f32 {
-    let taps = comptime!((task.window.kernel * task.window.kernel) as u32);
+    let taps = comptime!(task.kernel * task.kernel);
     if comptime!(task.product == Product::Output) {
         left[(row * sizes.in_channels * taps + depth) as usize]
     } else if comptime!(task.product == Product::InputGradient) {
@@ -344,7 +351,7 @@ fn left_at(left: &Array<f32>, row: u32, depth: u32, sizes: &Sizes, #[comptime] t
 /// Rows, columns and depth of the product.
 #[cube]
 fn extent(sizes: &Sizes, #[comptime] task: Task) -> (u32, u32, u32) {
-    let taps = comptime!((task.window.kernel * task.window.kernel) as u32);
+    let taps = comptime!(task.kernel * task.kernel);
     let out_pixels = sizes.batch * sizes.out_height * sizes.out_width;
     if comptime!(task.product == Product::Output) {
         (sizes.out_channels, out_pixels, sizes.in_channels * taps)
@@ -359,7 +366,7 @@ fn extent(sizes: &Sizes, #[comptime] task: Task) -> (u32, u32, u32) {
 /// Where a value of the result lies.
 #[cube]
 fn result_index(row: u32, column: u32, sizes: &Sizes, #[comptime] task: Task) -> u32 {
-    let taps = comptime!((task.window.kernel * task.window.kernel) as u32);
+    let taps = comptime!(task.kernel * task.kernel);
     if comptime!(task.product == Product::Output) {
         let pixels = sizes.out_height * sizes.out_width;
         (column / pixels * sizes.out_channels + row) * pixels + column % pixels
@@ -399,7 +406,7 @@ fn multiply_kernel(
     let mut start = CUBE_POS_Z * part;
     let end = u32::min(start + part, depth);
     let own_column = first_column + unit % COLUMNS;
-    let at = column_of(own_column, &sizes, task);
+    let at = start_of(own_column, &sizes, task);
     while start < end {
         let left_depth = start + unit % DEPTH;
         #[unroll]
@@ -452,7 +459,7 @@ fn multiply_kernel(
 
 #[cube(launch)]
 fn add_parts_kernel(parts: &Array<f32>, sums: &mut Array<f32>, len: u32, count: u32) {
-    let index = ABSOLUTE_POS as u32;
+    let index = number_of_unit();
     if index < len {
         let mut sum = 0.0f32;
         for part in 0..count {

@@ -10,7 +10,7 @@ use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::{UNITS, allocate, dims, elementwise, sum_of_units, to_u32};
+use super::{UNITS, allocate, dims, elementwise, number_of_unit, sum_of_units, to_u32};
 
 /// A channel is cut into as many parts at most.
 const MOST_PARTS: usize = 32;
@@ -389,9 +389,10 @@ fn apply_kernel(
     epsilon: f32,
     #[comptime] activate: bool,
 ) {
-    let index = ABSOLUTE_POS;
-    if (index as u32) < len {
-        let channel = (index as u32 / pixels % channels) as usize;
+    let number = number_of_unit();
+    if number < len {
+        let index = number as usize;
+        let channel = (number / pixels % channels) as usize;
         let slope = of.gamma[channel] / f32::sqrt(of.variance[channel] + epsilon);
         let value = (input[index] - of.mean[channel]) * slope + of.beta[channel];
         output[index] = if comptime!(activate) {

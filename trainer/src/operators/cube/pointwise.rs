@@ -6,7 +6,7 @@ use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::{UNITS, allocate, elementwise, sum_of_units, to_u32};
+use super::{UNITS, allocate, elementwise, number_of_unit, sum_of_units, to_u32};
 use crate::operators::{ADAM_EPSILON, AdamStep, SgdStep};
 
 fn len<R: CubeRuntime>(tensor: &CubeTensor<R>) -> usize {
@@ -52,9 +52,10 @@ fn scale_kernel(
     offset: u32,
     #[comptime] has_sum: bool,
 ) {
-    let index = ABSOLUTE_POS;
-    if (index as u32) < len {
-        let factor = factors[(offset + index as u32 / image) as usize];
+    let number = number_of_unit();
+    if number < len {
+        let index = number as usize;
+        let factor = factors[(offset + number / image) as usize];
         let scaled = factor * branch[index];
         output[index] = if comptime!(has_sum) {
             sum[index] + scaled
@@ -106,8 +107,9 @@ fn sgd_kernel(
     weight_decay: f32,
     #[comptime] has_velocity: bool,
 ) {
-    let index = ABSOLUTE_POS;
-    if (index as u32) < len {
+    let number = number_of_unit();
+    if number < len {
+        let index = number as usize;
         let old = parameter[index];
         let gradient = gradient[index] + old * weight_decay;
         let velocity = if comptime!(has_velocity) {
@@ -181,8 +183,9 @@ fn adamw_kernel(
     step: Adam,
     #[comptime] has_moments: bool,
 ) {
-    let index = ABSOLUTE_POS;
-    if (index as u32) < len {
+    let number = number_of_unit();
+    if number < len {
+        let index = number as usize;
         let gradient = gradient[index];
         let first = gradient * (1.0f32 - step.momentum);
         let second = gradient * gradient * (1.0f32 - step.squares);
