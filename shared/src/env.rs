@@ -64,6 +64,7 @@ variables! {
     XDG_CACHE_HOME = "XDG_CACHE_HOME";
     /// The home folder.
     HOME = "HOME";
+
     /// What the terminal can do; `dumb`: nothing that a screen needs.
     TERM = "TERM";
     /// Set to anything: no colours.

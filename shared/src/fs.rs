@@ -144,6 +144,19 @@ fn put(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Hands a file to another process of this machine, in a folder that is this process's own: in one piece, but not synced,
+/// since neither process outlives the machine.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the module that others are told to use"
+)]
+pub fn hand_over(path: &Path, bytes: &[u8]) -> Result<()> {
+    let part = path.with_extension("part");
+    std::fs::write(&part, bytes)
+        .and_then(|()| std::fs::rename(&part, path))
+        .map_err(io_error("write", path))
+}
+
 /// Gives a file a new name that nobody else uses; of several movers exactly one gets [`Moved::Done`].
 pub fn move_to(from: &Path, to: &Path) -> Result<Moved> {
     let renamed = retried(|| {

@@ -5,7 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::id::{AttemptId, Claim, ConfigurationId, OwnerId, ResultId};
+use crate::id::{AttemptId, Claim, ConfigurationId, JobId, OwnerId, ResultId};
+use crate::search::Promotion;
 
 /// The search: [`crate::search::SearchFile`].
 pub const SEARCH: &str = "search.json";
@@ -25,6 +26,8 @@ pub const CONFIGURATIONS: &str = "configurations";
 pub const OPEN: &str = "jobs/open";
 /// Jobs in somebody's hands.
 pub const CLAIMED: &str = "jobs/claimed";
+/// What is a program's own in the checkpoints of a configuration: all of it, or, with `-r2` behind it, that of a rung.
+pub const PROGRAM: &str = "program";
 /// Results, in shards.
 pub const RESULTS: &str = "results";
 /// Outcomes that no longer count, because their jobs are done again, in shards.
@@ -154,6 +157,16 @@ impl Layout {
         self.shard(CHECKPOINTS, id.shard()).join(id.to_string())
     }
 
+    /// Where a program keeps what it likes: `checkpoints/000/c000123/program-r2`, or, where promotions continue and all
+    /// rungs share it, `checkpoints/000/c000123/program`.
+    pub fn program_checkpoints(&self, job: JobId, promotion: Promotion) -> PathBuf {
+        let name = match promotion {
+            Promotion::Scratch => format!("{PROGRAM}-r{}", job.rung),
+            Promotion::Continue => PROGRAM.to_owned(),
+        };
+        self.checkpoints(job.configuration).join(name)
+    }
+
     /// `checkpoints/000/c000123/c000123-r2-a1.OWNER.checkpoint`
     pub fn checkpoint(&self, claim: &Claim) -> PathBuf {
         self.checkpoints(claim.attempt.job.configuration)
@@ -204,7 +217,6 @@ pub fn shard_in(folder_name: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::JobId;
 
     #[test]
     fn names_lead_back_to_ids() {

@@ -617,6 +617,14 @@ impl Directory {
                 fs::remove(&self.layout.checkpoint(&claim))?;
             }
         }
+        for rung in 0..below.unwrap_or_default() {
+            let folder = self
+                .layout
+                .program_checkpoints(id.job(rung), crate::search::Promotion::Scratch);
+            if fs::is_there(&folder)? {
+                fs::remove_folder(&folder)?;
+            }
+        }
         if below.is_none() {
             // Drafts that a crash left, and what an outside program kept, go with them.
             fs::remove_folder(&self.layout.checkpoints(id))?;
@@ -657,6 +665,31 @@ impl Directory {
     /// What was said when the search was finished, if it is.
     pub fn read_finished(&self) -> Result<Option<Finished>> {
         self.read_or_set_aside(self.layout.path(layout::FINISHED), |_: &Finished| true)
+    }
+
+    /// Whether any of the results of the newest configurations is such; `most` results are looked at.
+    pub fn any_result(
+        &self,
+        most: usize,
+        mut is_such: impl FnMut(&JobResult) -> bool,
+    ) -> Result<bool> {
+        let mut left = most;
+        for shard in self.shards(layout::RESULTS)?.into_iter().rev() {
+            for id in self
+                .list_shard::<ResultId>(layout::RESULTS, shard)?
+                .into_iter()
+                .rev()
+            {
+                if left == 0 {
+                    return Ok(false);
+                }
+                left -= 1;
+                if self.read_result(id)?.is_some_and(|result| is_such(&result)) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// Says that the search is finished.

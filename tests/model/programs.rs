@@ -12,9 +12,9 @@ use shared::search::SearchFile;
 use shared::signal::Warning;
 use shared::{Directory, clock, store};
 use trainer::device::DeviceChoice;
-use trainer::heart::{Beat, Pulse};
+use trainer::evaluator::{Compute, Evaluator};
+use trainer::heartbeat::{Computer, HeartbeatWriter, JobStatus};
 use trainer::run::{Leave, Settings, Trainer};
-use trainer::runner::Runner;
 use trainer::time_limit::TimeLimit;
 
 use crate::world::{Coroutine, World};
@@ -104,18 +104,22 @@ pub(crate) fn start(world: &Arc<World>, role: Role) -> Vec<Coroutine> {
             sample(true)
         })],
         Role::JobsThatAreOpen => vec![Coroutine::new(world, host, format!("jobs-{host}"), || {
-            train(Arc::new(Pulse::waiting()), &AtomicBool::new(false), true)
+            train(
+                Arc::new(JobStatus::waiting()),
+                &AtomicBool::new(false),
+                true,
+            )
         })],
         Role::Trainer => {
-            let pulse = Arc::new(Pulse::waiting());
+            let status = Arc::new(JobStatus::waiting());
             let has_left = Arc::new(AtomicBool::new(false));
-            let of_heart = (Arc::clone(&pulse), Arc::clone(&has_left));
+            let of_heartbeat = (Arc::clone(&status), Arc::clone(&has_left));
             let name = format!("trainer-{host}");
             vec![
-                Coroutine::new(world, host, format!("{name}-heart"), move || {
-                    beat(of_heart.0, &of_heart.1)
+                Coroutine::new(world, host, format!("{name}-heartbeat"), move || {
+                    beat(of_heartbeat.0, &of_heartbeat.1)
                 }),
-                Coroutine::new(world, host, name, move || train(pulse, &has_left, false)),
+                Coroutine::new(world, host, name, move || train(status, &has_left, false)),
             ]
         }
     }
@@ -158,18 +162,23 @@ fn sample(is_once: bool) -> Result<(), String> {
     ))
 }
 
-fn train(pulse: Arc<Pulse>, has_left: &AtomicBool, is_once: bool) -> Result<(), String> {
+fn train(status: Arc<JobStatus>, has_left: &AtomicBool, is_once: bool) -> Result<(), String> {
     let run = || {
         let directory = Directory::open(Path::new(ROOT))?;
-        let runner = Runner::new(directory.search(), DeviceChoice::Cpu)?;
+        let evaluator = Evaluator::new(&directory, CPU, &Warning::default())?;
         let owner = store::new_owner();
         let limit = TimeLimit::none();
-        let trainer = Trainer::new(&directory, &runner, owner, pulse, Warning::default(), limit);
+        let trainer = Trainer::new(
+            &directory,
+            &evaluator,
+            owner,
+            status,
+            Warning::default(),
+            limit,
+        );
         let settings = Settings {
-            device: DeviceChoice::Cpu,
             is_once,
             longest_poll: POLL,
-            exhausted: None,
         };
         Ok(match trainer.work(&settings)? {
             Leave::Failures(_) => Code::Directory,
@@ -181,19 +190,29 @@ fn train(pulse: Arc<Pulse>, has_left: &AtomicBool, is_once: bool) -> Result<(), 
     ended(result)
 }
 
-/// As the thread of `Heart` does.
-fn beat(pulse: Arc<Pulse>, has_left: &AtomicBool) -> Result<(), String> {
+const CPU: Compute = Compute {
+    device: DeviceChoice::Cpu,
+    threads: 1,
+};
+
+/// As `HeartbeatThread` does.
+fn beat(status: Arc<JobStatus>, has_left: &AtomicBool) -> Result<(), String> {
     let directory = open()?;
     let interval = Duration::from_secs_f64(directory.search().trainers.heartbeat_s);
-    let first = Beat::first(&directory, pulse, &store::new_owner(), "cpu", 0);
-    let mut beat = first.map_err(|error| store::chain(&error))?;
+    let first = HeartbeatWriter::first(
+        &directory,
+        status,
+        &store::new_owner(),
+        &Computer::default(),
+    );
+    let mut writer = first.map_err(|error| store::chain(&error))?;
     loop {
         clock::sleep(interval);
         if has_left.load(Ordering::Relaxed) {
-            beat.last();
+            writer.last();
             return Ok(());
         }
-        beat.next();
+        writer.next();
     }
 }
 

@@ -13,9 +13,9 @@ use shared::search::SearchFile;
 use shared::signal::Warning;
 use shared::{Claim, Directory, format, store};
 use trainer::device::DeviceChoice;
-use trainer::heart::{Beat, Pulse};
+use trainer::evaluator::{Compute, Evaluator};
+use trainer::heartbeat::{Computer, HeartbeatWriter, JobStatus};
 use trainer::run::{Settings, Trainer};
-use trainer::runner::Runner;
 use trainer::time_limit::TimeLimit;
 
 use super::disk::{Disk, ROOT};
@@ -112,37 +112,41 @@ fn turn(directory: &Directory) -> anyhow::Result<()> {
 }
 
 fn train(directory: &Directory, warning: &Warning) -> anyhow::Result<()> {
-    let runner = Runner::new(directory.search(), DeviceChoice::Cpu)?;
-    let owner = store::new_owner();
-    let pulse = Arc::new(Pulse::waiting());
-    let mut beat = Beat::first(directory, Arc::clone(&pulse), &owner, "cpu", 0)?;
-    let limit = TimeLimit::none();
-    let trainer = Trainer::new(directory, &runner, owner, pulse, warning.clone(), limit);
-    trainer.work(&Settings {
+    let compute = Compute {
         device: DeviceChoice::Cpu,
+        threads: 1,
+    };
+    let evaluator = Evaluator::new(directory, compute, warning)?;
+    let owner = store::new_owner();
+    let status = Arc::new(JobStatus::waiting());
+    let mut writer =
+        HeartbeatWriter::first(directory, Arc::clone(&status), &owner, &Computer::default())?;
+    let limit = TimeLimit::none();
+    let trainer = Trainer::new(directory, &evaluator, owner, status, warning.clone(), limit);
+    trainer.work(&Settings {
         is_once: true,
         longest_poll: POLL,
-        exhausted: None,
     })?;
-    beat.last();
+    writer.last();
     Ok(())
 }
 
 /// A trainer that claims a job, saves a checkpoint, and is never heard of again.
 fn fall_silent(directory: &Directory) -> anyhow::Result<()> {
     let owner = store::new_owner();
-    let pulse = Arc::new(Pulse::waiting());
-    let mut beat = Beat::first(directory, Arc::clone(&pulse), &owner, "cpu", 0)?;
+    let status = Arc::new(JobStatus::waiting());
+    let mut writer =
+        HeartbeatWriter::first(directory, Arc::clone(&status), &owner, &Computer::default())?;
     for attempt in directory.open_jobs()? {
         if directory.claim(attempt, &owner)?.is_none() {
             continue;
         }
         let claim = Claim { attempt, owner };
         directory.save_checkpoint(&claim, b"0.5")?;
-        pulse.set_state(TrainerState::Working { claim, spent: 0.5 });
+        status.set_state(TrainerState::Working { claim, spent: 0.5 });
         break;
     }
-    beat.next();
+    writer.next();
     Ok(())
 }
 

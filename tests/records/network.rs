@@ -81,7 +81,7 @@ fn train(checkpoint: Option<Vec<u8>>, control: &mut Quiet) -> Ended {
             amount: STEPS,
             unit: BudgetUnit::Steps,
         },
-        rung: 0,
+        job: shared::ConfigurationId(0).job(0),
         earlier_budgets: Vec::new(),
         seed: 0,
         checkpoint,

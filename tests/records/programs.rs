@@ -17,9 +17,9 @@ use shared::search::{Limit, Search};
 use shared::signal::Warning;
 use shared::{ConfigurationId, Directory, clock, format, store};
 use trainer::device::DeviceChoice;
-use trainer::heart::{Beat, Pulse};
+use trainer::evaluator::{Compute, Evaluator};
+use trainer::heartbeat::{Computer, HeartbeatWriter, JobStatus};
 use trainer::run::{Settings, Trainer};
-use trainer::runner::Runner;
 use trainer::time_limit::TimeLimit;
 
 use super::base;
@@ -177,21 +177,24 @@ fn schedule(scheduler: &mut Scheduler) -> anyhow::Result<()> {
 }
 
 fn train(directory: &Directory) -> anyhow::Result<()> {
-    let runner = Runner::new(directory.search(), DeviceChoice::Cpu)?;
-    let owner = store::new_owner();
-    let pulse = Arc::new(Pulse::waiting());
-    let mut beat = Beat::first(directory, Arc::clone(&pulse), &owner, "cpu", 0)?;
-    let (warning, limit) = (Warning::default(), TimeLimit::none());
-    let trainer = Trainer::new(directory, &runner, owner, pulse, warning, limit);
-    let settings = Settings {
+    let compute = Compute {
         device: DeviceChoice::Cpu,
+        threads: 1,
+    };
+    let evaluator = Evaluator::new(directory, compute, &Warning::default())?;
+    let owner = store::new_owner();
+    let status = Arc::new(JobStatus::waiting());
+    let mut writer =
+        HeartbeatWriter::first(directory, Arc::clone(&status), &owner, &Computer::default())?;
+    let (warning, limit) = (Warning::default(), TimeLimit::none());
+    let trainer = Trainer::new(directory, &evaluator, owner, status, warning, limit);
+    let settings = Settings {
         is_once: true,
         longest_poll: POLL,
-        exhausted: None,
     };
     let left = trainer.work(&settings);
-    beat.next();
-    beat.last();
+    writer.next();
+    writer.last();
     left?;
     Ok(())
 }

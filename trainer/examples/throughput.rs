@@ -17,7 +17,7 @@ use trainer::objective::{Control, Ended, StopReason, Task};
 
 /// As the trainer's own.
 #[global_allocator]
-static ALLOCATOR: trainer::allocator::Allocator = trainer::allocator::Allocator;
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Debug, Parser)]
 struct Args {
@@ -145,7 +145,7 @@ fn task(args: &Args) -> Task {
             amount: args.seconds,
             unit: BudgetUnit::Seconds,
         },
-        rung: 0,
+        job: shared::ConfigurationId(0).job(0),
         earlier_budgets: Vec::new(),
         seed: 1,
         checkpoint: None,

@@ -8,53 +8,99 @@ use shared::search::{Promotion, Search};
 use shared::signal::Warning;
 use shared::store::Directory;
 use shared::{Budget, Claim, clock};
-use tracing::{debug, info};
+use tracing::{info, warn};
 
-use crate::heart::Pulse;
+use crate::heartbeat::JobStatus;
 use crate::objective::{Control, StopReason};
 use crate::time_limit::TimeLimit;
+use crate::watchdog;
 
 /// A checkpoint is also saved after this share of the budget, but not more often than [`OFTEN`].
 const SHARE: f64 = 0.05;
 const OFTEN: Duration = Duration::from_secs(30);
+
+/// When checkpoints of a job are due.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CheckpointTimes {
+    /// Of the job, in its unit.
+    budget: f64,
+    interval: Duration,
+    /// Whether what this job ends with is wanted: by a later rung, or as the weights of a finished training.
+    is_end_kept: bool,
+    saved_at: Instant,
+    /// Budget that the newest checkpoint has spent.
+    saved: f64,
+}
+
+impl CheckpointTimes {
+    /// Those of a job that begins now.
+    pub(crate) fn new(search: &Search, rung: u8, budget: Budget) -> Self {
+        Self {
+            budget: budget.amount,
+            interval: Duration::from_secs_f64(search.trainers.checkpoint_s),
+            is_end_kept: search.promotion == Promotion::Continue || rung == search.ladder.top(),
+            saved_at: clock::instant(),
+            saved: 0.0,
+        }
+    }
+
+    /// Whether one is due now.
+    pub(crate) fn is_due(&self, spent: f64) -> bool {
+        if spent >= self.budget {
+            return self.is_end_kept;
+        }
+        let age = clock::since(self.saved_at);
+        age >= self.interval || (age >= OFTEN && spent - self.saved >= SHARE * self.budget)
+    }
+
+    /// One has been saved.
+    pub(crate) fn saved(&mut self, spent: f64) {
+        self.saved = spent;
+        self.saved_at = clock::instant();
+    }
+}
 
 /// Steers one claimed job.
 #[derive(Debug)]
 pub struct JobControl<'a> {
     directory: &'a Directory,
     claim: &'a Claim,
-    budget: Budget,
-    pulse: Arc<Pulse>,
+    status: Arc<JobStatus>,
     warning: &'a Warning,
     limit: TimeLimit,
-    saved_at: Instant,
-    /// Budget that the newest checkpoint has spent.
+    times: CheckpointTimes,
+    started: Instant,
+    /// Budget spent, as reported last, and when it changed.
+    spent: Option<f64>,
+    changed_at: Instant,
+    /// Budget that the newest checkpoint of this attempt has spent.
     saved: f64,
-    /// Whether what this job ends with is wanted: by a later rung, or as the weights of a finished training.
-    is_end_kept: bool,
+    has_log: bool,
     reason: Option<StopReason>,
 }
 
 impl<'a> JobControl<'a> {
-    /// The control of a job that goes on from `saved` spent budget (0 for a new one).
+    /// The control of a job that begins now.
     pub fn new(
         directory: &'a Directory,
         claim: &'a Claim,
         budget: Budget,
-        pulse: Arc<Pulse>,
+        status: Arc<JobStatus>,
         warning: &'a Warning,
         limit: TimeLimit,
     ) -> Self {
         Self {
-            is_end_kept: is_end_kept(directory.search(), claim),
+            times: CheckpointTimes::new(directory.search(), claim.attempt.job.rung, budget),
             directory,
             claim,
-            budget,
-            pulse,
+            status,
             warning,
             limit,
-            saved_at: clock::instant(),
+            started: clock::instant(),
+            spent: None,
+            changed_at: clock::instant(),
             saved: 0.0,
+            has_log: false,
             reason: None,
         }
     }
@@ -68,11 +114,31 @@ impl<'a> JobControl<'a> {
     pub fn reason(&self) -> Option<StopReason> {
         self.reason
     }
-}
 
-/// Whether a later rung may go on from the end of this job, or its weights are those of a finished training.
-fn is_end_kept(search: &Search, claim: &Claim) -> bool {
-    search.promotion == Promotion::Continue || claim.attempt.job.rung == search.ladder.top()
+    /// Whether the job has reported any progress.
+    pub fn has_progressed(&self) -> bool {
+        self.spent.is_some_and(|spent| spent > 0.0)
+    }
+
+    /// Whether there is a log of what the job has printed.
+    pub fn has_log(&self) -> bool {
+        self.has_log
+    }
+
+    /// The search's limit that is passed.
+    fn passed_limit(&self) -> Option<StopReason> {
+        let trainers = &self.directory.search().trainers;
+        let is_over = |since: Instant, limit: Option<f64>| {
+            limit.is_some_and(|limit| clock::since(since).as_secs_f64() > limit)
+        };
+        if is_over(self.started, trainers.job_limit_s) {
+            Some(StopReason::JobLimit)
+        } else if is_over(self.changed_at, trainers.silence_limit_s) {
+            Some(StopReason::Silence)
+        } else {
+            None
+        }
+    }
 }
 
 impl Control for JobControl<'_> {
@@ -87,53 +153,55 @@ impl Control for JobControl<'_> {
                     self.claim.attempt
                 );
                 Some(StopReason::TimeLimit)
-            } else if self.pulse.is_claim_lost() {
+            } else if self.status.is_claim_lost() {
                 info!("somebody else has job={}: stopping", self.claim.attempt);
                 Some(StopReason::ClaimLost)
-            } else if self.pulse.is_stopped() {
+            } else if self.status.is_stopped() {
                 info!("the search is stopped: stopping job={}", self.claim.attempt);
                 Some(StopReason::SearchStopped)
+            } else if let Some(passed) = self.passed_limit() {
+                let words = passed.limit().unwrap_or_default();
+                warn!("stopping job={}: {words}", self.claim.attempt);
+                Some(passed)
             } else {
                 None
             };
-            if self.reason.is_some() {
-                self.pulse.let_go();
-            }
         }
         self.reason
     }
 
     fn progress(&mut self, spent: f64) {
-        self.pulse.set_spent(spent);
+        if self.spent.replace(spent) != Some(spent) {
+            self.changed_at = clock::instant();
+        }
+        self.status.set_spent(spent);
     }
 
     fn checkpoint_due(&mut self, spent: f64) -> bool {
-        if spent >= self.budget.amount {
-            return self.is_end_kept;
-        }
-        let interval = Duration::from_secs_f64(self.directory.search().trainers.checkpoint_s);
-        let age = clock::since(self.saved_at);
-        age >= interval || (age >= OFTEN && spent - self.saved >= SHARE * self.budget.amount)
+        self.times.is_due(spent)
     }
 
     fn save_checkpoint(&mut self, spent: f64, bytes: &[u8]) -> anyhow::Result<()> {
-        let start = clock::instant();
         self.directory.save_checkpoint(self.claim, bytes)?;
-        debug!(
-            "saved checkpoint job={} spent={spent} bytes={} in {:.3} s",
-            self.claim.attempt,
-            bytes.len(),
-            clock::since(start).as_secs_f64()
-        );
+        self.times.saved(spent);
         self.saved = spent;
-        self.pulse.set_saved(spent);
-        self.saved_at = clock::instant();
         Ok(())
     }
 
     fn kept(&mut self, spent: f64) {
         self.saved = spent;
-        self.pulse.set_saved(spent);
+    }
+
+    fn patience(&self, grace: Duration) -> Duration {
+        watchdog::patience(self.warning.received(), self.limit.left(), grace)
+    }
+
+    fn saving(&mut self, is_saving: bool) {
+        self.status.set_saving(is_saving);
+    }
+
+    fn printed(&mut self, has_log: bool) {
+        self.has_log = has_log;
     }
 }
 
@@ -144,8 +212,8 @@ impl StopReason {
             Self::Signal => Fate::Preempted,
             Self::TimeLimit => Fate::TimeLimit,
             Self::SearchStopped => Fate::Stopped,
-            // Only recorded if the claim comes back, which it does not.
-            Self::ClaimLost => Fate::NodeLost,
+            // Only recorded if the claim comes back, which it does not; limits have an outcome.
+            Self::ClaimLost | Self::JobLimit | Self::Silence => Fate::NodeLost,
         }
     }
 }

@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use shared::exit::{Code, Failure};
-
 /// What the user asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum DeviceChoice {
@@ -76,6 +74,16 @@ fn list(folders: &[PathBuf]) -> String {
     folders.join(", ")
 }
 
+impl std::fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+        })
+    }
+}
+
 impl DeviceChoice {
     /// Finds the device, falling back from `auto` to the CPU with a line in the log that says why.
     ///
@@ -90,18 +98,6 @@ impl DeviceChoice {
                 Device::Cpu
             })),
         }
-    }
-}
-
-impl DeviceChoice {
-    /// [`Self::resolve`], with the exit code of programs that cannot do without.
-    ///
-    /// # Errors
-    /// As [`Self::resolve`]: exit code 3.
-    pub fn found(self) -> Result<Device, Failure> {
-        let choice = format!("--device {self:?}").to_lowercase();
-        self.resolve()
-            .map_err(|error| Failure::because(Code::BadInput, choice, error))
     }
 }
 
@@ -224,6 +220,19 @@ impl Device {
                     driver_version(),
                     program()
                 ))
+            }
+        }
+    }
+
+    /// Bytes of its own memory; `None` where it has none, or nobody says.
+    pub fn total_memory(self) -> Option<u64> {
+        match self {
+            Self::Cpu => None,
+            #[cfg(feature = "cuda")]
+            Self::Cuda => {
+                let context = cudarc::driver::CudaContext::new(0).ok()?; // unknown: the training will show
+                let (_free, total) = context.mem_get_info().ok()?; // as above
+                Some(crate::batch::to_u64(total))
             }
         }
     }

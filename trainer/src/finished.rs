@@ -17,10 +17,10 @@ use tracing::{info, warn};
 
 use crate::batch::{Images, plain_pixels};
 use crate::checkpoint::{self, Arrays};
-use crate::run::largest_checkpoint;
-use crate::runner::{data_of, shape_of};
+use crate::resume::largest_checkpoint;
 use crate::train::{Learnt, learnt};
 use crate::trained::Trained;
+use crate::worker::{data_of, shape_of};
 
 /// A training that was evaluated at its budget, with its weights.
 #[derive(Debug)]

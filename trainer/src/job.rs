@@ -7,31 +7,24 @@ use anyhow::{Context as _, Result};
 use shared::exit::{Code, Failure};
 use shared::record::Job;
 use shared::signal::Warning;
-use shared::store::{Directory, new_owner};
-use shared::{Claim, Error, Invalid, fs, layout};
+use shared::store::Directory;
+use shared::{Error, Invalid, fs, layout};
 use tracing::info;
 
-use crate::allocator;
-use crate::device::DeviceChoice;
-use crate::objective::command::Place;
-use crate::objective::{Control, StopReason};
-use crate::run::{outcome_of, task_of};
-use crate::runner::Runner;
+use crate::assignment::task_of;
+use crate::evaluator::{Assignment, Compute, Evaluator, Place};
+use crate::objective::{Control, Ended, StopReason};
+use crate::outcome::outcome_of;
 
-/// Evaluates the job and gives the text of its outcome. `is_exhausted`: that has been tried, and there was no memory left.
+/// Evaluates the job and gives the text of its outcome.
 ///
 /// # Errors
 /// The file is no job of a search directory, or this machine fails.
-pub fn run(
-    file: &Path,
-    directory: Option<&Path>,
-    device: DeviceChoice,
-    is_exhausted: bool,
-) -> Result<(Code, String)> {
+pub fn run(file: &Path, directory: Option<&Path>, compute: Compute) -> Result<(Code, String)> {
     let warning = Warning::listen().context("cannot listen for signals")?;
     let job: Job = fs::read_named_record(file)?;
     let root = match directory {
-        Some(root) => root.to_path_buf(),
+        Some(root) => std::path::absolute(root)?,
         None => find_search(file).ok_or_else(|| {
             let message = format!(
                 "`{}` is in no search directory; `--directory DIR` names the one it belongs to",
@@ -43,38 +36,40 @@ pub fn run(
     let directory = Directory::open(&root)?;
     let search = directory.search();
     check(file, &job, search)?;
-    let runner = Runner::new(search, device)?;
+    let evaluator = Evaluator::new(&directory, compute, &warning)?;
     info!(
         "evaluating job={} on {} to {}; nothing is published",
         job.job,
-        runner.device(),
+        evaluator.computer().device,
         job.budget
     );
     let folder = tempfile::tempdir().context("cannot make a folder")?;
-    let claim = Claim {
-        attempt: job.job.attempt(1),
-        owner: new_owner(),
-    };
     let log = folder.path().join("program.log");
-    let place = Place {
-        job: job.job,
-        log: log.clone(),
-        checkpoints: folder.path().join("checkpoints"),
+    let assignment = Assignment {
+        task: task_of(search, &job),
+        claim: None,
+        resume: Vec::new(),
+        place: Place {
+            log: log.clone(),
+            checkpoints: folder.path().join("checkpoints"),
+        },
     };
     let mut control = ByHand { warning: &warning };
     let start = Instant::now();
-    let ended = if is_exhausted {
-        runner.exhausted(&job.configuration)
-    } else {
-        let _armed = runner.trains().then(|| allocator::arm(&claim));
-        runner.evaluate(&task_of(search, &job, None), &place, &mut control)?
-    };
+    let ended = evaluator.evaluate(&directory, &assignment, &mut control)?;
     if let Ok(printed) = std::fs::read_to_string(&log) {
         shared::cli::report(printed.trim_end());
     }
-    if ended == crate::objective::Ended::Interrupted {
-        info!("interrupted job={}", claim.attempt);
-        return Ok((Code::Again, String::new()));
+    match &ended {
+        Ended::Interrupted => {
+            info!("interrupted job={}", job.job);
+            return Ok((Code::Again, String::new()));
+        }
+        Ended::MachineFailed { message } | Ended::DeviceFailed { message } => {
+            let message = format!("this machine failed: {message}");
+            return Err(Failure::new(Code::Unforeseen, message).into());
+        }
+        _ => {}
     }
     let (outcome, measures, curve) = outcome_of(ended);
     let text = serde_json::json!({

@@ -2,49 +2,53 @@
 //!
 //! | module | what it is for |
 //! |--|--|
-//! | [`run`], [`control`], [`heart`], [`patience`], [`time_limit`] | the program around an objective: claims, warnings, heartbeats |
+//! | [`run`], [`claims`], [`control`], [`heartbeat`], [`watchdog`], [`time_limit`] | the supervisor: claims, warnings, heartbeats |
+//! | [`evaluator`], [`assignment`], [`resume`], [`outcome`] | has a worker process do a job, and judges how that ended |
 //! | [`job`], [`describe`] | one job by hand; what a configuration is before it is trained |
-//! | [`runner`], [`objective`] | what a job evaluates: a network, a command, a benchmark function |
+//! | [`worker`], [`objective`] | the process that trains; what this program evaluates by itself |
 //! | [`hyperparameters`], [`network`], [`memory`] | configuration → network, its size, its memory |
 //! | [`train`], [`schedule`], [`augment`], [`batch`], [`checkpoint`] | the training |
 //! | [`trained`], [`finished`] | a trained network: its scores, its weights for PyTorch |
 //! | [`operators`] | convolution and batch norm for the CPU |
 //! | [`device`], [`self_test`] | CPU or GPU, chosen when the program runs, and whether it computes right |
-//! | [`allocator`] | memory, and what happens where there is none left |
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use shared::ConfigurationId;
 use shared::exit::{Code, Failure};
-use shared::{Claim, ConfigurationId};
 
 use crate::device::DeviceChoice;
 use crate::network::ImageShape;
 
-pub mod allocator;
+mod assignment;
 pub mod augment;
 pub mod batch;
 pub mod checkpoint;
+mod claims;
 pub mod control;
 pub mod describe;
 pub mod device;
+pub mod evaluator;
 pub mod finished;
-pub mod heart;
+pub mod heartbeat;
 pub mod hyperparameters;
 pub mod job;
 pub mod memory;
 pub mod network;
 pub mod objective;
 pub mod operators;
-pub mod patience;
+pub mod outcome;
+mod resume;
 pub mod run;
-pub mod runner;
 pub mod schedule;
 pub mod self_test;
 pub mod time_limit;
 pub mod train;
 pub mod trained;
+mod watchdog;
+pub mod worker;
 
 /// Train networks: claim jobs of a search, evaluate them to their budget, publish the results
 #[derive(Debug, Parser)]
@@ -82,6 +86,15 @@ pub enum Command {
         /// Search directory that the file belongs to; default: the one that it lies in
         #[arg(long, value_name = "DIR")]
         directory: Option<PathBuf>,
+        /// How and where to compute
+        #[command(flatten)]
+        compute: Compute,
+    },
+    /// Train networks, one job file after the other as named on standard input: what `run` starts
+    #[command(hide = true)]
+    Worker {
+        /// Search directory
+        dir: PathBuf,
         /// How and where to compute
         #[command(flatten)]
         compute: Compute,
@@ -180,17 +193,14 @@ pub struct Compute {
     /// Threads to compute with on the CPU; several trainers with one each do more than one with several
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: u16,
-    /// The claim for which this program had no memory left when it was started anew; see `allocator.rs`
-    #[arg(long, hide = true, value_name = "CLAIM")]
-    pub exhausted: Option<Claim>,
 }
 
-impl Compute {
-    fn start(&self) -> anyhow::Result<DeviceChoice> {
-        device::set_threads(usize::from(self.threads)).map_err(|error| {
-            Failure::because(Code::Unforeseen, "cannot start the threads", error)
-        })?;
-        Ok(self.device)
+impl From<&Compute> for evaluator::Compute {
+    fn from(compute: &Compute) -> Self {
+        Self {
+            device: compute.device,
+            threads: compute.threads,
+        }
     }
 }
 
@@ -214,27 +224,29 @@ pub fn main(args: Args) -> anyhow::Result<Code> {
             poll_s,
         } => {
             let settings = run::Settings {
-                device: compute.start()?,
                 is_once: once,
-                exhausted: compute.exhausted,
                 longest_poll: Duration::from_secs_f64(poll_s),
             };
-            run::run(&dir, &settings)
+            run::run(&dir, (&compute).into(), &settings)
         }
         Command::Job {
             file,
             directory,
             compute,
         } => {
-            let device = compute.start()?;
-            let is_exhausted = compute.exhausted.is_some();
-            let (code, text) = job::run(&file, directory.as_deref(), device, is_exhausted)?;
+            let (code, text) = job::run(&file, directory.as_deref(), (&compute).into())?;
             shared::cli::print(&text)?;
             Ok(code)
         }
         Command::SelfTest { compute } => {
-            shared::cli::print(&self_test::report(compute.start()?)?)?;
+            shared::cli::print(&self_test::report(compute.device)?)?;
             Ok(Code::Done)
+        }
+        Command::Worker { dir, compute } => {
+            device::set_threads(usize::from(compute.threads)).map_err(|error| {
+                Failure::because(Code::Unforeseen, "cannot start the threads", error)
+            })?;
+            worker::run(&dir, compute.device)
         }
         Command::Describe {
             space,

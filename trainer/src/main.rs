@@ -2,8 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Every step of a training asks for the same large blocks again; the C library's allocator hands them back to the kernel
+/// in between, which then has to fill them with zeros. mimalloc keeps them.
 #[global_allocator]
-static ALLOCATOR: trainer::allocator::Allocator = trainer::allocator::Allocator;
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     shared::cli::run(trainer::main)

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::batch::to_u64;
 use crate::hyperparameters::{Rule, TrainingConfig};
-use crate::network::{Layer, Plan};
+use crate::network::{Layer, Summary};
 
 /// Bytes of a single-precision number.
 const NUMBER: u64 = 4;
@@ -32,21 +32,21 @@ impl Footprint {
     /// Adds up what a network needs for training with batches of `batch` images and for evaluation with batches of
     /// `evaluation_batch`.
     pub fn new(
-        plan: &Plan,
+        summary: &Summary,
         config: &TrainingConfig,
         batch: usize,
         evaluation_batch: usize,
     ) -> Self {
-        let parameters = plan.parameters() * NUMBER;
+        let parameters = summary.parameters() * NUMBER;
         let remembered =
             1 + u64::from(config.rule == Rule::AdamW) + u64::from(config.weight_average > 0.0);
-        let kept: u64 = plan
+        let kept: u64 = summary
             .layers
             .iter()
             .filter(|layer| layer.is_kept)
             .map(Layer::activations)
             .sum();
-        let largest = plan
+        let largest = summary
             .layers
             .iter()
             .map(Layer::activations)
@@ -80,31 +80,89 @@ pub fn available() -> Option<u64> {
     available_under(Path::new("/"))
 }
 
-/// [`available`] for the system whose files are below `root`.
-fn available_under(root: &Path) -> Option<u64> {
-    let read = |path: PathBuf| fs_err::read_to_string(path).ok(); // not there: no such limit
-    let system = read(root.join("proc/meminfo")).and_then(|text| meminfo_available(&text));
+/// Bytes that this process could have if nobody else had any: what the system has, and what its control groups allow.
+/// `None` where the system does not say.
+pub fn total() -> Option<u64> {
+    total_under(Path::new("/"))
+}
+
+/// How many processes of this one's control group the kernel has killed for lack of memory; of the whole system where
+/// groups do not count them. `None` where nobody does.
+pub fn oom_kills() -> Option<u64> {
+    oom_kills_under(Path::new("/"))
+}
+
+/// The largest amount of memory that a process has had at once, in bytes; `None` once it is gone.
+pub fn peak_of(process: u32) -> Option<u64> {
+    let text = read(PathBuf::from(format!("/proc/{process}/status")))?;
+    kib(&text, "VmHWM:")
+}
+
+fn read(path: PathBuf) -> Option<String> {
+    fs_err::read_to_string(path).ok() // not there: no such limit, no such process
+}
+
+fn groups_under(root: &Path) -> Vec<PathBuf> {
     let groups = read(root.join("proc/self/cgroup")).unwrap_or_default();
-    let limits = groups
+    groups
         .lines()
         .flat_map(|line| group_folders(root, line))
-        .filter_map(|group| {
-            let number =
-                |name| read(group.join(name)).and_then(|text| text.trim().parse::<u64>().ok());
-            let limit = number("memory.max").or_else(|| number("memory.limit_in_bytes"))?;
-            let used = number("memory.current").or_else(|| number("memory.usage_in_bytes"))?;
-            // Cached files count as used, but are given up on demand.
-            let cached = read(group.join("memory.stat")).and_then(|text| inactive_files(&text));
-            Some(limit.saturating_sub(used.saturating_sub(cached.unwrap_or(0))))
-        });
+        .collect()
+}
+
+fn oom_kills_under(root: &Path) -> Option<u64> {
+    let count = |path: PathBuf| {
+        let text = read(path)?;
+        let number = text
+            .lines()
+            .find_map(|line| line.strip_prefix("oom_kill "))?;
+        number.trim().parse::<u64>().ok()
+    };
+    let of_group = |group: &PathBuf| {
+        count(group.join("memory.events")).or_else(|| count(group.join("memory.oom_control")))
+    };
+    // The nearest group that counts: those above count for others as well.
+    let groups = groups_under(root);
+    groups
+        .iter()
+        .find_map(of_group)
+        .or_else(|| count(root.join("proc/vmstat")))
+}
+
+/// The limit of a control group, in bytes.
+fn limit_of(group: &Path) -> Option<u64> {
+    number_in(group, "memory.max").or_else(|| number_in(group, "memory.limit_in_bytes"))
+}
+
+fn number_in(group: &Path, name: &str) -> Option<u64> {
+    read(group.join(name)).and_then(|text| text.trim().parse().ok())
+}
+
+fn total_under(root: &Path) -> Option<u64> {
+    let system = read(root.join("proc/meminfo")).and_then(|text| kib(&text, "MemTotal:"));
+    let limits = groups_under(root)
+        .into_iter()
+        .filter_map(|group| limit_of(&group));
     system.into_iter().chain(limits).min()
 }
 
-/// `MemAvailable` of `/proc/meminfo`, which is in KiB.
-fn meminfo_available(text: &str) -> Option<u64> {
-    let value = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+/// [`available`] for the system whose files are below `root`.
+fn available_under(root: &Path) -> Option<u64> {
+    let system = read(root.join("proc/meminfo")).and_then(|text| kib(&text, "MemAvailable:"));
+    let limits = groups_under(root).into_iter().filter_map(|group| {
+        let number = |name| number_in(&group, name);
+        let limit = limit_of(&group)?;
+        let used = number("memory.current").or_else(|| number("memory.usage_in_bytes"))?;
+        // Cached files count as used, but are given up on demand.
+        let cached = read(group.join("memory.stat")).and_then(|text| inactive_files(&text));
+        Some(limit.saturating_sub(used.saturating_sub(cached.unwrap_or(0))))
+    });
+    system.into_iter().chain(limits).min()
+}
+
+/// The bytes that a line such as `MemAvailable:   5000 kB` names.
+fn kib(text: &str, name: &str) -> Option<u64> {
+    let value = text.lines().find_map(|line| line.strip_prefix(name))?;
     value
         .trim()
         .strip_suffix("kB")?
@@ -171,6 +229,42 @@ mod tests {
             Some(5000 * 1024)
         );
         assert_eq!(available_under(system(&[]).path()), None);
+    }
+
+    #[test]
+    fn kills_for_lack_of_memory_are_counted_by_the_nearest_group_or_the_system() {
+        let vmstat = ("proc/vmstat", "pgfault 3\noom_kill 7\n");
+        assert_eq!(oom_kills_under(system(&[vmstat]).path()), Some(7));
+        assert_eq!(oom_kills_under(system(&[]).path()), None);
+        let version_2 = system(&[
+            vmstat,
+            ("proc/self/cgroup", "0::/slurm/job_7/step_0\n"),
+            (
+                "sys/fs/cgroup/slurm/job_7/memory.events",
+                "low 0\noom 4\noom_kill 2\noom_group_kill 0\n",
+            ),
+            ("sys/fs/cgroup/slurm/memory.events", "oom_kill 5\n"),
+        ]);
+        assert_eq!(oom_kills_under(version_2.path()), Some(2));
+        let version_1 = system(&[
+            ("proc/self/cgroup", "4:memory:/job\n"),
+            (
+                "sys/fs/cgroup/memory/job/memory.oom_control",
+                "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n",
+            ),
+        ]);
+        assert_eq!(oom_kills_under(version_1.path()), Some(1));
+    }
+
+    #[test]
+    fn the_total_is_the_systems_or_the_tightest_groups() {
+        assert_eq!(total_under(system(&[MEMINFO]).path()), Some(8000 * 1024));
+        let root = system(&[
+            MEMINFO,
+            ("proc/self/cgroup", "0::/job\n"),
+            ("sys/fs/cgroup/job/memory.max", "4096000\n"),
+        ]);
+        assert_eq!(total_under(root.path()), Some(4_096_000));
     }
 
     #[test]

@@ -1,25 +1,25 @@
-//! What a job runs: the burn network, an outside command, a benchmark function; one file each under `objective/`.
+//! What this program evaluates by itself: the burn network and benchmark functions, one file each under `objective/`.
 //!
 //! An objective knows nothing of claims, leases or results: it is given a [`Task`] and a [`Control`], and says how it
 //! ended. The program around it (`run.rs`) turns that into records.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use shared::{Budget, Configuration, CurvePoint};
+use shared::{Budget, Configuration, CurvePoint, JobId};
 
 pub mod benchmark;
-pub mod command;
 pub mod network;
 
 /// One evaluation to be done: which configuration, to which budget, from which checkpoint.
 #[derive(Debug, Clone)]
 pub struct Task {
+    /// The job.
+    pub job: JobId,
     /// The point of the search space.
     pub configuration: Configuration,
     /// The budget at which the task is finished; what a checkpoint has already spent counts.
     pub budget: Budget,
-    /// The rung of that budget; 0 is the lowest. It determines the number of learning rate cycles.
-    pub rung: u8,
     /// Budgets at which earlier rungs of this very training ended, ascending, when it continues them; else empty.
     pub earlier_budgets: Vec<Budget>,
     /// Drives initialisation, data order and all noise; the same for all rungs of one configuration.
@@ -39,6 +39,23 @@ pub enum StopReason {
     SearchStopped,
     /// Somebody else has this job now, or its result.
     ClaimLost,
+    /// The attempt has taken `trainers.job_limit_s`.
+    JobLimit,
+    /// No progress was reported for `trainers.silence_limit_s`.
+    Silence,
+}
+
+impl StopReason {
+    /// The search's limit that was reached, in words; `None` for what is not the job's own doing.
+    pub fn limit(self) -> Option<&'static str> {
+        match self {
+            Self::JobLimit => Some("it took longer than `trainers.job_limit_s` allows"),
+            Self::Silence => {
+                Some("it reported no progress for longer than `trainers.silence_limit_s` allows")
+            }
+            Self::Signal | Self::TimeLimit | Self::SearchStopped | Self::ClaimLost => None,
+        }
+    }
 }
 
 /// What an objective may ask of, and tell, the program that runs it. Cheap enough to be called at every step.
@@ -62,6 +79,17 @@ pub trait Control {
     /// Tells that an interrupted objective keeps what it has spent by itself, where this program sees no checkpoint:
     /// an outside command does. Otherwise a job that is interrupted often would look as if it never got on.
     fn kept(&mut self, _spent: f64) {}
+
+    /// How long the objective may go on after [`Control::stop_reason`] has told it to stop; usually `grace`.
+    fn patience(&self, grace: Duration) -> Duration {
+        grace
+    }
+
+    /// Tells whether an objective that was told to stop is saving what it has, and must not be hurried.
+    fn saving(&mut self, _is_saving: bool) {}
+
+    /// Tells whether there is a log of what the job has printed.
+    fn printed(&mut self, _has_log: bool) {}
 }
 
 /// What a finished evaluation gave.
@@ -73,9 +101,11 @@ pub struct Evaluation {
     pub measures: BTreeMap<String, f64>,
     /// The learning curve, ascending in `spent`.
     pub curve: Vec<CurvePoint>,
+    /// For people, by name.
+    pub notes: BTreeMap<String, String>,
 }
 
-/// How an objective ended. Infrastructure failures (full disk, unreadable data) are errors, not endings.
+/// How an evaluation ended. What an objective cannot do for reasons of this machine is an error; a worker process says so.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ended {
     /// Trained to its budget.
@@ -96,6 +126,16 @@ pub enum Ended {
     },
     /// The configuration failed in another way of its own.
     Crashed {
+        /// What happened, in a few words.
+        message: String,
+    },
+    /// This machine failed: a full disk, an unreadable file. The job is given back.
+    MachineFailed {
+        /// What happened, in a few words.
+        message: String,
+    },
+    /// The device failed in the middle of the job; another one is asked before that counts.
+    DeviceFailed {
         /// What happened, in a few words.
         message: String,
     },

@@ -1,51 +1,47 @@
 //! The loop of a trainer: look for an open job, claim it, evaluate it, publish the result or give the job back.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use rand::RngExt as _;
 use shared::exit::{Code, Failure, code_of};
 use shared::record::{Fate, Job, JobResult, Outcome, TrainerState};
-use shared::search::Promotion;
 use shared::signal::Warning;
 use shared::store::{Directory, FinishedAs, attempt_end, new_owner};
 use shared::wait::{News, Waiter};
-use shared::{AttemptId, Claim, JobId, OwnerId, Seed, clock, layout};
+use shared::{AttemptId, Claim, OwnerId, Seed, clock, layout};
 use tracing::{error, info, warn};
 
-use crate::allocator;
+use crate::assignment::assignment;
+use crate::claims::Selection;
 use crate::control::JobControl;
-use crate::device::DeviceChoice;
-use crate::heart::{Heart, Pulse};
-use crate::objective::command::Place;
-use crate::objective::{Control as _, Ended, Task};
-use crate::patience;
-use crate::runner::{Runner, training_seed};
+use crate::evaluator::{Compute, Evaluator};
+use crate::heartbeat::{HeartbeatThread, JobStatus};
+use crate::objective::{Ended, StopReason};
+use crate::outcome::{fate_of_words, outcome_of};
 use crate::time_limit::TimeLimit;
+use crate::watchdog;
 
 /// Failures of this machine in a row after which the trainer gives up, so that it does not eat every job's attempts.
 const MAX_FAILURES: u32 = 5;
 
-/// How long a job is left to other trainers after this machine failed at it.
-const REFUSAL: Duration = Duration::from_mins(5);
 /// The first pause after a failure; it doubles with each in a row.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Jobs in a row that crash here, and after which the trainer looks whether that is so elsewhere, too.
+const MAX_CRASHES: u32 = 3;
+/// A job that crashes within this time, without any progress, may have met something wrong with this machine.
+const SOON: f64 = 60.0;
 
 /// How a trainer runs.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// What it computes on.
-    pub device: DeviceChoice,
     /// Leave as soon as no job is open.
     pub is_once: bool,
     /// Longest time between two looks at the directory.
     pub longest_poll: Duration,
-    /// The claim during whose evaluation this very process had no memory left, in an earlier life.
-    pub exhausted: Option<Claim>,
 }
 
 /// Why the loop ended.
@@ -63,37 +59,39 @@ pub enum Leave {
     TimeLimit,
     /// So many failures of this machine or directory in a row.
     Failures(u32),
+    /// So many jobs in a row crashed here at once, while others' succeed.
+    Crashes(u32),
 }
 
 /// Runs until the search is finished or stopped, a signal comes, or time is up.
 ///
 /// # Errors
 /// The directory cannot be used, or the objective cannot be made ready.
-pub fn run(root: &Path, settings: &Settings) -> Result<Code> {
+pub fn run(root: &Path, compute: Compute, settings: &Settings) -> Result<Code> {
     let warning = Warning::listen().context("cannot listen for signals")?;
-    let directory = Directory::open(root)?;
-    let runner = Runner::new(directory.search(), settings.device)?;
-    let (owner, beat) = match &settings.exhausted {
-        None => (new_owner(), 0),
-        // Still the same trainer, whose heartbeats go on counting.
-        Some(claim) => {
-            let last = directory.read_heartbeat(&claim.owner)?;
-            (claim.owner.clone(), last.map_or(0, |last| last.beat + 1))
-        }
-    };
+    // Paths are handed to programs that may run elsewhere.
+    let root = std::path::absolute(root).context("cannot find the working directory")?;
+    let directory = Directory::open(&root)?;
+    let evaluator = Evaluator::new(&directory, compute, &warning)?;
+    let owner = new_owner();
     let limit = TimeLimit::of_slurm_job();
-    let heart = Heart::start(&directory, &owner, &runner.device(), beat)?;
+    let computer = evaluator.computer();
+    let heartbeats = HeartbeatThread::start(&directory, &owner, &computer)?;
     info!(
         "trainer {owner} on {} ready for search `{}`",
-        runner.device(),
+        computer.device,
         directory.search().name
     );
-    let pulse = Arc::clone(heart.pulse());
-    patience::watch(&directory, &pulse, heart.beat(), &warning, limit);
-    let trainer = Trainer::new(&directory, &runner, owner, pulse, warning, limit);
-    if let Some(claim) = &settings.exhausted {
-        trainer.publish_exhaustion(claim)?;
-    }
+    let status = heartbeats.status();
+    watchdog::watch(status, &warning, limit, evaluator.grace());
+    let trainer = Trainer::new(
+        &directory,
+        &evaluator,
+        owner,
+        Arc::clone(status),
+        warning,
+        limit,
+    );
     match trainer.work(settings)? {
         Leave::Finished => info!("leaving: the search is finished"),
         Leave::Stopped => info!("leaving: the search is stopped"),
@@ -109,6 +107,12 @@ pub fn run(root: &Path, settings: &Settings) -> Result<Code> {
         Leave::Failures(number) => {
             let message =
                 format!("failures of this machine or directory in a row: {number}; see above");
+            return Err(Failure::new(Code::Directory, message).into());
+        }
+        Leave::Crashes(number) => {
+            let message = format!(
+                "the last {number} jobs crashed here at once while others' succeed: something is wrong with this host; see above"
+            );
             return Err(Failure::new(Code::Directory, message).into());
         }
     }
@@ -128,36 +132,35 @@ enum Step {
 #[derive(Debug)]
 pub struct Trainer<'a> {
     directory: &'a Directory,
-    runner: &'a Runner,
+    evaluator: &'a Evaluator,
     owner: OwnerId,
     warning: Warning,
     limit: TimeLimit,
-    pulse: Arc<Pulse>,
-    /// Jobs that this trainer gave back because its machine failed, and when: others shall have them first.
-    refused: RefCell<BTreeMap<JobId, Instant>>,
-    /// Tickets for which the SLURM job is too short, as the log has said.
-    too_long: RefCell<BTreeSet<AttemptId>>,
+    status: Arc<JobStatus>,
+    selection: Selection<'a>,
+    /// Jobs in a row that crashed here at once; `None` once one did not.
+    num_crashes: Cell<Option<u32>>,
 }
 
 impl<'a> Trainer<'a> {
-    /// A trainer whose heart beats elsewhere.
+    /// A trainer whose heartbeats are written elsewhere.
     pub fn new(
         directory: &'a Directory,
-        runner: &'a Runner,
+        evaluator: &'a Evaluator,
         owner: OwnerId,
-        pulse: Arc<Pulse>,
+        status: Arc<JobStatus>,
         warning: Warning,
         limit: TimeLimit,
     ) -> Self {
         Self {
             directory,
-            runner,
+            selection: Selection::new(directory, evaluator, owner.clone(), limit),
+            evaluator,
             owner,
             warning,
             limit,
-            pulse,
-            refused: RefCell::default(),
-            too_long: RefCell::default(),
+            status,
+            num_crashes: Cell::new(Some(0)),
         }
     }
 
@@ -224,10 +227,19 @@ impl<'a> Trainer<'a> {
         }
         let mut open = self.directory.open_jobs()?;
         order(&mut open);
-        if let Some((claim, job)) = self.claim_one(open, rng)? {
+        // Where nothing can be started there is no need to try that on a job.
+        let has_failed_before = open
+            .iter()
+            .any(|attempt| self.selection.has_refused(attempt.job));
+        if has_failed_before && !self.evaluator.can_start() {
+            return Ok(Step::Failed);
+        }
+        if let Some((claim, job)) = self.selection.claim_one(open, rng)? {
             let is_well = self.evaluate(&claim, &job);
             if !is_well {
-                self.refused.borrow_mut().insert(job.job, clock::instant());
+                self.selection.refuse(job.job);
+            } else if let Some(num_crashes) = self.crashes_of_this_host() {
+                return Ok(Step::Leave(Leave::Crashes(num_crashes)));
             }
             return Ok(if is_well { Step::Worked } else { Step::Failed });
         }
@@ -241,133 +253,146 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    /// Claims the first open job that can be had.
-    fn claim_one(
-        &self,
-        mut open: Vec<AttemptId>,
-        rng: &mut impl rand::Rng,
-    ) -> Result<Option<(Claim, Job)>> {
-        open.retain(|attempt| self.has_time_for(*attempt) && !self.has_refused(attempt.job));
-        let mut index = 0;
-        while !open.is_empty() {
-            let attempt = open.remove(index);
-            if let Some(claimed) = self.directory.claim(attempt, &self.owner)? {
-                info!("claimed job={attempt} budget={}", claimed.1.budget);
-                return Ok(Some(claimed));
-            }
-            // Somebody was faster; others go down the same list, so go on elsewhere.
-            index = if open.is_empty() {
-                0
-            } else {
-                rng.random_range(0..open.len())
-            };
-        }
-        Ok(None)
-    }
-
-    /// Whether this machine failed at a job a short while ago.
-    fn has_refused(&self, job: JobId) -> bool {
-        self.refused
-            .borrow()
-            .get(&job)
-            .is_some_and(|at| clock::since(*at) < REFUSAL)
-    }
-
-    /// A job that cannot be continued later must be able to end before the SLURM job does.
-    fn has_time_for(&self, attempt: AttemptId) -> bool {
-        let Some(left) = self.limit.left() else {
-            return true;
-        };
-        if self.runner.can_continue() {
-            return true;
-        }
-        let ladder = &self.directory.search().ladder;
-        if attempt.job.rung > ladder.top() {
-            return true; // a foreign job: claiming it finds that out
-        }
-        match ladder.unit() {
-            shared::BudgetUnit::Seconds => {
-                let needed = ladder.budget(attempt.job.rung).amount
-                    + crate::time_limit::MARGIN.as_secs_f64();
-                let is_enough = left.as_secs_f64() > needed;
-                if !is_enough && self.too_long.borrow_mut().insert(attempt) {
-                    warn!(
-                        "job={attempt} needs {needed} s and this SLURM job has {} s left: left to trainers with more time",
-                        left.as_secs()
-                    );
-                }
-                is_enough
-            }
-            // Nobody knows how long an epoch of somebody else's program takes.
-            shared::BudgetUnit::Epochs | shared::BudgetUnit::Steps => true,
-        }
-    }
-
     /// Evaluates a claimed job to its end, whichever it is; false if this machine failed.
     fn evaluate(&self, claim: &Claim, job: &Job) -> bool {
-        let pulse = &self.pulse;
-        pulse.start(claim);
+        self.status.start(claim);
         let started_at = clock::now();
         let start = clock::instant();
         let mut control = JobControl::new(
             self.directory,
             claim,
             job.budget,
-            Arc::clone(pulse),
+            Arc::clone(&self.status),
             &self.warning,
             self.limit,
         );
-        let ended = prepare(self.directory, claim, job).and_then(|(task, place)| {
-            let _armed = self.runner.trains().then(|| allocator::arm(claim));
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                self.runner.evaluate(&task, &place, &mut control)
-            }))
-            .unwrap_or_else(|panic| {
-                Ok(Ended::Crashed {
-                    message: panic_message(panic.as_ref()),
-                })
-            })
+        let ended = assignment(self.directory, claim, job).and_then(|assignment| {
+            self.evaluator
+                .evaluate(self.directory, &assignment, &mut control)
         });
-        pulse.let_go();
-        let is_well = match ended {
-            Ok(Ended::Interrupted) => {
-                let fate = control
-                    .stop_reason()
-                    .map_or(Fate::Preempted, crate::objective::StopReason::fate);
-                self.give_back(claim, fate, control.saved(), "");
-                true
+        let is_well = match self.attempt(claim, ended, &control) {
+            Attempt::Over(fate, message) => {
+                self.give_back(claim, fate, control.saved(), &message);
+                matches!(
+                    fate,
+                    Fate::Preempted | Fate::TimeLimit | Fate::Stopped | Fate::NodeLost
+                )
             }
-            Ok(ended) => {
-                let result = result_of(self.runner, claim, job, ended, started_at, start);
+            Attempt::Done(ended) => {
+                let result = self.result(claim, job, ended, &control, (started_at, start));
+                self.count_crashes(&result);
                 self.publish(claim, &result)
             }
-            Err(failure) => {
-                let message = format!("{failure:#}");
-                error!(
-                    "job={} failed for reasons of this machine: {message}",
-                    claim.attempt
-                );
-                self.give_back(claim, fate_of(&failure), control.saved(), &message);
-                false
-            }
         };
-        pulse.set_state(TrainerState::Waiting);
+        self.status.set_state(TrainerState::Waiting);
         is_well
     }
 
-    /// Publishes what came of a job for which there was not enough memory; its times are those of the publication.
-    fn publish_exhaustion(&self, claim: &Claim) -> Result<()> {
-        let (started_at, start) = (clock::now(), clock::instant());
-        warn!("there was no memory left for job={}", claim.attempt);
-        let Some(job) = self.directory.read_claimed(claim)? else {
-            info!("job={} had been taken back already", claim.attempt);
-            return Ok(());
+    /// What an evaluation's end means for the attempt.
+    fn attempt(&self, claim: &Claim, ended: Result<Ended>, control: &JobControl<'_>) -> Attempt {
+        let failed = |fate, message: String| {
+            error!(
+                "job={} failed for reasons of this machine: {message}",
+                claim.attempt
+            );
+            Attempt::Over(fate, message)
         };
-        let ended = self.runner.exhausted(&job.configuration);
-        let result = result_of(self.runner, claim, &job, ended, started_at, start);
-        // Where that fails, the job is given back.
-        let _is_well = self.publish(claim, &result);
-        Ok(())
+        match ended {
+            Ok(Ended::Interrupted) => {
+                let reason = control.reason();
+                if let Some(limit) = reason.and_then(StopReason::limit) {
+                    let message = format!("ended because {limit}");
+                    return Attempt::Done(Ended::Crashed { message });
+                }
+                let fate = reason.map_or(Fate::Preempted, StopReason::fate);
+                Attempt::Over(fate, String::new())
+            }
+            Ok(Ended::MachineFailed { message }) => failed(fate_of_words(&message), message),
+            Ok(Ended::DeviceFailed { message }) if self.has_failed_on_another_device(claim) => {
+                Attempt::Done(Ended::Crashed { message })
+            }
+            Ok(Ended::DeviceFailed { message }) => failed(Fate::DeviceFailed, message),
+            Ok(ended) => Attempt::Done(ended),
+            Err(failure) => {
+                let message = format!("{failure:#}");
+                failed(fate_of_words(&message), message)
+            }
+        }
+    }
+
+    /// Whether an earlier attempt at this job ended with a failed device, too, in another trainer's hands.
+    fn has_failed_on_another_device(&self, claim: &Claim) -> bool {
+        let ends = self.directory.attempt_ends(claim.attempt.job);
+        // Where nobody can tell, it is tried once more.
+        ends.is_ok_and(|ends| ends.iter().any(|end| end.fate == Fate::DeviceFailed))
+    }
+
+    /// How many jobs in a row crashed here at once, if they are too many and others' succeed.
+    fn crashes_of_this_host(&self) -> Option<u32> {
+        let num_crashes = self
+            .num_crashes
+            .get()
+            .filter(|number| *number >= MAX_CRASHES)?;
+        let is_others =
+            |result: &JobResult| result.owner != self.owner && result.outcome.loss().is_some();
+        let others_succeed = self.directory.any_result(NUM_LOOKED_AT, is_others);
+        others_succeed
+            .is_ok_and(|is_so| is_so)
+            .then_some(num_crashes)
+    }
+
+    fn count_crashes(&self, result: &JobResult) {
+        let is_crash = matches!(&result.outcome, Outcome::Crashed { progressed, .. } if *progressed != Some(true));
+        self.num_crashes.set(match self.num_crashes.get() {
+            Some(number) if is_crash && result.elapsed_s < SOON => Some(number + 1),
+            // One that went well shows that this host is not at fault.
+            _ => None,
+        });
+    }
+
+    fn result(
+        &self,
+        claim: &Claim,
+        job: &Job,
+        mut ended: Ended,
+        control: &JobControl<'_>,
+        (started_at, start): (String, Instant),
+    ) -> JobResult {
+        let mut notes = self.evaluator.notes();
+        notes.insert("host".to_owned(), shared::store::host_name());
+        notes.insert("device".to_owned(), self.evaluator.computer().device);
+        if let Ended::Evaluated(evaluation) = &mut ended {
+            notes.append(&mut evaluation.notes);
+        }
+        let (mut outcome, measures, curve) = outcome_of(ended);
+        if let Outcome::Crashed {
+            progressed, log, ..
+        } = &mut outcome
+        {
+            *progressed = Some(control.has_progressed());
+            let path = self.directory.layout().log(claim);
+            let relative = path.strip_prefix(self.directory.layout().root());
+            *log = relative
+                .ok()
+                .filter(|_| control.has_log())
+                .map(|path| path.display().to_string());
+        }
+        JobResult {
+            attempt: claim.attempt,
+            supersedes: job.supersedes,
+            owner: claim.owner.clone(),
+            bracket: job.bracket,
+            budget: job.budget,
+            configuration: job.configuration.clone(),
+            outcome,
+            measures,
+            curve,
+            notes,
+            started_at,
+            finished_at: clock::now(),
+            elapsed_s: clock::since(start).as_secs_f64(),
+            program: concat!("trainer ", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
     }
 
     fn publish(&self, claim: &Claim, result: &JobResult) -> bool {
@@ -432,187 +457,13 @@ fn order(open: &mut [AttemptId]) {
     open.sort_by_key(|attempt| (std::cmp::Reverse(attempt.job.rung), *attempt));
 }
 
-/// What a job needs to be evaluated: its newest usable checkpoint, and its places.
-///
-/// # Errors
-/// The checkpoints cannot be read.
-pub fn prepare(directory: &Directory, claim: &Claim, job: &Job) -> Result<(Task, Place)> {
-    let id = job.job.configuration;
-    let mut checkpoint = None;
-    for from in usable_checkpoints(directory, claim, job)? {
-        match directory.read_checkpoint(&from, largest_checkpoint()) {
-            Ok(Some(bytes)) => {
-                info!("job={} goes on from checkpoint {from}", claim.attempt);
-                checkpoint = Some(bytes);
-                break;
-            }
-            Ok(None) => {}
-            // An older one, or none, is better than no training.
-            Err(error) => warn!(
-                "cannot use checkpoint {from}: {}",
-                shared::store::chain(&error)
-            ),
-        }
-    }
-    let task = task_of(directory.search(), job, checkpoint);
-    let layout = directory.layout();
-    let place = Place {
-        job: job.job,
-        log: directory.inside(layout.log(claim))?,
-        checkpoints: directory.inside(layout.checkpoints(id).join("program"))?,
-    };
-    Ok((task, place))
+/// What came of an attempt.
+enum Attempt {
+    /// It has an outcome.
+    Done(Ended),
+    /// It ended without one: whose fault that was, and why.
+    Over(Fate, String),
 }
 
-/// Bytes that a checkpoint may have to be read: its numbers are in memory twice for a moment.
-pub(crate) fn largest_checkpoint() -> u64 {
-    crate::memory::available().map_or(u64::MAX, |available| available / 2)
-}
-
-/// The task that a job is, from a checkpoint if there is one.
-pub fn task_of(search: &shared::Search, job: &Job, checkpoint: Option<Vec<u8>>) -> Task {
-    let first = match (job.continues, search.promotion) {
-        // All rungs below, down to the bracket's first: the cycles of the learning rate were laid out for them.
-        (Some(_), Promotion::Continue) => first_rung(search, job),
-        _ => job.job.rung,
-    };
-    Task {
-        configuration: job.configuration.clone(),
-        budget: job.budget,
-        rung: job.job.rung,
-        earlier_budgets: (first..job.job.rung)
-            .map(|rung| search.ladder.budget(rung))
-            .collect(),
-        seed: training_seed(search, job.job.configuration).number(),
-        checkpoint,
-    }
-}
-
-/// The rung at which the job's bracket starts.
-fn first_rung(search: &shared::Search, job: &Job) -> u8 {
-    let num_sizes = u8::try_from(search.bracket_sizes(job.bracket).len()).unwrap_or(u8::MAX); // at most 54
-    search
-        .ladder
-        .num_rungs()
-        .saturating_sub(num_sizes)
-        .min(job.job.rung)
-}
-
-/// This job's own checkpoints, newest first; then those its lower rung ended with, where promotions continue.
-fn usable_checkpoints(directory: &Directory, claim: &Claim, job: &Job) -> Result<Vec<Claim>> {
-    let mut own = Vec::new();
-    let mut lower = Vec::new();
-    for found in directory.checkpoints(job.job.configuration)? {
-        if found.attempt.job == claim.attempt.job {
-            own.push(found);
-        } else if Some(found.attempt.job) == job.continues {
-            lower.push(found);
-        }
-    }
-    // A lower rung ended with the checkpoint of the attempt that has the result.
-    if let Some(lower_job) = job.continues
-        && !lower.is_empty()
-        && let Some(result) = directory.read_result(lower_job)?
-    {
-        lower.sort_by_key(|c| (c.attempt, &c.owner) != (result.attempt, &result.owner));
-    }
-    own.append(&mut lower);
-    Ok(own)
-}
-
-fn result_of(
-    runner: &Runner,
-    claim: &Claim,
-    job: &Job,
-    ended: Ended,
-    started_at: String,
-    start: Instant,
-) -> JobResult {
-    let (outcome, measures, curve) = outcome_of(ended);
-    let mut notes: BTreeMap<String, String> = [
-        ("host".to_owned(), shared::store::host_name()),
-        ("device".to_owned(), runner.device()),
-    ]
-    .into();
-    notes.extend(
-        runner
-            .notes()
-            .into_iter()
-            .map(|(name, note)| (name.to_owned(), note)),
-    );
-    JobResult {
-        attempt: claim.attempt,
-        owner: claim.owner.clone(),
-        bracket: job.bracket,
-        budget: job.budget,
-        configuration: job.configuration.clone(),
-        outcome,
-        measures,
-        curve,
-        notes,
-        started_at,
-        finished_at: clock::now(),
-        elapsed_s: clock::since(start).as_secs_f64(),
-        program: concat!("trainer ", env!("CARGO_PKG_VERSION")).to_owned(),
-        supersedes: job.supersedes,
-    }
-}
-
-/// The record of how an objective ended, with numbers that JSON cannot hold left out.
-pub fn outcome_of(ended: Ended) -> (Outcome, BTreeMap<String, f64>, Vec<shared::CurvePoint>) {
-    let nothing = |outcome| (outcome, BTreeMap::new(), Vec::new());
-    match ended {
-        Ended::Evaluated(mut evaluation) if evaluation.loss.is_finite() => {
-            evaluation.measures.retain(|_, number| number.is_finite());
-            evaluation.curve.retain(|point| {
-                let numbers = [Some(point.spent), point.training_loss, point.loss];
-                numbers.into_iter().flatten().all(f64::is_finite)
-            });
-            let outcome = Outcome::Evaluated {
-                loss: evaluation.loss,
-            };
-            (outcome, evaluation.measures, evaluation.curve)
-        }
-        Ended::Evaluated(evaluation) => {
-            nothing(Outcome::crashed(format!("the loss is {}", evaluation.loss)))
-        }
-        Ended::Diverged { spent, message } => nothing(Outcome::Diverged { spent, message }),
-        Ended::OutOfMemory {
-            needed_mib,
-            available_mib,
-        } => nothing(Outcome::OutOfMemory {
-            needed_mib,
-            available_mib,
-        }),
-        Ended::Crashed { message } => nothing(Outcome::crashed(message)),
-        Ended::Interrupted => nothing(Outcome::crashed("interrupted")),
-    }
-}
-
-fn fate_of(failure: &anyhow::Error) -> Fate {
-    let is_full = failure.chain().any(|cause| {
-        cause
-            .downcast_ref::<shared::Error>()
-            .is_some_and(shared::Error::is_disk_full)
-            || cause.downcast_ref::<std::io::Error>().is_some_and(|io| {
-                matches!(
-                    io.kind(),
-                    std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
-                )
-            })
-    });
-    if is_full {
-        Fate::DiskFull
-    } else {
-        Fate::InputOutput
-    }
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    format!(
-        "panicked: {}",
-        text.unwrap_or_else(|| "no message".to_owned())
-    )
-}
+/// Results of others that are looked at to see whether a crash is this host's fault.
+const NUM_LOOKED_AT: usize = 30;

@@ -112,7 +112,7 @@ pub fn run_anew(device: Device) -> Result<Passed, Fault> {
     for (operation, compute) in cases() {
         let expected = compute(Device::Cpu);
         let found = catch_unwind(AssertUnwindSafe(|| compute(device))).map_err(|panic| {
-            let message = crate::objective::network::panic_message(panic.as_ref()).to_owned();
+            let message = panic_message(panic.as_ref()).to_owned();
             Fault::Failed {
                 operation: operation.clone(),
                 message,
@@ -133,7 +133,9 @@ pub fn run_anew(device: Device) -> Result<Passed, Fault> {
 /// # Errors
 /// The device cannot be had, or is wrong: exit code 3.
 pub(crate) fn report(choice: crate::device::DeviceChoice) -> Result<String, Failure> {
-    let device = choice.found()?;
+    let device = choice
+        .resolve()
+        .map_err(|error| Failure::because(Code::BadInput, format!("--device {choice}"), error))?;
     let passed = run_anew(device).map_err(|fault| refused(device, fault))?;
     let Passed {
         identity,
@@ -152,6 +154,15 @@ fn refused(device: Device, fault: Fault) -> Failure {
         format!("{device} computes wrongly and is not used"),
         fault,
     )
+}
+
+/// What a panic says.
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("a panic without a message")
 }
 
 /// Where it is written down that a device has passed.
@@ -312,10 +323,12 @@ impl Control for Keep {
 fn compare_training(device: Device) -> Result<f32, Fault> {
     const OPERATION: &str = "a training of two steps";
     let expected = train(Device::Cpu).expect("the CPU trains");
-    let found = train(device).map_err(|message| Fault::Failed {
-        operation: OPERATION.to_owned(),
-        message,
-    })?;
+    let found = catch_unwind(|| train(device))
+        .unwrap_or_else(|panic| Err(panic_message(panic.as_ref()).to_owned()))
+        .map_err(|message| Fault::Failed {
+            operation: OPERATION.to_owned(),
+            message,
+        })?;
     compare(OPERATION, &expected, &found)
 }
 
@@ -384,7 +397,7 @@ fn task() -> Task {
             amount: 2.0,
             unit: BudgetUnit::Steps,
         },
-        rung: 0,
+        job: shared::ConfigurationId(0).job(0),
         earlier_budgets: Vec::new(),
         seed: 1,
         checkpoint: None,

@@ -101,7 +101,7 @@ fn task(steps: f64, changes: &[(&str, Value)]) -> Task {
             amount: steps,
             unit: BudgetUnit::Steps,
         },
-        rung: 0,
+        job: shared::ConfigurationId(0).job(0),
         earlier_budgets: Vec::new(),
         seed: 1,
         checkpoint: None,

@@ -78,7 +78,7 @@ fn task(values: &[(&str, f64)], epochs: f64, rung: u8) -> Task {
             amount: epochs,
             unit: BudgetUnit::Epochs,
         },
-        rung,
+        job: shared::ConfigurationId(0).job(rung),
         earlier_budgets: Vec::new(),
         seed: 1,
         checkpoint: None,

@@ -1,9 +1,8 @@
 //! The objective that trains a network: validation error on clean images, in 0..=1.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use burn::backend::flex::FlexDevice;
 use burn::backend::{Autodiff, Flex};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use shared::objective::TrainingSettings;
 use shared::{Configuration, Seed};
@@ -13,7 +12,7 @@ use crate::batch::{Images, TrainingData};
 use crate::device::Device;
 use crate::hyperparameters::{self, TrainingConfig};
 use crate::memory::{self, Footprint};
-use crate::network::{ImageShape, NetworkConfig, Plan};
+use crate::network::{ImageShape, NetworkConfig, Summary};
 use crate::objective::{Control, Ended, Task};
 use crate::schedule::Schedule;
 use crate::train::{Training, train};
@@ -60,28 +59,14 @@ impl NetworkTrainer<'_> {
             config: &config,
             settings: &self.settings,
             budget: task.budget,
-            schedule: Schedule::new(task.budget.amount, task.rung, &earlier)
+            schedule: Schedule::new(task.budget.amount, task.job.rung, &earlier)
                 .with_warm_up(config.warm_up),
             seed: Seed::new(task.seed),
             identity: self.identity(&task.configuration, task.seed),
             is_compiled: self.device != Device::Cpu,
         };
         let checkpoint = task.checkpoint.as_deref();
-        // A panic in the middle of a training leaves nothing behind that outlives it.
-        catch_unwind(AssertUnwindSafe(|| {
-            self.train(&training, checkpoint, control)
-        }))
-        .unwrap_or_else(|panic| Ok(self.crashed(&network, &config, panic.as_ref())))
-    }
-
-    /// The outcome of a configuration for whose training this process had no memory left.
-    pub fn exhausted(&self, configuration: &Configuration) -> Ended {
-        match hyperparameters::read(configuration, self.data.shape, self.data.classes) {
-            Ok((network, config)) => self.out_of_memory(&network, &config),
-            Err(invalid) => Ended::Crashed {
-                message: format!("no such network: {invalid}"),
-            },
-        }
+        self.train(&training, checkpoint, control)
     }
 
     fn train(
@@ -107,7 +92,7 @@ impl NetworkTrainer<'_> {
         config: &TrainingConfig,
         available: Option<u64>,
     ) -> Option<Ended> {
-        let needed = self.footprint(network, config).total();
+        let needed = self.data_size().footprint(network, config).total();
         available
             .filter(|available| needed > *available)
             .map(|available| Ended::OutOfMemory {
@@ -116,42 +101,19 @@ impl NetworkTrainer<'_> {
             })
     }
 
-    fn footprint(&self, network: &NetworkConfig, config: &TrainingConfig) -> Footprint {
+    /// What decides how much memory a configuration's training takes.
+    pub fn data_size(&self) -> DataSize {
         let evaluated = self
             .data
             .validation
             .len()
             .max(self.data.test.map_or(0, |test| test.len()));
-        let evaluation_batch =
-            usize::try_from(self.settings.evaluation_batch).map_or(evaluated, |b| b.min(evaluated));
-        let batch = config.batch_size.min(self.data.training.len());
-        Footprint::new(&Plan::new(network), config, batch, evaluation_batch)
-    }
-
-    /// The outcome of a training that panicked: where the device ran out of memory after all, and where it did not.
-    fn crashed(
-        &self,
-        network: &NetworkConfig,
-        config: &TrainingConfig,
-        panic: &(dyn std::any::Any + Send),
-    ) -> Ended {
-        let message = panic_message(panic);
-        let is_memory = ["out of memory", "OutOfMemory", "OUT_OF_MEMORY"]
-            .iter()
-            .any(|words| message.contains(words));
-        if is_memory {
-            self.out_of_memory(network, config)
-        } else {
-            Ended::Crashed {
-                message: message.to_owned(),
-            }
-        }
-    }
-
-    fn out_of_memory(&self, network: &NetworkConfig, config: &TrainingConfig) -> Ended {
-        Ended::OutOfMemory {
-            needed_mib: memory::mib(self.footprint(network, config).total()),
-            available_mib: self.device.available_memory().map_or(0.0, memory::mib),
+        DataSize {
+            shape: self.data.shape,
+            classes: self.data.classes,
+            training: self.data.training.len(),
+            evaluated_at_once: usize::try_from(self.settings.evaluation_batch)
+                .map_or(evaluated, |batch| batch.min(evaluated)),
         }
     }
 
@@ -166,13 +128,34 @@ impl NetworkTrainer<'_> {
     }
 }
 
-/// What a panic says.
-pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("a panic without a message")
+/// What decides, beside the configuration, how much memory a training takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataSize {
+    shape: ImageShape,
+    classes: usize,
+    /// Training images.
+    training: usize,
+    /// Images that are evaluated at once.
+    evaluated_at_once: usize,
+}
+
+impl DataSize {
+    /// Bytes that training a configuration takes; `None` where it makes no network.
+    pub fn needed(&self, configuration: &Configuration) -> Option<u64> {
+        let (network, config) =
+            hyperparameters::read(configuration, self.shape, self.classes).ok()?; // see `evaluate`
+        Some(self.footprint(&network, &config).total())
+    }
+
+    fn footprint(&self, network: &NetworkConfig, config: &TrainingConfig) -> Footprint {
+        let batch = config.batch_size.min(self.training);
+        Footprint::new(
+            &Summary::new(network),
+            config,
+            batch,
+            self.evaluated_at_once,
+        )
+    }
 }
 
 /// The data of a training, from a data set with its splits.

@@ -7,6 +7,7 @@
 )]
 
 mod command;
+mod faults;
 mod finished;
 mod outcomes;
 mod promotion;

@@ -1,6 +1,6 @@
 //! The heartbeat: a thread that shows that this trainer lives, and looks whether its job is still wanted.
 //!
-//! It never decides anything: it writes `trainers/OWNER.json`, and raises flags that the training looks at. A trainer that
+//! It never decides anything: it writes `trainers/OWNER.json`, and raises flags that whoever runs the job looks at. A trainer that
 //! waits for a job writes less often, since nobody takes anything away from it: a thousand of those must not trouble the
 //! file server.
 
@@ -15,35 +15,51 @@ use shared::store::Directory;
 use shared::{Claim, OwnerId, clock};
 use tracing::warn;
 
+use crate::memory;
+
 /// The first so many heartbeats are all written: `scheduler slurm --keep` tells by them that a trainer has started well.
-const FIRST_BEATS: u64 = 3;
+const NUM_FIRST: u64 = 3;
+
+/// What a trainer computes with.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Computer {
+    /// The device: `cpu`, `cuda:0`, …
+    pub device: String,
+    /// MiB that trainings on the CPU may take in all: what the system has, or its control groups allow; if known.
+    pub memory_mib: Option<f64>,
+    /// MiB of the device, where it has memory of its own.
+    pub device_memory_mib: Option<f64>,
+}
+
+impl Computer {
+    /// A CPU, with the memory that there is.
+    pub fn cpu() -> Self {
+        Self {
+            device: "cpu".to_owned(),
+            memory_mib: memory::total().map(memory::mib),
+            device_memory_mib: None,
+        }
+    }
+}
 
 /// What the heartbeat thread and the training tell each other.
 #[derive(Debug)]
-pub struct Pulse {
+pub struct JobStatus {
     state: Mutex<TrainerState>,
     is_stopped: AtomicBool,
     is_claim_lost: AtomicBool,
-    held: Mutex<Option<Held>>,
+    /// Whether the job in hand has noticed that it should stop, and is saving what there is.
+    is_saving: AtomicBool,
 }
 
-/// A job whose training goes on and has noticed no reason to stop.
-#[derive(Debug, Clone)]
-pub struct Held {
-    /// The claim.
-    pub claim: Claim,
-    /// Budget that the newest checkpoint of this attempt has spent; 0 if it has none.
-    pub saved: f64,
-}
-
-impl Pulse {
+impl JobStatus {
     /// That of a trainer that waits.
     pub fn waiting() -> Self {
         Self {
             state: Mutex::new(TrainerState::Waiting),
             is_stopped: AtomicBool::new(false),
             is_claim_lost: AtomicBool::new(false),
-            held: Mutex::new(None),
+            is_saving: AtomicBool::new(false),
         }
     }
 
@@ -54,10 +70,7 @@ impl Pulse {
 
     /// A job begins: its claim is believed to be held until the next look.
     pub fn start(&self, claim: &Claim) {
-        *self.held() = Some(Held {
-            claim: claim.clone(),
-            saved: 0.0,
-        });
+        self.set_saving(false);
         let mut state = self.lock();
         self.is_claim_lost.store(false, Ordering::Relaxed);
         *state = TrainerState::Working {
@@ -73,21 +86,14 @@ impl Pulse {
         }
     }
 
-    /// What the newest checkpoint of the job in hand has spent.
-    pub fn set_saved(&self, now: f64) {
-        if let Some(held) = &mut *self.held() {
-            held.saved = now;
-        }
+    /// Whether the job in hand has noticed that it should stop, and is saving what there is.
+    pub fn set_saving(&self, is_saving: bool) {
+        self.is_saving.store(is_saving, Ordering::Relaxed);
     }
 
-    /// From now on the training itself ends what it has begun.
-    pub fn let_go(&self) {
-        *self.held() = None;
-    }
-
-    /// The job in hand, until the training has noticed that it should stop, or has ended. Whoever takes it ends it.
-    pub fn held(&self) -> MutexGuard<'_, Option<Held>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    /// As last set by [`set_saving`](Self::set_saving).
+    pub fn is_saving(&self) -> bool {
+        self.is_saving.load(Ordering::Relaxed)
     }
 
     /// Whether the search was asked to stop, as of the last heartbeat of a job.
@@ -107,9 +113,9 @@ impl Pulse {
 
 /// One heartbeat after the other.
 #[derive(Debug)]
-pub struct Beat {
+pub struct HeartbeatWriter {
     directory: Directory,
-    pulse: Arc<Pulse>,
+    status: Arc<JobStatus>,
     heartbeat: Heartbeat,
     /// Of how many heartbeats one is written while the trainer waits.
     one_of: u32,
@@ -117,36 +123,34 @@ pub struct Beat {
     left_out: u32,
 }
 
-impl Beat {
-    /// The first one, so that the scheduler knows this trainer before it claims anything. `beat` is its number: 0, or
-    /// one more than that of the last one where this owner has had another life.
+impl HeartbeatWriter {
+    /// The first one, so that the scheduler knows this trainer before it claims anything.
     ///
     /// # Errors
     /// It cannot be written.
     pub fn first(
         directory: &Directory,
-        pulse: Arc<Pulse>,
+        status: Arc<JobStatus>,
         owner: &OwnerId,
-        device: &str,
-        beat: u64,
+        computer: &Computer,
     ) -> shared::Result<Self> {
         let heartbeat = Heartbeat {
             owner: owner.clone(),
-            beat,
+            beat: 0,
             state: TrainerState::Waiting,
             host: shared::store::host_name(),
             pid: std::process::id(),
-            device: device.to_owned(),
+            device: computer.device.clone(),
             slurm_job: shared::store::slurm_job(),
             at: clock::now(),
             program: concat!("trainer ", env!("CARGO_PKG_VERSION")).to_owned(),
-            memory_mib: None,
-            device_memory_mib: None,
+            memory_mib: computer.memory_mib,
+            device_memory_mib: computer.device_memory_mib,
         };
         directory.beat(&heartbeat)?;
         Ok(Self {
             directory: directory.clone(),
-            pulse,
+            status,
             heartbeat,
             one_of: directory.waiting_writes_one_of(),
             left_out: 0,
@@ -156,11 +160,11 @@ impl Beat {
     /// The next one, after a look at whether the job in hand is still wanted. To be called once in an interval, also by
     /// a trainer that waits, so that the scheduler hears of a job in hand within that time.
     pub fn next(&mut self) {
-        look(&self.directory, &self.pulse);
-        let state = self.pulse.lock().clone();
+        look(&self.directory, &self.status);
+        let state = self.status.lock().clone();
         let is_no_news = state == TrainerState::Waiting
             && self.heartbeat.state == TrainerState::Waiting
-            && self.heartbeat.beat >= FIRST_BEATS;
+            && self.heartbeat.beat >= NUM_FIRST;
         if is_no_news && self.left_out.saturating_add(1) < self.one_of {
             self.left_out += 1;
             return;
@@ -189,18 +193,18 @@ impl Beat {
     }
 }
 
-/// The beating thread; dropping it says farewell.
-pub struct Heart {
-    pulse: Arc<Pulse>,
-    beat: Arc<Mutex<Beat>>,
+/// The thread that writes heartbeats; dropping it writes the last one.
+#[derive(Debug)]
+pub struct HeartbeatThread {
+    status: Arc<JobStatus>,
     // Dropping the sender ends the thread.
     end: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Heart {
-    /// Beats once, so that the scheduler knows this trainer before it claims anything, and from then on by itself.
-    /// `beat` is the number of the first heartbeat, see [`Beat::first`].
+impl HeartbeatThread {
+    /// Writes the first heartbeat, so that the scheduler knows this trainer before it claims anything, and from then on
+    /// one in every interval of the search.
     ///
     /// # Errors
     /// The first heartbeat cannot be written.
@@ -210,50 +214,35 @@ impl Heart {
     pub fn start(
         directory: &Directory,
         owner: &OwnerId,
-        device: &str,
-        beat: u64,
+        computer: &Computer,
     ) -> shared::Result<Self> {
-        let pulse = Arc::new(Pulse::waiting());
-        let first = Beat::first(directory, Arc::clone(&pulse), owner, device, beat)?;
-        let beat = Arc::new(Mutex::new(first));
+        let status = Arc::new(JobStatus::waiting());
+        let mut writer = HeartbeatWriter::first(directory, Arc::clone(&status), owner, computer)?;
         let (end, ended) = channel::<()>();
-        let thread = {
-            let beat = Arc::clone(&beat);
-            let interval = Duration::from_secs_f64(directory.search().trainers.heartbeat_s);
-            std::thread::Builder::new()
-                .name("heartbeat".to_owned())
-                .spawn(move || {
-                    while ended.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
-                        lock(&beat).next();
-                    }
-                    lock(&beat).last();
-                })
-        };
+        let interval = Duration::from_secs_f64(directory.search().trainers.heartbeat_s);
+        let thread = std::thread::Builder::new()
+            .name("heartbeat".to_owned())
+            .spawn(move || {
+                while ended.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
+                    writer.next();
+                }
+                writer.last();
+            });
         let thread = thread.expect("a thread can be had at the start of the program");
         Ok(Self {
-            pulse,
-            beat,
+            status,
             end: Some(end),
             thread: Some(thread),
         })
     }
 
     /// What the thread and the training tell each other.
-    pub fn pulse(&self) -> &Arc<Pulse> {
-        &self.pulse
-    }
-
-    /// What beats.
-    pub fn beat(&self) -> &Arc<Mutex<Beat>> {
-        &self.beat
+    pub fn status(&self) -> &Arc<JobStatus> {
+        &self.status
     }
 }
 
-pub(crate) fn lock(beat: &Mutex<Beat>) -> MutexGuard<'_, Beat> {
-    beat.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Drop for Heart {
+impl Drop for HeartbeatThread {
     fn drop(&mut self) {
         drop(self.end.take());
         if let Some(thread) = self.thread.take()
@@ -264,29 +253,21 @@ impl Drop for Heart {
     }
 }
 
-impl std::fmt::Debug for Heart {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Heart")
-            .field("pulse", &self.pulse)
-            .finish_non_exhaustive()
-    }
-}
-
 /// Asks the directory what the training should know. Errors mean "no news": the job goes on.
-fn look(directory: &Directory, pulse: &Pulse) {
-    let claim = match &*pulse.lock() {
+fn look(directory: &Directory, status: &JobStatus) {
+    let claim = match &*status.lock() {
         TrainerState::Working { claim, .. } => claim.clone(),
         // Whoever looks for a job looks for these signs, too.
         TrainerState::Waiting | TrainerState::Gone => return,
     };
     if directory.signs().is_ok_and(|signs| signs.is_stopped) {
-        pulse.is_stopped.store(true, Ordering::Relaxed);
+        status.is_stopped.store(true, Ordering::Relaxed);
     }
     if directory.holds(&claim).is_ok_and(|holds| !holds) {
         // Under the lock, and only if the job in hand is still the one that was looked at.
-        let state = pulse.lock();
+        let state = status.lock();
         if matches!(&*state, TrainerState::Working { claim: now, .. } if *now == claim) {
-            pulse.is_claim_lost.store(true, Ordering::Relaxed);
+            status.is_claim_lost.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -318,11 +299,13 @@ pub(crate) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let directory = directory_in(folder.path());
         let owner = shared::store::new_owner();
-        let pulse = Arc::new(Pulse::waiting());
-        let mut beat = Beat::first(&directory, Arc::clone(&pulse), &owner, "cpu", 0).unwrap();
+        let status = Arc::new(JobStatus::waiting());
+        let mut writer =
+            HeartbeatWriter::first(&directory, Arc::clone(&status), &owner, &Computer::cpu())
+                .unwrap();
         let mut written_after = |num_intervals: u32| {
             for _ in 0..num_intervals {
-                beat.next();
+                writer.next();
             }
             let heartbeat = directory.read_heartbeat(&owner).unwrap().unwrap();
             (heartbeat.beat, heartbeat.state)
@@ -337,7 +320,7 @@ pub(crate) mod tests {
             attempt: ConfigurationId(0).job(0).attempt(1),
             owner: owner.clone(),
         };
-        pulse.start(&claim);
+        status.start(&claim);
         let working = |number| {
             let claim = claim.clone();
             (number, TrainerState::Working { claim, spent: 0.0 })
@@ -345,7 +328,7 @@ pub(crate) mod tests {
         assert_eq!(written_after(1), working(5));
         assert_eq!(written_after(2), working(7));
         // That it has nothing to do any more is news again.
-        pulse.set_state(TrainerState::Waiting);
+        status.set_state(TrainerState::Waiting);
         assert_eq!(written_after(1), waiting(8));
         assert_eq!(written_after(5), waiting(8));
         assert_eq!(written_after(1), waiting(9));

@@ -1,0 +1,183 @@
+//! What evaluates a search's jobs: a benchmark function in this process, everything else in a worker process.
+
+pub mod contract;
+mod output;
+mod process;
+mod temporary;
+mod verdict;
+pub mod worker;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use shared::exit::{Code, Failure};
+use shared::objective::{BenchmarkObjective, Objective};
+use shared::signal::Warning;
+use shared::{Claim, Configuration, Directory, Search};
+
+use self::worker::Worker;
+use crate::device::DeviceChoice;
+use crate::heartbeat::Computer;
+use crate::objective::benchmark::BenchmarkRunner;
+use crate::objective::{Control, Ended, Task};
+use crate::resume;
+use crate::watchdog::TRAINING_GRACE;
+
+/// What trainings on this host are computed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compute {
+    /// The device.
+    pub device: DeviceChoice,
+    /// Threads on the CPU.
+    pub threads: u16,
+}
+
+/// A job to be evaluated, and its places.
+#[derive(Debug)]
+pub struct Assignment<'a> {
+    /// What is to be done.
+    pub task: Task,
+    /// Whose it is; nobody's where it is done by hand.
+    pub claim: Option<&'a Claim>,
+    /// Checkpoints of trainings built in that it may go on from, the best first.
+    pub resume: Vec<Claim>,
+    /// Its places.
+    pub place: Place,
+}
+
+/// Where a worker finds things and leaves things.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Receives what it prints.
+    pub log: PathBuf,
+    /// A program's own folder, kept from attempt to attempt.
+    pub checkpoints: PathBuf,
+}
+
+/// What evaluates jobs.
+#[derive(Debug)]
+pub enum Evaluator {
+    /// Evaluates a function, in this process.
+    Benchmark(BenchmarkRunner),
+    /// Has a process train networks, or run somebody's program.
+    Worker(Box<Worker>),
+}
+
+impl Evaluator {
+    /// Makes sure that jobs of this search can be evaluated here: of networks, loads the data and finds the device.
+    ///
+    /// # Errors
+    /// The data set is missing or damaged, the device cannot be had, or the space does not fit: exit code 3.
+    pub fn new(directory: &Directory, compute: Compute, warning: &Warning) -> Result<Self> {
+        let search = directory.search();
+        match &search.objective {
+            Objective::Network(_) => {
+                let worker = Worker::of_network(directory, compute, warning)?;
+                Ok(Self::Worker(Box::new(worker)))
+            }
+            Objective::Command(command) => {
+                let worker = Worker::of_command(directory, command)?;
+                Ok(Self::Worker(Box::new(worker)))
+            }
+            Objective::Benchmark(objective) => benchmark(search, objective).map(Self::Benchmark),
+        }
+    }
+
+    /// What it computes with, for heartbeats and results.
+    pub fn computer(&self) -> Computer {
+        let cpu = Computer::cpu();
+        match self.ready() {
+            None => cpu,
+            Some(ready) => Computer {
+                device: ready.device.clone(),
+                device_memory_mib: ready.device_memory_mib,
+                ..cpu
+            },
+        }
+    }
+
+    /// What the results are made from, by name, for people.
+    pub fn notes(&self) -> BTreeMap<String, String> {
+        self.ready()
+            .map(|ready| ready.notes.clone())
+            .unwrap_or_default()
+    }
+
+    fn ready(&self) -> Option<&contract::Ready> {
+        match self {
+            Self::Benchmark(_) => None,
+            Self::Worker(worker) => worker.ready(),
+        }
+    }
+
+    /// Whether a job that is interrupted can go on from where it was; of somebody's program only that program knows.
+    pub fn can_continue(&self) -> bool {
+        matches!(self, Self::Benchmark(_)) || self.ready().is_some()
+    }
+
+    /// Whether what evaluates jobs can be started at all, as far as that can be told.
+    pub fn can_start(&self) -> bool {
+        match self {
+            Self::Benchmark(_) => true,
+            Self::Worker(worker) => worker.can_start(),
+        }
+    }
+
+    /// Whether a job's need of memory can be told before it is claimed.
+    pub fn knows_needs(&self) -> bool {
+        self.ready().is_some()
+    }
+
+    /// MiB that evaluating a configuration takes, where that can be told beforehand.
+    pub fn needed_mib(&self, configuration: &Configuration) -> Option<f64> {
+        match self {
+            Self::Benchmark(_) => None,
+            Self::Worker(worker) => worker.needed_mib(configuration),
+        }
+    }
+
+    /// How long a job may go on after it was told to stop.
+    pub fn grace(&self) -> std::time::Duration {
+        match self {
+            Self::Benchmark(_) => TRAINING_GRACE,
+            Self::Worker(worker) => worker.grace(),
+        }
+    }
+
+    /// Evaluates one job.
+    ///
+    /// # Errors
+    /// This machine or its files fail; whatever the configuration itself does wrong is an [`Ended`].
+    pub fn evaluate(
+        &self,
+        directory: &Directory,
+        assignment: &Assignment<'_>,
+        control: &mut dyn Control,
+    ) -> Result<Ended> {
+        match self {
+            Self::Benchmark(runner) => {
+                let task = Task {
+                    checkpoint: resume::read_first(directory, &assignment.resume),
+                    ..assignment.task.clone()
+                };
+                runner.evaluate(&task, control)
+            }
+            Self::Worker(worker) => worker.evaluate(assignment, control),
+        }
+    }
+}
+
+fn benchmark(search: &Search, objective: &BenchmarkObjective) -> Result<BenchmarkRunner> {
+    let max_budget = search.ladder.budget(search.ladder.top()).amount;
+    let seed = search.seed.child("benchmark", &objective.name);
+    let runner = BenchmarkRunner::new(objective, max_budget, seed)?;
+    let lowest = search
+        .space
+        .decode(&vec![0.0; search.space.num_dimensions()]);
+    runner.check(&lowest).map_err(|error| {
+        let message = "the search space does not fit the benchmark function";
+        Failure::because(Code::BadInput, message, error)
+    })?;
+    Ok(runner)
+}

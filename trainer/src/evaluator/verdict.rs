@@ -1,0 +1,373 @@
+//! Whose fault the end of a worker is: the configuration's, this machine's, its device's, or nobody's. The one place that
+//! decides, from what can be seen; the table is in `docs/design.md`.
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+
+use super::contract::{Progress, outcome_in, shortened};
+use super::output::last_words;
+use crate::memory::mib;
+use crate::objective::{Ended, StopReason};
+
+/// A program's exit code for "this machine cannot do it": the attempt's fault, not the configuration's.
+const RUN_ME_AGAIN: i32 = 75;
+/// The most of what a program says about its failure that is kept, in bytes.
+const MAX_MESSAGE: usize = 1000;
+/// A process that was killed with so much of the memory in hand that was free is believed to have been killed for it.
+const ALL_BUT: f64 = 0.8;
+
+/// How a worker came to the end of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It said that its result is written, and waits for the next job.
+    Answered,
+    /// It ended by itself, or by somebody else's signal.
+    Exited(ExitStatus),
+    /// It did not heed SIGTERM, and was killed.
+    Killed,
+}
+
+/// What is seen of a worker at the end of a job.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) end: End,
+    /// Why it was told to stop, if it was.
+    pub(crate) told: Option<StopReason>,
+    /// What its result file says, or why that cannot be read.
+    pub(crate) result: Result<Vec<u8>, String>,
+    /// How far it had said it was.
+    pub(crate) progress: Option<Progress>,
+    /// The budget of the job, in its unit.
+    pub(crate) budget: f64,
+    /// What it printed last.
+    pub(crate) printed: String,
+    /// Whether it is this program's own training, which nothing but its configuration can make fail in its own way.
+    pub(crate) is_built_in: bool,
+    pub(crate) memory: MemorySeen,
+}
+
+/// What is seen of a worker's memory, in bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct MemorySeen {
+    /// Whether the kernel has killed a process of this control group for lack of memory meanwhile.
+    pub(crate) has_killed: bool,
+    /// The most that the worker has had.
+    pub(crate) peak: Option<u64>,
+    /// What was free when the job began.
+    pub(crate) free: Option<u64>,
+}
+
+/// What came of the job.
+pub(crate) fn judge(seen: &Seen) -> Ended {
+    let has_succeeded = match seen.end {
+        End::Answered => true,
+        End::Exited(status) => status.success(),
+        End::Killed => false,
+    };
+    if let Some(reason) = seen.told {
+        // It may have ended well all the same.
+        return match &seen.result {
+            Ok(bytes) if has_succeeded => outcome_in(bytes, seen.spent()),
+            _ => reason
+                .limit()
+                .map_or(Ended::Interrupted, |limit| Ended::Crashed {
+                    message: seen.with_last_words(&format!("ended because {limit}")),
+                }),
+        };
+    }
+    match seen.end {
+        End::Answered => seen.outcome(),
+        End::Exited(status) if status.success() => seen.outcome(),
+        End::Exited(status) => seen.failure(status),
+        End::Killed => Ended::Interrupted,
+    }
+}
+
+impl Seen {
+    fn spent(&self) -> f64 {
+        self.progress.map_or(self.budget, |progress| progress.spent)
+    }
+
+    fn outcome(&self) -> Ended {
+        match &self.result {
+            Ok(bytes) => outcome_in(bytes, self.spent()),
+            Err(error) => {
+                let message = format!("the program left no readable result file: {error}");
+                Ended::Crashed {
+                    message: self.with_last_words(&message),
+                }
+            }
+        }
+    }
+
+    fn failure(&self, status: ExitStatus) -> Ended {
+        if status.code() == Some(RUN_ME_AGAIN) {
+            let message = format!("the program asks to be run again (exit code {RUN_ME_AGAIN})");
+            return Ended::MachineFailed {
+                message: self.with_last_words(&message),
+            };
+        }
+        let words = last_words(&self.printed).unwrap_or_default();
+        if self.is_out_of_memory(status, &words) {
+            return self.out_of_memory();
+        }
+        let message = self.with_last_words(&format!("the program ended with {status}"));
+        if is_devices(&words) {
+            return Ended::DeviceFailed { message };
+        }
+        match status.signal() {
+            // Nothing in a built-in training ends itself so.
+            Some(
+                libc::SIGKILL
+                | libc::SIGTERM
+                | libc::SIGINT
+                | libc::SIGHUP
+                | libc::SIGUSR1
+                | libc::SIGUSR2,
+            ) if self.is_built_in => Ended::MachineFailed { message },
+            _ => Ended::Crashed { message },
+        }
+    }
+
+    fn is_out_of_memory(&self, status: ExitStatus, words: &str) -> bool {
+        // A shell in between says 137 of a program that was killed.
+        let is_killed =
+            status.signal() == Some(libc::SIGKILL) || status.code() == Some(128 + libc::SIGKILL);
+        let MemorySeen {
+            has_killed,
+            peak,
+            free,
+        } = self.memory;
+        let had_nearly_all = peak
+            .zip(free)
+            .is_some_and(|(peak, free)| peak as f64 >= ALL_BUT * free as f64);
+        (is_killed && (has_killed || had_nearly_all)) || speaks_of_memory(words, &self.printed)
+    }
+
+    fn out_of_memory(&self) -> Ended {
+        let MemorySeen { peak, free, .. } = self.memory;
+        let free = free.map_or(0.0, mib);
+        Ended::OutOfMemory {
+            // At least as much as there was.
+            needed_mib: peak.map_or(free, |peak| mib(peak).max(free)),
+            available_mib: free,
+        }
+    }
+
+    fn with_last_words(&self, message: &str) -> String {
+        let text = match last_words(&self.printed) {
+            Some(words) => format!("{message}; the last it said: {words}"),
+            None => message.to_owned(),
+        };
+        shortened(text, MAX_MESSAGE)
+    }
+}
+
+/// Whether a program says of its failure that there was no memory left, on the host or on the device.
+fn speaks_of_memory(words: &str, printed: &str) -> bool {
+    const PHRASES: [&str; 7] = [
+        "out of memory",
+        "OutOfMemory",
+        "OUT_OF_MEMORY",
+        "MemoryError",
+        "std::bad_alloc",
+        "Cannot allocate memory",
+        "RESOURCE_EXHAUSTED",
+    ];
+    // What Rust says before it aborts.
+    let is_abort = printed
+        .lines()
+        .any(|line| line.starts_with("memory allocation of ") && line.ends_with(" bytes failed"));
+    is_abort || PHRASES.iter().any(|phrase| words.contains(phrase))
+}
+
+/// Whether a program says of its failure that the device failed: no later computation in that process can be trusted.
+fn is_devices(words: &str) -> bool {
+    const PHRASES: [&str; 9] = [
+        "CUDA error",
+        "CUDA_ERROR",
+        "cudaError",
+        "device-side assert",
+        "cuDNN error",
+        "CUBLAS_STATUS",
+        "CUDNN_STATUS",
+        "HIP error",
+        "uncorrectable ECC",
+    ];
+    PHRASES.iter().any(|phrase| words.contains(phrase))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(end: End) -> Seen {
+        Seen {
+            end,
+            told: None,
+            result: Err("it is not there".to_owned()),
+            progress: None,
+            budget: 9.0,
+            printed: String::new(),
+            is_built_in: false,
+            memory: MemorySeen::default(),
+        }
+    }
+
+    fn exit(code: i32) -> End {
+        End::Exited(ExitStatus::from_raw(code << 8))
+    }
+
+    fn signal(number: i32) -> End {
+        End::Exited(ExitStatus::from_raw(number))
+    }
+
+    fn judged(end: End, change: impl Fn(&mut Seen)) -> Ended {
+        let mut seen = seen(end);
+        change(&mut seen);
+        judge(&seen)
+    }
+
+    fn loss() -> Vec<u8> {
+        br#"{"loss": 0.5}"#.to_vec()
+    }
+
+    fn is_crash(ended: &Ended, words: &str) -> bool {
+        matches!(ended, Ended::Crashed { message } if message.contains(words))
+    }
+
+    #[test]
+    fn a_result_counts_only_of_a_program_that_ended_well() {
+        for end in [End::Answered, exit(0)] {
+            assert!(matches!(
+                judged(end, |seen| seen.result = Ok(loss())),
+                Ended::Evaluated(_)
+            ));
+        }
+        assert!(is_crash(
+            &judged(exit(1), |seen| seen.result = Ok(loss())),
+            "exit status: 1"
+        ));
+        assert!(is_crash(
+            &judged(End::Answered, |_| {}),
+            "no readable result file"
+        ));
+    }
+
+    #[test]
+    fn who_was_told_to_stop_is_interrupted_unless_it_was_a_limit() {
+        for reason in [
+            StopReason::Signal,
+            StopReason::TimeLimit,
+            StopReason::SearchStopped,
+            StopReason::ClaimLost,
+        ] {
+            for end in [
+                exit(0),
+                exit(1),
+                exit(75),
+                signal(libc::SIGTERM),
+                End::Killed,
+            ] {
+                assert_eq!(
+                    judged(end, |seen| seen.told = Some(reason)),
+                    Ended::Interrupted
+                );
+            }
+            let ended = judged(exit(0), |seen| {
+                seen.told = Some(reason);
+                seen.result = Ok(loss());
+            });
+            assert!(matches!(ended, Ended::Evaluated(_)), "{ended:?}");
+        }
+        for reason in [StopReason::JobLimit, StopReason::Silence] {
+            let ended = judged(End::Killed, |seen| seen.told = Some(reason));
+            assert!(is_crash(&ended, "_limit_s"), "{ended:?}");
+        }
+    }
+
+    #[test]
+    fn killed_for_memory_is_out_of_memory_and_killed_otherwise_is_not() {
+        for end in [signal(libc::SIGKILL), exit(137)] {
+            let ended = judged(end, |seen| seen.memory.has_killed = true);
+            assert!(matches!(ended, Ended::OutOfMemory { .. }), "{ended:?}");
+            let ended = judged(end, |seen| {
+                seen.memory.free = Some(1000 << 20);
+                seen.memory.peak = Some(900 << 20);
+            });
+            let expected = Ended::OutOfMemory {
+                needed_mib: 1000.0,
+                available_mib: 1000.0,
+            };
+            assert_eq!(ended, expected);
+            let ended = judged(end, |seen| {
+                seen.memory.free = Some(1000 << 20);
+                seen.memory.peak = Some(100 << 20);
+            });
+            assert!(matches!(ended, Ended::Crashed { .. }), "{ended:?}");
+        }
+        // A kill in the group that this program's own end has nothing to do with.
+        let ended = judged(exit(1), |seen| seen.memory.has_killed = true);
+        assert!(matches!(ended, Ended::Crashed { .. }), "{ended:?}");
+    }
+
+    #[test]
+    fn what_a_program_says_of_memory_and_device_is_heard() {
+        let traceback = |line: &str| {
+            format!("Traceback (most recent call last):\n  File \"t.py\", line 1\n{line}\nbye\n")
+        };
+        for line in [
+            "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB",
+            "MemoryError",
+        ] {
+            let ended = judged(exit(1), |seen| seen.printed = traceback(line));
+            assert!(
+                matches!(ended, Ended::OutOfMemory { .. }),
+                "{line}: {ended:?}"
+            );
+        }
+        let ended = judged(signal(libc::SIGABRT), |seen| {
+            seen.printed = "memory allocation of 52428800 bytes failed\n".to_owned();
+        });
+        assert!(matches!(ended, Ended::OutOfMemory { .. }), "{ended:?}");
+        let line = "RuntimeError: CUDA error: an illegal memory access was encountered";
+        let ended = judged(exit(1), |seen| seen.printed = traceback(line));
+        assert!(
+            matches!(&ended, Ended::DeviceFailed { message } if message.contains("illegal")),
+            "{ended:?}"
+        );
+        // Words in the middle of a log that ended for another reason.
+        let ended = judged(exit(1), |seen| {
+            seen.printed = format!(
+                "warning: CUDA error ignored\n{}",
+                traceback("ValueError: x")
+            );
+        });
+        assert!(is_crash(&ended, "ValueError: x"), "{ended:?}");
+    }
+
+    #[test]
+    fn a_built_in_training_that_somebody_kills_is_this_machines_fault() {
+        let is_built_in = |seen: &mut Seen| seen.is_built_in = true;
+        assert!(matches!(
+            judged(signal(libc::SIGKILL), is_built_in),
+            Ended::MachineFailed { .. }
+        ));
+        assert!(matches!(
+            judged(signal(libc::SIGKILL), |_| {}),
+            Ended::Crashed { .. }
+        ));
+        assert!(matches!(
+            judged(signal(libc::SIGSEGV), is_built_in),
+            Ended::Crashed { .. }
+        ));
+        assert!(matches!(
+            judged(exit(101), is_built_in),
+            Ended::Crashed { .. }
+        ));
+        assert!(matches!(
+            judged(exit(75), is_built_in),
+            Ended::MachineFailed { .. }
+        ));
+    }
+}

@@ -1,0 +1,392 @@
+//! Jobs done by a process of their own: the built-in network's, or anybody's program, by the same contract.
+
+use std::cell::RefCell;
+use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use shared::exit::{Code, Failure};
+use shared::objective::CommandObjective;
+use shared::signal::Warning;
+use shared::{Configuration, Directory, fs};
+
+use super::contract::{JobFile, JobFiles, Progress, Ready};
+use super::output::Log;
+use super::process::{Answer, POLL, Process, READY, Start};
+use super::verdict::{End, MemorySeen, Seen, judge};
+use super::{Assignment, Compute, temporary};
+use crate::memory;
+use crate::objective::{Control, Ended};
+use crate::watchdog::{PROGRAM_GRACE, TRAINING_GRACE};
+
+/// The largest result file, in bytes: it becomes part of a record that every program reads.
+const MAX_RESULT: u64 = 4 << 20;
+/// The largest progress file, in bytes.
+const MAX_PROGRESS: u64 = 1024;
+/// How long a program that was warned beside this one may be the first to act on it.
+const SAME_WARNING: Duration = Duration::from_secs(1);
+/// A look at the worker's memory comes with every so manyth look at the worker.
+const MEMORY_LOOKS: u32 = 10;
+
+/// A worker process, started when it is needed.
+#[derive(Debug)]
+pub struct Worker {
+    start: Start,
+    /// Whether it is this program's own training.
+    is_built_in: bool,
+    /// How long it has to end after SIGTERM.
+    grace: Duration,
+    /// Bytes of output kept from an attempt's beginning, and as many from its end.
+    output_bytes: usize,
+    folder: temporary::Folder,
+    running: RefCell<Option<Process>>,
+    /// What the built-in worker has said of itself.
+    ready: Option<Ready>,
+}
+
+impl Worker {
+    /// A worker of somebody's program, not yet started.
+    ///
+    /// # Errors
+    /// There is no temporary folder.
+    pub(crate) fn of_command(
+        directory: &Directory,
+        objective: &CommandObjective,
+    ) -> anyhow::Result<Self> {
+        let start = Start {
+            command: objective.command.iter().map(OsString::from).collect(),
+            keep_alive: objective.keep_alive,
+            working_directory: directory.search().working_directory.clone(),
+        };
+        Self::new(directory, start, None)
+    }
+
+    /// The worker of the built-in network: loads the data and finds the device.
+    ///
+    /// # Errors
+    /// With the worker's own exit code, if it cannot get ready.
+    pub(crate) fn of_network(
+        directory: &Directory,
+        compute: Compute,
+        warning: &Warning,
+    ) -> anyhow::Result<Self> {
+        let program = std::env::current_exe().context("cannot find this program's own file")?;
+        let root = std::path::absolute(directory.layout().root())?;
+        let device = compute.device.to_string();
+        let start = Start {
+            command: vec![
+                program.into(),
+                "worker".into(),
+                root.into(),
+                "--device".into(),
+                device.into(),
+                "--threads".into(),
+                compute.threads.to_string().into(),
+            ],
+            keep_alive: true,
+            working_directory: None,
+        };
+        let (process, ready) = get_ready(&start, warning)?;
+        let worker = Self::new(directory, start, Some(ready))?;
+        worker.running.replace(Some(process));
+        Ok(worker)
+    }
+
+    fn new(directory: &Directory, start: Start, ready: Option<Ready>) -> anyhow::Result<Self> {
+        temporary::sweep();
+        Ok(Self {
+            start,
+            is_built_in: ready.is_some(),
+            grace: if ready.is_some() {
+                TRAINING_GRACE
+            } else {
+                PROGRAM_GRACE
+            },
+            output_bytes: directory.search().trainers.output_bytes(),
+            folder: temporary::Folder::new()?,
+            running: RefCell::new(None),
+            ready,
+        })
+    }
+
+    /// What the built-in worker has said of itself.
+    pub(crate) fn ready(&self) -> Option<&Ready> {
+        self.ready.as_ref()
+    }
+
+    /// How long it has to end after SIGTERM.
+    pub(crate) fn grace(&self) -> Duration {
+        self.grace
+    }
+
+    /// MiB that training a configuration takes, where that can be told beforehand.
+    pub(crate) fn needed_mib(&self, configuration: &Configuration) -> Option<f64> {
+        let bytes = self.ready.as_ref()?.data.needed(configuration)?;
+        Some(memory::mib(bytes))
+    }
+
+    /// Whether the program can be started at all from here, as far as that can be told without starting it.
+    pub(crate) fn can_start(&self) -> bool {
+        let Some(name) = self.start.command.first() else {
+            return false;
+        };
+        let path = Path::new(name);
+        let is_program = |path: &Path| {
+            std::fs::metadata(path).is_ok_and(|metadata| {
+                metadata.is_file() && metadata.permissions().mode() & 0o111 != 0
+            })
+        };
+        if path.components().count() > 1 {
+            let folder = self.start.working_directory.clone().unwrap_or_default();
+            return is_program(&folder.join(path));
+        }
+        shared::env::program_folders()
+            .iter()
+            .any(|folder| is_program(&folder.join(path)))
+    }
+
+    /// Has one job done.
+    ///
+    /// # Errors
+    /// The program cannot be started at all, or its folders cannot be made: this machine's fault.
+    pub(crate) fn evaluate(
+        &self,
+        assignment: &Assignment<'_>,
+        control: &mut dyn Control,
+    ) -> anyhow::Result<Ended> {
+        let folder = self.folder.job(assignment.task.job)?;
+        let files = JobFiles::new(folder.path());
+        let checkpoints = assignment.place.checkpoints.clone();
+        if !self.is_built_in {
+            fs::make_folder(&checkpoints)?;
+        }
+        let file = JobFile {
+            job: assignment.task.job,
+            attempt: assignment.claim.cloned(),
+            configuration: assignment.task.configuration.clone(),
+            budget: assignment.task.budget,
+            earlier_budgets: assignment.task.earlier_budgets.clone(),
+            resume: assignment.resume.clone(),
+            seed: assignment.task.seed,
+            worker: shared::env::WORKER
+                .get()
+                .and_then(|number| number.parse().ok()), // not ours: not a number
+            result: files.result.clone(),
+            progress: files.progress.clone(),
+            checkpoints,
+        };
+        fs::hand_over(&files.job, &serde_json::to_vec_pretty(&file)?)?;
+        let before = memory::oom_kills();
+        let free = memory::available();
+        let mut process = self.hand_job_to_process(&files.job, &assignment.place.log)?;
+        let mut watched = watch(&mut process, &files, self.grace, control)?;
+        // Its process may have ended behind a last answer, which is the next job's affair.
+        let (printed, has_log) = process.end_log();
+        control.printed(has_log);
+        let stays = watched.end == End::Answered && watched.told.is_none();
+        self.running.replace(stays.then_some(process));
+        watched.peak = watched.peak.filter(|_| watched.end != End::Answered);
+        let progress = read_progress(&files.progress);
+        let ended = judge(&Seen {
+            end: watched.end,
+            told: watched.told,
+            result: read_small(&files.result, MAX_RESULT).map_err(|error| error.to_string()),
+            progress,
+            budget: assignment.task.budget.amount,
+            printed,
+            is_built_in: self.is_built_in,
+            memory: MemorySeen {
+                has_killed: memory::oom_kills() > before,
+                peak: watched.peak,
+                free,
+            },
+        });
+        if ended == Ended::Interrupted && watched.end != End::Killed {
+            // It had time to save what it wanted to.
+            control.kept(progress.map_or(0.0, Progress::kept));
+        } else if let Some(saved) = progress.and_then(|progress| progress.saved) {
+            control.kept(saved);
+        }
+        Ok(ended)
+    }
+
+    /// The process that has the job now: the one that waits, if it still does, or a new one.
+    fn hand_job_to_process(&self, job: &Path, log: &Path) -> anyhow::Result<Process> {
+        let log = || Log::new(log, self.output_bytes, !self.is_built_in);
+        if !self.start.keep_alive {
+            return Process::start(&self.start, Some(job), Some(log()));
+        }
+        let line = job.display().to_string();
+        if let Some(mut process) = self.running.take()
+            && matches!(process.has_ended(), Ok(false))
+        {
+            process.begin_log(log());
+            process.expect(Answer::Path(line.clone()));
+            if process.say(&line).is_ok() {
+                return Ok(process);
+            }
+            // It has ended between two jobs, which is no job's fault.
+        }
+        let mut process = if self.is_built_in {
+            let (process, _same) = get_ready(&self.start, &Warning::default())?;
+            process.begin_log(log());
+            process
+        } else {
+            Process::start(&self.start, None, Some(log()))?
+        };
+        process.expect(Answer::Path(line.clone()));
+        // A program that has ended already is seen to have.
+        let _said = process.say(&line);
+        Ok(process)
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if let Some(process) = self.running.take() {
+            process.dismiss();
+        }
+    }
+}
+
+/// Starts the built-in worker and waits until it has loaded its data.
+fn get_ready(start: &Start, warning: &Warning) -> anyhow::Result<(Process, Ready)> {
+    let mut process = Process::start(start, None, None)?;
+    process.expect(Answer::Ready);
+    loop {
+        if let Some(line) = process.answer() {
+            let json = line
+                .strip_prefix(READY.trim_end_matches('{'))
+                .unwrap_or_default();
+            let ready = serde_json::from_str(json).context("the worker does not say what it is")?;
+            return Ok((process, ready));
+        }
+        if process.has_ended()? {
+            let status = process.end()?;
+            let code = match status.code() {
+                Some(3) => Code::BadInput,
+                Some(4) => Code::NewerVersion,
+                Some(5) => Code::Directory,
+                Some(75) => Code::Again,
+                _ => Code::Unforeseen,
+            };
+            let message = format!("the worker could not get ready ({status}); see above");
+            return Err(Failure::new(code, message).into());
+        }
+        if let Some(signal) = warning.received() {
+            return Err(Failure::new(Code::Again, format!("{signal} before the first job")).into());
+        }
+    }
+}
+
+/// What was seen of a process while it had a job.
+struct Watched {
+    end: End,
+    told: Option<crate::objective::StopReason>,
+    peak: Option<u64>,
+}
+
+/// Waits until the job is done, or the process is at its end, whichever it is.
+fn watch(
+    process: &mut Process,
+    files: &JobFiles,
+    grace: Duration,
+    control: &mut dyn Control,
+) -> anyhow::Result<Watched> {
+    let mut told = None;
+    let mut kill_at: Option<Instant> = None;
+    let mut peak = None;
+    let mut num_looks: u32 = 0;
+    loop {
+        if process.answer().is_some() {
+            let told = told.map(|told: (_, Duration)| told.0);
+            return Ok(Watched {
+                end: End::Answered,
+                told,
+                peak,
+            });
+        }
+        if num_looks.is_multiple_of(MEMORY_LOOKS) {
+            peak = memory::peak_of(process.id()).or(peak);
+        }
+        num_looks = num_looks.wrapping_add(1);
+        let has_ended = process.has_ended()?;
+        let progress = read_progress(&files.progress);
+        if let Some(progress) = progress {
+            control.progress(progress.spent);
+            control.saving(progress.saving);
+        }
+        if has_ended {
+            let status = process.end()?;
+            let told = told
+                .map(|told| told.0)
+                .or_else(|| same_warning(status, control));
+            return Ok(Watched {
+                end: End::Exited(status),
+                told,
+                peak,
+            });
+        }
+        match (told, control.stop_reason()) {
+            (None, Some(reason)) => {
+                process.terminate();
+                let patience = control.patience(grace);
+                told = Some((reason, patience));
+                kill_at = Instant::now().checked_add(patience);
+            }
+            (Some((reason, _)), _)
+                if kill_at.is_some_and(|at| Instant::now() >= at)
+                    && !progress.is_some_and(|progress| progress.saving) =>
+            {
+                process.end()?;
+                return Ok(Watched {
+                    end: End::Killed,
+                    told: Some(reason),
+                    peak,
+                });
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Who warns this process may warn the program too, and it may be the first to act on it.
+fn same_warning(
+    status: std::process::ExitStatus,
+    control: &mut dyn Control,
+) -> Option<crate::objective::StopReason> {
+    use std::os::unix::process::ExitStatusExt as _;
+    let start = Instant::now();
+    while (status.signal().is_some() || status.code() == Some(75))
+        && control.stop_reason().is_none()
+        && start.elapsed() < SAME_WARNING
+    {
+        std::thread::sleep(POLL);
+    }
+    control.stop_reason()
+}
+
+fn read_progress(path: &Path) -> Option<Progress> {
+    let bytes = read_small(path, MAX_PROGRESS).ok()?; // not written yet, or nonsense
+    Progress::parse(std::str::from_utf8(&bytes).ok()?)
+}
+
+/// Reads a regular file of limited size.
+fn read_small(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
+    use std::io::{Error, ErrorKind, Read as _};
+    // Opening a pipe would wait for a writer.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(Error::other("it is no regular file"));
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?
+        .take(limit + 1)
+        .read_to_end(&mut bytes)?;
+    if crate::batch::to_u64(bytes.len()) > limit {
+        let message = format!("it is larger than {limit} bytes");
+        return Err(Error::new(ErrorKind::FileTooLarge, message));
+    }
+    Ok(bytes)
+}
