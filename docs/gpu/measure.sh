@@ -5,7 +5,7 @@
 #
 # Needs Rust, the driver, NVRTC and the CUDA headers (docs/cluster.md says how to have them without root), and for the
 # comparison a python3 whose PyTorch uses the GPU (PYTHON names another one). Takes about half an hour; what it prints
-# belongs into docs/benchmarks.md.
+# belongs into docs/measurements, its summary into docs/benchmarks.md.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-python3}

@@ -11,12 +11,12 @@ use shared::{Configuration, Error, Invalid, SearchSpace, fs};
 
 use crate::hyperparameters;
 use crate::memory::{Footprint, mib};
-use crate::network::{ImageShape, Layer, LayerKind, Plan};
+use crate::network::{ImageShape, Layer, LayerKind, Summary};
 
 /// What can be said of a configuration without training it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Description {
-    plan: Plan,
+    summary: Summary,
     batch_size: usize,
     footprint: Footprint,
     available: Option<u64>,
@@ -37,10 +37,10 @@ pub fn describe(
     available: Option<u64>,
 ) -> Result<Description, Invalid> {
     let (network, training) = hyperparameters::read(configuration, image, classes)?;
-    let plan = Plan::new(&network);
-    let footprint = Footprint::new(&plan, &training, training.batch_size, evaluation_batch);
+    let summary = Summary::new(&network);
+    let footprint = Footprint::new(&summary, &training, training.batch_size, evaluation_batch);
     Ok(Description {
-        plan,
+        summary,
         batch_size: training.batch_size,
         footprint,
         available,
@@ -102,7 +102,7 @@ impl Description {
             gradients,
             activations,
         } = self.footprint;
-        let layers = &self.plan.layers;
+        let layers = &self.summary.layers;
         let name_width = layers
             .iter()
             .map(|layer| layer.name.len())
@@ -133,8 +133,8 @@ impl Description {
         line(
             "total",
             "",
-            &total(self.plan.parameters()),
-            &total(self.plan.multiply_adds()),
+            &total(self.summary.parameters()),
+            &total(self.summary.multiply_adds()),
         );
         write!(
             text,
@@ -149,7 +149,7 @@ impl Description {
             mib(self.footprint.total() - weights - optimizer - gradients - activations),
         )
         .expect("a string takes everything");
-        for (group, [height, width]) in &self.plan.unhalved {
+        for (group, [height, width]) in &self.summary.unhalved {
             writeln!(
                 text,
                 "note: group {group} gets images of {height}×{width} and leaves that size as it is (stride 1)"
@@ -184,14 +184,14 @@ impl Description {
             })
         };
         json!({
-            "parameters": self.plan.parameters(),
-            "multiply_adds": self.plan.multiply_adds(),
+            "parameters": self.summary.parameters(),
+            "multiply_adds": self.summary.multiply_adds(),
             "batch_size": self.batch_size,
             "memory_mib": mib(self.footprint.total()),
             "available_mib": self.available.map(mib),
             "fits": self.fits(),
-            "unhalved_groups": self.plan.unhalved.iter().map(|(group, _)| group).collect::<Vec<_>>(),
-            "layers": self.plan.layers.iter().map(layer).collect::<Vec<_>>(),
+            "unhalved_groups": self.summary.unhalved.iter().map(|(group, _)| group).collect::<Vec<_>>(),
+            "layers": self.summary.layers.iter().map(layer).collect::<Vec<_>>(),
         })
     }
 }
@@ -202,7 +202,7 @@ fn kind(kind: LayerKind) -> &'static str {
         LayerKind::Norm => "norm",
         LayerKind::Activation => "activation",
         LayerKind::Join => "join",
-        LayerKind::Gate => "gate",
+        LayerKind::SqueezeExcitation => "gate",
         LayerKind::Head => "head",
     }
 }

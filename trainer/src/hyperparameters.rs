@@ -335,7 +335,7 @@ mod tests {
     #[test]
     fn an_empty_configuration_is_a_resnet_20() {
         let (network, training) = parse("{}").unwrap();
-        assert_eq!(crate::network::Plan::new(&network).parameters(), 272_474);
+        assert_eq!(crate::network::Summary::new(&network).parameters(), 272_474);
         assert_eq!(training, TrainingConfig::default());
     }
 

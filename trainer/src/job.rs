@@ -11,9 +11,10 @@ use shared::store::Directory;
 use shared::{Error, Invalid, fs, layout};
 use tracing::info;
 
+use crate::assignment::task_of;
 use crate::evaluator::{Assignment, Compute, Evaluator, Place};
 use crate::objective::{Control, Ended, StopReason};
-use crate::run::{outcome_of, task_of};
+use crate::outcome::outcome_of;
 
 /// Evaluates the job and gives the text of its outcome.
 ///

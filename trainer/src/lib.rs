@@ -3,7 +3,7 @@
 //! | module | what it is for |
 //! |--|--|
 //! | [`run`], [`claims`], [`control`], [`heartbeat`], [`watchdog`], [`time_limit`] | the supervisor: claims, warnings, heartbeats |
-//! | [`evaluator`], [`resume`] | has a worker process do a job, and judges how that ended |
+//! | [`evaluator`], [`assignment`], [`resume`], [`outcome`] | has a worker process do a job, and judges how that ended |
 //! | [`job`], [`describe`] | one job by hand; what a configuration is before it is trained |
 //! | [`worker`], [`objective`] | the process that trains; what this program evaluates by itself |
 //! | [`hyperparameters`], [`network`], [`memory`] | configuration → network, its size, its memory |
@@ -22,6 +22,7 @@ use shared::exit::{Code, Failure};
 use crate::device::DeviceChoice;
 use crate::network::ImageShape;
 
+mod assignment;
 pub mod augment;
 pub mod batch;
 pub mod checkpoint;
@@ -38,6 +39,7 @@ pub mod memory;
 pub mod network;
 pub mod objective;
 pub mod operators;
+pub mod outcome;
 mod resume;
 pub mod run;
 pub mod schedule;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::batch::to_u64;
 use crate::hyperparameters::{Rule, TrainingConfig};
-use crate::network::{Layer, Plan};
+use crate::network::{Layer, Summary};
 
 /// Bytes of a single-precision number.
 const NUMBER: u64 = 4;
@@ -32,21 +32,21 @@ impl Footprint {
     /// Adds up what a network needs for training with batches of `batch` images and for evaluation with batches of
     /// `evaluation_batch`.
     pub fn new(
-        plan: &Plan,
+        summary: &Summary,
         config: &TrainingConfig,
         batch: usize,
         evaluation_batch: usize,
     ) -> Self {
-        let parameters = plan.parameters() * NUMBER;
+        let parameters = summary.parameters() * NUMBER;
         let remembered =
             1 + u64::from(config.rule == Rule::AdamW) + u64::from(config.weight_average > 0.0);
-        let kept: u64 = plan
+        let kept: u64 = summary
             .layers
             .iter()
             .filter(|layer| layer.is_kept)
             .map(Layer::activations)
             .sum();
-        let largest = plan
+        let largest = summary
             .layers
             .iter()
             .map(Layer::activations)

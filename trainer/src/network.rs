@@ -7,19 +7,19 @@
 //! ```
 //!
 //! Groups from the second on halve the image in their first block; where an image is down to one pixel in height or
-//! width, they leave it as it is. Convolutions have no bias. How branches are weighted is in `factors.rs`, the skip
-//! connection that changes shape in `skip.rs`, the optional gate of channels in `gate.rs`, the sizes of all layers in `plan.rs`.
+//! width, they leave it as it is. Convolutions have no bias. How branches are weighted is in `shake.rs`, the skip
+//! connection that changes shape in `skip.rs`, the optional gate of channels in `squeeze_excitation.rs`, the sizes of all layers in `summary.rs`.
 //!
 //! # Source
 //! He et al. 2016 (ResNet), Zagoruyko & Komodakis 2016 (wide ResNet), Gastaldi 2017 (Shake-Shake), Yamada et al. 2018
 //! (ShakeDrop); joined into one space by Zela et al. 2018 (*Towards automated deep learning*).
 
 mod block;
-mod factors;
-mod gate;
 mod layers;
-mod plan;
+mod shake;
 mod skip;
+mod squeeze_excitation;
+mod summary;
 pub mod weights;
 
 use burn::module::Module;
@@ -28,10 +28,10 @@ use burn::tensor::backend::Backend;
 use rand_chacha::ChaCha12Rng;
 
 use self::block::Block;
-pub use self::factors::{Factors, Weighting};
 pub use self::layers::Activation;
 use self::layers::{Convolution, Linear, Norm, pixel_mean};
-pub use self::plan::{Layer, LayerKind, Plan};
+pub use self::shake::{Factors, Weighting};
+pub use self::summary::{Layer, LayerKind, Summary};
 use crate::operators::{Operators, Window};
 
 /// The shape of the images a network is for.

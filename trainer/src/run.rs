@@ -1,30 +1,28 @@
 //! The loop of a trainer: look for an open job, claim it, evaluate it, publish the result or give the job back.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use shared::exit::{Code, Failure, code_of};
-use shared::objective::Objective;
 use shared::record::{Fate, Job, JobResult, Outcome, TrainerState};
-use shared::search::Promotion;
 use shared::signal::Warning;
 use shared::store::{Directory, FinishedAs, attempt_end, new_owner};
 use shared::wait::{News, Waiter};
 use shared::{AttemptId, Claim, OwnerId, Seed, clock, layout};
 use tracing::{error, info, warn};
 
+use crate::assignment::assignment;
 use crate::claims::Selection;
 use crate::control::JobControl;
-use crate::evaluator::{Assignment, Compute, Evaluator, Place};
+use crate::evaluator::{Compute, Evaluator};
 use crate::heartbeat::{HeartbeatThread, JobStatus};
-use crate::objective::{Ended, StopReason, Task};
+use crate::objective::{Ended, StopReason};
+use crate::outcome::{fate_of_words, outcome_of};
 use crate::time_limit::TimeLimit;
-use crate::worker::training_seed;
-use crate::{resume, watchdog};
+use crate::watchdog;
 
 /// Failures of this machine in a row after which the trainer gives up, so that it does not eat every job's attempts.
 const MAX_FAILURES: u32 = 5;
@@ -315,7 +313,10 @@ impl<'a> Trainer<'a> {
             }
             Ok(Ended::DeviceFailed { message }) => failed(Fate::DeviceFailed, message),
             Ok(ended) => Attempt::Done(ended),
-            Err(failure) => failed(fate_of(&failure), format!("{failure:#}")),
+            Err(failure) => {
+                let message = format!("{failure:#}");
+                failed(fate_of_words(&message), message)
+            }
         }
     }
 
@@ -466,126 +467,3 @@ enum Attempt {
 
 /// Results of others that are looked at to see whether a crash is this host's fault.
 const NUM_LOOKED_AT: usize = 30;
-
-/// What a job needs to be evaluated: where it goes on from, and its places.
-///
-/// # Errors
-/// The checkpoints cannot be read.
-fn assignment<'a>(directory: &Directory, claim: &'a Claim, job: &Job) -> Result<Assignment<'a>> {
-    let search = directory.search();
-    let resume = match search.objective {
-        Objective::Command(_) => Vec::new(), // its checkpoints are its own affair
-        Objective::Network(_) | Objective::Benchmark(_) => {
-            resume::usable_checkpoints(directory, job)?
-        }
-    };
-    if let Some(from) = resume.first() {
-        info!("job={} goes on from checkpoint {from}", claim.attempt);
-    }
-    let layout = directory.layout();
-    Ok(Assignment {
-        task: task_of(search, job),
-        claim: Some(claim),
-        resume,
-        place: Place {
-            log: directory.inside(layout.log(claim))?,
-            checkpoints: directory.inside(layout.program_checkpoints(job.job, search.promotion))?,
-        },
-    })
-}
-
-/// The task that a job is.
-pub(crate) fn task_of(search: &shared::Search, job: &Job) -> Task {
-    let first = match (job.continues, search.promotion) {
-        // All rungs below, down to the bracket's first: the cycles of the learning rate were laid out for them.
-        (Some(_), Promotion::Continue) => first_rung(search, job),
-        _ => job.job.rung,
-    };
-    Task {
-        job: job.job,
-        configuration: job.configuration.clone(),
-        budget: job.budget,
-        earlier_budgets: (first..job.job.rung)
-            .map(|rung| search.ladder.budget(rung))
-            .collect(),
-        seed: training_seed(search, job.job.configuration).number(),
-        checkpoint: None,
-    }
-}
-
-/// The rung at which the job's bracket starts.
-fn first_rung(search: &shared::Search, job: &Job) -> u8 {
-    let num_sizes = u8::try_from(search.bracket_sizes(job.bracket).len()).unwrap_or(u8::MAX); // at most 54
-    search
-        .ladder
-        .num_rungs()
-        .saturating_sub(num_sizes)
-        .min(job.job.rung)
-}
-
-/// The record of how an objective ended, with numbers that JSON cannot hold left out.
-pub fn outcome_of(ended: Ended) -> (Outcome, BTreeMap<String, f64>, Vec<shared::CurvePoint>) {
-    let nothing = |outcome| (outcome, BTreeMap::new(), Vec::new());
-    match ended {
-        Ended::Evaluated(mut evaluation) if evaluation.loss.is_finite() => {
-            evaluation.measures.retain(|_, number| number.is_finite());
-            evaluation.curve.retain(|point| {
-                let numbers = [Some(point.spent), point.training_loss, point.loss];
-                numbers.into_iter().flatten().all(f64::is_finite)
-            });
-            let outcome = Outcome::Evaluated {
-                loss: evaluation.loss,
-            };
-            (outcome, evaluation.measures, evaluation.curve)
-        }
-        Ended::Evaluated(evaluation) => {
-            nothing(Outcome::crashed(format!("the loss is {}", evaluation.loss)))
-        }
-        Ended::Diverged { spent, message } => nothing(Outcome::Diverged { spent, message }),
-        Ended::OutOfMemory {
-            needed_mib,
-            available_mib,
-        } => nothing(Outcome::OutOfMemory {
-            needed_mib,
-            available_mib,
-        }),
-        Ended::Crashed { message }
-        | Ended::MachineFailed { message }
-        | Ended::DeviceFailed { message } => nothing(Outcome::crashed(message)),
-        Ended::Interrupted => nothing(Outcome::crashed("interrupted")),
-    }
-}
-
-/// Whether what a worker says of its machine is that the disk is full.
-fn fate_of_words(message: &str) -> Fate {
-    const FULL: [&str; 4] = [
-        "No space left on device",
-        "Disk quota exceeded",
-        "os error 28",
-        "os error 122",
-    ];
-    if FULL.iter().any(|words| message.contains(words)) {
-        Fate::DiskFull
-    } else {
-        Fate::InputOutput
-    }
-}
-
-fn fate_of(failure: &anyhow::Error) -> Fate {
-    let is_full = failure.chain().any(|cause| {
-        cause
-            .downcast_ref::<shared::Error>()
-            .is_some_and(shared::Error::is_disk_full)
-            || cause.downcast_ref::<std::io::Error>().is_some_and(|io| {
-                matches!(
-                    io.kind(),
-                    std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
-                )
-            })
-    });
-    if is_full {
-        Fate::DiskFull
-    } else {
-        Fate::InputOutput
-    }
-}

@@ -25,7 +25,7 @@ use self::state::{Progress, State};
 use crate::augment::Augmentation;
 use crate::batch::{self, Batch, Batches, Images, TrainingData};
 use crate::hyperparameters::TrainingConfig;
-use crate::network::{Network, NetworkConfig, Plan};
+use crate::network::{Network, NetworkConfig, Summary};
 use crate::objective::{Control, Ended, Evaluation};
 use crate::operators::{Operators, TrainingBackend};
 use crate::schedule::Schedule;
@@ -294,7 +294,7 @@ impl<B: TrainingBackend> Run<'_, B> {
             [
                 (
                     "parameters",
-                    Plan::new(self.training.network).parameters() as f64,
+                    Summary::new(self.training.network).parameters() as f64,
                 ),
                 ("steps", progress.step as f64),
                 ("epochs", progress.step as f64 / self.steps_per_epoch as f64),

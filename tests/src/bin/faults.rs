@@ -1,4 +1,5 @@
-//! The long fault campaign: `faults [--seconds 600] [--seed 0]`. Ends with code 1 at the first violation.
+//! The long fault campaign: `faults [--seconds 600] [--seed 0]`, after `cargo test --release --workspace --no-run`, which
+//! builds the programs so that faults can be injected. Ends with code 1 at the first violation.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -42,6 +43,11 @@ fn campaign() -> Result<()> {
             all.searches,
             all.num_faults()
         ));
+        if all.num_faults() == 0 {
+            bail!(
+                "no fault came: the programs were not built by `cargo test`, or for too little work"
+            );
+        }
     }
     print(&format!(
         "{} searches, {} jobs, {} starts of programs, {} faults, 0 violations, {:.0} s\n",

@@ -5,10 +5,10 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use rand_chacha::ChaCha12Rng;
 
-use super::factors::Factors;
-use super::gate::Gate;
 use super::layers::{Activation, Convolution, Norm};
+use super::shake::Factors;
 use super::skip::{self, Skip};
+use super::squeeze_excitation::SqueezeExcitation;
 use super::{GroupConfig, NetworkConfig, Window};
 use crate::operators::Operators;
 
@@ -19,7 +19,7 @@ struct Branch<B: Backend> {
     norm1: Norm<B>,
     conv2: Convolution<B>,
     norm2: Norm<B>,
-    gate: Option<Gate<B>>,
+    gate: Option<SqueezeExcitation<B>>,
     #[module(skip)]
     activation: Activation,
 }
@@ -41,7 +41,7 @@ impl<B: Operators> Branch<B> {
             norm2: Norm::new(out_channels, device),
             gate: config
                 .squeeze_excitation
-                .then(|| Gate::new(out_channels, rng, device)),
+                .then(|| SqueezeExcitation::new(out_channels, rng, device)),
             activation: config.activation,
         }
     }

@@ -81,7 +81,7 @@ fn build(config: &NetworkConfig) -> (u64, [usize; 2]) {
 
 #[test]
 fn known_networks_have_their_published_numbers_of_parameters() {
-    let parameters = |config: &NetworkConfig| Plan::new(config).parameters();
+    let parameters = |config: &NetworkConfig| Summary::new(config).parameters();
     assert_eq!(
         parameters(&config(4, 16, [2, 2, 2], 2)),
         2_923_162,
@@ -106,8 +106,8 @@ fn known_networks_have_their_published_numbers_of_parameters() {
 
 #[test]
 fn the_space_spans_nine_hundred_to_25_billion_parameters() {
-    assert_eq!(Plan::new(&smallest()).parameters(), 903);
-    let largest = Plan::new(&config(16, 32, [8, 4, 4], 5)).parameters();
+    assert_eq!(Summary::new(&smallest()).parameters(), 903);
+    let largest = Summary::new(&config(16, 32, [8, 4, 4], 5)).parameters();
     assert!(
         (25_150_000_000..25_250_000_000).contains(&largest),
         "{largest}"
@@ -134,7 +134,7 @@ fn a_module_has_the_parameters_of_its_plan() {
                 squeeze_excitation: branches > 1,
                 ..config(2, 3, [1, 3, 1], branches)
             };
-            assert_eq!(build(&config), (Plan::new(&config).parameters(), [2, 7]));
+            assert_eq!(build(&config), (Summary::new(&config).parameters(), [2, 7]));
         }
     }
 }
@@ -148,7 +148,7 @@ fn groups_halve_the_image_down_to_one_pixel_and_no_further() {
         height: 8,
         width: 8,
     };
-    let plan = Plan::new(&deep);
+    let plan = Summary::new(&deep);
     let heights: Vec<usize> = plan
         .layers
         .iter()

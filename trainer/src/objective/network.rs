@@ -12,7 +12,7 @@ use crate::batch::{Images, TrainingData};
 use crate::device::Device;
 use crate::hyperparameters::{self, TrainingConfig};
 use crate::memory::{self, Footprint};
-use crate::network::{ImageShape, NetworkConfig, Plan};
+use crate::network::{ImageShape, NetworkConfig, Summary};
 use crate::objective::{Control, Ended, Task};
 use crate::schedule::Schedule;
 use crate::train::{Training, train};
@@ -149,7 +149,12 @@ impl DataSize {
 
     fn footprint(&self, network: &NetworkConfig, config: &TrainingConfig) -> Footprint {
         let batch = config.batch_size.min(self.training);
-        Footprint::new(&Plan::new(network), config, batch, self.evaluated_at_once)
+        Footprint::new(
+            &Summary::new(network),
+            config,
+            batch,
+            self.evaluated_at_once,
+        )
     }
 }
 

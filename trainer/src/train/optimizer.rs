@@ -311,7 +311,7 @@ mod tests {
     fn gradients_are_clipped_to_a_norm_worked_by_hand() {
         let (network, config) = small();
         let start = build(&network);
-        let count = crate::network::Plan::new(&network).parameters();
+        let count = crate::network::Summary::new(&network).parameters();
         // n ones have the norm √n: clipped to 0.5, each is 0.5/√n; a bound above √n changes nothing.
         let norm = (count as f64).sqrt();
         for (bound, expected) in [(0.5, 0.25 * 0.5 / norm), (norm + 0.1, 0.25), (0.0, 0.25)] {

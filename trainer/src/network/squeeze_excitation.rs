@@ -15,12 +15,12 @@ const REDUCTION: usize = 16;
 const LEAST_UNITS: usize = 4;
 
 #[derive(Module, Debug)]
-pub(super) struct Gate<B: Backend> {
+pub(super) struct SqueezeExcitation<B: Backend> {
     squeeze: Linear<B>,
     excite: Linear<B>,
 }
 
-impl<B: Backend> Gate<B> {
+impl<B: Backend> SqueezeExcitation<B> {
     pub(super) fn new(channels: usize, rng: &mut ChaCha12Rng, device: &B::Device) -> Self {
         let units = units(channels);
         Self {

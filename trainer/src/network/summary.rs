@@ -1,6 +1,6 @@
 //! A network layer by layer: shapes, parameters and work, without a single weight in memory.
 
-use super::{GroupConfig, ImageShape, NetworkConfig, gate, skip};
+use super::{GroupConfig, ImageShape, NetworkConfig, skip, squeeze_excitation};
 use crate::operators::Window;
 
 /// What a layer does.
@@ -15,7 +15,7 @@ pub enum LayerKind {
     /// Two tensors become one: channels joined, or values added.
     Join,
     /// Squeeze-and-excitation: channels weighted by a small network.
-    Gate,
+    SqueezeExcitation,
     /// Mean over all pixels, and the linear map to the classes.
     Head,
 }
@@ -51,7 +51,7 @@ impl Layer {
 
 /// All layers of a network, in the order in which they run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub struct Summary {
     /// The layers.
     pub layers: Vec<Layer>,
     /// Groups, counted from 1, that would halve their images but get them with one pixel in height or width, and that
@@ -59,16 +59,17 @@ pub struct Plan {
     pub unhalved: Vec<(usize, [usize; 2])>,
 }
 
-impl Plan {
+impl Summary {
     /// Works out the layers of a network.
     pub fn new(config: &NetworkConfig) -> Self {
-        let mut plan = Self {
+        let mut summary = Self {
             layers: Vec::new(),
             unhalved: Vec::new(),
         };
         let stem = Window::same(config.kernel, 1);
-        let mut shape = plan.convolution("stem".into(), config.image, config.initial_filters, stem);
-        plan.norm("stem_norm".into(), shape, true);
+        let mut shape =
+            summary.convolution("stem".into(), config.image, config.initial_filters, stem);
+        summary.norm("stem_norm".into(), shape, true);
         for (index, group) in config.groups.iter().enumerate() {
             for block in 0..group.blocks {
                 let stride = match block {
@@ -76,16 +77,18 @@ impl Plan {
                     _ => 1,
                 };
                 if index > 0 && block == 0 && stride == 1 {
-                    plan.unhalved.push((index + 1, [shape.height, shape.width]));
+                    summary
+                        .unhalved
+                        .push((index + 1, [shape.height, shape.width]));
                 }
                 let name = format!("groups.{index}.blocks.{block}");
                 let window = Window::same(config.kernel, stride);
-                shape = plan.block(&name, shape, group, window, config.squeeze_excitation);
+                shape = summary.block(&name, shape, group, window, config.squeeze_excitation);
             }
         }
-        plan.activation("relu".into(), shape);
+        summary.activation("relu".into(), shape);
         let (channels, classes) = (count(shape.channels), count(config.classes));
-        plan.layers.push(Layer {
+        summary.layers.push(Layer {
             name: "head".into(),
             kind: LayerKind::Head,
             output: ImageShape {
@@ -97,7 +100,7 @@ impl Plan {
             multiply_adds: channels * classes,
             is_kept: true,
         });
-        plan
+        summary
     }
 
     /// Numbers that the network learns.
@@ -183,8 +186,11 @@ impl Plan {
     }
 
     fn gate(&mut self, name: String, shape: ImageShape) {
-        let mut layer = elementwise(name, LayerKind::Gate, shape, true);
-        let (channels, units) = (count(shape.channels), count(gate::units(shape.channels)));
+        let mut layer = elementwise(name, LayerKind::SqueezeExcitation, shape, true);
+        let (channels, units) = (
+            count(shape.channels),
+            count(squeeze_excitation::units(shape.channels)),
+        );
         layer.parameters = 2 * channels * units + channels + units;
         layer.multiply_adds += 2 * channels * units;
         self.layers.push(layer);
