@@ -149,7 +149,7 @@ impl Table {
     /// # Errors
     /// It counts something else, or there would be too many.
     pub fn extend(&mut self, more: Limit) -> Result<(), Invalid> {
-        let sum = |a: u32, b: u32| a.checked_add(b).unwrap_or(u32::MAX); // told below
+        let sum = |a: u32, b: u32| a.saturating_add(b); // told below
         let limit = match (self.limit, more) {
             (Limit::Brackets(a), Limit::Brackets(b)) => Limit::Brackets(sum(a, b)),
             (Limit::Configurations(a), Limit::Configurations(b)) => {
@@ -566,7 +566,7 @@ mod tests {
     fn an_extended_table_is_that_of_a_search_with_the_larger_limit() {
         let with = |brackets| {
             Table::new(&search_with(1, 9, 3, |file| {
-                file.limit = Limit::Brackets(brackets)
+                file.limit = Limit::Brackets(brackets);
             }))
             .unwrap()
         };

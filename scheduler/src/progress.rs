@@ -188,7 +188,7 @@ fn best(incumbent: Option<&Incumbent>, rungs: &[RungStatus]) -> String {
             amount: rung.budget,
             unit: rung.unit,
         };
-        text += &format!(" (at {budget} it was {})", significant(loss, 5));
+        text = format!("{text} (at {budget} it was {})", significant(loss, 5));
     }
     text
 }
