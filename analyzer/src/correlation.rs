@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use shared::{ConfigurationId, Seed};
 
-use crate::load::History;
+use crate::history::History;
 use crate::statistics::{self, PValue};
 use crate::table::{Cell, Table};
 use crate::wording::{self, count, fixed, p_value, put, significant};
@@ -49,13 +49,13 @@ pub struct Agreement {
     /// Spearman's rho.
     pub rho: f64,
     /// Its two-sided p.
-    pub rho_p: PValue,
+    pub(crate) rho_p: PValue,
     /// Its 95 % bootstrap interval; `None` where most resamples have a constant side.
     pub interval: Option<(f64, f64)>,
     /// Kendall's tau-b.
     pub tau: f64,
     /// Its two-sided p.
-    pub tau_p: PValue,
+    pub(crate) tau_p: PValue,
 }
 
 /// How many of the best third at one budget are among the best third at the other.
@@ -194,7 +194,10 @@ fn regret(losses: &[(f64, f64)]) -> Option<f64> {
     let best_upper = losses.iter().map(|pair| pair.1).min_by(f64::total_cmp)?;
     let picked = losses.iter().filter(|pair| pair.0 <= best_lower);
     let picked: Vec<f64> = picked.map(|pair| pair.1).collect();
-    Some(picked.iter().sum::<f64>() / picked.len() as f64 - best_upper)
+    // Neither a sum nor a difference of finite losses need be finite.
+    let number = picked.len() as f64;
+    let mean = picked.iter().map(|loss| loss / number).sum::<f64>();
+    Some((mean - best_upper).clamp(0.0, f64::MAX))
 }
 
 /// How a pair is judged.
