@@ -9,13 +9,34 @@ use std::path::Path;
 
 use shared::BudgetUnit;
 
-use crate::arguments::{Along, GroupBy};
-use crate::load::History;
+use crate::history::History;
 use crate::plot::{Frame, Ink, Mark, Point, Scale, Scene};
 use crate::statistics::student_quantile;
 use crate::table::{Cell, Table};
 use crate::trajectory::{self, At};
 use crate::wording::significant;
+
+/// What makes searches repetitions of each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum GroupBy {
+    /// The search method: bohb, hyperband, random (a log of another program: its folder's name)
+    Method,
+    /// The search's name
+    Name,
+    /// Nothing: every search stands for itself
+    Dir,
+}
+
+/// What searches are compared along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Along {
+    /// Number of jobs that have a result
+    Jobs,
+    /// Budget spent by all jobs together
+    Spent,
+    /// Seconds since the first job started
+    Wall,
+}
 
 /// One search as a curve.
 #[derive(Debug, Clone, PartialEq)]

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use shared::{ConfigurationId, Seed};
 
-use crate::load::History;
+use crate::history::History;
 use crate::statistics::{self, PValue};
 use crate::table::{Cell, Table};
 use crate::wording::{self, count, fixed, p_value, put, significant};
@@ -49,13 +49,13 @@ pub struct Agreement {
     /// Spearman's rho.
     pub rho: f64,
     /// Its two-sided p.
-    pub rho_p: PValue,
+    pub(crate) rho_p: PValue,
     /// Its 95 % bootstrap interval; `None` where most resamples have a constant side.
     pub interval: Option<(f64, f64)>,
     /// Kendall's tau-b.
     pub tau: f64,
     /// Its two-sided p.
-    pub tau_p: PValue,
+    pub(crate) tau_p: PValue,
 }
 
 /// How many of the best third at one budget are among the best third at the other.

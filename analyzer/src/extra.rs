@@ -17,20 +17,21 @@ use shared::layout::{self, Layout};
 use shared::record::Job;
 use shared::{ConfigurationId, Directory, SearchFile, Seed, fs};
 
-use crate::load::History;
+use crate::history::History;
+use crate::retrain::job_of;
 
 /// A uniform sample of configurations, and the jobs it lacks.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Extra {
+pub(crate) struct Extra {
     /// The sample, ascending.
-    pub sample: Vec<ConfigurationId>,
+    pub(crate) sample: Vec<ConfigurationId>,
     /// The jobs that would evaluate it at all budgets, ascending.
-    pub jobs: Vec<Job>,
+    pub(crate) jobs: Vec<Job>,
 }
 
 /// Draws configurations until `num_unpromoted` of them lack a result at some budget of the search, and lists the jobs
 /// for those results. Fewer where the search has no more.
-pub fn draw(history: &History, num_unpromoted: usize, seed: Seed) -> Result<Extra> {
+pub(crate) fn draw(history: &History, num_unpromoted: usize, seed: Seed) -> Result<Extra> {
     let Some(search) = &history.search else {
         let message = "no jobs can be written for another program's log: it has no `search.json`";
         return Err(Failure::new(Code::Usage, message).into());
@@ -57,17 +58,7 @@ pub fn draw(history: &History, num_unpromoted: usize, seed: Seed) -> Result<Extr
         let missing: Vec<Job> = (0..search.ladder.num_rungs())
             .map(|rung| tried.id.job(rung))
             .filter(|job| !done.contains(job))
-            .map(|job| Job {
-                job,
-                bracket: tried.bracket,
-                budget: search.ladder.budget(job.rung),
-                configuration: tried.values.clone(),
-                continues: None,
-                search: search.digest.clone(),
-                supersedes: None,
-                avoid_hosts: Vec::new(),
-                memory_mib: None,
-            })
+            .map(|job| job_of(history, index, job, search))
             .collect();
         drawn += usize::from(!missing.is_empty());
         extra.sample.push(tried.id);
@@ -83,7 +74,7 @@ pub fn draw(history: &History, num_unpromoted: usize, seed: Seed) -> Result<Extr
 ///
 /// # Errors
 /// Where `to` is not empty: a directory that a search is in would be changed.
-pub fn write(history: &History, extra: &Extra, to: &Path) -> Result<()> {
+pub(crate) fn write(history: &History, extra: &Extra, to: &Path) -> Result<()> {
     if !fs::list_named(to)?.is_empty() {
         let message = format!("`{}` is not empty: name a new directory", to.display());
         return Err(Failure::new(Code::Usage, message).into());
@@ -122,7 +113,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Reads a sample: ids such as `c000012`, separated by white space.
-pub fn read_sample(path: &Path) -> Result<BTreeSet<ConfigurationId>> {
+pub(crate) fn read_sample(path: &Path) -> Result<BTreeSet<ConfigurationId>> {
     let bytes = fs::read_named(path)?;
     let text = String::from_utf8_lossy(&bytes);
     let ids = text.split_whitespace().map(|word| {

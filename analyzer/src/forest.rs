@@ -27,7 +27,7 @@ const WORTHWHILE: f64 = 0.99;
 
 /// What a dimension's coordinates are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Axis {
+pub(crate) enum Axis {
     /// Numbers in `[0, 1]`.
     Interval,
     /// Whole numbers 0, 1, … below this many; at most 64.
@@ -36,7 +36,7 @@ pub enum Axis {
 
 impl Axis {
     /// The axis for so many unordered levels, or an interval on which they stand in order if they are too many.
-    pub fn of_levels(levels: usize) -> Self {
+    pub(crate) fn of_levels(levels: usize) -> Self {
         if levels <= MOST_LEVELS {
             Self::Levels(levels)
         } else {
@@ -47,16 +47,16 @@ impl Axis {
 
 /// Where a forest comes from.
 #[derive(Debug, Clone, Copy)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Number of trees in each stage.
-    pub num_trees: u32,
+    pub(crate) num_trees: u32,
     /// Drives bootstrap samples and thresholds.
-    pub seed: Seed,
+    pub(crate) seed: Seed,
 }
 
 /// A forest that has been fitted.
 #[derive(Debug, Clone)]
-pub struct Forest {
+pub(crate) struct Forest {
     axes: Vec<Axis>,
     /// The mean of the values: what the stages start from.
     base: f64,
@@ -68,7 +68,7 @@ pub struct Forest {
 
 /// One tree.
 #[derive(Debug, Clone)]
-pub struct Tree {
+pub(crate) struct Tree {
     nodes: Vec<Node>,
 }
 
@@ -92,7 +92,7 @@ enum Rule {
 
 /// The part of an axis that a leaf covers.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Side {
+pub(crate) enum Side {
     /// From, to.
     Interval(f64, f64),
     /// Bit l is set for level l.
@@ -108,7 +108,7 @@ impl Side {
     }
 
     /// Its share of the axis.
-    pub fn share(self, axis: Axis) -> f64 {
+    pub(crate) fn share(self, axis: Axis) -> f64 {
         match (self, axis) {
             (Self::Levels(bits), Axis::Levels(levels)) => {
                 f64::from(bits.count_ones()) / levels as f64
@@ -159,7 +159,12 @@ impl Forest {
     ///
     /// # Panics
     /// Without points.
-    pub fn fit(axes: Vec<Axis>, points: &[Vec<f64>], values: &[f64], settings: &Settings) -> Self {
+    pub(crate) fn fit(
+        axes: Vec<Axis>,
+        points: &[Vec<f64>],
+        values: &[f64],
+        settings: &Settings,
+    ) -> Self {
         assert!(
             !points.is_empty() && points.len() == values.len(),
             "samples"
@@ -204,32 +209,32 @@ impl Forest {
     }
 
     /// What the axes are.
-    pub fn axes(&self) -> &[Axis] {
+    pub(crate) fn axes(&self) -> &[Axis] {
         &self.axes
     }
 
     /// Number of trees in each stage.
-    pub fn num_trees(&self) -> usize {
+    pub(crate) fn num_trees(&self) -> usize {
         self.stages[0].len()
     }
 
     /// Number of stages.
-    pub fn num_stages(&self) -> usize {
+    pub(crate) fn num_stages(&self) -> usize {
         self.stages.len()
     }
 
     /// What every member adds its trees to.
-    pub fn base(&self) -> f64 {
+    pub(crate) fn base(&self) -> f64 {
         self.base
     }
 
     /// The `number`-th tree of every stage; the forest is the mean over numbers of the sums of these and the base.
-    pub fn members(&self, number: usize) -> impl Iterator<Item = &Tree> {
+    pub(crate) fn members(&self, number: usize) -> impl Iterator<Item = &Tree> {
         self.stages.iter().map(move |stage| &stage[number])
     }
 
     /// The base and, summed over the stages, the mean of their trees' predictions.
-    pub fn predict(&self, point: &[f64]) -> f64 {
+    pub(crate) fn predict(&self, point: &[f64]) -> f64 {
         let trees = self.stages.iter().flatten();
         let sum: f64 = trees.map(|tree| tree.predict(point)).sum();
         self.base + sum / self.num_trees() as f64
@@ -237,7 +242,7 @@ impl Forest {
 
     /// Root of the mean squared error out of the bag, and the share of the variance that is explained out of the bag:
     /// 1 − squared error / variance (negative where a constant would do better). `None` for constant values.
-    pub fn error(&self, values: &[f64]) -> Option<(f64, f64)> {
+    pub(crate) fn error(&self, values: &[f64]) -> Option<(f64, f64)> {
         let pairs = self.out_of_bag.iter().zip(values);
         let pairs: Vec<(f64, f64)> = pairs.filter_map(|(p, v)| Some(((*p)?, *v))).collect();
         let n = pairs.len() as f64;
@@ -499,7 +504,7 @@ impl Bag<'_> {
 
 impl Tree {
     /// The value of the leaf that a point lies in.
-    pub fn predict(&self, point: &[f64]) -> f64 {
+    pub(crate) fn predict(&self, point: &[f64]) -> f64 {
         let mut node = 0;
         loop {
             match self.nodes[node] {
@@ -513,7 +518,7 @@ impl Tree {
     }
 
     /// Calls `leaf` with the value and the box of every leaf. The boxes fill the space.
-    pub fn for_each_leaf(&self, axes: &[Axis], mut leaf: impl FnMut(f64, &[Side])) {
+    pub(crate) fn for_each_leaf(&self, axes: &[Axis], mut leaf: impl FnMut(f64, &[Side])) {
         let whole: Vec<Side> = axes.iter().map(|axis| Side::whole(*axis)).collect();
         let mut open = vec![(0_usize, whole)];
         while let Some((node, sides)) = open.pop() {

@@ -18,11 +18,12 @@ use shared::exit::{Code, Failure};
 use shared::{BudgetUnit, Configuration, ConfigurationId, Outcome, SearchSpace, Value, fs};
 
 use crate::configspace;
-use crate::json::{lenient, number};
-use crate::load::{
-    Evaluation, History, Names, Problems, Source, State, Tried, distinct_budgets, infer_space,
-    position_of, test_loss,
+use crate::history::{
+    Evaluation, History, Names, Problems, Source, State, Tried, distinct_budgets, position_of,
+    test_loss,
 };
+use crate::infer::infer_space;
+use crate::json::{lenient, number};
 
 mod write;
 

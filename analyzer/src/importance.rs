@@ -22,7 +22,7 @@ use rayon::prelude::*;
 use shared::{Kind, SearchSpace, Seed};
 
 use crate::forest::{self, Axis, Forest, Side};
-use crate::load::History;
+use crate::history::History;
 use crate::statistics::average_ranks;
 use crate::table::{Cell, Table};
 use crate::wording::{count, fixed, significant};
@@ -274,7 +274,7 @@ struct Leaf {
 
 impl Decomposition {
     /// Decomposes the mean of the trees; `None` for a constant one.
-    pub fn new(forest: &Forest, seed: Seed) -> Option<Self> {
+    pub(crate) fn new(forest: &Forest, seed: Seed) -> Option<Self> {
         let axes = forest.axes();
         let leaves: Vec<Vec<Leaf>> = (0..forest.num_trees())
             .into_par_iter()

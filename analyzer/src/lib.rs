@@ -3,33 +3,44 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`load`] | a search's files → a [`load::History`] in memory |
-//! | [`correlation`], [`statistics`] | how rankings at one budget predict another's |
-//! | [`trajectory`] | the incumbent and how it came about |
-//! | [`hpbandster`], [`configspace`] | other programs' formats |
-//! | [`table`] | tables as text, CSV, JSON, Markdown, LaTeX |
+//! | `commands` | the command line, one file for each subcommand: read, compute, print |
+//! | [`load`] | a search's files → a [`history::History`] in memory |
+//! | [`correlation`], `statistics` | how rankings at one budget predict another's |
+//! | [`trajectory`], [`compare`] | the incumbent and how it came about; several searches |
+//! | [`whatif`] | what another ladder of budgets would have cost and found |
+//! | [`importance`], `forest` | which hyperparameters matter |
+//! | [`report`], [`plot`], `picture` | one page of all of it; drawings as SVG and PNG |
+//! | `projection` | configurations on a plane |
+//! | [`hpbandster`], [`configspace`], [`optuna`], [`tensorboard`] | other programs' formats |
+//! | `extra`, `retrain` | jobs for more trainings |
+//! | [`rows`], [`table`] | the flat table of results; tables as text, CSV, JSON, Markdown, LaTeX |
 
-pub mod arguments;
 mod commands;
 pub mod compare;
 pub mod configspace;
 pub mod correlation;
-pub mod extra;
-pub mod forest;
+mod extra;
+mod forest;
+pub mod history;
 pub mod hpbandster;
 pub mod importance;
+mod infer;
 mod json;
 pub mod load;
+pub mod optuna;
+mod picture;
 pub mod plot;
-pub mod png;
+mod projection;
 pub mod report;
+mod retrain;
 pub mod rows;
-pub mod statistics;
+mod statistics;
 pub mod table;
+pub mod tensorboard;
 #[cfg(test)]
 mod testing;
 pub mod trajectory;
-pub mod wording;
+pub mod whatif;
+mod wording;
 
-pub use arguments::Args;
-pub use commands::run;
+pub use commands::{Args, run};

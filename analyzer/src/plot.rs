@@ -16,6 +16,9 @@ const CHARACTER: f64 = 0.64;
 /// Number of different colours for series.
 pub const SERIES: usize = 6;
 
+/// Number of shades from the best to the worst.
+pub const SHADES: usize = 4;
+
 /// What a colour is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ink {
@@ -31,6 +34,8 @@ pub enum Ink {
     Bad,
     /// One of several series, 0 to 5.
     Series(usize),
+    /// From the best, 0, to the worst, 3.
+    Shade(usize),
 }
 
 /// Where colours come from.
@@ -44,7 +49,7 @@ pub enum Theme {
 
 impl Ink {
     /// All of them: name of the variable, light value, dark value.
-    pub const ALL: [(&'static str, &'static str, &'static str); 11] = [
+    pub const ALL: [(&'static str, &'static str, &'static str); 15] = [
         ("text", "#1b1f24", "#e6e8eb"),
         ("muted", "#5b6570", "#a0a8b2"),
         ("grid", "#dfe3e8", "#343a42"),
@@ -56,6 +61,11 @@ impl Ink {
         ("s3", "#9b4a8f", "#e39ad6"),
         ("s4", "#8a6a00", "#e0bd4b"),
         ("s5", "#4a4fb0", "#a5a9ff"),
+        // Dark to light on light paper, light to dark on dark: the best stand out on both.
+        ("q0", "#440154", "#fde725"),
+        ("q1", "#2a788e", "#3dbc74"),
+        ("q2", "#7ad151", "#2a788e"),
+        ("q3", "#d9d28a", "#5b4a86"),
     ];
 
     fn index(self) -> usize {
@@ -66,6 +76,7 @@ impl Ink {
             Self::Paper => 3,
             Self::Bad => 4,
             Self::Series(number) => 5 + number % SERIES,
+            Self::Shade(number) => 5 + SERIES + number % SHADES,
         }
     }
 
@@ -75,17 +86,6 @@ impl Ink {
             Theme::Page => format!("var(--{name})"),
             Theme::Light => light.to_owned(),
         }
-    }
-
-    /// Red, green, blue of the light theme.
-    ///
-    /// # Panics
-    /// Never: the palette is hexadecimal.
-    pub fn rgb(self) -> [u8; 3] {
-        let hex = &Self::ALL[self.index()].1[1..];
-        let number = u32::from_str_radix(hex, 16).expect("the palette is hexadecimal");
-        let [_, red, green, blue] = number.to_be_bytes();
-        [red, green, blue]
     }
 }
 
@@ -192,6 +192,17 @@ impl Scene {
             width,
             opacity: 1.0,
             is_dashed: false,
+        });
+    }
+
+    /// Draws a dashed line.
+    pub fn dashed_line(&mut self, points: Vec<Point>, ink: Ink, width: f64) {
+        self.marks.push(Mark::Line {
+            points,
+            ink,
+            width,
+            opacity: 1.0,
+            is_dashed: true,
         });
     }
 

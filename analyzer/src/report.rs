@@ -9,13 +9,14 @@ use anyhow::{Context as _, Result};
 use shared::{Seed, fs};
 
 use crate::correlation::{self, Pair};
+use crate::history::{Evaluation, History};
 use crate::importance::{self, Importance, Of};
-use crate::load::{Evaluation, History};
-use crate::plot::{Scene, Theme};
+use crate::plot::Scene;
 
 mod agreement;
 mod configurations;
 pub(crate) mod curves;
+mod exploration;
 mod influence;
 mod page;
 mod progress;
@@ -131,8 +132,11 @@ pub fn sections(history: &History, seed: Seed) -> Vec<Section> {
         progress::trajectory(&facts),
         progress::timeline(&facts),
         configurations::parallel(&facts),
+        progress::whatif(&facts),
         influence::importance(&facts),
         influence::marginals(&facts),
+        exploration::map(&facts),
+        exploration::coverage(&facts),
         configurations::origins(&facts),
         curves::section(history, seed),
         configurations::failures(&facts),
@@ -161,11 +165,6 @@ pub fn write_drawings(
         }
     }
     Ok(num)
-}
-
-/// A drawing as an SVG file.
-pub fn svg_file(scene: &Scene) -> Vec<u8> {
-    scene.svg(Theme::Light).into_bytes()
 }
 
 /// At most `most` of the items, drawn at random and in their old order; and words on that, if some were left out.

@@ -4,19 +4,23 @@
 //! `spent` (in the budget's unit), `started_s` and `finished_s` (seconds since 1970), `elapsed_s`, `owner`, `origin`
 //! (`model`, `prior`, `other`), `message`; then `values.NAME` for every hyperparameter and `measures.NAME` for every
 //! measure, in alphabetical order. What does not exist is an empty field in CSV and a null in Parquet.
+//!
+//! A hyperparameter's column has the type of the hyperparameter, whatever values occur: float, integer; of ordinals,
+//! categories and constants the one that all their levels have (numbers of both kinds are floats), else words. Where the
+//! space was guessed or is not known, all values that occur decide.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Result;
 use parquet::basic::{LogicalType, Repetition, Type as PhysicalType};
-use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
+use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DoubleType, Int64Type};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::Type;
-use shared::{ConfigurationId, Outcome, Value};
+use shared::{ConfigurationId, Kind, Outcome, SearchSpace, Value};
 
-use crate::load::{Evaluation, History};
+use crate::history::{Evaluation, History};
 use crate::table::{Cell, Table};
 
 /// A named column.
@@ -32,6 +36,7 @@ enum Data {
     Words(Vec<Option<String>>),
     Numbers(Vec<Option<f64>>),
     Whole(Vec<Option<i64>>),
+    Booleans(Vec<Option<bool>>),
 }
 
 impl Data {
@@ -40,6 +45,7 @@ impl Data {
             Self::Words(words) => words[row].clone(),
             Self::Numbers(numbers) => numbers[row].map(|x| Cell::Number(x).plain()),
             Self::Whole(whole) => whole[row].map(|x| x.to_string()),
+            Self::Booleans(booleans) => booleans[row].map(|b| b.to_string()),
         };
         text.unwrap_or_default() // an empty field
     }
@@ -56,8 +62,8 @@ pub fn csv(history: &History) -> Result<String> {
     Ok(String::from_utf8(writer.into_inner()?)?)
 }
 
-/// The table as a Parquet file: words as UTF-8, numbers as doubles, whole numbers as 64-bit integers, all optional;
-/// not compressed, in one row group.
+/// The table as a Parquet file: words as UTF-8, numbers as doubles, whole numbers as 64-bit integers, booleans as
+/// BOOLEAN, all optional; not compressed, in one row group.
 ///
 /// # Panics
 /// Never: the schema has a field for each column.
@@ -68,6 +74,7 @@ pub fn parquet(history: &History) -> Result<Vec<u8>> {
             Data::Words(_) => (PhysicalType::BYTE_ARRAY, Some(LogicalType::String)),
             Data::Numbers(_) => (PhysicalType::DOUBLE, None),
             Data::Whole(_) => (PhysicalType::INT64, None),
+            Data::Booleans(_) => (PhysicalType::BOOLEAN, None),
         };
         let builder = Type::primitive_type_builder(&column.name, kind);
         let builder = builder.with_repetition(Repetition::OPTIONAL);
@@ -97,6 +104,11 @@ pub fn parquet(history: &History) -> Result<Vec<u8>> {
                 let (whole, levels) = present(whole, |x| *x);
                 out.typed::<Int64Type>()
                     .write_batch(&whole, Some(&levels), None)?;
+            }
+            Data::Booleans(booleans) => {
+                let (booleans, levels) = present(booleans, |b| *b);
+                out.typed::<BoolType>()
+                    .write_batch(&booleans, Some(&levels), None)?;
             }
         }
         out.close()?;
@@ -176,9 +188,16 @@ fn fixed_columns(history: &History) -> Vec<Column> {
     ]
 }
 
-/// A column for each hyperparameter: of numbers or whole numbers where all its values are, else of words.
+/// A column for each hyperparameter of the space, and for each other one that occurs.
 fn value_columns(history: &History) -> Vec<Column> {
+    let known = history
+        .space
+        .as_ref()
+        .filter(|_| !history.space_is_inferred);
     let mut by_name: BTreeMap<&str, Vec<(usize, &Value)>> = BTreeMap::new();
+    for hyperparameter in known.map_or(&[][..], SearchSpace::hyperparameters) {
+        by_name.insert(&hyperparameter.name, Vec::new());
+    }
     for (row, result) in history.results.iter().enumerate() {
         for (name, value) in history.configurations[result.configuration].values.iter() {
             by_name.entry(name).or_default().push((row, value));
@@ -186,14 +205,15 @@ fn value_columns(history: &History) -> Vec<Column> {
     }
     let num_rows = history.results.len();
     let column = |(name, values): (&str, Vec<(usize, &Value)>)| {
-        let is_whole = values.iter().all(|(_, v)| matches!(v, Value::Integer(_)));
-        let is_number = values.iter().all(|(_, value)| value.as_f64().is_some());
-        let data = if is_whole {
-            Data::Whole(placed(num_rows, &values, Value::as_i64))
-        } else if is_number {
-            Data::Numbers(placed(num_rows, &values, Value::as_f64))
-        } else {
-            Data::Words(placed(num_rows, &values, |value| Some(value.to_string())))
+        let kind = known.and_then(|space| space.find(name)).map(|h| &h.kind);
+        let data = match sort_of(kind, &values) {
+            Sort::Whole => Data::Whole(placed(num_rows, &values, Value::as_i64)),
+            Sort::Numbers => Data::Numbers(placed(num_rows, &values, Value::as_f64)),
+            Sort::Booleans => Data::Booleans(placed(num_rows, &values, |value| match value {
+                Value::Boolean(b) => Some(*b),
+                _ => None,
+            })),
+            Sort::Words => Data::Words(placed(num_rows, &values, |value| Some(value.to_string()))),
         };
         Column {
             name: format!("values.{name}"),
@@ -201,6 +221,41 @@ fn value_columns(history: &History) -> Vec<Column> {
         }
     };
     by_name.into_iter().map(column).collect()
+}
+
+/// What a column holds.
+enum Sort {
+    Words,
+    Numbers,
+    Whole,
+    Booleans,
+}
+
+/// What the column of a hyperparameter holds: by its kind where that is known, else by its values.
+fn sort_of(kind: Option<&Kind>, values: &[(usize, &Value)]) -> Sort {
+    match kind {
+        Some(Kind::Float { .. }) => Sort::Numbers,
+        Some(Kind::Integer { .. }) => Sort::Whole,
+        Some(Kind::Ordinal { sequence: levels } | Kind::Categorical { choices: levels }) => {
+            common_sort(&levels.iter())
+        }
+        Some(Kind::Constant { value }) => common_sort(&std::iter::once(value)),
+        None => common_sort(&values.iter().map(|(_, value)| *value)),
+    }
+}
+
+/// The narrowest sort that holds all these values.
+fn common_sort<'a>(values: &(impl Iterator<Item = &'a Value> + Clone)) -> Sort {
+    let all = |is: fn(&Value) -> bool| values.clone().all(is);
+    if all(|value| matches!(value, Value::Integer(_))) {
+        Sort::Whole
+    } else if all(|value| value.as_f64().is_some()) {
+        Sort::Numbers
+    } else if all(|value| matches!(value, Value::Boolean(_))) {
+        Sort::Booleans
+    } else {
+        Sort::Words
+    }
 }
 
 fn placed<T: Clone>(
@@ -266,7 +321,8 @@ mod tests {
     use parquet::record::RowAccessor as _;
 
     use super::*;
-    use crate::testing::history;
+    use crate::load::{self, Wanted};
+    use crate::testing::{evaluated, history, result, search_file};
 
     #[test]
     fn parquet_holds_the_same_table_with_types_and_nulls() {
@@ -297,5 +353,72 @@ mod tests {
             rows[3].get_long(place("values.size")).is_err(),
             "inactive: null"
         );
+    }
+    #[test]
+    fn columns_have_the_types_of_their_hyperparameters() {
+        let mut file = search_file();
+        file.space = serde_json::from_value(serde_json::json!({"hyperparameters": [
+            {"name": "float", "type": "float", "lower": 0, "upper": 2},
+            {"name": "integer", "type": "integer", "lower": 0, "upper": 2},
+            {"name": "flag", "type": "categorical", "choices": [true, false]},
+            {"name": "sizes", "type": "ordinal", "sequence": [8, 16]},
+            {"name": "shares", "type": "ordinal", "sequence": [0.5, 1]},
+            {"name": "mixed", "type": "categorical", "choices": ["none", 1, true]},
+            {"name": "words", "type": "categorical", "choices": ["a", "b"]},
+            {"name": "never", "type": "constant", "value": true,
+             "active_when": {"hyperparameter": "words", "in": ["b"]}},
+        ]}))
+        .unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = std::path::Path::new("search.json");
+        let directory = shared::Directory::create(folder.path(), &file, path).unwrap();
+        let mut row = result(0, 0, evaluated(0.5));
+        // Without their kinds, values such as these say little of the types.
+        row.configuration = serde_json::from_str(
+            r#"{"float": 1, "integer": 1, "flag": true, "sizes": 8, "shares": 1, "mixed": 1, "words": "a"}"#,
+        )
+        .unwrap();
+        directory.publish_result(&row).unwrap();
+        let history = load::open(folder.path(), Wanted::ALL).unwrap();
+        let bytes = bytes::Bytes::from(parquet(&history).unwrap());
+        let reader = SerializedFileReader::new(bytes).unwrap();
+        let schema = reader.metadata().file_metadata().schema_descr_ptr();
+        let types: Vec<String> = schema
+            .columns()
+            .iter()
+            .filter_map(|c| {
+                Some(format!(
+                    "{}: {}",
+                    c.name().strip_prefix("values.")?,
+                    c.physical_type()
+                ))
+            })
+            .collect();
+        assert_eq!(
+            types,
+            [
+                "flag: BOOLEAN",
+                "float: DOUBLE",
+                "integer: INT64",
+                "mixed: BYTE_ARRAY",
+                "never: BOOLEAN",
+                "shares: DOUBLE",
+                "sizes: INT64",
+                "words: BYTE_ARRAY"
+            ]
+        );
+        let row = reader.get_row_iter(None).unwrap().next().unwrap().unwrap();
+        let place = |name: &str| {
+            let columns = schema.columns();
+            columns
+                .iter()
+                .position(|c| c.name() == format!("values.{name}"))
+                .unwrap()
+        };
+        assert!(row.get_bool(place("flag")).unwrap());
+        assert!((row.get_double(place("shares")).unwrap() - 1.0).abs() < f64::EPSILON);
+        assert_eq!(row.get_string(place("mixed")).unwrap(), "1");
+        assert!(row.get_bool(place("never")).is_err(), "null");
+        assert!(csv(&history).unwrap().contains(",true,1.0,1,1,,1.0,8,a"));
     }
 }

@@ -16,16 +16,16 @@ const MOST_EXACT_TAU: usize = 33;
 
 /// A two-sided p value, and how it was had.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct PValue {
+pub(crate) struct PValue {
     /// Chance of a correlation at least as far from 0 if the two sides have nothing to do with each other.
-    pub p: f64,
+    pub(crate) p: f64,
     /// How it was computed.
-    pub method: PMethod,
+    pub(crate) method: PMethod,
 }
 
 /// How a p value was computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PMethod {
+pub(crate) enum PMethod {
     /// Exactly, over all orders of one side.
     Exact,
     /// By Student's t distribution with n − 2 degrees of freedom.
@@ -36,7 +36,7 @@ pub enum PMethod {
 
 impl PMethod {
     /// The word in tables: `exact`, `t`, `normal`.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Exact => "exact",
             Self::StudentT => "t",
@@ -46,7 +46,7 @@ impl PMethod {
 }
 
 /// Ranks from 1; equal values share the mean of the ranks they take up.
-pub fn average_ranks(values: &[f64]) -> Vec<f64> {
+pub(crate) fn average_ranks(values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
     let mut ranks = vec![0.0; values.len()];
@@ -70,7 +70,7 @@ fn is_tied(a: f64, b: f64) -> bool {
 ///
 /// # Panics
 /// Where the sides have different lengths.
-pub fn pearson(x: &[f64], y: &[f64]) -> Option<f64> {
+pub(crate) fn pearson(x: &[f64], y: &[f64]) -> Option<f64> {
     assert_eq!(x.len(), y.len(), "pairs");
     let n = x.len() as f64;
     let mean = |values: &[f64]| values.iter().sum::<f64>() / n;
@@ -89,7 +89,7 @@ pub fn pearson(x: &[f64], y: &[f64]) -> Option<f64> {
 ///
 /// # Source
 /// Spearman 1904; the form with ties of Kendall 1945. Fewer than 3 pairs or a constant side: `None`.
-pub fn spearman(x: &[f64], y: &[f64]) -> Option<f64> {
+pub(crate) fn spearman(x: &[f64], y: &[f64]) -> Option<f64> {
     if x.len() < 3 {
         return None;
     }
@@ -99,7 +99,7 @@ pub fn spearman(x: &[f64], y: &[f64]) -> Option<f64> {
 /// Two-sided p of Spearman's rho: counted over all orders up to 9 pairs, else by t = rho·√((n−2)/(1−rho²)).
 ///
 /// At rho = ±1 the approximation gives 0. Fewer than 3 pairs or a constant side: `None`.
-pub fn spearman_p(x: &[f64], y: &[f64]) -> Option<PValue> {
+pub(crate) fn spearman_p(x: &[f64], y: &[f64]) -> Option<PValue> {
     let rho = spearman(x, y)?;
     if x.len() <= MOST_COUNTED {
         let (x, y) = (average_ranks(x), average_ranks(y));
@@ -166,7 +166,7 @@ fn share_of_orders(y: &[f64], distance: impl Fn(&[f64]) -> f64) -> f64 {
 ///
 /// # Source
 /// Kendall 1945 and 1970 (Rank Correlation Methods, chapter 4), as in `scipy.stats.kendalltau`; counting by Knight 1966.
-pub fn kendall(x: &[f64], y: &[f64]) -> Option<(f64, PValue)> {
+pub(crate) fn kendall(x: &[f64], y: &[f64]) -> Option<(f64, PValue)> {
     let n = x.len();
     if n < 3 {
         return None;
@@ -344,12 +344,12 @@ fn exact_kendall_p(n: usize, fewest: f64) -> f64 {
 }
 
 /// P(|T| ≥ |t|) for Student's t with `freedom` degrees of freedom: `I_x(freedom/2, 1/2)` at `x = freedom/(freedom + t²)`.
-pub fn student_two_sided(t: f64, freedom: f64) -> f64 {
+pub(crate) fn student_two_sided(t: f64, freedom: f64) -> f64 {
     incomplete_beta(freedom / 2.0, 0.5, freedom / (freedom + t * t))
 }
 
 /// The t that a two-sided Student test with this p needs; by bisection, to full precision.
-pub fn student_quantile(p: f64, freedom: f64) -> f64 {
+pub(crate) fn student_quantile(p: f64, freedom: f64) -> f64 {
     let (mut low, mut high) = (0.0, 1.0);
     while student_two_sided(high, freedom) > p && high < 1e15 {
         high *= 2.0;
@@ -409,7 +409,7 @@ fn incomplete_beta(a: f64, b: f64, x: f64) -> f64 {
 ///
 /// # Panics
 /// Without values.
-pub fn quantile(sorted: &[f64], share: f64) -> f64 {
+pub(crate) fn quantile(sorted: &[f64], share: f64) -> f64 {
     let last = sorted
         .len()
         .checked_sub(1)
@@ -433,7 +433,12 @@ pub fn quantile(sorted: &[f64], share: f64) -> f64 {
 ///
 /// # Source
 /// Efron 1979. As `scipy.stats.bootstrap(method="percentile")`, but for the draws left out.
-pub fn spearman_interval(x: &[f64], y: &[f64], resamples: u32, seed: Seed) -> Option<(f64, f64)> {
+pub(crate) fn spearman_interval(
+    x: &[f64],
+    y: &[f64],
+    resamples: u32,
+    seed: Seed,
+) -> Option<(f64, f64)> {
     spearman(x, y)?;
     let n = u32::try_from(x.len()).ok()?; // no search has more
     let (x, y) = (Grouped::new(x), Grouped::new(y));

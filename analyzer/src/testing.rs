@@ -11,7 +11,8 @@ use shared::{
     SearchFile, Value, fs,
 };
 
-use crate::load::{History, Wanted};
+use crate::history::History;
+use crate::load::{self, Wanted};
 
 /// A search over `rate` (float, log), `blocks` (integer), `kind` (categorical) and, for one kind, `size` (ordinal);
 /// budgets 1, 3 and 9 epochs.
@@ -149,7 +150,7 @@ pub(crate) fn history(losses: &[&[f64]]) -> History {
         }
     }
     write_search(folder.path(), &results);
-    History::open(folder.path(), Wanted::ALL).unwrap()
+    load::open(folder.path(), Wanted::ALL).unwrap()
 }
 
 /// Writes a file of a log or a corrupt record.

@@ -6,9 +6,9 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::load::{Evaluation, History};
+use crate::history::{Evaluation, History};
 use crate::table::{Cell, Table};
-use crate::wording::{put, significant};
+use crate::wording::{count, put, significant};
 
 /// Which results may become incumbents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -66,6 +66,15 @@ pub fn steps(history: &History, at: At) -> Vec<Step> {
     steps
 }
 
+/// The best result of those that may become the incumbent, which is the incumbent of the last step.
+pub fn incumbent(history: &History, at: At) -> Option<&Evaluation> {
+    match at {
+        At::Reached => history.incumbent(),
+        At::Top => history.best_at(history.budgets.len().checked_sub(1)?),
+        At::Any => history.best_at_any(),
+    }
+}
+
 fn is_better(new: &Evaluation, old: &Evaluation, at: At) -> bool {
     let (Some(new_loss), Some(old_loss)) = (new.loss(), old.loss()) else {
         return false;
@@ -105,20 +114,41 @@ pub fn table(history: &History, at: At) -> Table {
     table
 }
 
+/// Why there is no incumbent, for people.
+pub fn no_incumbent(history: &History, at: At) -> String {
+    let num = history.results.len();
+    match (at, history.budgets.len().checked_sub(1)) {
+        (At::Top, Some(top)) if history.reached().is_some() => format!(
+            "No incumbent yet: no result at {} has a loss; `--at reached` shows the best at smaller budgets.\n",
+            history.budget_phrase(top)
+        ),
+        _ => format!(
+            "No incumbent yet: none of {} has a loss.\n",
+            count(num, "result")
+        ),
+    }
+}
+
 /// The incumbent for people: what it is, then its values.
-pub fn incumbent_text(history: &History, result: &Evaluation) -> String {
+pub fn incumbent_text(history: &History, result: &Evaluation, at: At) -> String {
     let tried = &history.configurations[result.configuration];
     let number = |number: Option<f64>| number.map_or_else(|| "-".into(), |x| significant(x, 5));
     let peers = history
         .results
         .iter()
-        .filter(|other| other.budget == result.budget && other.loss().is_some());
+        .filter(|other| at == At::Any || other.budget == result.budget)
+        .filter(|other| other.loss().is_some());
     let mut text = format!(
-        "{}: loss {} at {}, the best of {} there\n",
+        "{}: loss {} at {}, the best of {} {}\n",
         history.configuration_name(result.configuration),
         number(result.loss()),
         history.budget_phrase(result.budget),
         peers.count(),
+        if at == At::Any {
+            "at all budgets"
+        } else {
+            "there"
+        },
     );
     if result.test_loss.is_some() {
         put(
@@ -165,7 +195,7 @@ pub fn incumbent_json(history: &History, result: Option<&Evaluation>) -> Json {
         "loss": result.loss(),
         "test_loss": result.test_loss,
         "bracket": tried.bracket,
-        "origin": tried.origin.map(crate::load::Source::as_str),
+        "origin": tried.origin.map(crate::history::Source::as_str),
         "values": tried.values,
         "measures": measures.map(named).collect::<Map<String, Json>>(),
     })

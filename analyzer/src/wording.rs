@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use shared::BudgetUnit;
-pub use shared::wording::{count, duration, one_line, shortened, significant, thousands};
+pub(crate) use shared::wording::{count, duration, one_line, shortened, significant, thousands};
 
 /// A number with exactly this many decimals, with no `-0`.
-pub fn fixed(number: f64, decimals: usize) -> String {
+pub(crate) fn fixed(number: f64, decimals: usize) -> String {
     let text = format!("{number:.decimals$}");
     match text.strip_prefix('-') {
         Some(rest) if rest.chars().all(|c| c == '0' || c == '.') => rest.to_owned(),
@@ -15,7 +15,7 @@ pub fn fixed(number: f64, decimals: usize) -> String {
 }
 
 /// A p value: three decimals, or `<0.001`.
-pub fn p_value(p: f64) -> String {
+pub(crate) fn p_value(p: f64) -> String {
     if p < 0.001 {
         "<0.001".into()
     } else {
@@ -24,7 +24,7 @@ pub fn p_value(p: f64) -> String {
 }
 
 /// A budget with its unit: `400 s`, `20 min`, `3 h`, `27 epochs`; without a unit the number alone.
-pub fn budget(amount: f64, unit: Option<BudgetUnit>) -> String {
+pub(crate) fn budget(amount: f64, unit: Option<BudgetUnit>) -> String {
     match unit {
         None => significant(amount, 4),
         Some(BudgetUnit::Seconds) => seconds(amount),
@@ -42,7 +42,7 @@ pub fn budget(amount: f64, unit: Option<BudgetUnit>) -> String {
 }
 
 /// Seconds as `400 s`, whole minutes and hours as `20 min` and `3 h`.
-pub fn seconds(seconds: f64) -> String {
+pub(crate) fn seconds(seconds: f64) -> String {
     let is_whole = |unit: f64| (seconds / unit).fract().abs() < f64::EPSILON;
     if seconds >= 3600.0 && is_whole(1800.0) {
         format!("{} h", significant(seconds / 3600.0, 4))
@@ -54,7 +54,7 @@ pub fn seconds(seconds: f64) -> String {
 }
 
 /// Text broken into lines of at most `width` characters where words allow; lines after the first are indented.
-pub fn wrapped(text: &str, width: usize, indent: &str) -> String {
+pub(crate) fn wrapped(text: &str, width: usize, indent: &str) -> String {
     let mut lines = String::new();
     let mut length = 0;
     for word in text.split_whitespace() {

@@ -105,13 +105,14 @@ impl Log {
 
 #[test]
 fn help_of_every_command_is_as_reviewed() {
-    let commands: [&[&str]; 16] = [
+    let commands: [&[&str]; 19] = [
         &[],
         &["correlation"],
         &["incumbent"],
         &["trajectory"],
         &["importance"],
         &["learning-curves"],
+        &["whatif"],
         &["compare"],
         &["report"],
         &["import"],
@@ -121,6 +122,8 @@ fn help_of_every_command_is_as_reviewed() {
         &["export", "hpbandster"],
         &["export", "csv"],
         &["export", "parquet"],
+        &["export", "optuna"],
+        &["export", "tensorboard"],
         &["export", "configspace"],
     ];
     for command in commands {
@@ -678,4 +681,108 @@ fn is_of_the_browser(url: &str) -> bool {
         || url.contains(".googleapis.com")
         || url.contains(".google.com")
         || url.contains(".gvt1.com")
+}
+
+/// A search of the counting-ones kind with a job's checkpoint, as programs leave it.
+fn small_search(root: &Path) -> shared::Directory {
+    let file = json!({"format": "search", "version": [1, 0], "name": "small",
+        "space": {"hyperparameters": [{"name": "x", "type": "float", "lower": 0, "upper": 1}]},
+        "objective": {"benchmark": "counting-ones"}, "budget": {"unit": "epochs", "min": 1, "max": 9},
+        "limit": {"brackets": 1}});
+    let path = root.with_extension("json");
+    write(&path, &file.to_string());
+    let file: shared::SearchFile = shared::fs::read_record(&path).unwrap();
+    let directory = shared::Directory::create(root, &file, &path).unwrap();
+    for number in 0..18_u32 {
+        for rung in 0..3_u8 {
+            let x = f64::from(number * 7 % 18) / 18.0;
+            let result = json!({"format": "result", "version": [1, 0],
+                "attempt": format!("c{number:06}-r{rung}-a1"), "owner": "host-1-x", "bracket": 0,
+                "budget": {"amount": 3_f64.powi(rung.into()), "unit": "epochs"}, "configuration": {"x": x},
+                "outcome": {"kind": "evaluated", "loss": x + 1.0 / f64::from(rung + 1)},
+                "started_at": "2026-01-01T00:00:00Z", "finished_at": "2026-01-01T00:00:10Z", "elapsed_s": 10.0,
+                "program": "0.1.0"});
+            let name = format!("results/000/c{number:06}-r{rung}.json");
+            write(&directory.layout().root().join(name), &result.to_string());
+        }
+    }
+    directory
+}
+
+#[test]
+fn the_incumbent_says_where_its_checkpoint_is_and_how_it_is_trained_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("my search");
+    let directory = small_search(&root);
+    let dir = root.display().to_string();
+    let before = run(&["incumbent", &dir]);
+    assert!(before.contains("checkpoint: none is kept"), "{before}");
+    let checkpoint = root.join("checkpoints/000/c000000/c000000-r2-a1.host-1-x.checkpoint");
+    write(&checkpoint, "weights");
+    let job = folder.path().join("job.json").display().to_string();
+    let after = run(&["incumbent", &dir, "--job", &job]);
+    assert!(
+        after.contains(&format!("checkpoint: {}\n", checkpoint.display())),
+        "{after}"
+    );
+    let command = format!("train it again: trainer job {job} --directory '{dir}'\n");
+    assert!(after.contains(&command), "{after}");
+    let written: shared::record::Job = shared::fs::read_record(Path::new(&job)).unwrap();
+    assert_eq!(written.job.to_string(), "c000000-r2");
+    assert_eq!(written.search, directory.search().digest);
+    let any: Json = serde_json::from_str(&run(&[
+        "incumbent",
+        &dir,
+        "--at",
+        "any",
+        "--format",
+        "json",
+    ]))
+    .unwrap();
+    assert_eq!(
+        (&any["job"], &any["checkpoint"]),
+        (&json!("c000000-r2"), &json!(checkpoint))
+    );
+    assert_eq!(
+        any["train_again"][0],
+        format!("analyzer incumbent '{dir}' --at any --job incumbent.json")
+    );
+}
+
+#[test]
+fn what_other_budgets_would_have_cost_is_told_and_exports_are_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("search");
+    small_search(&root);
+    let dir = root.display().to_string();
+    let text = run(&["whatif", &dir]);
+    assert!(
+        text.contains("1 epoch (own)") && text.contains("9 epochs"),
+        "{text}"
+    );
+    let rows: Json =
+        serde_json::from_str(&run(&["whatif", &dir, "--eta", "3", "--format", "json"])).unwrap();
+    assert_eq!(rows.as_array().unwrap().len(), 3);
+    assert_eq!(
+        (&rows[0]["is_own"], &rows[0]["cost"]),
+        (&json!("yes"), &json!(1.0))
+    );
+    let log = Log::new();
+    let none = analyzer(&["whatif", &log.text()]);
+    assert_eq!(none.status.code(), Some(3), "{}", stderr(&none));
+    for path in [dir, log.text()] {
+        let out = folder.path().join("out");
+        let out = out.display().to_string();
+        run(&["export", "optuna", &path, "--out", &format!("{out}.log")]);
+        run(&["export", "tensorboard", &path, "--out", &out]);
+        assert!(
+            shared::fs::read(Path::new(&format!("{out}.log")))
+                .unwrap()
+                .len()
+                > 100
+        );
+        assert!(
+            shared::fs::read(Path::new(&format!("{out}/events.out.tfevents.0.tandem"))).is_ok()
+        );
+    }
 }

@@ -30,6 +30,7 @@ mod fixture;
 mod folder;
 mod idx;
 mod jpeg;
+mod read;
 mod split;
 
 pub mod benchmark;

@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use shared::Directory;
 use shared::budget::short;
 use shared::cli::{redirect_logs, report};
 use shared::wording::{about, count, significant};
+use shared::{Budget, Directory};
 use tracing::warn;
 
 use crate::local::log_path;
 use crate::run::Scheduler;
-use crate::status::{FileClock, Status, look};
+use crate::status::{FileClock, Incumbent, RungStatus, Status, look};
 
 /// The shortest time between two plain lines.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
@@ -159,19 +159,82 @@ impl Bars {
 
 /// The state in one line.
 fn summary(status: &Status) -> String {
-    let best = match &status.incumbent {
-        Some(best) => format!(
-            "best {} with loss {} at {}",
-            best.configuration,
-            significant(best.loss, 5),
-            best.budget
-        ),
-        None => "no result yet".into(),
-    };
+    let best = best(status.incumbent.as_ref(), &status.rungs);
     let left = match status.remaining_s {
         Some(_) if status.phase == "finished" => "finished".into(),
         Some(seconds) => format!("about {} left", about(seconds)),
         None => "time left unknown".into(),
     };
     format!("{best}; {}; {left}", count(status.trainers_live, "trainer"))
+}
+
+/// The incumbent in words. The first loss at a larger budget replaces a lower one at a smaller budget, so that one is
+/// named beside it: nobody should take the change for a loss that rose.
+fn best(incumbent: Option<&Incumbent>, rungs: &[RungStatus]) -> String {
+    let Some(best) = incumbent else {
+        return "no result yet".into();
+    };
+    let mut text = format!(
+        "best at {}: {} with loss {}",
+        best.budget,
+        best.configuration,
+        significant(best.loss, 5)
+    );
+    let below = rungs.iter().filter(|rung| rung.rung < best.rung);
+    let losses = below.filter_map(|rung| Some((rung.best_loss?, rung)));
+    let lowest = losses.min_by(|a, b| a.0.total_cmp(&b.0));
+    if let Some((loss, rung)) = lowest.filter(|(loss, _)| *loss < best.loss) {
+        let budget = Budget {
+            amount: rung.budget,
+            unit: rung.unit,
+        };
+        text += &format!(" (at {budget} it was {})", significant(loss, 5));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::BudgetUnit;
+
+    use super::*;
+
+    #[test]
+    fn a_larger_budgets_first_loss_is_no_rise_of_the_best() {
+        let rung = |rung: u8, best_loss| RungStatus {
+            rung,
+            budget: 3_f64.powi(rung.into()),
+            unit: BudgetUnit::Epochs,
+            expected: 9,
+            open: 0,
+            claimed: 0,
+            evaluated: 9,
+            failed: 0,
+            lost: 0,
+            best_loss,
+            mean_s: None,
+        };
+        let incumbent = |rung, budget: &str, loss| Incumbent {
+            configuration: "c000012".into(),
+            rung,
+            budget: budget.into(),
+            loss,
+        };
+        let two = [rung(0, Some(0.047)), rung(1, None)];
+        let said = best(Some(&incumbent(0, "1 epoch", 0.047)), &two);
+        assert_eq!(said, "best at 1 epoch: c000012 with loss 0.047");
+        let three = [
+            rung(0, Some(0.047)),
+            rung(1, Some(0.2)),
+            rung(2, Some(0.898)),
+        ];
+        let said = best(Some(&incumbent(2, "9 epochs", 0.898)), &three);
+        assert_eq!(
+            said,
+            "best at 9 epochs: c000012 with loss 0.898 (at 1 epoch it was 0.047)"
+        );
+        let said = best(Some(&incumbent(2, "9 epochs", 0.04)), &three);
+        assert_eq!(said, "best at 9 epochs: c000012 with loss 0.04");
+        assert_eq!(best(None, &three), "no result yet");
+    }
 }

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
-use analyzer::arguments::{Along, GroupBy};
-use analyzer::load::{History, Wanted};
+use analyzer::compare::{Along, GroupBy};
+use analyzer::history::History;
+use analyzer::load::{self, Wanted};
+use analyzer::plot::Theme;
 use analyzer::table::{Format, Table};
 use analyzer::trajectory::At;
 use analyzer::{compare, correlation, hpbandster, importance, report, rows, trajectory};
@@ -26,7 +28,7 @@ type Command = fn(&History, &Path, &[u8]);
 pub(crate) fn analyse(folder: &Path, input: &[u8]) {
     for (number, wanted) in [Wanted::default(), Wanted::ALL].into_iter().enumerate() {
         if is_chosen(input, "wanted", number, 2)
-            && let Ok(history) = History::open(folder, wanted)
+            && let Ok(history) = load::open(folder, wanted)
         {
             tell(&history, folder, input);
         }
@@ -44,7 +46,7 @@ pub(crate) fn analyse_log(folder: &Path, input: &[u8]) {
     };
     let (imported, exported) = (place.path().join("imported"), place.path().join("exported"));
     if hpbandster::import(&history, &imported).is_ok() {
-        let again = History::open(&imported, Wanted::ALL).expect("what was imported can be read");
+        let again = load::open(&imported, Wanted::ALL).expect("what was imported can be read");
         let _refused = hpbandster::export(&again, &exported);
     }
 }
@@ -86,11 +88,12 @@ fn tell_of_budgets(history: &History, _folder: &Path, input: &[u8]) {
 fn tell_of_results(history: &History, _folder: &Path, input: &[u8]) {
     for at in [At::Reached, At::Top, At::Any] {
         written(&trajectory::table(history, at), input);
+        match trajectory::incumbent(history, at) {
+            Some(incumbent) => shown(&trajectory::incumbent_text(history, incumbent, at)),
+            None => shown(&trajectory::no_incumbent(history, at)),
+        }
     }
     let incumbent = history.incumbent();
-    if let Some(incumbent) = incumbent {
-        shown(&trajectory::incumbent_text(history, incumbent));
-    }
     written(&trajectory::incumbent_table(history, incumbent), input);
     let _json = trajectory::incumbent_json(history, incumbent).to_string();
     let _csv = rows::csv(history);
@@ -104,7 +107,7 @@ fn draw(history: &History, folder: &Path, input: &[u8]) {
         let summaries = compare::summaries(&[curve.clone(), curve], 5);
         written(&compare::table(&summaries, along, true), input);
         let _svg =
-            compare::drawing(&summaries, along, history.unit).map(|scene| report::svg_file(&scene));
+            compare::drawing(&summaries, along, history.unit).map(|scene| scene.svg(Theme::Light));
     }
 }
 

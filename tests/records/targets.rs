@@ -9,6 +9,7 @@ use std::hash::{DefaultHasher, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use analyzer::configspace::Generation;
 use sampler::bench::curve;
 use sampler::bench::problem::Problem;
 use scheduler::batch::submission::Submission;
@@ -439,7 +440,7 @@ fn run_space(bytes: &[u8]) {
         let written = space.to_file();
         format::to_bytes(&written);
         assert_eq!(SearchSpace::new(&written).as_ref(), Ok(&space));
-        let _translated = analyzer::configspace::to_json(&space, "space");
+        let _inexpressible = analyzer::configspace::to_json(&space, "space", Generation::Seven);
     }
 }
 
@@ -703,14 +704,14 @@ fn run_configspace(bytes: &[u8]) {
     };
     let space = SearchSpace::new(&read.space).expect("checked by its reader");
     try_space(&space);
-    let _not_expressible = analyzer::configspace::to_json(&space, "space");
+    analyzer::configspace::to_json(&space, "space", Generation::One).expect("1.x knows ranges");
 }
 
 fn configspaces() -> Vec<Vec<u8>> {
     let seeds = spaces().into_iter().filter_map(|bytes| {
         let file = format::from_bytes::<SpaceFile>(Path::new("space"), &bytes).ok()?;
         let space = SearchSpace::new(&file).ok()?;
-        let json = analyzer::configspace::to_json(&space, "space").ok()?; // float ranges cannot be forbidden there
+        let json = analyzer::configspace::to_json(&space, "space", Generation::One).ok()?;
         Some(json.to_string().into_bytes())
     });
     seeds.collect()

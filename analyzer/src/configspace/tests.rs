@@ -1,5 +1,9 @@
 use std::path::Path;
 
+use anyhow::Result;
+use serde_json::Value as Json;
+use shared::{Configuration, Kind, SearchSpace};
+
 use super::*;
 use crate::testing::search_file;
 
@@ -10,7 +14,9 @@ fn read(text: &str) -> Result<Read, String> {
 #[test]
 fn a_space_survives_the_way_there_and_back() {
     let space = SearchSpace::new(&search_file().space.unwrap()).unwrap();
-    let text = to_json(&space, "test").unwrap().to_string();
+    let text = to_json(&space, "test", Generation::One)
+        .unwrap()
+        .to_string();
     let back = read(&text).unwrap();
     assert_eq!(back.notes, Vec::<String>::new());
     assert_eq!(SearchSpace::new(&back.space).unwrap(), space);
@@ -41,6 +47,9 @@ fn both_generations_of_the_format_are_read() {
     assert_eq!(names, ["a", "b"], "parents first");
 }
 
+const A: &str = r#"{"child": "c", "parent": "a", "type": "EQ", "value": 1}"#;
+const B: &str = r#"{"child": "c", "parent": "b", "type": "EQ", "value": "x"}"#;
+
 #[test]
 fn what_is_not_expressible_is_refused_by_name() {
     let one = |hyperparameter: &str, conditions: &str| {
@@ -50,14 +59,19 @@ fn what_is_not_expressible_is_refused_by_name() {
         .unwrap_err()
     };
     let x = r#"{"name": "x", "type": "uniform_int", "lower": 1, "upper": 3}"#;
+    let connected = |conditions: &str| {
+        one(
+            r#"{"name": "a", "type": "uniform_int", "lower": 1, "upper": 3},
+            {"name": "b", "type": "categorical", "choices": ["x", "y"]},
+            {"name": "f", "type": "uniform_float", "lower": 0, "upper": 1},
+            {"name": "c", "type": "constant", "value": 1}"#,
+            conditions,
+        )
+    };
     insta::assert_snapshot!(
         [
             one(
                 r#"{"name": "x", "type": "normal_float", "mu": 0, "sigma": 1}"#,
-                ""
-            ),
-            one(
-                r#"{"name": "x", "type": "uniform_float", "lower": 0, "upper": 1, "q": 0.1}"#,
                 ""
             ),
             one(
@@ -68,16 +82,32 @@ fn what_is_not_expressible_is_refused_by_name() {
             one(r#"{"type": "constant", "value": 1}"#, ""),
             one(
                 x,
-                r#"{"child": "x", "parent": "x", "type": "GT", "value": 1}"#
-            ),
-            one(
-                x,
                 r#"{"child": "y", "parent": "x", "type": "EQ", "value": 1}"#
             ),
             one(
                 x,
                 r#"{"child": "x", "parent": "x", "type": "EQ", "value": 1}"#
             ),
+            one(
+                r#"{"name": "x", "type": "beta_float", "alpha": 1, "beta": 2, "lower": 0, "upper": 1}"#,
+                ""
+            ),
+            one(
+                r#"{"name": "x", "type": "uniform_float", "lower": 0, "upper": 1, "q": 1e-9}"#,
+                ""
+            ),
+            one(
+                r#"{"name": "x", "type": "uniform_int", "lower": 0, "upper": 9, "q": 0}"#,
+                ""
+            ),
+            connected(r#"{"child": "c", "parent": "a", "type": "XOR", "value": 1}"#),
+            connected(r#"{"child": "c", "parent": "f", "type": "GT", "value": 0.5}"#),
+            connected(r#"{"child": "c", "parent": "a", "type": "GT", "value": 7}"#),
+            connected(r#"{"child": "c", "parent": "a", "type": "GT", "value": 3}"#),
+            connected(r#"{"child": "c", "parent": "b", "type": "LT", "value": "x"}"#),
+            connected(&format!(r#"{{"child": "c", "type": "AND", "conditions": [{A}, {B}]}}"#)),
+            connected(&format!(r#"{{"child": "c", "type": "OR", "conditions": [{A}, {B}]}}"#)),
+            connected(&format!("{A}, {B}")),
             read("[").unwrap_err(),
         ]
         .join("\n")
@@ -86,11 +116,24 @@ fn what_is_not_expressible_is_refused_by_name() {
 
 #[test]
 fn what_is_dropped_is_said() {
-    let text = r#"{"hyperparameters": [
-        {"name": "a", "type": "categorical", "choices": ["x", "y"], "probabilities": [0.9, 0.1]}],
-        "conditions": [], "forbiddens": []}"#;
-    let notes = read(text).unwrap().notes;
-    assert_eq!(notes, ["the weights of `a`'s choices are ignored"]);
+    let read = |weights: &str| {
+        let text = format!(
+            r#"{{"hyperparameters": [{{"name": "a", "type": "categorical", "choices": ["x", "y", "z"], {weights}}}]}}"#
+        );
+        read(&text).unwrap()
+    };
+    let uneven = read(r#""probabilities": [0.9, 0.08, 0.02]"#);
+    assert_eq!(uneven.notes, ["the weights of `a`'s choices are ignored"]);
+    let even = read(r#""weights": [2, 2, 2]"#);
+    assert!(even.notes.is_empty() && even.space.hyperparameters[0].prior.is_none());
+    let one = read(r#""weights": [1, 4, 1]"#);
+    assert!(one.notes.is_empty());
+    assert_eq!(
+        one.space.hyperparameters[0].prior,
+        Some(Value::Text("y".into()))
+    );
+    let confidence = one.space.hyperparameters[0].confidence.unwrap();
+    assert!((confidence.sharpness() - 4.0).abs() < 1e-12);
 }
 
 const THREE: &str = r#""hyperparameters": [
@@ -106,7 +149,7 @@ fn forbidding(forbidden: &str) -> SearchSpace {
 #[test]
 fn forbidden_combinations_survive_the_way_there_and_back() {
     let space = forbidding(r#"{"a": "x", "n": [1, 3]}, {"n": 2}, {"a": ["x"], "n": {"min": 4}}"#);
-    let json = to_json(&space, "test").unwrap();
+    let json = to_json(&space, "test", Generation::One).unwrap();
     insta::assert_snapshot!(serde_json::to_string_pretty(&json["forbiddens"]).unwrap());
     let back = SearchSpace::new(&read(&json.to_string()).unwrap().space).unwrap();
     for a in ["x", "y"] {
@@ -123,7 +166,12 @@ fn forbidden_combinations_survive_the_way_there_and_back() {
     // ConfigSpace refuses a space whose default is forbidden.
     let defaults = json["hyperparameters"].as_array().unwrap().iter();
     let default: serde_json::Map<String, Json> = defaults
-        .map(|h| (h["name"].as_str().unwrap().to_owned(), h["default"].clone()))
+        .map(|h| {
+            (
+                h["name"].as_str().unwrap().to_owned(),
+                h["default_value"].clone(),
+            )
+        })
         .collect();
     let default: Configuration = serde_json::from_value(default.into()).unwrap();
     assert!(space.check_configuration(&default).is_ok(), "{default:?}");
@@ -132,26 +180,31 @@ fn forbidden_combinations_survive_the_way_there_and_back() {
 #[test]
 fn what_configspace_cannot_forbid_is_refused_by_name() {
     let refused = |forbidden: &str| {
-        let error = to_json(&forbidding(forbidden), "test").unwrap_err();
+        let error = to_json(&forbidding(forbidden), "test", Generation::Seven).unwrap_err();
         format!("{error:#}")
     };
     assert_eq!(
         refused(r#"{"f": {"min": 0.5}}"#),
-        "ConfigSpace cannot forbid a range of `f`"
+        "ConfigSpace 0.7 cannot forbid a range of `f`"
     );
     let with = |forbidden: &str| {
-        let three =
-            r#"{"hyperparameters": [{"name": "a", "type": "categorical", "choices": [1, 2]}]"#;
+        let three = r#"{"hyperparameters": [{"name": "a", "type": "categorical", "choices": [1, 2]},
+            {"name": "c", "type": "constant", "value": 1},
+            {"name": "w", "type": "categorical", "choices": ["u", "v"]},
+            {"name": "f", "type": "uniform_float", "lower": 0, "upper": 1},
+            {"name": "g", "type": "uniform_float", "lower": 0, "upper": 1}]"#;
         read(&format!(r#"{three}, "forbiddens": [{forbidden}]}}"#)).unwrap_err()
     };
     insta::assert_snapshot!(
         [
             with(r#"{"left": "a", "right": "b", "type": "RELATION", "lambda": "LESS"}"#),
+            with(r#"{"left": "a", "right": "c", "type": "RELATION", "lambda": "LESS"}"#),
+            with(r#"{"left": "a", "right": "a", "type": "RELATION_EQ"}"#),
+            with(r#"{"left": "f", "right": "g", "type": "RELATION_LT"}"#),
+            with(r#"{"left": "a", "right": "w", "type": "RELATION_LT"}"#),
+            with(r#"{"name": "c", "type": "CLAUSE_GT", "value": 1}"#),
+            with(r#"{"name": "f", "type": "CLAUSE_GT", "value": 2}"#),
             with(r#"{"name": "b", "type": "EQUALS", "value": 1}"#),
-            with(
-                r#"{"type": "AND", "clauses": [{"name": "a", "type": "EQUALS", "value": 1},
-                    {"name": "a", "type": "IN", "values": [2]}]}"#
-            ),
             with(r#"{"name": "a", "type": "IN", "values": [1, 2]}"#),
         ]
         .join("\n")
@@ -161,7 +214,135 @@ fn what_configspace_cannot_forbid_is_refused_by_name() {
 #[test]
 fn a_file_from_an_editor_that_marks_the_order_of_bytes_is_read() {
     let space = SearchSpace::new(&search_file().space.unwrap()).unwrap();
-    let text = to_json(&space, "test").unwrap().to_string();
+    let text = to_json(&space, "test", Generation::One)
+        .unwrap()
+        .to_string();
     let back = read(&format!("\u{feff}{text}")).unwrap();
     assert_eq!(SearchSpace::new(&back.space).unwrap(), space);
+}
+
+/// A space with what ConfigSpace 1.2.2 itself wrote of each feature.
+fn of_configspace() -> SearchSpace {
+    let bytes = include_bytes!("../../tests/files/configspace-1.2.json");
+    let read = from_json(Path::new("configspace-1.2.json"), bytes).unwrap();
+    assert_eq!(read.notes, Vec::<String>::new());
+    SearchSpace::new(&read.space).unwrap()
+}
+
+#[test]
+fn conditions_mean_what_they_mean_there() {
+    let space = of_configspace();
+    let condition = |name: &str| {
+        let (parent, values) = space.find(name).unwrap().condition.clone().unwrap();
+        let values: Vec<String> = values.iter().map(ToString::to_string).collect();
+        let parent = &space.hyperparameters()[parent].name;
+        format!("{parent} in {}", values.join(" "))
+    };
+    let names = [
+        "above", "below", "outside", "unlike", "beyond", "both", "beneath",
+    ];
+    insta::assert_snapshot!(names.map(|name| format!("{name}: {}", condition(name))).join("\n"), @r"
+    above: layers in 3 4 5 6
+    below: size in 1 2
+    outside: layers in 1 5 6
+    unlike: optimizer in sgd adam
+    beyond: size in 4 8
+    both: layers in 3 5
+    beneath: nested in 3 4
+    ");
+}
+
+#[test]
+fn forbidden_clauses_and_relations_mean_what_they_mean_there() {
+    let space = of_configspace();
+    // What `ConfigSpace.util.check_configuration` and `is_forbidden_value` of 1.2.2 said of these.
+    let table = include_str!("../../tests/files/configspace-1.2-allowed.jsonl");
+    let (mut num, mut num_allowed) = (0, 0);
+    for line in table.lines() {
+        let (configuration, is_allowed): (Configuration, bool) =
+            serde_json::from_str(line).unwrap();
+        assert_eq!(space.allows(&configuration), is_allowed, "{line}");
+        num += 1;
+        num_allowed += usize::from(is_allowed);
+    }
+    assert!(
+        num >= 200 && num_allowed * 5 > num && num_allowed * 5 < 4 * num,
+        "{num_allowed} of {num}"
+    );
+}
+
+#[test]
+fn steps_become_ordinals_and_normal_distributions_beliefs() {
+    let space = of_configspace();
+    let belief = |name: &str| {
+        let belief = space.find(name).unwrap().belief.clone().unwrap();
+        (belief.value, belief.confidence.sharpness())
+    };
+    assert_eq!(belief("momentum"), (Value::Float(0.5), 5.0));
+    let (mean, sharpness) = belief("units");
+    assert_eq!(mean, Value::Integer(20));
+    assert!((sharpness - 9.9).abs() < 1e-9, "{sharpness}");
+    let (mean, sharpness) = belief("rate");
+    assert_eq!(mean, Value::Float(0.01));
+    // sigma was chosen for a quarter of the logarithmic range.
+    assert!((sharpness - 4.0).abs() < 1e-6, "{sharpness}");
+
+    let quantized = read(
+        r#"{"hyperparameters": [
+        {"name": "x", "type": "uniform_float", "lower": 0, "upper": 1, "q": 0.1, "log": false},
+        {"name": "n", "type": "normal_int", "mu": 70, "sigma": 32, "lower": 0, "upper": 128, "q": 32},
+        {"name": "m", "type": "uniform_int", "lower": 1, "upper": 9, "q": 1},
+        {"name": "k", "type": "normal_float", "mu": -4.6, "sigma": 1.0, "lower": 1e-4, "upper": 1, "log": true, "default": 0.01}]}"#,
+    )
+    .unwrap();
+    let of = |index: usize| &quantized.space.hyperparameters[index];
+    let words = |values: &Option<Vec<Value>>| {
+        let words: Vec<String> = values.iter().flatten().map(ToString::to_string).collect();
+        words.join(" ")
+    };
+    let tenths = "0.0 0.1 0.2 0.3 0.4 0.5 0.6 0.7 0.8 0.9 1.0";
+    assert_eq!(words(&of(0).sequence), tenths);
+    assert_eq!(words(&of(1).sequence), "0 32 64 96 128");
+    assert_eq!(of(1).prior, Some(Value::Integer(64)));
+    let checked = SearchSpace::new(&quantized.space).unwrap();
+    assert!(matches!(
+        checked.hyperparameters()[2].kind,
+        Kind::Integer {
+            lower: 1,
+            upper: 9,
+            log: false
+        }
+    ));
+    // ConfigSpace 0.7 has the logarithm of the mean.
+    let mean = of(3).prior.as_ref().and_then(Value::as_f64).unwrap();
+    assert!((mean - (-4.6_f64).exp()).abs() < 1e-12);
+    let sharpness = of(3).confidence.unwrap().sharpness();
+    assert!((sharpness - 1e4_f64.ln()).abs() < 1e-9);
+}
+
+#[test]
+fn what_was_read_survives_being_written() {
+    let space = of_configspace();
+    let json = to_json(&space, "test", Generation::One).unwrap();
+    let back = SearchSpace::new(&read(&json.to_string()).unwrap().space).unwrap();
+    for (h, again) in space.hyperparameters().iter().zip(back.hyperparameters()) {
+        assert_eq!(
+            (&h.name, &h.kind, &h.condition),
+            (&again.name, &again.kind, &again.condition)
+        );
+        let sharpness =
+            |h: &shared::Hyperparameter| h.belief.as_ref().map(|b| b.confidence.sharpness());
+        let (a, b) = (sharpness(h), sharpness(again));
+        assert!(
+            a.zip(b).is_none_or(|(a, b)| (a - b).abs() < 1e-6) && a.is_some() == b.is_some(),
+            "{}",
+            h.name
+        );
+    }
+    let table = include_str!("../../tests/files/configspace-1.2-allowed.jsonl");
+    for line in table.lines() {
+        let (configuration, is_allowed): (Configuration, bool) =
+            serde_json::from_str(line).unwrap();
+        assert_eq!(back.allows(&configuration), is_allowed, "{line}");
+    }
 }

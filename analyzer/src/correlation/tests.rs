@@ -2,7 +2,7 @@ use shared::{Directory, OwnerId};
 
 use super::*;
 use crate::extra;
-use crate::load::Wanted;
+use crate::load::{self, Wanted};
 use crate::testing::{evaluated, history, result, write_search};
 
 fn first(losses: &[&[f64]]) -> (History, Pair) {
@@ -176,7 +176,7 @@ fn a_sample_becomes_a_search_directory_of_its_own() {
         result(number, rung, evaluated(loss))
     });
     write_search(&source, &results);
-    let history = History::open(&source, Wanted::default()).unwrap();
+    let history = load::open(&source, Wanted::default()).unwrap();
     let extra = extra::draw(&history, 2, Seed::new(1)).unwrap();
     let out = folder.path().join("sample");
     extra::write(&history, &extra, &out).unwrap();
@@ -187,7 +187,7 @@ fn a_sample_becomes_a_search_directory_of_its_own() {
     let owner = OwnerId::from_parts(&["test"]);
     assert!(sample.claim(open[0], &owner).unwrap().is_some());
     // What the sample has is there already, and nothing else is.
-    let found = History::open(&out, Wanted::ALL).unwrap();
+    let found = load::open(&out, Wanted::ALL).unwrap();
     let ids: Vec<_> = found.configurations.iter().map(|tried| tried.id).collect();
     assert_eq!(ids, extra.sample);
     assert!(

@@ -12,8 +12,8 @@ use shared::record::{Imported, Origin, Proposal};
 use shared::{Budget, BudgetUnit, JobResult, Outcome, OwnerId, SearchSpace, fs};
 
 use super::{CONFIGS, RESULTS};
-use crate::configspace;
-use crate::load::{Evaluation, FOREIGN_ID, History, Source, Tried};
+use crate::configspace::{self, Generation};
+use crate::history::{Evaluation, FOREIGN_ID, History, Source, Tried};
 use crate::wording::put;
 
 /// Writes a log that was read by [`super::read`] as an imported directory. `imported.json` comes last, so that a
@@ -125,7 +125,7 @@ pub fn export(history: &History, to: &Path) -> Result<()> {
         fs::replace(&path, text.as_bytes()).with_context(|| format!("cannot export `{name}`"))
     };
     if let Some(space) = &history.space {
-        let space = configspace::to_json(space, &history.name)?;
+        let space = configspace::to_json(space, &history.name, Generation::Seven)?;
         write(configspace::CONFIGSPACE, &format!("{space:#}\n"))?;
     }
     write(CONFIGS, &configs)?;

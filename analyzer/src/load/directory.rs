@@ -17,13 +17,11 @@ use shared::{
     OwnerId, ResultId, SearchSpace, fs, store,
 };
 
-use super::{
-    Evaluation, History, Names, Problems, Source, State, Tried, Wanted, distinct_budgets,
+use super::Wanted;
+use crate::history::{
+    Evaluation, FOREIGN_ID, History, Names, Problems, Source, State, Tried, distinct_budgets,
     position_of, test_loss,
 };
-
-/// The note in which an imported result keeps its configuration's own name.
-pub(crate) const FOREIGN_ID: &str = "foreign_id";
 
 pub(super) fn read_search(path: &Path, wanted: Wanted) -> Result<History> {
     let layout = Layout::new(path);
@@ -484,33 +482,6 @@ impl Gathered {
             measures: self.measures.into_names(),
             problems,
             state: State::default(),
-        }
-    }
-}
-
-impl History {
-    /// Sets what every result spent; where promotions continue, a lower rung's result has paid for its part.
-    pub(crate) fn count_spent(&mut self, continues: bool) {
-        let mut paid: (Option<usize>, f64) = (None, 0.0);
-        for result in &mut self.results {
-            // Results of one configuration stand together, lower rungs first.
-            let before = match paid {
-                (Some(configuration), amount)
-                    if continues && configuration == result.configuration =>
-                {
-                    amount
-                }
-                _ => 0.0,
-            };
-            let budget = self.budgets[result.budget];
-            result.spent = match &result.outcome {
-                Outcome::Evaluated { .. } => {
-                    paid = (Some(result.configuration), budget);
-                    (budget - before).max(0.0)
-                }
-                Outcome::Diverged { spent, .. } => (spent - before).max(0.0),
-                Outcome::OutOfMemory { .. } | Outcome::Crashed { .. } | Outcome::Lost { .. } => 0.0,
-            };
         }
     }
 }

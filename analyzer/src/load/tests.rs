@@ -1,6 +1,10 @@
+use std::path::PathBuf;
+
 use shared::layout::Layout;
+use shared::{ConfigurationId, Outcome};
 
 use super::*;
+use crate::history::{Problems, Source, State};
 use crate::testing::{configuration, evaluated, result, write, write_search};
 
 fn problems(history: &History) -> String {
@@ -18,7 +22,7 @@ fn a_search_directory_is_read_whole() {
         result(1234, 0, evaluated(0.3)),
     ];
     write_search(folder.path(), &results);
-    let history = History::open(folder.path(), Wanted::ALL).unwrap();
+    let history = open(folder.path(), Wanted::ALL).unwrap();
     assert_eq!(problems(&history), "");
     assert_eq!(history.budgets, [1.0, 3.0, 9.0]);
     assert_eq!(history.losses()[0], [Some(0.5), Some(0.4), None]);
@@ -76,7 +80,7 @@ fn files_that_cannot_be_used_are_named_and_left_where_they_are() {
     fs::publish_record(&path(8, 0), &odd).unwrap();
 
     let before = tree(folder.path());
-    let history = History::open(folder.path(), Wanted::ALL).unwrap();
+    let history = open(folder.path(), Wanted::ALL).unwrap();
     assert_eq!(tree(folder.path()), before, "nothing is changed");
     let told = problems(&history).replace(&folder.path().display().to_string(), "DIR");
     insta::assert_snapshot!(told);
@@ -116,29 +120,7 @@ fn of_very_many_problems_the_first_are_told() {
 #[test]
 fn a_folder_without_a_search_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let error = History::open(folder.path(), Wanted::default()).unwrap_err();
+    let error = open(folder.path(), Wanted::default()).unwrap_err();
     assert!(error.to_string().contains("holds no search"), "{error}");
     assert_eq!(shared::exit::code_of(&error), Code::BadInput);
-}
-
-#[test]
-fn spaces_are_inferred_from_what_occurs() {
-    let parse = |text| serde_json::from_str::<Configuration>(text).unwrap();
-    let configurations = [
-        parse(r#"{"a": 1, "b": 0.001, "c": "x", "d": true, "e": 3, "f": 1.5, "g": 1}"#),
-        parse(r#"{"a": 300, "b": 0.5, "c": "y", "d": false, "e": 3, "f": -2, "g": "one"}"#),
-        parse(r#"{"a": 20, "b": 0.01, "c": "x", "d": false, "e": 3, "h": 7}"#),
-    ];
-    let space = infer_space(configurations.iter()).unwrap();
-    insta::assert_json_snapshot!(space);
-    let space = SearchSpace::new(&space).unwrap();
-    assert_eq!(
-        space.encode(&configurations[2]).len(),
-        space.num_dimensions()
-    );
-    assert_eq!(infer_space([].into_iter()), None);
-    let wide: Configuration = (0..10_001)
-        .map(|number| (format!("x{number}"), shared::Value::Integer(number)))
-        .collect();
-    assert_eq!(infer_space([wide].iter()), None);
 }

@@ -2,7 +2,7 @@
 
 use super::{Facts, PANEL_HEIGHT, PANEL_WIDTH, Section, sampled};
 use crate::correlation::{self, Pair};
-use crate::load::History;
+use crate::history::History;
 use crate::plot::{Anchor, Frame, Ink, Point, Scale, Scene, text_width};
 use crate::wording::fixed;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use shared::{Hyperparameter, Kind, SearchSpace};
 
 use super::{Facts, PANEL_HEIGHT, PANEL_WIDTH, Section, WIDE, page, sampled};
-use crate::load::{Evaluation, History, Source};
+use crate::history::{Evaluation, History, Source};
 use crate::plot::{Anchor, Frame, Ink, Mark, Point, Scale, Scene};
 use crate::rows::message;
 use crate::statistics::average_ranks;
@@ -290,7 +290,7 @@ fn coordinates(
     Some(scene)
 }
 
-fn ends(kind: &Kind) -> (String, String) {
+pub(super) fn ends(kind: &Kind) -> (String, String) {
     match kind {
         Kind::Float { lower, upper, .. } => (significant(*lower, 3), significant(*upper, 3)),
         Kind::Integer { lower, upper, .. } => (lower.to_string(), upper.to_string()),

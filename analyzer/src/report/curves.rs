@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use shared::Seed;
 
 use super::{PANEL_HEIGHT, PANEL_WIDTH, Section, sampled};
-use crate::load::{Evaluation, History};
+use crate::history::{Evaluation, History};
 use crate::plot::{Anchor, Frame, Ink, Mark, Point, Scale, Scene};
 use crate::wording::count;
 

@@ -2,7 +2,7 @@
 
 use shared::BudgetUnit;
 
-use crate::load::History;
+use crate::history::History;
 use crate::plot::{Ink, Theme, escaped};
 use crate::table::{Cell, Table};
 use crate::wording::{count, duration, put, significant};

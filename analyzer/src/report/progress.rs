@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::{Facts, PANEL_HEIGHT, PANEL_WIDTH, Section, WIDE, sampled};
-use crate::load::History;
+use crate::history::History;
 use crate::plot::{Anchor, Frame, Ink, Mark, Point, SERIES, Scale, Scene, text_width};
 use crate::trajectory::{self, At};
+use crate::whatif::{self, Forecast};
 use crate::wording::{count, duration, shortened, significant};
+
+/// Resamples of a report's forecasts, so that it takes seconds.
+const RESAMPLES: u32 = 100;
 
 /// At most this many jobs are drawn in the timeline.
 const MOST_JOBS: usize = 6000;
@@ -168,6 +172,68 @@ fn best_so_far(
         line.push((end, last));
     }
     line
+}
+
+pub(super) fn whatif(facts: &Facts<'_>) -> Section {
+    let history = facts.history;
+    let mut section = Section::new("whatif", "What would other budgets have cost?");
+    match whatif::forecasts(history, None, RESAMPLES, facts.seed) {
+        Err(reason) => section.say(format!("No answer: {reason}.")),
+        Ok((forecasts, _)) => {
+            section.text.push(whatif::verdict(history, &forecasts));
+            section.text.push(whatif::caveat(history));
+            let table = whatif::short_table(history, &forecasts);
+            section.table = Some(super::page::table(&table));
+            section.figures.extend(until_drawing(history, &forecasts));
+            section
+        }
+    }
+}
+
+/// For each ladder the training until as good an incumbent as that of the search's own.
+fn until_drawing(history: &History, forecasts: &[Forecast]) -> Option<Scene> {
+    const ROW: f64 = 18.0;
+    const LEFT: f64 = 190.0;
+    let shares = forecasts
+        .iter()
+        .flat_map(|f| [f.until.low, f.until.median, f.until.high]);
+    let finite = shares.filter(|share| share.is_finite() && *share > 0.0);
+    let scale = Scale::fitting(finite.map(|share| 100.0 * share).chain([100.0]))?;
+    let height = 20.0 + ROW * forecasts.len() as f64;
+    let mut scene = Scene::new(
+        2.0 * PANEL_WIDTH,
+        height + 40.0,
+        "Training until as good an incumbent",
+    );
+    let frame = Frame {
+        from: (LEFT, 8.0),
+        to: (2.0 * PANEL_WIDTH - 14.0, height),
+        x: scale,
+        y: Scale::linear(0.0, 1.0),
+    };
+    frame.draw_x_axis(
+        &mut scene,
+        "training until as good an incumbent (% of the search's own ladder)",
+    );
+    let own = [(frame.x_at(100.0), 8.0), (frame.x_at(100.0), height)];
+    scene.line(own.to_vec(), Ink::Muted, 1.0);
+    for (row, forecast) in forecasts.iter().enumerate() {
+        let y = 20.0 + ROW * row as f64;
+        let lowest = crate::wording::budget(forecast.ladder.budgets[0], history.unit);
+        let rungs = count(forecast.ladder.budgets.len(), "rung");
+        let own = if forecast.is_own { " (own)" } else { "" };
+        let name = format!("{lowest}, eta {}, {rungs}{own}", forecast.ladder.eta);
+        scene.words((LEFT - 8.0, y + 4.0), name, Ink::Text, Anchor::End);
+        let x = |share: f64| frame.x_at(100.0 * share.min(1e9));
+        if forecast.until.low.is_finite() {
+            let ends = [(x(forecast.until.low), y), (x(forecast.until.high), y)];
+            scene.line(ends.to_vec(), Ink::Series(0), 2.0);
+        }
+        if forecast.until.median.is_finite() {
+            scene.dots([(x(forecast.until.median), y)], Ink::Series(0), 7.0, 1.0);
+        }
+    }
+    Some(scene)
 }
 
 pub(super) fn timeline(facts: &Facts<'_>) -> Section {

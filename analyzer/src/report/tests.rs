@@ -1,7 +1,8 @@
 use shared::Outcome;
 
 use super::*;
-use crate::load::Wanted;
+use crate::load::{self, Wanted};
+use crate::plot::Theme;
 use crate::testing::{evaluated, history, result, write_search};
 
 fn page_of(history: &History) -> String {
@@ -89,7 +90,7 @@ fn html_in_names_and_messages_is_shown_not_run() {
     let attack = "<img src=x onerror=alert(1)>\"'&\u{1b}";
     let results = [result(0, 0, crash(attack)), result(1, 0, evaluated(0.5))];
     write_search(folder.path(), &results);
-    let mut history = History::open(folder.path(), Wanted::ALL).unwrap();
+    let mut history = load::open(folder.path(), Wanted::ALL).unwrap();
     history.name = attack.into();
     history.owners[0] = attack.into();
     history.problems.add(attack);
@@ -107,12 +108,12 @@ fn drawings_are_written_as_files() {
     let folder = tempfile::tempdir().unwrap();
     let sections = sections(&example(), Seed::new(0));
     let num: usize = sections.iter().map(|section| section.figures.len()).sum();
-    let svg = |scene: &Scene| Ok(svg_file(scene));
+    let svg = |scene: &Scene| Ok(scene.svg(Theme::Light).into_bytes());
     assert_eq!(
         write_drawings(&sections, folder.path(), "svg", svg).unwrap(),
         num
     );
-    let png = crate::png::encode;
+    let png = crate::picture::png;
     assert_eq!(
         write_drawings(&sections, folder.path(), "png", png).unwrap(),
         num

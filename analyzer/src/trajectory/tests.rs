@@ -57,7 +57,7 @@ fn the_incumbent_is_the_best_at_the_largest_budget() {
     assert_eq!(incumbent.job.to_string(), "c000003-r2");
     insta::assert_snapshot!(format!(
         "{}\n{:#}\n{}",
-        incumbent_text(&history, incumbent),
+        incumbent_text(&history, incumbent, At::Reached),
         incumbent_json(&history, Some(incumbent)),
         incumbent_table(&history, Some(incumbent)).csv().unwrap()
     ));
@@ -84,4 +84,33 @@ fn a_continued_job_spends_the_difference() {
     history.count_spent(true);
     let spent: Vec<f64> = history.results.iter().map(|result| result.spent).collect();
     assert_eq!(spent, [1.0, 2.0, 1.0, 2.0, 6.0, 0.5, 1.0, 2.0, 6.0, 1.0]);
+}
+
+#[test]
+fn the_incumbent_is_that_of_the_last_step() {
+    for history in [
+        example(),
+        history(&[&[0.5, 0.6], &[0.4]]),
+        history(&[&[f64::NAN]]),
+    ] {
+        for at in [At::Reached, At::Top, At::Any] {
+            let last = steps(&history, at)
+                .last()
+                .map(|step| &history.results[step.incumbent]);
+            assert_eq!(
+                incumbent(&history, at).map(|r| r.job),
+                last.map(|r| r.job),
+                "{at:?}"
+            );
+        }
+    }
+    let history = history(&[&[0.5, 0.6], &[0.4]]);
+    let any = incumbent(&history, At::Any).unwrap();
+    let text = incumbent_text(&history, any, At::Any);
+    assert!(
+        text.starts_with("c000001: loss 0.4 at 1 epoch, the best of 3 at all budgets\n"),
+        "{text}"
+    );
+    let none = no_incumbent(&history, At::Top);
+    assert!(none.contains("no result at 9 epochs has a loss"), "{none}");
 }

@@ -25,7 +25,7 @@ struct Seen {
 /// constant. No conditions are guessed: a hyperparameter may be missing.
 ///
 /// `None` without hyperparameters or with more than 10,000.
-pub fn infer_space<'a>(
+pub(crate) fn infer_space<'a>(
     configurations: impl Iterator<Item = &'a Configuration>,
 ) -> Option<SpaceFile> {
     let mut seen: BTreeMap<&str, Seen> = BTreeMap::new();
@@ -110,5 +110,34 @@ impl Seen {
             _ => return None,
         }
         Some(file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::SearchSpace;
+
+    use super::*;
+
+    #[test]
+    fn spaces_are_inferred_from_what_occurs() {
+        let parse = |text| serde_json::from_str::<Configuration>(text).unwrap();
+        let configurations = [
+            parse(r#"{"a": 1, "b": 0.001, "c": "x", "d": true, "e": 3, "f": 1.5, "g": 1}"#),
+            parse(r#"{"a": 300, "b": 0.5, "c": "y", "d": false, "e": 3, "f": -2, "g": "one"}"#),
+            parse(r#"{"a": 20, "b": 0.01, "c": "x", "d": false, "e": 3, "h": 7}"#),
+        ];
+        let space = infer_space(configurations.iter()).unwrap();
+        insta::assert_json_snapshot!(space);
+        let space = SearchSpace::new(&space).unwrap();
+        assert_eq!(
+            space.encode(&configurations[2]).len(),
+            space.num_dimensions()
+        );
+        assert_eq!(infer_space([].into_iter()), None);
+        let wide: Configuration = (0..10_001)
+            .map(|number| (format!("x{number}"), Value::Integer(number)))
+            .collect();
+        assert_eq!(infer_space([wide].iter()), None);
     }
 }

@@ -1,0 +1,56 @@
+//! `analyzer whatif`
+
+use anyhow::Result;
+use shared::Seed;
+use shared::cli::{print, report};
+use shared::exit::{Code, Failure};
+
+use super::{Input, WIDTH, opened};
+use crate::load::Wanted;
+use crate::table::Format;
+use crate::whatif::{self, RESAMPLES};
+use crate::wording::wrapped;
+
+/// Arguments of `whatif`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where the results are
+    #[command(flatten)]
+    input: Input,
+    /// How the table is written: one row for each ladder of budgets, the search's own first; shares are of its training
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+    /// Try ladders with this factor between budgets only; default: 2, 3, 4 and the search's own
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..=1000))]
+    eta: Option<u64>,
+    /// Resamples of the configurations, for the intervals
+    #[arg(long, value_name = "N", default_value_t = RESAMPLES, value_parser = clap::value_parser!(u32).range(40..=100_000))]
+    resamples: u32,
+    /// Seed of the resamples
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let wanted = Wanted {
+        curves: true,
+        ..Wanted::default()
+    };
+    let history = opened(&args.input.dir, wanted)?;
+    let seed = Seed::new(args.seed);
+    let (forecasts, missing) = whatif::forecasts(&history, args.eta, args.resamples, seed)
+        .map_err(|reason| Failure::new(Code::BadInput, format!("no answer: {reason}")))?;
+    if let Some(reason) = missing {
+        report(&reason);
+    }
+    if matches!(args.format, Format::Csv | Format::Json) {
+        return print(&whatif::full_table(&forecasts).write(args.format)?);
+    }
+    let table = whatif::short_table(&history, &forecasts).write(args.format)?;
+    if args.format != Format::Table {
+        return print(&table);
+    }
+    let verdict = wrapped(&whatif::verdict(&history, &forecasts), WIDTH, "");
+    let caveat = wrapped(&whatif::caveat(&history), WIDTH, "");
+    print(&format!("{table}\n{verdict}\n\n{caveat}\n"))
+}
