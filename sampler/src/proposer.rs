@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use sha2::{Digest as _, Sha256};
 use shared::record::{JobResult, ModelUse, Origin, Proposal, Request};
-use shared::{Configuration, ConfigurationId, JobId, Search};
+use shared::{Configuration, ConfigurationId, JobId, ResultId, Search};
 use tracing::warn;
 
 use crate::history::{History, Standing};
@@ -52,7 +52,7 @@ impl Proposer {
     /// Takes in the results that a request names as new, in any order.
     pub fn learn(&mut self, results: &[JobResult]) {
         let mut results: Vec<&JobResult> = results.iter().collect();
-        results.sort_by_key(|result| result.job());
+        results.sort_by_key(|result| result.id());
         for result in results {
             let job = result.job();
             let mut standing = Standing::of(&result.outcome);
@@ -65,17 +65,29 @@ impl Proposer {
                 tried.add(&result.configuration);
             }
             let vector = self.search.space.encode(&result.configuration);
-            self.history.learn(job, standing, vector);
+            if standing.is_some() {
+                let points = result.curve.iter();
+                self.history.trace(
+                    job.configuration,
+                    points.filter_map(|point| Some((point.spent, point.loss?))),
+                );
+            }
+            if result.supersedes.is_none() {
+                self.history.learn(job, standing, vector);
+            } else if self.history.supersede(job, standing, vector) {
+                // What was learnt of results one by one is learnt anew.
+                self.method = method::of_search(&self.search);
+            }
             self.pending.remove(&job);
-            self.digests.add(job);
+            self.digests.add(result.id());
         }
     }
 
     /// A result that a request names is not there any more: it counts as named, and says nothing.
-    pub fn miss(&mut self, job: JobId) {
-        self.history.learn(job, None, Vec::new());
-        self.pending.remove(&job);
-        self.digests.add(job);
+    pub fn miss(&mut self, result: ResultId) {
+        self.history.learn(result.job, None, Vec::new());
+        self.pending.remove(&result.job);
+        self.digests.add(result);
     }
 
     /// A configuration was asked for, to start with the job `first`; it counts as under way from the next request on.
@@ -208,7 +220,7 @@ impl std::fmt::Debug for Proposer {
 /// repeats only what is behind it.
 #[derive(Debug, Clone, Default)]
 struct Digests {
-    ids: Vec<JobId>,
+    ids: Vec<ResultId>,
     /// States after 0, `STRIDE`, 2·`STRIDE`, … ids, as many as are valid.
     states: Vec<Sha256>,
 }
@@ -216,7 +228,7 @@ struct Digests {
 impl Digests {
     const STRIDE: usize = 256;
 
-    fn add(&mut self, id: JobId) {
+    fn add(&mut self, id: ResultId) {
         if let Err(place) = self.ids.binary_search(&id) {
             self.ids.insert(place, id);
             self.states.truncate(place / Self::STRIDE + 1);
@@ -252,10 +264,10 @@ mod tests {
     #[test]
     fn digests_are_those_of_the_whole_list_whatever_the_order_of_arrival() {
         let mut digests = Digests::default();
-        let mut ids: Vec<JobId> = Vec::new();
+        let mut ids: Vec<ResultId> = Vec::new();
         for step in 0..1500_u32 {
             // 7919 is prime: a permutation of 0..1500.
-            let id = ConfigurationId(step * 7919 % 1500).job(0);
+            let id = ResultId::from(ConfigurationId(step * 7919 % 1500).job(0));
             digests.add(id);
             digests.add(id);
             ids.push(id);

@@ -24,7 +24,7 @@ use shared::space::Kind;
 
 use crate::history::{History, Ranked};
 use crate::normal;
-use crate::ranks::mean_ranks;
+use crate::ranks::{correlation, mean_ranks};
 
 /// Results of a rung that are compared with the belief at most, so that the cost of a proposal stays the same.
 const MOST_RESULTS: usize = 100;
@@ -195,18 +195,6 @@ impl Marginal {
             }
         }
     }
-}
-
-/// Pearson's; `None` where one side is constant.
-fn correlation(a: &[f64], b: &[f64]) -> Option<f64> {
-    let n = a.len() as f64;
-    let (mean_a, mean_b) = (a.iter().sum::<f64>() / n, b.iter().sum::<f64>() / n);
-    let (mut aa, mut bb, mut ab) = (0.0, 0.0, 0.0);
-    for (x, y) in a.iter().zip(b) {
-        let (x, y) = (x - mean_a, y - mean_b);
-        (aa, bb, ab) = (aa + x * x, bb + y * y, ab + x * y);
-    }
-    (aa > 0.0 && bb > 0.0).then(|| ab / (aa * bb).sqrt())
 }
 
 #[cfg(test)]

@@ -683,3 +683,54 @@ fn every_method_that_learns_beats_chance() {
         );
     }
 }
+
+#[test]
+fn a_superseded_outcome_leaves_no_trace_in_any_method() {
+    let mut num_different = 0;
+    for method in METHODS {
+        let search = search(MIXED, method, "");
+        let start = drive(&search, 40, 0, |_, _| evaluated(0.0));
+        let results: Vec<JobResult> = start
+            .iter()
+            .map(|p| {
+                let loss = f64::from(p.configuration.0 * 7 % 11);
+                result(&search, p.configuration.job(0), &p.values, evaluated(loss))
+            })
+            .collect();
+        let again = |outcome: Outcome| {
+            let first = &results[3];
+            let attempt = first.attempt.next();
+            JobResult {
+                attempt,
+                supersedes: Some(first.attempt),
+                outcome,
+                ..first.clone()
+            }
+        };
+        let propose = |first: Outcome, then: Outcome| {
+            let mut proposer = Proposer::new(&search);
+            let mut results = results.clone();
+            results[3].outcome = first;
+            proposer.learn(&results);
+            let request = Request {
+                configuration: ConfigurationId(40),
+                bracket: 0,
+                rung: 0,
+                finished: Vec::new(),
+                pending: Vec::new(),
+                superseding: vec![again(then.clone()).id()],
+            };
+            // A model that was fitted before it was known.
+            let before = proposer.propose(&request);
+            proposer.learn(&[again(then)]);
+            (before.values, proposer.propose(&request))
+        };
+        let (crashed_before, after_crash) = propose(crashed(), evaluated(0.5));
+        let (best_before, after_best) = propose(evaluated(-9.0), evaluated(0.5));
+        assert_eq!(after_crash, after_best, "{method}");
+        assert_eq!(after_crash.origin.num_results, 40);
+        num_different += usize::from(crashed_before != best_before);
+    }
+    // By chance some draw from the prior.
+    assert!(num_different > 0);
+}

@@ -90,6 +90,9 @@ pub struct Table {
     kinds: Vec<Vec<u32>>,
     num_rungs: u8,
     eta: f64,
+    limit: Limit,
+    /// As many configurations as the space has, where that is known to be few.
+    most: Option<u64>,
     total: u32,
     /// The bracket in which the space has no untried configuration left, and the sizes of its rungs.
     last: Option<(u32, Vec<u32>)>,
@@ -109,6 +112,8 @@ impl Table {
             kinds,
             num_rungs,
             eta: search.ladder.eta(),
+            limit: search.limit,
+            most: search.most_configurations(),
             total: 0,
             last: None,
             draw: match search.scheduling {
@@ -116,22 +121,50 @@ impl Table {
                 Scheduling::Asynchronous => Some(search.seed),
             },
         };
-        let wanted = match search.limit {
+        table.set_limit(search.limit)?;
+        Ok(table)
+    }
+
+    fn set_limit(&mut self, limit: Limit) -> Result<(), Invalid> {
+        let wanted = match limit {
             Limit::Configurations(number) => u128::from(number),
-            Limit::Brackets(number) => table.first_of(number),
+            Limit::Brackets(number) => self.first_of(number),
         };
-        let most = search.most_configurations().map_or(wanted, u128::from);
+        let most = self.most.map_or(wanted, u128::from);
         let total = wanted.min(most);
-        table.total = u32::try_from(total).map_err(|_too_many| {
+        self.total = u32::try_from(total).map_err(|_too_many| {
             let expected = format!("at most {} configurations", u32::MAX);
             Invalid::new("limit", expected, total)
         })?;
-        if let Limit::Brackets(number) = search.limit
-            && total < wanted
-        {
-            table.last = Some(table.last_bracket(number));
-        }
-        Ok(table)
+        self.last = match limit {
+            Limit::Brackets(number) if total < wanted => Some(self.last_bracket(number)),
+            Limit::Brackets(_) | Limit::Configurations(_) => None,
+        };
+        self.limit = limit;
+        Ok(())
+    }
+
+    /// Adds more of what the search's limit counts; what there is keeps its place.
+    ///
+    /// # Errors
+    /// It counts something else, or there would be too many.
+    pub fn extend(&mut self, more: Limit) -> Result<(), Invalid> {
+        let sum = |a: u32, b: u32| a.saturating_add(b); // told below
+        let limit = match (self.limit, more) {
+            (Limit::Brackets(a), Limit::Brackets(b)) => Limit::Brackets(sum(a, b)),
+            (Limit::Configurations(a), Limit::Configurations(b)) => {
+                Limit::Configurations(sum(a, b))
+            }
+            (Limit::Brackets(_), Limit::Configurations(_)) => {
+                let expected = "a number of brackets, as in the search's own limit";
+                return Err(Invalid::new("limit", expected, "configurations"));
+            }
+            (Limit::Configurations(_), Limit::Brackets(_)) => {
+                let expected = "a number of configurations, as in the search's own limit";
+                return Err(Invalid::new("limit", expected, "brackets"));
+            }
+        };
+        self.set_limit(limit)
     }
 
     /// The bracket that gets the last configurations of a small space.
@@ -341,9 +374,20 @@ impl Brackets {
         retired
     }
 
-    /// Takes note that a job is offered.
+    /// Takes note that a job is offered. One that is offered before its rung is complete, because the results there have
+    /// changed since, stays promoted.
     pub fn offered(&mut self, job: JobId) {
         self.due.remove(&job);
+        let place = self.table.place(job.configuration);
+        if job.rung <= place.rung || self.finished.contains(&place.bracket) {
+            return;
+        }
+        let table = &self.table;
+        let new = || Bracket::new(table, place.bracket);
+        let bracket = self.live.entry(place.bracket).or_insert_with(new);
+        if job.rung > bracket.rung() {
+            bracket.promoted.insert(job);
+        }
     }
 
     /// Promoted configurations whose next job is not offered; earlier brackets first, then lower ids.
@@ -378,6 +422,8 @@ struct Bracket {
     evaluated: BTreeSet<Ranked>,
     /// Results of higher rungs, which another scheduler may have got further to see.
     early: BTreeMap<JobId, Verdict>,
+    /// Jobs of higher rungs that were offered already.
+    promoted: BTreeSet<JobId>,
 }
 
 impl Bracket {
@@ -391,6 +437,7 @@ impl Bracket {
             stage: 0,
             evaluated: BTreeSet::new(),
             early: BTreeMap::new(),
+            promoted: BTreeSet::new(),
         }
     }
 
@@ -441,11 +488,17 @@ impl Bracket {
         self.stage += 1;
         let size = self.sizes.get(self.stage).map_or(0, |size| *size as usize);
         let ranked = std::mem::take(&mut self.evaluated);
+        let rung = self.rung();
         for (place, ranked) in ranked.into_iter().enumerate() {
-            if place < size {
+            let job = ranked.configuration.job(rung);
+            let is_promoted = self.promoted.remove(&job) || self.early.contains_key(&job);
+            if place < size || is_promoted {
                 self.missing.insert(ranked.configuration);
             } else {
                 retired.push(ranked.configuration);
+            }
+            if place < size && !is_promoted {
+                due.insert(job);
             }
         }
         if self.missing.is_empty() {
@@ -453,11 +506,8 @@ impl Bracket {
             self.stage = self.sizes.len();
             return;
         }
-        let rung = self.rung();
-        due.extend(self.missing.iter().map(|id| id.job(rung)));
         for (job, verdict) in std::mem::take(&mut self.early) {
             if job.rung == rung {
-                due.remove(&job);
                 self.take(job, verdict, retired);
             } else {
                 self.early.insert(job, verdict);
@@ -510,6 +560,27 @@ mod tests {
             [with(1), with(2), with(4)],
             [[9, 3, 1], [9, 6, 2], [18, 9, 6]]
         );
+    }
+
+    #[test]
+    fn an_extended_table_is_that_of_a_search_with_the_larger_limit() {
+        let with = |brackets| {
+            Table::new(&search_with(1, 9, 3, |file| {
+                file.limit = Limit::Brackets(brackets);
+            }))
+            .unwrap()
+        };
+        let mut table = with(2);
+        table.extend(Limit::Brackets(3)).unwrap();
+        let whole = with(5);
+        assert_eq!(table.total(), whole.total());
+        assert_eq!(table.expected_jobs(), whole.expected_jobs());
+        for id in (0..whole.total()).map(ConfigurationId) {
+            assert_eq!(table.place(id), whole.place(id));
+        }
+        assert!(table.extend(Limit::Configurations(3)).is_err());
+        assert!(table.extend(Limit::Brackets(u32::MAX)).is_err());
+        assert_eq!(table.total(), whole.total());
     }
 
     #[test]
@@ -634,6 +705,29 @@ mod tests {
         assert_eq!(due(&brackets), [""; 0]);
         assert_eq!(brackets.next_promotion(), None);
         assert!(brackets.finished.contains(&0));
+    }
+
+    #[test]
+    fn what_was_promoted_stays_when_an_outcome_changes_and_what_is_better_now_joins_it() {
+        // A failure was counted, the best three went up, and then it was done again.
+        let mut brackets = brackets();
+        for id in [0, 1, 2] {
+            brackets.offered(job(id, 1));
+        }
+        brackets.record(job(0, 1), Verdict::Evaluated(0.5));
+        for id in 0..8 {
+            brackets.record(job(id, 0), Verdict::Evaluated(f64::from(id)));
+        }
+        assert_eq!(due(&brackets), [""; 0]);
+        brackets.record(job(8, 0), Verdict::Evaluated(-1.0));
+        assert_eq!(due(&brackets), ["c000008-r1"]);
+        for id in [1, 2] {
+            brackets.record(job(id, 1), Verdict::Evaluated(1.0));
+        }
+        assert_eq!(due(&brackets), ["c000008-r1"]);
+        brackets.offered(job(8, 1));
+        brackets.record(job(8, 1), Verdict::Evaluated(0.1));
+        assert_eq!(due(&brackets), ["c000008-r2"]);
     }
 
     proptest! {

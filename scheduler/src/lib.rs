@@ -13,6 +13,8 @@ pub mod bracket;
 mod devices;
 pub mod doctor;
 pub mod doubts;
+pub mod extend;
+pub mod fault;
 pub mod fix_from;
 pub mod init;
 pub mod local;
@@ -20,6 +22,7 @@ pub mod new;
 pub mod plan;
 mod programs;
 mod progress;
+pub mod retry;
 pub mod run;
 pub mod scan;
 pub mod slurm;
@@ -127,6 +130,15 @@ enum Command {
         #[arg(long)]
         undo: bool,
     },
+    /// Let a search go on beyond its limit
+    ///
+    /// Also one that is finished: what there is keeps its place, and the models go on from it. May be said while the
+    /// search runs, from any host.
+    Extend(extend::ExtendArgs),
+    /// Do jobs again that have failed
+    ///
+    /// Their outcomes stay in the directory and count no longer; the search goes on, also one that was finished.
+    Retry(retry::RetryArgs),
     /// Run a whole search on this machine
     ///
     /// Starts the sampler and the trainers that were built with this program, shows the progress, and ends with the
@@ -192,6 +204,8 @@ pub fn run(args: Args) -> Result<Code> {
             print(&stop(&directory, undo)?)?;
             Ok(Code::Done)
         }
+        Command::Extend(args) => extend::run(&args),
+        Command::Retry(args) => retry::run(&args),
         Command::Local(args) => local::run(&args),
         Command::Slurm(args) => slurm::run(&args),
         Command::Doctor(args) => doctor::run(&args),

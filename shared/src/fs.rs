@@ -276,6 +276,14 @@ pub fn written_s(path: &Path) -> Result<Option<f64>> {
     if_there(retried(|| ask(|system| system.written_s(path))).map_err(io_error("look at", path)))
 }
 
+/// When a file was last written, renamed or otherwise changed, by the same clock as [`written_s`]; `None` if that cannot be
+/// seen. For people.
+pub fn changed_s(path: &Path) -> Option<f64> {
+    use std::os::unix::fs::MetadataExt as _;
+    let metadata = std::fs::symlink_metadata(path).ok()?; // gone, or not to be seen
+    Some(metadata.ctime() as f64 + metadata.ctime_nsec() as f64 * 1e-9)
+}
+
 /// The time by which new files in a folder are stamped, as [`written_s`] tells it: found out by a draft, which is removed
 /// at once.
 pub fn now_s(folder: &Path) -> Result<f64> {

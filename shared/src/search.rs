@@ -90,7 +90,7 @@ pub struct SearchFile {
 impl Record for SearchFile {
     const FORMAT: &'static str = "search";
     /// 1.0: first. 1.1: `forbidden`, `prior` and `confidence` in the space; `fix`, `fixed_from`, `first_rungs`. 1.2:
-    /// `revision`; `keep_alive`; `job_limit_s`, `silence_limit_s`, `output_kib`; `working_directory`.
+    /// `revision`; `keep_alive`; `job_limit_s`, `silence_limit_s`, `output_kib`, `pause_after`; `working_directory`.
     const VERSION: [u32; 2] = [1, 2];
     const IS_WRITTEN_BY_PEOPLE: bool = true;
 
@@ -309,6 +309,13 @@ pub struct TrainerSettings {
         deserialize_with = "number::whole_or_none"
     )]
     pub output_kib: Option<u32>,
+    /// Crashes without any progress, and nothing else, with which a search may begin before no more jobs are offered;
+    /// 0: any number; default: 5.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "number::whole_or_none"
+    )]
+    pub pause_after: Option<u32>,
 }
 
 impl Default for TrainerSettings {
@@ -322,11 +329,17 @@ impl Default for TrainerSettings {
             job_limit_s: None,
             silence_limit_s: None,
             output_kib: None,
+            pause_after: None,
         }
     }
 }
 
 impl TrainerSettings {
+    /// Crashes without any progress, and nothing else, after which no more jobs are offered.
+    pub fn pause_after(&self) -> u32 {
+        self.pause_after.unwrap_or(5)
+    }
+
     /// Bytes of an attempt's output that are kept from its beginning, and as many from its end.
     pub fn output_bytes(&self) -> usize {
         usize::try_from(self.output_kib.unwrap_or(1024))

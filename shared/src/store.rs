@@ -20,12 +20,12 @@ use crate::clock;
 use crate::error::{Error, Invalid, Result};
 use crate::format::{self, Record};
 use crate::fs::{self, Moved, Published};
-use crate::id::{AttemptId, Claim, ConfigurationId, JobId, OwnerId, ResultId};
+use crate::id::{AttemptId, Claim, ConfigurationId, ExtensionId, JobId, OwnerId, ResultId};
 use crate::layout::{self, Layout};
 use crate::objective::Objective;
 use crate::record::{
-    AttemptEnd, Created, Fate, Finished, Heartbeat, Job, JobResult, Observation, Proposal, Request,
-    Retry,
+    AttemptEnd, Created, Extension, Fate, Finished, Heartbeat, Job, JobResult, Observation,
+    Proposal, Request, Retry,
 };
 use crate::search::{REVISION, Search, SearchFile};
 use crate::system::What;
@@ -422,11 +422,8 @@ impl Directory {
     }
 
     /// Makes results last before anything that lasts is said of them.
-    pub fn sync_results<'a>(&self, jobs: impl IntoIterator<Item = &'a JobId>) -> Result<()> {
-        self.sync_shards(
-            layout::RESULTS,
-            jobs.into_iter().map(|job| job.configuration),
-        )
+    pub fn sync_results(&self, ids: impl IntoIterator<Item = ConfigurationId>) -> Result<()> {
+        self.sync_shards(layout::RESULTS, ids)
     }
 
     fn sync_shards(
@@ -458,9 +455,9 @@ impl Directory {
         fs::remove(&self.layout.claimed(claim)).map(|_was_there| ())
     }
 
-    /// Removes the ticket of a job that has its result.
-    pub fn drop_ticket(&self, attempt: AttemptId) -> Result<()> {
-        fs::remove(&self.layout.open(attempt)).map(|_was_there| ())
+    /// Removes a ticket, of a job that has its result or is to be offered differently; whether it was there.
+    pub fn drop_ticket(&self, attempt: AttemptId) -> Result<bool> {
+        fs::remove(&self.layout.open(attempt))
     }
 
     /// Ends an attempt without a result and offers the next one; whether the claim was still there.
@@ -704,6 +701,34 @@ impl Directory {
     /// What was said when the search was finished, if it is.
     pub fn read_finished(&self) -> Result<Option<Finished>> {
         self.read_or_set_aside(self.layout.path(layout::FINISHED), |_: &Finished| true)
+    }
+
+    /// Takes back that the search is finished, since there is more to do; whether it was.
+    pub fn reopen(&self) -> Result<bool> {
+        fs::remove(&self.layout.path(layout::FINISHED))
+    }
+
+    /// Adds to the limit of the search, whoever else does so at the same time.
+    pub fn extend(&self, extension: &Extension) -> Result<ExtensionId> {
+        let listed: Vec<ExtensionId> = self.list_ids(&self.layout.path(layout::EXTENSIONS))?;
+        let mut id = ExtensionId(listed.last().map_or(1, |last| last.0 + 1));
+        loop {
+            let path = self.inside(self.layout.extension(id))?;
+            if fs::publish_record(&path, extension)? == Published::New {
+                return Ok(id);
+            }
+            id.0 += 1;
+        }
+    }
+
+    /// What was added to the limit of the search, by number. A corrupt record is set aside.
+    pub fn extensions(&self) -> Result<BTreeMap<ExtensionId, Extension>> {
+        let mut extensions = BTreeMap::new();
+        for id in self.list_ids::<ExtensionId>(&self.layout.path(layout::EXTENSIONS))? {
+            let read = self.read_or_set_aside(self.layout.extension(id), |_: &Extension| true)?;
+            extensions.extend(read.map(|extension| (id, extension)));
+        }
+        Ok(extensions)
     }
 
     /// Whether any of the results of the newest configurations is such; `most` results are looked at.

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value as Json;
 use shared::format::{Record, from_bytes, to_bytes};
 use shared::record::{
-    AttemptEnd, Created, Finished, Heartbeat, Imported, Job, JobResult, Observation, Outcome,
-    Proposal, Request, Retry,
+    AttemptEnd, Created, Extension, Finished, Heartbeat, Imported, Job, JobResult, Observation,
+    Outcome, Proposal, Request, Retry,
 };
 use shared::space::SpaceFile;
 use shared::{Search, SearchFile, SearchSpace};
@@ -55,6 +55,7 @@ fn records_of_version_1_0_are_read_and_written_unchanged() {
     round_trip::<AttemptEnd>(V);
     round_trip::<JobResult>(V);
     round_trip::<Retry>(V);
+    round_trip::<Extension>(V);
     round_trip::<Finished>(V);
     round_trip::<Imported>(V);
 }
