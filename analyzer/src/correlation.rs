@@ -194,7 +194,10 @@ fn regret(losses: &[(f64, f64)]) -> Option<f64> {
     let best_upper = losses.iter().map(|pair| pair.1).min_by(f64::total_cmp)?;
     let picked = losses.iter().filter(|pair| pair.0 <= best_lower);
     let picked: Vec<f64> = picked.map(|pair| pair.1).collect();
-    Some(picked.iter().sum::<f64>() / picked.len() as f64 - best_upper)
+    // Neither a sum nor a difference of finite losses need be finite.
+    let number = picked.len() as f64;
+    let mean = picked.iter().map(|loss| loss / number).sum::<f64>();
+    Some((mean - best_upper).clamp(0.0, f64::MAX))
 }
 
 /// How a pair is judged.

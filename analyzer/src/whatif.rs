@@ -26,7 +26,7 @@ use crate::wording::{count, fixed, significant};
 /// Resamples, unless told otherwise.
 pub const RESAMPLES: u32 = 400;
 /// Etas that are tried, beside the search's own.
-const ETAS: [u64; 3] = [2, 3, 4];
+const ETAS: [f64; 3] = [2.0, 3.0, 4.0];
 /// Ladders have at most so many rungs.
 const MOST_RUNGS: u32 = 8;
 /// Configurations that must have losses at two budgets for one to be filled in from the other.
@@ -44,7 +44,7 @@ const CHEAPER: f64 = 0.9;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ladder {
     /// Factor between its budgets; one in so many configurations is promoted.
-    pub eta: u64,
+    pub eta: f64,
     /// Its budgets, ascending; the last is the search's largest.
     pub budgets: Vec<f64>,
 }
@@ -84,7 +84,7 @@ pub type NoAnswer = String;
 /// `eta`, of the others those only. Beside them, why some ladders are missing, if any are.
 pub fn forecasts(
     history: &History,
-    eta: Option<u64>,
+    eta: Option<f64>,
     resamples: u32,
     seed: Seed,
 ) -> Result<(Vec<Forecast>, Option<NoAnswer>), NoAnswer> {
@@ -156,25 +156,25 @@ fn missing_in_words(
 }
 
 /// The search's own ladder, and the others that end at the same budget and do not begin below what is known.
-fn ladders(own: &Ladder, eta: Option<u64>) -> Vec<Ladder> {
+fn ladders(own: &Ladder, eta: Option<f64>) -> Vec<Ladder> {
     let top = own.budgets.last().copied().unwrap_or_default();
     let mut all = vec![own.clone()];
-    let etas: Vec<u64> = match eta {
+    let etas: Vec<f64> = match eta {
         Some(eta) => vec![eta],
         None => [own.eta].into_iter().chain(ETAS).collect(),
     };
     for eta in etas {
         for rungs in 1..=MOST_RUNGS {
-            let divisor = |rung| (eta as f64).powi(i32::try_from(rungs - 1 - rung).unwrap_or(0));
+            let divisor = |rung| eta.powi(i32::try_from(rungs - 1 - rung).unwrap_or(0));
             let budgets: Vec<f64> = (0..rungs).map(|rung| top / divisor(rung)).collect();
             // Two rungs below the search's own are no question that its results can answer.
-            if budgets[0] < own.budgets[0] / (eta as f64) * (1.0 - 1e-9) {
+            if budgets[0] < own.budgets[0] / eta * (1.0 - 1e-9) {
                 break;
             }
             let ladder = Ladder { eta, budgets };
             let is_same = |other: &Ladder| {
                 other.budgets.len() == ladder.budgets.len()
-                    && (other.eta == eta || rungs == 1)
+                    && ((other.eta - eta).abs() < 1e-9 || rungs == 1)
                     && position_of(&other.budgets, ladder.budgets[0]) == Some(0)
             };
             if !all.iter().any(is_same) {
@@ -182,8 +182,19 @@ fn ladders(own: &Ladder, eta: Option<u64>) -> Vec<Ladder> {
             }
         }
     }
-    all[1..].sort_by_key(|ladder| (ladder.eta, ladder.budgets.len()));
+    let by_eta = |a: &Ladder, b: &Ladder| a.eta.total_cmp(&b.eta);
+    all[1..].sort_by(|a, b| by_eta(a, b).then(a.budgets.len().cmp(&b.budgets.len())));
     all
+}
+
+/// So many configurations: at least one, and never one more for a rounding error.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "positive, and saturating"
+)]
+fn whole(number: f64) -> usize {
+    (number + 1e-9).floor().max(1.0) as usize
 }
 
 /// What is known of every configuration at every budget of some ladder.
@@ -361,9 +372,8 @@ impl Grid {
             .iter()
             .filter_map(|budget| position_of(&self.budgets, *budget))
             .collect();
-        let eta = usize::try_from(ladder.eta).unwrap_or(usize::MAX);
-        let rungs = u32::try_from(places.len()).unwrap_or(1);
-        let size = eta.saturating_pow(rungs.saturating_sub(1)).max(1);
+        let rungs = i32::try_from(places.len()).unwrap_or(1);
+        let size = whole(ladder.eta.powi((rungs - 1).max(0)));
         let (mut cost, mut best) = (0.0, f64::INFINITY);
         let mut steps = Vec::new();
         for bracket in sample.order.chunks(size) {
@@ -384,7 +394,7 @@ impl Grid {
                 if rung + 1 == places.len() {
                     best = placed.first().map_or(best, |(loss, _)| loss.min(best));
                 }
-                placed.truncate((alive.len() / eta).max(1));
+                placed.truncate(whole(alive.len() as f64 / ladder.eta));
                 alive = placed
                     .into_iter()
                     .map(|(_, configuration)| configuration)
@@ -590,7 +600,7 @@ pub fn short_table(history: &History, forecasts: &[Forecast]) -> Table {
                 "{}{own}",
                 crate::wording::budget(f.ladder.budgets[0], history.unit)
             )),
-            Cell::Count(usize::try_from(f.ladder.eta).unwrap_or(usize::MAX)),
+            Cell::Number(f.ladder.eta),
             Cell::Count(f.ladder.budgets.len()),
             Cell::Rounded(percent(f.cost)),
             Cell::Rounded(percent(f.as_good)),
@@ -625,7 +635,7 @@ pub fn full_table(forecasts: &[Forecast]) -> Table {
     for f in forecasts {
         table.push(vec![
             Cell::Number(f.ladder.budgets[0]),
-            Cell::Count(usize::try_from(f.ladder.eta).unwrap_or(usize::MAX)),
+            Cell::Number(f.ladder.eta),
             Cell::Count(f.ladder.budgets.len()),
             Cell::text(if f.is_own { "yes" } else { "no" }),
             Cell::Number(f.cost),

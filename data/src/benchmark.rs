@@ -331,6 +331,7 @@ impl Benchmark {
         for (name, value) in configuration.iter() {
             let number = match value {
                 Value::Text(text) => text.parse().ok(),
+                Value::Null => None,
                 Value::Boolean(is_one) => Some(f64::from(u8::from(*is_one))),
                 Value::Integer(_) | Value::Float(_) => value.as_f64(),
             };

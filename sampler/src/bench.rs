@@ -1,4 +1,4 @@
-//! `sampler bench`: methods on functions and tables with known optima, without files between the programs.
+//! `sampler bench`: methods on functions, tables and pools with known optima, without files between the programs.
 //!
 //! The brackets are Hyperband's, as the scheduler makes them. Costs count every rung in full.
 
@@ -13,17 +13,16 @@ use shared::search::MethodName;
 use shared::space::Confidence;
 
 use crate::bench::curve::{AtPoints, Mean, PARALLEL_POINTS, POINTS};
-use crate::bench::problem::{PriorQuality, Problem};
+use crate::bench::problem::{PriorQuality, Problem, stem};
 use crate::bench::simulate::Row;
+use crate::bench::summary::{Compared, SMALLEST_RATIO};
 
 pub mod curve;
 pub mod latency;
+mod pool;
 pub mod problem;
 pub mod simulate;
-
-/// A ratio of regrets counts as this at least: some runs end at a regret of exactly 0, which would make every
-/// geometric mean 0.
-const SMALLEST_RATIO: f64 = 0.01;
+mod summary;
 
 /// Arguments of `sampler bench`.
 #[derive(Debug, clap::Args)]
@@ -40,9 +39,31 @@ pub struct Args {
     /// A table of real losses: one column for each hyperparameter, then one or more that start with `loss`
     #[arg(long, value_name = "FILE.csv", requires = "space")]
     table: Option<PathBuf>,
-    /// The space of the table
-    #[arg(long, value_name = "SPACE.json", requires = "table")]
-    space: Option<PathBuf>,
+    /// Pools of real learning curves, separated by commas: one column for each hyperparameter, then `loss_<budget>`, `inf`
+    /// where the training had diverged
+    #[arg(long, value_name = "FILE.csv[.gz]", value_delimiter = ',')]
+    pool: Vec<PathBuf>,
+    /// The space of the table, or of each pool; default for pools: `NAME.space.json` beside `NAME.csv[.gz]`
+    #[arg(long, value_name = "SPACE.json", value_delimiter = ',')]
+    space: Vec<PathBuf>,
+    /// Give every configuration a row of its own: the nearest that the run has not had yet
+    #[arg(long, requires = "pool")]
+    without_replacement: bool,
+    /// Smallest budget; default: 1/27 of the largest for pools, that of the benchmark else
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    min_budget: Option<u64>,
+    /// Largest budget; default: the largest recorded one for pools, that of the benchmark else
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    max_budget: Option<u64>,
+    /// How much more budget each rung has than the one below
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(2..))]
+    eta: u64,
+    /// The rungs at which brackets start, in turn, as in `search.json`
+    #[arg(long, value_name = "RUNGS", value_delimiter = ',')]
+    first_rungs: Option<Vec<u8>>,
+    /// Start brackets of `tandem` where the correlation of budgets that was measured so far says that screening pays
+    #[arg(long, conflicts_with = "first_rungs")]
+    adaptive_starts: bool,
     /// The table's column of learning rates: gives low budgets a synthetic learning curve
     #[arg(long, value_name = "COLUMN", requires = "table")]
     curve: Option<String>,
@@ -94,30 +115,38 @@ fn confidence(text: &str) -> Result<Confidence, String> {
     serde_json::from_value(json).map_err(|error| error.to_string())
 }
 
+/// A method to be compared.
+struct Named<'a> {
+    name: &'a str,
+    method: MethodName,
+    is_faithful: bool,
+}
+
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Result<Code> {
-    let usage = |message: String| Failure::new(Code::Usage, message);
-    let mut problems = Vec::new();
-    for name in &args.benchmark {
-        let problem = Problem::function(name, args.bias, args.noise);
-        problems.push(problem.map_err(|error| usage(format!("{error:#}")))?);
-    }
-    if let (Some(table), Some(space)) = (&args.table, &args.space) {
-        problems.push(Problem::table(table, space, args.curve.as_deref())?);
-    }
-    if problems.is_empty() {
-        bail!(usage("expected --benchmark or --table".to_owned()));
-    }
-    let methods: Vec<(&str, MethodName, bool)> = args
+    let problems = problems(args)?;
+    let methods: Vec<Named<'_>> = args
         .method
         .iter()
         .map(|name| method(name))
         .collect::<Result<_>>()?;
+    let runs = all_runs(args, &problems, &methods)?;
     let mut text = String::new();
     let mut ratios: Vec<f64> = Vec::new();
+    let mut compared = Vec::new();
+    let points = points(args);
+    let mut runs = runs.chunks(methods.len());
     for (index, problem) in problems.iter().enumerate() {
         let rival_name = args.rival_names.get(index).map(String::as_str);
-        ratios.extend(compare(args, problem, rival_name, &methods, &mut text)?);
+        let runs = runs.next().unwrap_or(&[]); // as many as problems
+        ratios.extend(compare(
+            args, problem, rival_name, &methods, runs, &mut text,
+        )?);
+        let at = |runs: &Vec<Vec<Row>>| runs.iter().map(|r| curve::at_points(r, points)).collect();
+        compared.push(Compared {
+            name: problem.name.clone(),
+            runs: runs.iter().map(at).collect(),
+        });
     }
     if methods.len() == 1 && !ratios.is_empty() {
         let logs = ratios.iter().map(|r| libm::log(r.max(SMALLEST_RATIO)));
@@ -129,23 +158,79 @@ pub fn run(args: &Args) -> Result<Code> {
             "geometric mean of the ratios, each at least {SMALLEST_RATIO}: {mean:.3}; the largest {worst:.2}"
         )?;
     }
+    if methods.len() > 1 && problems.len() > 1 {
+        let names: Vec<&str> = methods.iter().map(|method| method.name).collect();
+        summary::write(&mut text, &names, &compared, points)?;
+    }
     cli::print(&text)?;
     Ok(Code::Done)
 }
 
-/// Runs all methods on one problem and writes its table; returns every ratio to the best rival.
+fn problems(args: &Args) -> Result<Vec<Problem>> {
+    let usage = |message: &str| Failure::new(Code::Usage, message);
+    let mut problems = Vec::new();
+    for name in &args.benchmark {
+        let problem = Problem::function(name, args.bias, args.noise);
+        problems.push(problem.map_err(|error| usage(&format!("{error:#}")))?);
+    }
+    let mut spaces = args.space.iter();
+    if let Some(table) = &args.table {
+        let Some(space) = spaces.next() else {
+            bail!(usage("expected --space SPACE.json with --table"));
+        };
+        problems.push(Problem::table(table, space, args.curve.as_deref())?);
+    }
+    if !args.space.is_empty() && spaces.len() != 0 && spaces.len() != args.pool.len() {
+        bail!(usage(
+            "expected one --space for each --pool and --table, or none for pools"
+        ));
+    }
+    for pool in &args.pool {
+        let space = spaces.next().cloned();
+        let space =
+            space.unwrap_or_else(|| pool.with_file_name(format!("{}.space.json", stem(pool))));
+        problems.push(Problem::pool(pool, &space, args.without_replacement)?);
+    }
+    if problems.is_empty() {
+        bail!(usage("expected --benchmark, --table or --pool"));
+    }
+    for problem in &mut problems {
+        let (min, max) = (problem.min_budget, problem.max_budget);
+        problem.max_budget = args.max_budget.unwrap_or(max);
+        let default = if problem.is_pool() {
+            problem.max_budget.div_ceil(27)
+        } else {
+            min
+        };
+        problem.min_budget = args.min_budget.unwrap_or(default);
+        problem.eta = args.eta;
+        problem.first_rungs.clone_from(&args.first_rungs);
+        problem.adaptive_starts = args.adaptive_starts;
+    }
+    Ok(problems)
+}
+
+fn points(args: &Args) -> &'static [f64; POINTS.len()] {
+    if args.workers > 1 {
+        &PARALLEL_POINTS
+    } else {
+        &POINTS
+    }
+}
+
+/// Writes one problem's table; returns every ratio to the best rival.
+///
+/// # Shapes
+/// `runs`: by method, by seed.
 fn compare(
     args: &Args,
     problem: &Problem,
     rival_name: Option<&str>,
-    methods: &[(&str, MethodName, bool)],
+    methods: &[Named<'_>],
+    runs: &[Vec<Vec<Row>>],
     text: &mut String,
 ) -> Result<Vec<f64>> {
-    let points = if args.workers > 1 {
-        &PARALLEL_POINTS
-    } else {
-        &POINTS
-    };
+    let points = points(args);
     let rivals = match (&args.rivals, rival_name) {
         (Some(folder), Some(name)) => curve::read_folder(folder, name, points)?,
         _ => Vec::new(),
@@ -166,8 +251,7 @@ fn compare(
         writeln!(text, "{}", line(tool, &means.map(cell)))?;
     }
     let mut ratios = Vec::new();
-    for (name, method, faithful) in methods {
-        let runs = runs(args, problem, name, *method, *faithful)?;
+    for (Named { name, .. }, runs) in methods.iter().zip(runs) {
         let curves = runs.iter().map(|rows| curve::at_points(rows, points));
         let means = curve::summary(&curves.collect::<Vec<AtPoints>>());
         writeln!(text, "{}", line(name, &means.map(cell)))?;
@@ -191,45 +275,62 @@ fn compare(
     Ok(ratios)
 }
 
-/// One run a seed; in parallel, which changes nothing in any of them.
-fn runs(
+/// One run for each problem, method and seed, all in parallel, which changes nothing in any of them.
+///
+/// # Shapes
+/// Problems one after the other, each with all methods, each with all seeds.
+fn all_runs(
     args: &Args,
-    problem: &Problem,
-    name: &str,
-    method: MethodName,
-    faithful: bool,
-) -> Result<Vec<Vec<Row>>> {
-    let workers = usize::try_from(args.workers)?;
-    (args.seeds.0..args.seeds.1)
+    problems: &[Problem],
+    methods: &[Named<'_>],
+) -> Result<Vec<Vec<Vec<Row>>>> {
+    let pairs = problems
+        .iter()
+        .flat_map(|problem| methods.iter().map(move |method| (problem, method)));
+    let pairs: Vec<(&Problem, &Named<'_>)> = pairs.collect();
+    let (from, to) = args.seeds;
+    pairs
         .into_par_iter()
-        .map(|seed| {
-            let believing = args
-                .belief
-                .map(|quality| problem.believing(quality, args.confidence, seed))
-                .transpose()?;
-            let problem = believing.as_ref().unwrap_or(problem);
-            let search = simulate::search(problem, method, faithful, seed)?;
-            let rows = simulate::run(problem, &search, args.total, workers)
-                .with_context(|| format!("{name} on {}", problem.name))?;
-            if let Some(folder) = &args.out {
-                let file = format!("{}__{name}__{seed}.csv", problem.name);
-                curve::write(&folder.join(file), &rows)?;
-            }
-            Ok(rows)
+        .map(|(problem, method)| {
+            let seeds = (from..to).into_par_iter();
+            seeds
+                .map(|seed| one_run(args, problem, method, seed))
+                .collect()
         })
         .collect()
 }
 
+fn one_run(args: &Args, problem: &Problem, method: &Named<'_>, seed: u64) -> Result<Vec<Row>> {
+    let believing = args
+        .belief
+        .map(|quality| problem.believing(quality, args.confidence, seed))
+        .transpose()?;
+    let problem = believing.as_ref().unwrap_or(problem);
+    let name = method.name;
+    let search = simulate::search(problem, method.method, method.is_faithful, seed)?;
+    let rows = simulate::run(problem, &search, args.total, usize::try_from(args.workers)?)
+        .with_context(|| format!("{name} on {}", problem.name))?;
+    if let Some(folder) = &args.out {
+        let file = format!("{}__{name}__{seed}.csv", problem.name);
+        curve::write(&folder.join(file), &rows)?;
+    }
+    Ok(rows)
+}
+
 /// A method by name, and whether it is to be faithful to HpBandSter.
-fn method(name: &str) -> Result<(&str, MethodName, bool)> {
-    let (base, faithful) = match name.strip_suffix("-faithful") {
+fn method(name: &str) -> Result<Named<'_>> {
+    let (base, is_faithful) = match name.strip_suffix("-faithful") {
         Some(base) => (base, true),
         None => (name, false),
     };
     let method: MethodName = serde_json::from_value(base.into()).map_err(|error| {
         Failure::because(Code::Usage, format!("unknown method `{name}`"), error)
     })?;
-    Ok((name, method, faithful))
+    Ok(Named {
+        name,
+        method,
+        is_faithful,
+    })
 }
 
 fn cell(mean: Option<Mean>) -> String {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use shared::record::{JobResult, Proposal, Request};
-use shared::{ConfigurationId, Directory, JobId, Result, ResultId, layout};
+use shared::{ConfigurationId, Directory, Result, ResultId, layout};
 
 use crate::proposer::Proposer;
 
@@ -21,6 +21,10 @@ pub struct Follower {
     listed: Option<u32>,
     /// Results of the next request that were read already, while others were awaited.
     read: Vec<JobResult>,
+    /// Results of the next request that are gone.
+    missed: BTreeSet<ResultId>,
+    /// The request whose results are learnt.
+    learnt: Option<ConfigurationId>,
 }
 
 /// What is to be done at the next request.
@@ -29,7 +33,7 @@ pub enum Next {
     /// There is no such request (yet).
     NoRequest,
     /// It names a result that cannot be seen (yet).
-    NoResult(JobId),
+    NoResult(ResultId),
     /// A configuration under way has no values to be seen (yet).
     NoProposal(ConfigurationId),
     /// It has an answer in the directory.
@@ -49,6 +53,8 @@ impl Follower {
             answered: BTreeSet::new(),
             listed: None,
             read: Vec::new(),
+            missed: BTreeSet::new(),
+            learnt: None,
         }
     }
 
@@ -76,6 +82,7 @@ impl Follower {
             return Ok(Next::NoResult(missing));
         }
         self.proposer.learn(&std::mem::take(&mut self.read));
+        self.learnt = Some(request.configuration);
         self.proposer.begin(&request.pending);
         self.rung = request.rung;
         if self.is_answered(request.configuration)? {
@@ -88,7 +95,8 @@ impl Follower {
     }
 
     /// Goes on although a result that the next request names is not there.
-    pub fn go_on_without(&mut self, result: JobId) {
+    pub fn go_on_without(&mut self, result: ResultId) {
+        self.missed.insert(result);
         self.proposer.miss(result);
     }
 
@@ -123,6 +131,7 @@ impl Follower {
             self.listed = None;
         }
         self.next = ConfigurationId(self.next.0 + 1);
+        self.missed.clear();
     }
 
     /// Configurations asked for, without result, whose proposal is no longer in the directory: set aside as corrupt,
@@ -170,25 +179,26 @@ impl Follower {
     }
 
     /// Reads what is not read yet of the results that a request names; the first one missing is returned.
-    fn read_results(&mut self, request: &Request) -> Result<Option<JobId>> {
+    fn read_results(&mut self, request: &Request) -> Result<Option<ResultId>> {
+        if self.learnt == Some(request.configuration) {
+            return Ok(None);
+        }
         let named = self.proposer.history().named();
-        let have: BTreeSet<JobId> = self.read.iter().map(JobResult::job).collect();
-        let wanted: Vec<JobId> = request
-            .finished
-            .iter()
-            .filter(|job| !named.contains(job) && !have.contains(job))
-            .copied()
-            .collect();
-        for job in wanted {
-            let mut result = self.directory.read_result(job)?;
+        let first = request.finished.iter().filter(|job| !named.contains(job));
+        let first = first.map(|job| ResultId::from(*job));
+        let mut wanted: Vec<ResultId> = first.chain(request.superseding.iter().copied()).collect();
+        let have: BTreeSet<ResultId> = self.read.iter().map(JobResult::id).collect();
+        wanted.retain(|id| !have.contains(id) && !self.missed.contains(id));
+        for id in wanted {
+            let mut result = self.directory.read_result(id)?;
             if result.is_none() {
                 self.directory
-                    .list_shard::<ResultId>(layout::RESULTS, job.configuration.shard())?;
-                result = self.directory.read_result(job)?;
+                    .list_shard::<ResultId>(layout::RESULTS, id.job.configuration.shard())?;
+                result = self.directory.read_result(id)?;
             }
             match result {
                 Some(result) => self.read.push(result),
-                None => return Ok(Some(job)),
+                None => return Ok(Some(id)),
             }
         }
         Ok(None)

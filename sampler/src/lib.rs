@@ -13,6 +13,7 @@ use clap::{Parser, Subcommand};
 use shared::exit::Code;
 
 pub mod bench;
+pub mod bracket_start;
 pub mod explain;
 pub mod follow;
 pub mod history;
@@ -25,6 +26,7 @@ pub mod ranks;
 pub mod replay;
 pub mod run;
 pub mod surrogate;
+pub mod tried;
 pub mod user_prior;
 
 /// Answer requests for configurations from what is known so far

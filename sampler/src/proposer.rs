@@ -3,12 +3,16 @@
 use std::collections::BTreeSet;
 
 use sha2::{Digest as _, Sha256};
-use shared::record::{JobResult, Origin, Proposal, Request};
-use shared::{Configuration, ConfigurationId, JobId, Search};
+use shared::record::{JobResult, ModelUse, Origin, Proposal, Request};
+use shared::{Configuration, ConfigurationId, JobId, ResultId, Search};
 use tracing::warn;
 
 use crate::history::{History, Standing};
 use crate::method::{self, Ask, Method, Suggestion};
+use crate::tried::Tried;
+
+/// How often a method is asked again that suggests what has been tried.
+const MOST_REPEATS: u32 = 5;
 
 /// Answers the requests of a search one after the other.
 pub struct Proposer {
@@ -17,6 +21,8 @@ pub struct Proposer {
     method: Box<dyn Method>,
     /// Jobs under way, as far as requests tell.
     pending: BTreeSet<JobId>,
+    /// What has been asked for; `None` where the same may be tried again.
+    tried: Option<Tried>,
     digests: Digests,
 }
 
@@ -28,6 +34,7 @@ impl Proposer {
             method: method::of_search(search),
             search: search.clone(),
             pending: BTreeSet::new(),
+            tried: search.tries_nothing_twice().then(Tried::default),
             digests: Digests::default(),
         }
     }
@@ -45,7 +52,7 @@ impl Proposer {
     /// Takes in the results that a request names as new, in any order.
     pub fn learn(&mut self, results: &[JobResult]) {
         let mut results: Vec<&JobResult> = results.iter().collect();
-        results.sort_by_key(|result| result.job());
+        results.sort_by_key(|result| result.id());
         for result in results {
             let job = result.job();
             let mut standing = Standing::of(&result.outcome);
@@ -54,18 +61,33 @@ impl Proposer {
                 warn!("the result of {job} is ignored: its configuration is invalid {invalid}");
                 standing = None;
             }
+            if let Some(tried) = &mut self.tried {
+                tried.add(&result.configuration);
+            }
             let vector = self.search.space.encode(&result.configuration);
-            self.history.learn(job, standing, vector);
+            if standing.is_some() {
+                let points = result.curve.iter();
+                self.history.trace(
+                    job.configuration,
+                    points.filter_map(|point| Some((point.spent, point.loss?))),
+                );
+            }
+            if result.supersedes.is_none() {
+                self.history.learn(job, standing, vector);
+            } else if self.history.supersede(job, standing, vector) {
+                // What was learnt of results one by one is learnt anew.
+                self.method = method::of_search(&self.search);
+            }
             self.pending.remove(&job);
-            self.digests.add(job);
+            self.digests.add(result.id());
         }
     }
 
     /// A result that a request names is not there any more: it counts as named, and says nothing.
-    pub fn miss(&mut self, job: JobId) {
-        self.history.learn(job, None, Vec::new());
-        self.pending.remove(&job);
-        self.digests.add(job);
+    pub fn miss(&mut self, result: ResultId) {
+        self.history.learn(result.job, None, Vec::new());
+        self.pending.remove(&result.job);
+        self.digests.add(result);
     }
 
     /// A configuration was asked for, to start with the job `first`; it counts as under way from the next request on.
@@ -89,6 +111,9 @@ impl Proposer {
 
     /// The values of a configuration that was asked for are these.
     pub fn know(&mut self, id: ConfigurationId, values: &Configuration) {
+        if let Some(tried) = &mut self.tried {
+            tried.add(values);
+        }
         self.history.know(id, self.search.space.encode(values));
     }
 
@@ -109,15 +134,7 @@ impl Proposer {
             };
             (values.clone(), suggestion)
         } else {
-            let pending: Vec<JobId> = self.pending.iter().copied().collect();
-            let ask = Ask {
-                configuration: id,
-                rung: request.rung,
-                pending: &pending,
-                seed: self.search.seed.child("proposal", id),
-            };
-            let suggestion = self.method.propose(&self.history, &ask);
-            (self.search.space.decode(&suggestion.vector), suggestion)
+            self.suggest(request)
         };
         Proposal {
             configuration: id,
@@ -128,11 +145,65 @@ impl Proposer {
                 reason: suggestion.reason,
                 num_results: self.history.named().len() as u64,
                 results_digest: self.digests.digest(),
-                model: suggestion.model,
+                model: suggestion.model.map(finite),
             },
             program: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
+}
+
+impl Proposer {
+    /// What the method suggests; where that has been tried, what it suggests with other seeds, or else anything untried.
+    fn suggest(&mut self, request: &Request) -> (Configuration, Suggestion) {
+        let pending: Vec<JobId> = self.pending.iter().copied().collect();
+        let mut ask = Ask {
+            configuration: request.configuration,
+            rung: request.rung,
+            pending: &pending,
+            seed: self.search.seed.child("proposal", request.configuration),
+        };
+        let seed = ask.seed;
+        for repeat in 1..=MOST_REPEATS {
+            let suggestion = self.method.propose(&self.history, &ask);
+            let values = self.search.space.decode(&suggestion.vector);
+            if self.tried.as_ref().is_none_or(|tried| !tried.has(&values)) {
+                return (values, suggestion);
+            }
+            ask.seed = seed.child("again", repeat);
+        }
+        let suggestion = self.method.propose(&self.history, &ask);
+        let values = self.search.space.decode(&suggestion.vector);
+        let mut rng = seed.child("untried", 0).rng();
+        let other = self
+            .tried
+            .as_ref()
+            .filter(|tried| tried.has(&values))
+            .and_then(|tried| tried.other(&self.search.space, &mut rng));
+        match other {
+            None => (values, suggestion),
+            Some(values) => {
+                let suggestion = Suggestion {
+                    vector: Vec::new(),
+                    source: "untried",
+                    reason: "what the method suggested has been tried: an even draw from the rest"
+                        .into(),
+                    model: None,
+                };
+                (values, suggestion)
+            }
+        }
+    }
+}
+
+/// JSON has no infinite numbers; nothing depends on how far beyond all others an acquisition is.
+fn finite(mut model: ModelUse) -> ModelUse {
+    let value = model.log_acquisition;
+    model.log_acquisition = if value.is_nan() {
+        f64::MIN
+    } else {
+        value.clamp(f64::MIN, f64::MAX)
+    };
+    model
 }
 
 impl std::fmt::Debug for Proposer {
@@ -149,7 +220,7 @@ impl std::fmt::Debug for Proposer {
 /// repeats only what is behind it.
 #[derive(Debug, Clone, Default)]
 struct Digests {
-    ids: Vec<JobId>,
+    ids: Vec<ResultId>,
     /// States after 0, `STRIDE`, 2·`STRIDE`, … ids, as many as are valid.
     states: Vec<Sha256>,
 }
@@ -157,7 +228,7 @@ struct Digests {
 impl Digests {
     const STRIDE: usize = 256;
 
-    fn add(&mut self, id: JobId) {
+    fn add(&mut self, id: ResultId) {
         if let Err(place) = self.ids.binary_search(&id) {
             self.ids.insert(place, id);
             self.states.truncate(place / Self::STRIDE + 1);
@@ -193,10 +264,10 @@ mod tests {
     #[test]
     fn digests_are_those_of_the_whole_list_whatever_the_order_of_arrival() {
         let mut digests = Digests::default();
-        let mut ids: Vec<JobId> = Vec::new();
+        let mut ids: Vec<ResultId> = Vec::new();
         for step in 0..1500_u32 {
             // 7919 is prime: a permutation of 0..1500.
-            let id = ConfigurationId(step * 7919 % 1500).job(0);
+            let id = ResultId::from(ConfigurationId(step * 7919 % 1500).job(0));
             digests.add(id);
             digests.add(id);
             ids.push(id);

@@ -24,6 +24,18 @@ pub fn mean_ranks<T>(
     ranks
 }
 
+/// Pearson's correlation; of ranks, Spearman's. `None` where one side is constant.
+pub fn correlation(a: &[f64], b: &[f64]) -> Option<f64> {
+    let n = a.len() as f64;
+    let (mean_a, mean_b) = (a.iter().sum::<f64>() / n, b.iter().sum::<f64>() / n);
+    let (mut aa, mut bb, mut ab) = (0.0, 0.0, 0.0);
+    for (x, y) in a.iter().zip(b) {
+        let (x, y) = (x - mean_a, y - mean_b);
+        (aa, bb, ab) = (aa + x * x, bb + y * y, ab + x * y);
+    }
+    (aa > 0.0 && bb > 0.0).then(|| ab / (aa * bb).sqrt())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use shared::exit::Code;
 use shared::record::Proposal;
 use shared::wording::{plain, plain_json};
-use shared::{ConfigurationId, Directory, JobId, cli};
+use shared::{ConfigurationId, Directory, ResultId, cli};
 
 use crate::follow::{Follower, Next};
 
@@ -45,7 +45,7 @@ pub struct Report {
     /// Proposals that are not there, or corrupt, although a later one is there.
     pub missing_proposals: Vec<ConfigurationId>,
     /// Results that are not there, although a request names them.
-    pub missing_results: Vec<JobId>,
+    pub missing_results: Vec<ResultId>,
     /// What is not as it was.
     pub differences: Vec<Difference>,
     /// Proposals that came out otherwise, which says nothing because results before them are missing.

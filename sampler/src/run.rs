@@ -10,9 +10,10 @@ use shared::exit::Code;
 use shared::format::Record;
 use shared::fs::Published;
 use shared::parallel::read_ahead;
+use shared::record::Proposal;
 use shared::signal::Warning;
 use shared::wait::{News, Waiter, Woken};
-use shared::{ConfigurationId, Directory, Error, OwnerId, clock, fs, layout, store};
+use shared::{ConfigurationId, Directory, Error, Invalid, OwnerId, clock, fs, layout, store};
 use tracing::{debug, info, warn};
 
 use crate::follow::{Follower, Next};
@@ -148,6 +149,8 @@ struct Sampler {
     follower: Follower,
     /// Nothing has happened since the last look: time for a look at what should not change.
     is_idle: bool,
+    /// Proposals had vanished, so that what is proposed may have been set aside before.
+    has_started_again: bool,
     watched: Vec<PathBuf>,
     snapshot_at: Option<Instant>,
     newest: Option<ConfigurationId>,
@@ -163,6 +166,7 @@ impl Sampler {
             directory,
             owner,
             is_idle: false,
+            has_started_again: false,
             watched: Vec::new(),
             snapshot_at: None,
             newest: None,
@@ -189,6 +193,9 @@ impl Sampler {
                     let started = clock::instant();
                     let proposal = self.follower.propose(&request);
                     let id = proposal.configuration;
+                    if self.has_started_again {
+                        self.refuse_to_go_round(&proposal)?;
+                    }
                     let published = self.directory.propose(&proposal)?;
                     let seconds = clock::since(started).as_secs_f64();
                     match published {
@@ -231,8 +238,32 @@ impl Sampler {
                 vanished.len()
             );
             self.follower = Follower::new(&self.directory);
+            self.has_started_again = true;
         }
         Ok(!vanished.is_empty())
+    }
+
+    /// A proposal that was set aside twice as it is would be so for ever.
+    fn refuse_to_go_round(&self, proposal: &Proposal) -> shared::Result<()> {
+        const TWICE: usize = 2;
+        let times = self.directory.times_set_aside(proposal)?;
+        if times < TWICE {
+            return Ok(());
+        }
+        let layout = self.directory.layout();
+        let expected = format!(
+            "a proposal that every program reads: the versions of sampler ({}) and scheduler may differ",
+            proposal.program
+        );
+        let found = format!(
+            "one that was set aside {times} times as it is, to `{}`",
+            layout.path(layout::ASIDE).display()
+        );
+        Err(Error::Value {
+            path: layout.configuration(proposal.configuration),
+            format: Proposal::FORMAT,
+            source: Invalid::new("", expected, found).into(),
+        })
     }
 
     /// The folders in which the next thing will happen.

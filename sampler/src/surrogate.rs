@@ -402,7 +402,10 @@ mod tests {
             at(&[(point.clone(), 2), (vec![0.1, 0.0, 1.0, 0.2], 0)]),
         );
         assert!((free.mean - busy.mean).abs() < 1e-9, "{free:?} {busy:?}");
-        assert!(busy.variance < 0.3 * free.variance, "{free:?} {busy:?}");
+        assert!(busy.variance < free.variance, "{free:?} {busy:?}");
+        // The level of f as a whole stays unknown; what is there to be gained at the point does not.
+        let (free, busy) = (free.difference_variance, busy.difference_variance);
+        assert!(busy < 0.3 * free, "{free} {busy}");
     }
 
     #[test]

@@ -24,7 +24,7 @@ use shared::space::Kind;
 
 use crate::history::{History, Ranked};
 use crate::normal;
-use crate::ranks::mean_ranks;
+use crate::ranks::{correlation, mean_ranks};
 
 /// Results of a rung that are compared with the belief at most, so that the cost of a proposal stays the same.
 const MOST_RESULTS: usize = 100;
@@ -78,7 +78,7 @@ impl UserPrior {
 
     /// A draw from π that is not forbidden, uniform where there is no belief.
     pub fn draw(&self, space: &SearchSpace, rng: &mut ChaCha12Rng) -> Vec<f64> {
-        space.first_allowed(|| {
+        space.first_allowed(rng, |rng| {
             let mut vector = space.sample(rng);
             for (x, marginal) in vector.iter_mut().zip(&self.marginals) {
                 match marginal {
@@ -195,18 +195,6 @@ impl Marginal {
             }
         }
     }
-}
-
-/// Pearson's; `None` where one side is constant.
-fn correlation(a: &[f64], b: &[f64]) -> Option<f64> {
-    let n = a.len() as f64;
-    let (mean_a, mean_b) = (a.iter().sum::<f64>() / n, b.iter().sum::<f64>() / n);
-    let (mut aa, mut bb, mut ab) = (0.0, 0.0, 0.0);
-    for (x, y) in a.iter().zip(b) {
-        let (x, y) = (x - mean_a, y - mean_b);
-        (aa, bb, ab) = (aa + x * x, bb + y * y, ab + x * y);
-    }
-    (aa > 0.0 && bb > 0.0).then(|| ab / (aa * bb).sqrt())
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -352,6 +353,63 @@ fn a_search_with_the_gaussian_process_replays_bit_for_bit() {
     );
     let explained = stdout(&output(&["explain", path, "c000015"]));
     assert!(explained.contains("method tandem"), "{explained}");
+}
+
+#[test]
+fn pools_of_learning_curves_are_compared_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let space = r#"{"format":"space","version":[1,1],"hyperparameters":[
+        {"name":"x","type":"float","lower":0,"upper":1},{"name":"y","type":"float","lower":0,"upper":1}]}"#;
+    let mut pools = Vec::new();
+    for (name, sign) in [("rising", 1.0), ("falling", -1.0)] {
+        let mut text = "x,y,loss_1,loss_3,loss_9\n".to_owned();
+        for i in 0..40 {
+            let (x, y) = (f64::from(i % 8) / 7.0, f64::from(i / 8) / 4.0);
+            let last = 1.0 + sign * x + y;
+            let low = if i == 3 { f64::INFINITY } else { last + 1.0 };
+            writeln!(text, "{x},{y},{low},{},{last}", last + 0.5).unwrap();
+        }
+        let path = folder.path().join(format!("{name}.csv"));
+        shared::fs::replace(&path, text.as_bytes()).unwrap();
+        shared::fs::replace(
+            &folder.path().join(format!("{name}.space.json")),
+            space.as_bytes(),
+        )
+        .unwrap();
+        pools.push(path.to_str().unwrap().to_owned());
+    }
+    let run = |more: &[&str]| {
+        let pools = pools.join(",");
+        let head = ["bench", "--pool", &pools, "--method", "tandem,random"];
+        output(&[&head[..], &["--seeds", "0..3", "--total", "8"], more].concat())
+    };
+    let table = stdout(&run(&[]));
+    for part in [
+        "rising: mean true regret",
+        "falling: mean true regret",
+        "geometric mean over 2 problems",
+        "tandem / best of the others",
+    ] {
+        assert!(table.contains(part), "{part}: {table}");
+    }
+    assert_eq!(stdout(&run(&[])), table, "seeds decide everything");
+    let other = stdout(&run(&["--without-replacement"]));
+    assert_ne!(other, table);
+    assert_ne!(
+        stdout(&run(&[
+            "--adaptive-starts",
+            "--max-budget",
+            "9",
+            "--eta",
+            "3"
+        ])),
+        ""
+    );
+    // A space too few.
+    let space = folder.path().join("rising.space.json");
+    let refused = run(&["--space", space.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("one --space for each"));
 }
 
 #[test]

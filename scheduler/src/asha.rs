@@ -17,7 +17,7 @@ use crate::bracket::{NextPromotion, Ranked, Verdict};
 /// What is known of each rung.
 #[derive(Debug, Clone)]
 pub struct Asha {
-    eta: usize,
+    eta: f64,
     top: u8,
     rungs: Vec<Rung>,
 }
@@ -39,9 +39,9 @@ struct Rung {
 
 impl Asha {
     /// No results yet.
-    pub fn new(num_rungs: u8, eta: u64) -> Self {
+    pub fn new(num_rungs: u8, eta: f64) -> Self {
         Self {
-            eta: usize::try_from(eta).unwrap_or(usize::MAX), // larger than any number of results
+            eta,
             top: num_rungs - 1,
             rungs: vec![Rung::default(); usize::from(num_rungs)],
         }
@@ -99,7 +99,7 @@ impl Asha {
             .map(|(rung, results)| NextPromotion {
                 bracket: None,
                 rung,
-                missing: self.eta - results.num_results % self.eta,
+                missing: missing(results.num_results, self.eta),
                 promoted: 1,
             })
             .min_by_key(|next| (next.missing, Reverse(next.rung)))
@@ -114,10 +114,31 @@ impl Asha {
     }
 }
 
+/// One in `eta` of so many, rounded down.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "no more than a number of results"
+)]
+fn share(number: usize, eta: f64) -> usize {
+    (number as f64 / eta) as usize
+}
+
+/// How many results more make the share larger by one.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a share is at most a number of results"
+)]
+fn missing(number: usize, eta: f64) -> usize {
+    let next = (share(number, eta) as f64 + 1.0) * eta;
+    (next.ceil() as usize).saturating_sub(number).max(1)
+}
+
 impl Rung {
     /// Makes `top` hold as many as it should.
-    fn balance(&mut self, eta: usize) {
-        let size = self.num_results / eta;
+    fn balance(&mut self, eta: f64) {
+        let size = share(self.num_results, eta);
         // Always moves one down, so that the newest is compared with those outside.
         while let Some(worst) = self.top.pop_last() {
             self.candidates.remove(&worst);
@@ -153,7 +174,7 @@ mod tests {
 
     #[test]
     fn the_best_third_so_far_may_go_up_without_waiting() {
-        let mut asha = Asha::new(3, 3);
+        let mut asha = Asha::new(3, 3.0);
         asha.record(job(0, 0), Verdict::Evaluated(0.5));
         asha.record(job(1, 0), Verdict::Evaluated(0.4));
         assert_eq!(promotions(&asha), [""; 0]);
@@ -173,7 +194,7 @@ mod tests {
 
     #[test]
     fn upper_rungs_are_promoted_first() {
-        let mut asha = Asha::new(3, 2);
+        let mut asha = Asha::new(3, 2.0);
         for id in 0..4 {
             asha.record(job(id, 0), Verdict::Evaluated(f64::from(id)));
         }
@@ -189,7 +210,7 @@ mod tests {
             promoted in proptest::collection::btree_set(0u32..60, 0..10),
             eta in 2usize..5,
         ) {
-            let mut asha = Asha::new(2, eta as u64);
+            let mut asha = Asha::new(2, eta as f64);
             let mut evaluated = Vec::new();
             let mut num_results = 0;
             for (id, (loss, kind)) in (0u32..).zip(&results) {

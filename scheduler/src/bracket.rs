@@ -89,8 +89,13 @@ pub struct Place {
 pub struct Table {
     kinds: Vec<Vec<u32>>,
     num_rungs: u8,
-    eta: u64,
+    eta: f64,
+    limit: Limit,
+    /// As many configurations as the space has, where that is known to be few.
+    most: Option<u64>,
     total: u32,
+    /// The bracket in which the space has no untried configuration left, and the sizes of its rungs.
+    last: Option<(u32, Vec<u32>)>,
     /// The seed of the draws; only without barrier.
     draw: Option<Seed>,
 }
@@ -107,26 +112,96 @@ impl Table {
             kinds,
             num_rungs,
             eta: search.ladder.eta(),
+            limit: search.limit,
+            most: search.most_configurations(),
             total: 0,
+            last: None,
             draw: match search.scheduling {
                 Scheduling::Synchronous => None,
                 Scheduling::Asynchronous => Some(search.seed),
             },
         };
-        let total = match search.limit {
+        table.set_limit(search.limit)?;
+        Ok(table)
+    }
+
+    fn set_limit(&mut self, limit: Limit) -> Result<(), Invalid> {
+        let wanted = match limit {
             Limit::Configurations(number) => u128::from(number),
-            Limit::Brackets(number) => table.first_of(number),
+            Limit::Brackets(number) => self.first_of(number),
         };
-        table.total = u32::try_from(total).map_err(|_too_many| {
+        let most = self.most.map_or(wanted, u128::from);
+        let total = wanted.min(most);
+        self.total = u32::try_from(total).map_err(|_too_many| {
             let expected = format!("at most {} configurations", u32::MAX);
             Invalid::new("limit", expected, total)
         })?;
-        Ok(table)
+        self.last = match limit {
+            Limit::Brackets(number) if total < wanted => Some(self.last_bracket(number)),
+            Limit::Brackets(_) | Limit::Configurations(_) => None,
+        };
+        self.limit = limit;
+        Ok(())
+    }
+
+    /// Adds more of what the search's limit counts; what there is keeps its place.
+    ///
+    /// # Errors
+    /// It counts something else, or there would be too many.
+    pub fn extend(&mut self, more: Limit) -> Result<(), Invalid> {
+        let sum = |a: u32, b: u32| a.saturating_add(b); // told below
+        let limit = match (self.limit, more) {
+            (Limit::Brackets(a), Limit::Brackets(b)) => Limit::Brackets(sum(a, b)),
+            (Limit::Configurations(a), Limit::Configurations(b)) => {
+                Limit::Configurations(sum(a, b))
+            }
+            (Limit::Brackets(_), Limit::Configurations(_)) => {
+                let expected = "a number of brackets, as in the search's own limit";
+                return Err(Invalid::new("limit", expected, "configurations"));
+            }
+            (Limit::Configurations(_), Limit::Brackets(_)) => {
+                let expected = "a number of configurations, as in the search's own limit";
+                return Err(Invalid::new("limit", expected, "brackets"));
+            }
+        };
+        self.set_limit(limit)
+    }
+
+    /// The bracket that gets the last configurations of a small space.
+    ///
+    /// It has for each rung what it and the brackets that come to nothing would have had, as far as it has configurations:
+    /// so all are tried, and what repetitions would have cost is spent on larger budgets.
+    fn last_bracket(&self, num_brackets: u32) -> (u32, Vec<u32>) {
+        let last = self.bracket_by_order(ConfigurationId(self.total.saturating_sub(1)));
+        let first = u32::try_from(self.first_of(last)).unwrap_or(self.total);
+        let number = self.total - first;
+        let mut sizes: Vec<u32> = vec![0; self.sizes(last).len()];
+        for bracket in last..num_brackets {
+            let of_bracket = self.sizes(bracket);
+            let rungs = sizes.iter_mut().rev().zip(of_bracket.iter().rev());
+            for (size, more) in rungs {
+                *size = number.min(size.saturating_add(*more));
+            }
+            if sizes.iter().all(|size| *size == number) {
+                break;
+            }
+        }
+        sizes[0] = number;
+        // Brackets that would have begun higher up take their configurations from here, too.
+        for rung in (1..sizes.len()).rev() {
+            sizes[rung - 1] = sizes[rung - 1].max(sizes[rung]);
+        }
+        (last, sizes)
     }
 
     /// How many configurations there will be.
     pub fn total(&self) -> u32 {
         self.total
+    }
+
+    /// How many brackets there will be, where the space ends them; the last one may be another than its kind.
+    pub fn num_brackets(&self) -> Option<u32> {
+        self.last.as_ref().map(|(last, _)| last + 1)
     }
 
     /// How many rungs the ladder has.
@@ -136,6 +211,11 @@ impl Table {
 
     /// Sizes of a bracket's rungs, lowest first.
     pub fn sizes(&self, bracket: u32) -> &[u32] {
+        if let Some((last, sizes)) = &self.last
+            && *last == bracket
+        {
+            return sizes;
+        }
         &self.kinds[bracket as usize % self.kinds.len()]
     }
 
@@ -162,10 +242,13 @@ impl Table {
     pub fn expected_jobs(&self) -> Vec<u64> {
         let mut jobs = vec![0; usize::from(self.num_rungs)];
         let per_cycle: u64 = self.kinds.iter().map(|sizes| u64::from(sizes[0])).sum();
-        let total = u64::from(self.total);
+        let last = self.last.as_ref().map(|(last, _)| self.first_of(*last));
+        let total = last.map_or(u64::from(self.total), |first| {
+            u64::try_from(first).unwrap_or(u64::MAX) // below the total
+        });
         let mut rest = total % per_cycle;
-        for (kind, sizes) in (0..).zip(&self.kinds) {
-            let first = usize::from(self.first_rung(kind));
+        for sizes in &self.kinds {
+            let first = usize::from(self.num_rungs) - sizes.len();
             let size = u64::from(sizes[0]);
             if self.draw.is_some() {
                 jobs[first] += total * size / per_cycle;
@@ -178,9 +261,13 @@ impl Table {
                 jobs[first + rung] += brackets * u64::from(*size);
             }
         }
+        if let Some((_, sizes)) = &self.last {
+            let rungs = jobs.iter_mut().rev().zip(sizes.iter().rev());
+            rungs.for_each(|(jobs, size)| *jobs += u64::from(*size));
+        }
         if self.draw.is_some() {
             for rung in 1..jobs.len() {
-                jobs[rung] += jobs[rung - 1] / self.eta;
+                jobs[rung] += share(jobs[rung - 1], self.eta);
             }
         }
         jobs
@@ -219,6 +306,16 @@ impl Table {
         }
         unreachable!("the draw is below the sum")
     }
+}
+
+/// One in `eta` of so many, rounded down.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "no more than a number of jobs"
+)]
+fn share(jobs: u64, eta: f64) -> u64 {
+    (jobs as f64 / eta) as u64
 }
 
 /// The brackets that are not finished, as far as results are known.
@@ -277,9 +374,20 @@ impl Brackets {
         retired
     }
 
-    /// Takes note that a job is offered.
+    /// Takes note that a job is offered. One that is offered before its rung is complete, because the results there have
+    /// changed since, stays promoted.
     pub fn offered(&mut self, job: JobId) {
         self.due.remove(&job);
+        let place = self.table.place(job.configuration);
+        if job.rung <= place.rung || self.finished.contains(&place.bracket) {
+            return;
+        }
+        let table = &self.table;
+        let new = || Bracket::new(table, place.bracket);
+        let bracket = self.live.entry(place.bracket).or_insert_with(new);
+        if job.rung > bracket.rung() {
+            bracket.promoted.insert(job);
+        }
     }
 
     /// Promoted configurations whose next job is not offered; earlier brackets first, then lower ids.
@@ -314,6 +422,8 @@ struct Bracket {
     evaluated: BTreeSet<Ranked>,
     /// Results of higher rungs, which another scheduler may have got further to see.
     early: BTreeMap<JobId, Verdict>,
+    /// Jobs of higher rungs that were offered already.
+    promoted: BTreeSet<JobId>,
 }
 
 impl Bracket {
@@ -327,6 +437,7 @@ impl Bracket {
             stage: 0,
             evaluated: BTreeSet::new(),
             early: BTreeMap::new(),
+            promoted: BTreeSet::new(),
         }
     }
 
@@ -377,11 +488,17 @@ impl Bracket {
         self.stage += 1;
         let size = self.sizes.get(self.stage).map_or(0, |size| *size as usize);
         let ranked = std::mem::take(&mut self.evaluated);
+        let rung = self.rung();
         for (place, ranked) in ranked.into_iter().enumerate() {
-            if place < size {
+            let job = ranked.configuration.job(rung);
+            let is_promoted = self.promoted.remove(&job) || self.early.contains_key(&job);
+            if place < size || is_promoted {
                 self.missing.insert(ranked.configuration);
             } else {
                 retired.push(ranked.configuration);
+            }
+            if place < size && !is_promoted {
+                due.insert(job);
             }
         }
         if self.missing.is_empty() {
@@ -389,11 +506,8 @@ impl Bracket {
             self.stage = self.sizes.len();
             return;
         }
-        let rung = self.rung();
-        due.extend(self.missing.iter().map(|id| id.job(rung)));
         for (job, verdict) in std::mem::take(&mut self.early) {
             if job.rung == rung {
-                due.remove(&job);
                 self.take(job, verdict, retired);
             } else {
                 self.early.insert(job, verdict);
@@ -410,7 +524,7 @@ mod tests {
     use shared::search::MethodName;
 
     use super::*;
-    use crate::test_search::{search, search_with};
+    use crate::test_search::{of_whole_numbers, search, search_with};
 
     fn brackets() -> Brackets {
         // Budgets 1, 3, 9: brackets [9,3,1] [3,1] [3].
@@ -446,6 +560,27 @@ mod tests {
             [with(1), with(2), with(4)],
             [[9, 3, 1], [9, 6, 2], [18, 9, 6]]
         );
+    }
+
+    #[test]
+    fn an_extended_table_is_that_of_a_search_with_the_larger_limit() {
+        let with = |brackets| {
+            Table::new(&search_with(1, 9, 3, |file| {
+                file.limit = Limit::Brackets(brackets);
+            }))
+            .unwrap()
+        };
+        let mut table = with(2);
+        table.extend(Limit::Brackets(3)).unwrap();
+        let whole = with(5);
+        assert_eq!(table.total(), whole.total());
+        assert_eq!(table.expected_jobs(), whole.expected_jobs());
+        for id in (0..whole.total()).map(ConfigurationId) {
+            assert_eq!(table.place(id), whole.place(id));
+        }
+        assert!(table.extend(Limit::Configurations(3)).is_err());
+        assert!(table.extend(Limit::Brackets(u32::MAX)).is_err());
+        assert_eq!(table.total(), whole.total());
     }
 
     #[test]
@@ -493,6 +628,47 @@ mod tests {
     }
 
     #[test]
+    fn the_bracket_in_which_a_small_space_ends_has_what_those_behind_it_would_have_had() {
+        let of = |number, change: fn(&mut SearchFile)| {
+            let search = search_with(1, 9, 3, |file| {
+                of_whole_numbers(file, number);
+                change(file);
+            });
+            Table::new(&search).unwrap()
+        };
+        let sizes = |table: &Table| -> Vec<Vec<u32>> {
+            let number = table.num_brackets().unwrap_or(3);
+            (0..number).map(|b| table.sizes(b).to_vec()).collect()
+        };
+        // [9,3,1] [3,1] [3] where there is enough.
+        let enough = of(15, |_| {});
+        assert_eq!(sizes(&enough), [vec![9, 3, 1], vec![3, 1], vec![3]]);
+        assert_eq!(enough.num_brackets(), None);
+        // 3 + 3 on rung 1, 1 + 1 + 3 on rung 2.
+        let seven = of(7, |_| {});
+        assert_eq!(sizes(&seven), [vec![7, 6, 5]]);
+        assert_eq!((seven.total(), seven.expected_jobs()), (7, vec![7, 6, 5]));
+        let eleven = of(11, |_| {});
+        assert_eq!(sizes(&eleven), [vec![9, 3, 1], vec![2, 2]]);
+        assert_eq!(eleven.expected_jobs(), [9, 5, 3]);
+        let one = of(1, |_| {});
+        assert_eq!(sizes(&one), [vec![1, 1, 1]]);
+        // Tandem's brackets begin at the lowest rung, then twice at the top: all of these pass the middle.
+        let tandem = of(9, |file| file.method = MethodName::Tandem);
+        assert_eq!(sizes(&tandem), [vec![9, 7, 7]]);
+        let random = of(4, |file| {
+            file.method = MethodName::Random;
+            file.limit = Limit::Brackets(2);
+        });
+        assert_eq!((random.total(), sizes(&random)), (4, vec![vec![4]]));
+        let without_barrier = of(4, |file| {
+            file.scheduling = Scheduling::Asynchronous;
+            file.limit = Limit::Configurations(30);
+        });
+        assert_eq!(without_barrier.total(), 4);
+    }
+
+    #[test]
     fn a_search_with_more_configurations_than_ids_is_refused() {
         let search = search_with(1, 59_049, 3, |file| file.limit = Limit::Brackets(u32::MAX));
         assert_eq!(Table::new(&search).unwrap_err().at, "limit");
@@ -529,6 +705,29 @@ mod tests {
         assert_eq!(due(&brackets), [""; 0]);
         assert_eq!(brackets.next_promotion(), None);
         assert!(brackets.finished.contains(&0));
+    }
+
+    #[test]
+    fn what_was_promoted_stays_when_an_outcome_changes_and_what_is_better_now_joins_it() {
+        // A failure was counted, the best three went up, and then it was done again.
+        let mut brackets = brackets();
+        for id in [0, 1, 2] {
+            brackets.offered(job(id, 1));
+        }
+        brackets.record(job(0, 1), Verdict::Evaluated(0.5));
+        for id in 0..8 {
+            brackets.record(job(id, 0), Verdict::Evaluated(f64::from(id)));
+        }
+        assert_eq!(due(&brackets), [""; 0]);
+        brackets.record(job(8, 0), Verdict::Evaluated(-1.0));
+        assert_eq!(due(&brackets), ["c000008-r1"]);
+        for id in [1, 2] {
+            brackets.record(job(id, 1), Verdict::Evaluated(1.0));
+        }
+        assert_eq!(due(&brackets), ["c000008-r1"]);
+        brackets.offered(job(8, 1));
+        brackets.record(job(8, 1), Verdict::Evaluated(0.1));
+        assert_eq!(due(&brackets), ["c000008-r2"]);
     }
 
     proptest! {

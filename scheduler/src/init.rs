@@ -5,16 +5,18 @@ use std::path::Path;
 
 use anyhow::Result;
 use shared::budget::short;
-use shared::error::{Error, Invalid};
+use shared::error::{Complaints, Error, Invalid};
 use shared::exit::{Code, Failure};
 use shared::format::Record as _;
 use shared::objective::Objective;
 use shared::search::{Limit, Scheduling, SearchFile};
 use shared::space::SpaceFile;
+use shared::wording::{significant, thousands};
 use shared::{Directory, Search, fs, layout};
 use tracing::warn;
 
 use crate::bracket::Table;
+use crate::doubts::doubts;
 use crate::fix_from::FixArgs;
 use crate::{programs, working_directory};
 
@@ -36,15 +38,19 @@ pub fn init(path: &Path, root: &Path, fixed: &FixArgs) -> Result<Directory> {
         format: SearchFile::FORMAT,
         source,
     };
-    let search = Search::new(&file).map_err(wrong)?;
-    Table::new(&search).map_err(wrong)?;
-    check_data(&search).map_err(wrong)?;
+    let search = Search::check(&file).map_err(wrong)?;
+    let others = [Table::new(&search).err(), check_data(&search).err()];
+    if let Some(complaints) = Complaints::new(others.into_iter().flatten()) {
+        return Err(wrong(complaints).into());
+    }
+    let mut all = doubts(&file, &search);
     if let (Objective::Command(command), Some(folder)) =
         (&search.objective, &search.working_directory)
     {
-        for doubt in programs::doubts(&command.command, folder) {
-            warn!("{doubt}");
-        }
+        all.extend(programs::doubts(&command.command, folder));
+    }
+    for doubt in all {
+        warn!("{doubt}");
     }
     Ok(Directory::create(root, &file, path)?)
 }
@@ -63,17 +69,12 @@ fn read(path: &Path) -> Result<SearchFile, Error> {
                 return Err(Error::Value {
                     path: path.to_path_buf(),
                     format: SearchFile::FORMAT,
-                    source: Invalid::new("space_file", expected, format!("`{name}`: no such file")),
+                    source: Invalid::new("space_file", expected, format!("`{name}`: no such file"))
+                        .into(),
                 });
             }
             other => other?,
         };
-        // Complaints about the space name the file it is in.
-        shared::SearchSpace::new(&space).map_err(|source| Error::Value {
-            path: space_path,
-            format: SpaceFile::FORMAT,
-            source,
-        })?;
         file.space = Some(space);
     }
     Ok(file)
@@ -119,6 +120,42 @@ fn fixed(directory: &Directory) -> Result<Option<String>> {
     Ok(Some(format!("fixed{from}: {}", values.join(", "))))
 }
 
+/// How much there is to be searched, in a sentence or two; empty where there is nothing to say.
+fn extent(space: &shared::SearchSpace, total: u32) -> String {
+    let (share, is_exact) = space.allowed_share();
+    let about = if is_exact { "" } else { "about " };
+    let percent = significant(100.0 * share, 3);
+    // Shares are sums, and so a little less than 1 where everything is allowed.
+    let allowed = (share < 1.0 - 1e-9)
+        .then(|| format!("forbidden combinations leave {about}{percent} % of the space\n"));
+    let counted = space.num_configurations().map(|number| {
+        let count = thousands(usize::try_from(number).unwrap_or(usize::MAX));
+        let end = if u64::from(total) == number {
+            ": each is tried once, and then the search ends"
+        } else {
+            ""
+        };
+        format!("the space has {count} configurations{end}\n")
+    });
+    let said: String = allowed.into_iter().chain(counted).collect();
+    if said.is_empty() { said } else { said + "\n" }
+}
+
+/// What the rungs are otherwise than written.
+fn notes(ladder: &shared::Ladder) -> String {
+    let raised = ladder.raised_min().map(|budget| {
+        format!(
+            "note: the smallest budget is {budget}, because max/min is no power of eta ({})\n\n",
+            ladder.eta()
+        )
+    });
+    let unit = ladder.unit().symbol();
+    let rounded = ladder
+        .is_rounded()
+        .then(|| format!("note: budgets are rounded to whole {unit}\n\n"));
+    raised.into_iter().chain(rounded).collect()
+}
+
 /// The rungs, the brackets, and how much will be spent, for people.
 pub fn describe(directory: &Directory) -> Result<String> {
     let search = directory.search();
@@ -134,19 +171,14 @@ pub fn describe(directory: &Directory) -> Result<String> {
         search.method.as_str(),
         search.space.num_dimensions()
     )?;
+    text += &extent(&search.space, table.total());
     if let Some(file) = fixed(directory)? {
         writeln!(text, "{file}\n")?;
     }
     if let Some(folder) = &search.working_directory {
         writeln!(text, "trainers work in `{}`\n", folder.display())?;
     }
-    if let Some(budget) = ladder.raised_min() {
-        writeln!(
-            text,
-            "note: the smallest budget is {budget}, because max/min is no power of eta ({})\n",
-            ladder.eta()
-        )?;
-    }
+    text += &notes(&ladder);
     writeln!(text, "{:>4}  {:>16}  {:>8}", "rung", "budget", "jobs")?;
     for rung in 0..ladder.num_rungs() {
         let budget = ladder.budget(rung).to_string();
@@ -157,7 +189,8 @@ pub fn describe(directory: &Directory) -> Result<String> {
         )?;
     }
     writeln!(text, "\nbracket  first rung  sizes")?;
-    for bracket in 0..u32::from(ladder.num_rungs()) {
+    let shown = u32::from(ladder.num_rungs());
+    for bracket in 0..table.num_brackets().unwrap_or(shown).min(shown) {
         let sizes: Vec<String> = table
             .sizes(bracket)
             .iter()
@@ -171,6 +204,7 @@ pub fn describe(directory: &Directory) -> Result<String> {
         Scheduling::Asynchronous => "about ",
     };
     let limit = match search.limit {
+        Limit::Brackets(_) if table.num_brackets().is_some() => "until all is tried".to_owned(),
         Limit::Brackets(1) => "1 bracket".to_owned(),
         Limit::Brackets(number) => format!("{number} brackets"),
         Limit::Configurations(number) => format!("{number} configurations"),

@@ -12,17 +12,23 @@ pub mod batch;
 pub mod bracket;
 mod devices;
 pub mod doctor;
+pub mod doubts;
+pub mod extend;
+pub mod fault;
 pub mod fix_from;
 pub mod init;
 pub mod local;
+pub mod new;
 pub mod plan;
 mod programs;
 mod progress;
+pub mod retry;
 pub mod run;
 pub mod scan;
 pub mod slurm;
 pub mod state;
 pub mod status;
+pub mod vary;
 mod working_directory;
 
 #[cfg(test)]
@@ -37,8 +43,10 @@ use clap::{Parser, Subcommand};
 use shared::cli::print;
 use shared::exit::Code;
 use shared::fs::Published;
+use shared::schema::schema;
+use shared::space::SpaceFile;
 use shared::wording::plain;
-use shared::{Directory, layout};
+use shared::{Directory, SearchFile, layout};
 
 use crate::scan::Scanner;
 
@@ -53,6 +61,17 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write a first search file and a first space, with comments
+    ///
+    /// For a program (behind `--`) or, with --data, for the built-in network. Without either it asks, on a terminal. The
+    /// files name their JSON Schemas, which are written beside them.
+    New(new::NewArgs),
+    /// Print the JSON Schema of the files that people write
+    Schema {
+        /// Which format
+        #[arg(value_enum)]
+        format: SchemaOf,
+    },
     /// Make a search directory from a search file
     ///
     /// Checks everything, and prints the rungs, the brackets, and how much will be spent. Safe to repeat.
@@ -111,6 +130,15 @@ enum Command {
         #[arg(long)]
         undo: bool,
     },
+    /// Let a search go on beyond its limit
+    ///
+    /// Also one that is finished: what there is keeps its place, and the models go on from it. May be said while the
+    /// search runs, from any host.
+    Extend(extend::ExtendArgs),
+    /// Do jobs again that have failed
+    ///
+    /// Their outcomes stay in the directory and count no longer; the search goes on, also one that was finished.
+    Retry(retry::RetryArgs),
     /// Run a whole search on this machine
     ///
     /// Starts the sampler and the trainers that were built with this program, shows the progress, and ends with the
@@ -128,9 +156,27 @@ enum Command {
     Doctor(doctor::DoctorArgs),
 }
 
+/// The formats that people write.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum SchemaOf {
+    /// Search files
+    Search,
+    /// Space files
+    Space,
+}
+
 /// Runs the program.
 pub fn run(args: Args) -> Result<Code> {
     match args.command {
+        Command::New(args) => new::run(&args),
+        Command::Schema { format } => {
+            let schema = match format {
+                SchemaOf::Search => schema::<SearchFile>(),
+                SchemaOf::Space => schema::<SpaceFile>(),
+            };
+            print(&format!("{}\n", serde_json::to_string_pretty(&schema)?))?;
+            Ok(Code::Done)
+        }
         Command::Init {
             search,
             directory,
@@ -158,6 +204,8 @@ pub fn run(args: Args) -> Result<Code> {
             print(&stop(&directory, undo)?)?;
             Ok(Code::Done)
         }
+        Command::Extend(args) => extend::run(&args),
+        Command::Retry(args) => retry::run(&args),
         Command::Local(args) => local::run(&args),
         Command::Slurm(args) => slurm::run(&args),
         Command::Doctor(args) => doctor::run(&args),

@@ -155,6 +155,14 @@ fn drive(
             Turn::Stopped => return Ok(End::Stopped),
             Turn::Acted | Turn::Idle => {}
         }
+        // What others have in hand may show that the search can go on.
+        if let Some(paused) = scheduler.paused()
+            && scheduler.scanner().directory().jobs()?.claimed.is_empty()
+        {
+            let sentence = paused.sentence(scheduler.scanner().directory());
+            let message = format!("the search waits for {sentence}");
+            return Err(Failure::new(Code::BadInput, message).into());
+        }
         for process in children.look_after()? {
             scheduler.report_dead(process)?;
         }

@@ -7,8 +7,10 @@ use std::fmt;
 
 use shared::record::{Finished, Request};
 use shared::search::TrainerSettings;
-use shared::{AttemptId, Claim, ConfigurationId, Fate, JobId};
+use shared::{AttemptId, Claim, ConfigurationId, Fate, JobId, ResultId};
 
+use crate::bracket::Verdict;
+use crate::fault::{Again, Known};
 use crate::state::State;
 
 /// One change of the search directory.
@@ -37,10 +39,16 @@ pub enum Action {
         /// Its claim, if it is claimed.
         claim: Option<Claim>,
         /// How many attempts there were in a row without progress.
-        futile: u32,
+        without_progress: u32,
         /// How the last one ended.
         fate: Fate,
     },
+    /// Count a failure, which nobody else could do better.
+    Accept(JobId),
+    /// Do a job again, whose failure may be the machine's fault.
+    Retry(Again),
+    /// Remove a ticket, to offer the job differently or later.
+    Withdraw(AttemptId),
     /// Remove a claim of a job that has its result.
     DropClaim(Claim),
     /// Remove a ticket of a job that has its result.
@@ -63,10 +71,57 @@ impl Action {
             Self::Request(_) | Self::Offer { .. } => true,
             Self::TakeBack { .. }
             | Self::GiveUp { .. }
+            | Self::Accept(_)
+            | Self::Retry(_)
+            | Self::Withdraw(_)
             | Self::DropClaim(_)
             | Self::DropTicket(_)
             | Self::DropCheckpoints { .. }
             | Self::Finish(_) => false,
+        }
+    }
+}
+
+impl Action {
+    /// Makes the effect of this action, when it was taken, known.
+    pub fn apply(&self, state: &mut State) {
+        match self {
+            Self::Request(request) => state.see_request(request),
+            Self::Offer { job, attempt } => {
+                let ticket = job.attempt(*attempt);
+                state.see_attempt(ticket);
+                state.open.insert(ticket);
+                let restrictions = state.faults.restrictions(*job);
+                state.left_to.insert(ticket, restrictions);
+            }
+            Self::TakeBack { claim, .. } => {
+                state.over.remove(&claim.attempt);
+                state.see_attempt(claim.attempt.next());
+            }
+            Self::GiveUp { attempt, .. } => {
+                state.over.remove(attempt);
+                state.see_result(Known {
+                    id: state.next_result(attempt.job),
+                    ..Known::certain(*attempt, Verdict::Lost)
+                });
+            }
+            Self::Accept(job) => {
+                if let Some(known) = state.doubtful.get(job).cloned() {
+                    state.accept(&known);
+                }
+            }
+            Self::Retry(again) => state.see_retry(again.clone()),
+            Self::Withdraw(attempt) => state.offer_again(*attempt),
+            Self::DropClaim(claim) => {
+                state.spent_claims.remove(claim);
+            }
+            Self::DropTicket(attempt) => {
+                state.spent_tickets.remove(attempt);
+            }
+            Self::DropCheckpoints { configuration, .. } => {
+                state.spent_checkpoints.remove(configuration);
+            }
+            Self::Finish(_) => state.signs.is_finished = true,
         }
     }
 }
@@ -85,11 +140,28 @@ impl fmt::Display for Action {
             Self::Offer { job, attempt } => write!(f, "offer {}", job.attempt(*attempt)),
             Self::TakeBack { claim, .. } => write!(f, "take back {claim}"),
             Self::GiveUp {
-                attempt, futile, ..
+                attempt,
+                without_progress,
+                ..
             } => write!(
                 f,
-                "give up {attempt} after {futile} attempts without progress"
+                "give up {attempt} after {without_progress} attempts without progress"
             ),
+            Self::Accept(job) => write!(f, "count the failure of {job}"),
+            Self::Retry(again) => match (&*again.avoid_hosts, again.memory_mib) {
+                (_, Some(mib)) => write!(
+                    f,
+                    "repeat {} where there are {mib:.0} MiB of memory",
+                    again.supersedes
+                ),
+                (hosts, None) => write!(
+                    f,
+                    "repeat {} on another host than {}",
+                    again.supersedes,
+                    hosts.join(", ")
+                ),
+            },
+            Self::Withdraw(attempt) => write!(f, "withdraw the ticket {attempt}"),
             Self::DropClaim(claim) => write!(f, "remove the claim {claim}, which has its result"),
             Self::DropTicket(attempt) => {
                 write!(f, "remove the ticket {attempt}, which nobody needs")
@@ -124,6 +196,16 @@ pub fn plan(state: &State, settings: &TrainerSettings) -> Vec<Action> {
         // What is given up makes room for other jobs: plan those when it is done.
         return actions;
     }
+    if state.faults.pause(settings.pause_after()).is_some() {
+        actions.extend(state.open.iter().copied().map(Action::Withdraw));
+        return actions;
+    }
+    if !state.doubtful.is_empty() {
+        // So does a failure that counts.
+        actions.extend(decide(state));
+        return actions;
+    }
+    actions.extend(reconsider(state));
     for (job, pending) in &state.pending {
         if pending.is_missing {
             actions.push(Action::Offer {
@@ -141,9 +223,9 @@ pub fn plan(state: &State, settings: &TrainerSettings) -> Vec<Action> {
         0
     };
     // What the sampler waits for comes first, whoever has no trainer then.
-    let is_awaited = |job: &JobId| state.named_in_vain.contains(job);
+    let is_awaited = |job: &JobId| state.missing_results.contains(job);
     let mut promoted: Vec<JobId> = Vec::new();
-    if !state.named_in_vain.is_empty() {
+    if !state.missing_results.is_empty() {
         promoted.extend(state.promotions().filter(is_awaited));
     }
     // Promotions before new configurations: they belong to earlier brackets, or to higher rungs.
@@ -186,14 +268,16 @@ fn tidy(state: &State, settings: &TrainerSettings) -> Vec<Action> {
     actions.extend(state.spent_tickets.iter().copied().map(Action::DropTicket));
     for (attempt, over) in &state.over {
         match &over.claim {
-            Some(claim) if over.futile < settings.max_attempts => actions.push(Action::TakeBack {
-                claim: claim.clone(),
-                spent: over.spent,
-            }),
+            Some(claim) if over.without_progress < settings.max_attempts => {
+                actions.push(Action::TakeBack {
+                    claim: claim.clone(),
+                    spent: over.spent,
+                });
+            }
             claim => actions.push(Action::GiveUp {
                 attempt: *attempt,
                 claim: claim.clone(),
-                futile: over.futile,
+                without_progress: over.without_progress,
                 fate: over.fate,
             }),
         }
@@ -220,10 +304,16 @@ fn requests<'a>(
         .min(from.saturating_add(u32::try_from(number).unwrap_or(u32::MAX))); // capped by the total
     (from..to).map(ConfigurationId).map(move |configuration| {
         let place = state.table().place(configuration);
-        let (mut finished, mut pending) = (Vec::new(), Vec::new());
+        let (mut finished, mut superseding) = (Vec::new(), Vec::new());
+        let mut pending = Vec::new();
         if configuration.0 == from {
-            finished.extend(&state.unrecorded);
-            pending.extend(&state.unannounced);
+            let (first, later): (Vec<ResultId>, Vec<ResultId>) = state
+                .unrecorded
+                .iter()
+                .partition(|result| result.from.is_none());
+            finished.extend(first.into_iter().map(|result| result.job));
+            superseding = later;
+            pending.extend(&state.unreported);
             let is_promoted = |job: &&JobId| job.rung > state.table().place(job.configuration).rung;
             pending.extend(offered.iter().filter(is_promoted));
             pending.sort_unstable();
@@ -234,14 +324,41 @@ fn requests<'a>(
             rung: place.rung,
             finished,
             pending,
-            superseding: Vec::new(),
+            superseding,
         }
+    })
+}
+
+/// Which failures count, and which jobs are done again.
+fn decide(state: &State) -> impl Iterator<Item = Action> + '_ {
+    state.doubtful.values().map(|known| {
+        let again = state.faults.decide(known);
+        again.map_or(Action::Accept(known.id.job), Action::Retry)
+    })
+}
+
+/// What those who live now change: crashes that counted, and tickets that are for trainers of which none is left.
+fn reconsider(state: &State) -> impl Iterator<Item = Action> + '_ {
+    let counted = state.counted.values();
+    let again = counted.filter_map(|known| state.faults.reconsider(known));
+    let tickets = reserved_for_nobody(state).map(Action::Withdraw);
+    again.map(Action::Retry).chain(tickets)
+}
+
+/// Tickets that are for trainers of which none lives any more.
+fn reserved_for_nobody(state: &State) -> impl Iterator<Item = AttemptId> + '_ {
+    state.open.iter().copied().filter(|attempt| {
+        // What a scheduler before this one has offered may be left to the fewest.
+        let left_to = state.left_to.get(attempt).cloned();
+        let left_to = left_to.unwrap_or_else(|| state.faults.wanted(attempt.job));
+        left_to.is_some_and(|restrictions| !state.faults.lives_any(&restrictions))
     })
 }
 
 fn is_over(state: &State) -> bool {
     state.num_requested == state.table().total()
         && state.pending.is_empty()
+        && state.doubtful.is_empty()
         && state.num_in_store() == 0
         && state.promotions().next().is_none()
 }
@@ -256,8 +373,8 @@ mod tests {
 
     use super::*;
     use crate::bracket::Verdict;
-    use crate::state::{Known, Over};
-    use crate::test_search::{search, search_with};
+    use crate::state::Over;
+    use crate::test_search::{of_whole_numbers, search, search_with};
 
     /// A search without files: plans are applied, and chance decides what ends next, and how.
     struct Simulation {
@@ -301,7 +418,7 @@ mod tests {
                     return;
                 }
                 for action in actions {
-                    self.state.apply(&action);
+                    action.apply(&mut self.state);
                     match action {
                         Action::Request(request) => self.requests.push(request),
                         Action::Offer { job, attempt } => self.offered.push((job, attempt)),
@@ -310,6 +427,9 @@ mod tests {
                             self.verdicts.insert(attempt.job, Verdict::Lost);
                         }
                         Action::TakeBack { .. }
+                        | Action::Accept(_)
+                        | Action::Retry(_)
+                        | Action::Withdraw(_)
                         | Action::DropClaim(_)
                         | Action::DropTicket(_)
                         | Action::DropCheckpoints { .. } => {}
@@ -324,12 +444,8 @@ mod tests {
 
         fn finish(&mut self, job: JobId, verdict: Verdict) {
             self.verdicts.insert(job, verdict);
-            self.state.see_result(Known {
-                job,
-                verdict,
-                elapsed_s: 1.0,
-                has_crashed: false,
-            });
+            self.state
+                .see_result(Known::certain(job.attempt(1), verdict));
         }
 
         /// One event that others cause; false if there can be none.
@@ -355,7 +471,7 @@ mod tests {
                     let over = Over {
                         claim: Some(format!("{attempt}.h").parse().unwrap()),
                         spent: 0.0,
-                        futile: u32::from(kind - 3) * 9 + 1,
+                        without_progress: u32::from(kind - 3) * 9 + 1,
                         fate: Fate::NodeLost,
                     };
                     self.state.over.insert(attempt, over);
@@ -497,15 +613,10 @@ mod tests {
         // Another scheduler finds all but that result.
         let mut state = State::new(&search).unwrap();
         for request in &simulation.requests {
-            state.see_request(request.configuration, &request.finished, &request.pending);
+            state.see_request(request);
         }
         for (job, verdict) in simulation.verdicts.iter().filter(|(job, _)| **job != named) {
-            state.see_result(Known {
-                job: *job,
-                verdict: *verdict,
-                elapsed_s: 1.0,
-                has_crashed: false,
-            });
+            state.see_result(Known::certain(job.attempt(1), *verdict));
         }
         let offers = |actions: Vec<Action>| {
             actions
@@ -558,19 +669,26 @@ mod tests {
         #[test]
         fn every_bracket_ends_with_the_sizes_it_must_have(
             events in events(), trainers in 1u32..20, ahead in 0u32..3, brackets in 1u32..8,
-            learns in any::<bool>(),
+            learns in any::<bool>(), small in proptest::option::of(1i64..40),
         ) {
             let mut simulation = Simulation::new(search_with(1, 9, 3, |file| {
                 file.method = method(learns);
                 file.limit = Limit::Brackets(brackets);
                 file.trainers.ahead = ahead;
+                if let Some(number) = small {
+                    of_whole_numbers(file, number);
+                }
             }));
             simulation.state.num_trainers = trainers;
             simulation.run(&events);
             check(&simulation);
             let table = simulation.state.table();
+            let wanted: u32 = (0..brackets).map(|bracket| [9, 3, 3][bracket as usize % 3]).sum();
+            let total = small.map_or(wanted, |number| wanted.min(u32::try_from(number).unwrap()));
+            prop_assert_eq!(table.total(), total);
+            prop_assert!(table.expected_jobs().iter().all(|jobs| *jobs <= u64::from(total)));
             let mut first = 0;
-            for bracket in 0..brackets {
+            for bracket in 0..table.num_brackets().unwrap_or(brackets) {
                 let sizes = table.sizes(bracket).to_vec();
                 let mut members: Vec<ConfigurationId> =
                     (first..first + sizes[0]).map(ConfigurationId).collect();

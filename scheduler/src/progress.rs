@@ -174,7 +174,7 @@ fn best(incumbent: Option<&Incumbent>, rungs: &[RungStatus]) -> String {
     let Some(best) = incumbent else {
         return "no result yet".into();
     };
-    let mut text = format!(
+    let text = format!(
         "best at {}: {} with loss {}",
         best.budget,
         best.configuration,
@@ -188,7 +188,7 @@ fn best(incumbent: Option<&Incumbent>, rungs: &[RungStatus]) -> String {
             amount: rung.budget,
             unit: rung.unit,
         };
-        text += &format!(" (at {budget} it was {})", significant(loss, 5));
+        return format!("{text} (at {budget} it was {})", significant(loss, 5));
     }
     text
 }

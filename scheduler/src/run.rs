@@ -7,20 +7,22 @@ use anyhow::{Context as _, Result};
 use shared::exit::Code;
 use shared::fs::{self, Moved, Published};
 use shared::parallel::all_in_parallel;
-use shared::record::{Job, Request};
+use shared::record::{Finished, Job, Request};
 use shared::search::Promotion;
 use shared::signal::Warning;
 use shared::store::Sweeper;
 use shared::wait::{News, Waiter};
 use shared::{
     AttemptId, Claim, ConfigurationId, Directory, Error, Fate, JobId, JobResult, Outcome, OwnerId,
-    clock, layout, store,
+    ResultId, clock, layout, store,
 };
 use tracing::{info, warn};
 
+use crate::fault::{Again, Known};
 use crate::plan::{Action, plan};
 use crate::scan::Scanner;
-use crate::state::{Known, State};
+use crate::state::State;
+use crate::status::Pause;
 
 /// The longest pause between two scans, unless the user says otherwise.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -43,6 +45,7 @@ pub struct Scheduler {
     sweeper: Sweeper,
     swept: Instant,
     started: Instant,
+    paused: Option<Pause>,
 }
 
 /// What a turn of the loop came to.
@@ -97,6 +100,7 @@ impl Scheduler {
             sweeper: Sweeper::default(),
             swept: clock::instant(),
             started: clock::instant(),
+            paused: None,
         })
     }
 
@@ -180,6 +184,7 @@ impl Scheduler {
                 return Ok(Turn::Stopped);
             }
             let settings = self.scanner.directory().search().trainers;
+            self.tell_pause()?;
             let mut is_changed = false;
             let actions = plan(&self.state, &settings);
             for group in actions.chunk_by(|a, b| a.makes_a_record() && b.makes_a_record()) {
@@ -207,7 +212,7 @@ impl Scheduler {
             match made.and_then(|made| self.act(action, made)) {
                 Ok(taken) => {
                     if matches!(taken, Taken::Yes) {
-                        self.state.apply(action);
+                        action.apply(&mut self.state);
                     }
                     all.push(taken);
                 }
@@ -225,8 +230,7 @@ impl Scheduler {
                 let id = request.configuration;
                 return Ok(match directory.read_request(id)? {
                     Some(theirs) => {
-                        let (finished, offered) = (&theirs.finished, &theirs.pending);
-                        self.state.see_request(id, finished, offered);
+                        self.state.see_request(&theirs);
                         Taken::Overtaken
                     }
                     None => Taken::NotYet,
@@ -244,9 +248,29 @@ impl Scheduler {
             Action::GiveUp {
                 attempt,
                 claim,
-                futile,
+                without_progress,
                 fate,
-            } => return self.give_up(&directory, *attempt, claim.as_ref(), *futile, *fate),
+            } => {
+                let number = *without_progress;
+                return self.give_up(&directory, *attempt, claim.as_ref(), number, *fate);
+            }
+            Action::Accept(job) => info!("the failure of job={job} counts"),
+            Action::Retry(again) => {
+                if directory.retry(&again.record())? == Published::AlreadyThere {
+                    // One that cannot be seen yet says the same at least: the outcome does not count.
+                    let theirs = directory.read_retry(again.supersedes)?.map(Again::from);
+                    self.state
+                        .see_retry(theirs.unwrap_or_else(|| again.clone()));
+                    return Ok(Taken::Overtaken);
+                }
+                warn!("{action}");
+            }
+            Action::Withdraw(attempt) => {
+                if !directory.drop_ticket(*attempt)? {
+                    return Ok(Taken::NotYet);
+                }
+                info!("withdrew ticket={attempt}");
+            }
             Action::DropClaim(claim) => {
                 directory.drop_claim(claim)?;
                 info!("dropped claim={claim}, which has its result");
@@ -259,16 +283,30 @@ impl Scheduler {
                 configuration,
                 below,
             } => drop_checkpoints(&directory, *configuration, *below),
-            Action::Finish(finished) => {
-                self.drop_last_checkpoints(&directory)?;
-                directory.sync_results(&self.state.unrecorded)?;
-                directory.finish_search(finished)?;
-                info!(
-                    "finished: configurations={} jobs={}",
-                    finished.configurations, finished.jobs
-                );
-            }
+            Action::Finish(finished) => return self.finish(&directory, finished),
         }
+        Ok(Taken::Yes)
+    }
+
+    /// Says that nothing is left to do, unless somebody has asked for a retry.
+    fn finish(&mut self, directory: &Directory, finished: &Finished) -> Result<Taken, Error> {
+        // Somebody may have asked for a retry meanwhile; or do so before the last word is there.
+        self.scanner.see_wishes(&mut self.state)?;
+        if self.state.is_to_go_on() {
+            return Ok(Taken::Overtaken);
+        }
+        self.drop_last_checkpoints(directory)?;
+        directory.sync_results(configurations(&self.state.unrecorded))?;
+        directory.finish_search(finished)?;
+        self.scanner.see_wishes(&mut self.state)?;
+        if self.state.is_to_go_on() {
+            self.scanner.reopen(&self.state)?;
+            return Ok(Taken::Overtaken);
+        }
+        info!(
+            "finished: configurations={} jobs={}",
+            finished.configurations, finished.jobs
+        );
         Ok(Taken::Yes)
     }
 
@@ -277,7 +315,7 @@ impl Scheduler {
     fn drop_last_checkpoints(&self, directory: &Directory) -> Result<(), Error> {
         let top = directory.search().ladder.top();
         for id in directory.checkpointed()? {
-            if !self.state.results.contains(&id.job(top)) {
+            if !self.state.results.contains_key(&id.job(top)) {
                 drop_checkpoints(directory, id, None);
             }
         }
@@ -289,7 +327,7 @@ impl Scheduler {
         directory: &Directory,
         attempt: AttemptId,
         claim: Option<&Claim>,
-        futile: u32,
+        without_progress: u32,
         fate: Fate,
     ) -> Result<Taken, Error> {
         let job = attempt.job;
@@ -305,7 +343,7 @@ impl Scheduler {
             budget: directory.search().ladder.budget(job.rung),
             configuration: proposal.values,
             outcome: Outcome::Lost {
-                attempts: futile,
+                attempts: without_progress,
                 fate,
             },
             measures: [].into(),
@@ -315,22 +353,24 @@ impl Scheduler {
             finished_at: now,
             elapsed_s: 0.0,
             program: concat!("scheduler ", env!("CARGO_PKG_VERSION")).to_owned(),
-            supersedes: None,
+            supersedes: self.state.faults.superseded(job),
         };
         if directory.publish_result(&result)? == Published::AlreadyThere {
             // The trainer has come back at the last moment: what it found counts.
-            if let Some(theirs) = directory.read_result(job)? {
+            if let Some(theirs) = directory.read_result(result.id())? {
                 self.state.see_result(Known::from(&theirs));
             }
             return Ok(Taken::Overtaken);
         }
         warn!(
-            "gave up job={job}: {futile} attempts in a row without progress, the last one {}",
+            "gave up job={job}: {without_progress} attempts in a row without progress, the last one {}",
             fate.as_str()
         );
         match claim {
             Some(claim) => directory.drop_claim(claim)?,
-            None => directory.drop_ticket(attempt)?,
+            None => {
+                directory.drop_ticket(attempt)?;
+            }
         }
         Ok(Taken::Yes)
     }
@@ -341,18 +381,34 @@ impl Scheduler {
         let directory = self.scanner.directory();
         let view = directory.jobs()?;
         for attempt in view.open {
-            if directory.has_result(attempt.job)? {
+            if directory.has_result(self.state.expected_result(attempt.job))? {
                 directory.drop_ticket(attempt)?;
                 info!("dropped ticket={attempt}, which nobody needs");
             }
         }
         for claim in view.claimed {
-            if directory.has_result(claim.attempt.job)? {
+            if directory.has_result(self.state.expected_result(claim.attempt.job))? {
                 directory.drop_claim(&claim)?;
                 info!("dropped claim={claim}, which has its result");
             }
         }
         Ok(())
+    }
+
+    /// Says once that no more jobs are offered, and what to do about it.
+    fn tell_pause(&mut self) -> Result<(), Error> {
+        let paused = Pause::of(self.scanner.directory(), &self.state)?;
+        if let Some(paused) = paused.as_ref().filter(|_| self.paused.is_none()) {
+            let sentence = paused.sentence(self.scanner.directory());
+            warn!("waiting for {sentence}");
+        }
+        self.paused = paused;
+        Ok(())
+    }
+
+    /// Why no more jobs are offered, if they are not.
+    pub fn paused(&self) -> Option<&Pause> {
+        self.paused.as_ref()
     }
 
     /// Removes drafts that crashes have left.
@@ -370,6 +426,7 @@ impl Scheduler {
             layout::REQUESTS,
             layout::CONFIGURATIONS,
             layout::RESULTS,
+            layout::RETRIES,
             layout::ATTEMPTS,
         ] {
             let shards = directory.shards(kind)?;
@@ -480,7 +537,9 @@ fn make_rows(directory: &Directory, state: &State, rows: &[&[Action]]) -> Vec<Re
 fn make_request(directory: &Directory, request: &Request) -> Result<Made, Error> {
     let id = request.configuration;
     make_shards(directory, id)?;
-    directory.sync_results(&request.finished)?;
+    let finished = request.finished.iter().map(|job| job.configuration);
+    let superseding = configurations(&request.superseding);
+    directory.sync_results(finished.chain(superseding))?;
     if directory.request(request)? == Published::AlreadyThere {
         return Ok(Made::Another);
     }
@@ -511,6 +570,10 @@ fn offer(directory: &Directory, state: &State, job: JobId, attempt: u32) -> Resu
         Promotion::Continue if job.rung > place.rung => Some(id.job(job.rung - 1)),
         Promotion::Continue | Promotion::Scratch => None,
     };
+    let restrictions = state.faults.restrictions(job);
+    let (avoid_hosts, memory_mib) = restrictions.map_or((Vec::new(), None), |restrictions| {
+        (restrictions.avoid_hosts, restrictions.memory_mib)
+    });
     let record = Job {
         job,
         bracket: place.bracket,
@@ -518,9 +581,9 @@ fn offer(directory: &Directory, state: &State, job: JobId, attempt: u32) -> Resu
         configuration: values,
         continues,
         search: search.digest.clone(),
-        supersedes: None,
-        avoid_hosts: Vec::new(),
-        memory_mib: None,
+        supersedes: state.faults.superseded(job),
+        avoid_hosts,
+        memory_mib,
     };
     if directory.offer(&record, attempt)? == Published::AlreadyThere {
         return Ok(Made::Another);
@@ -530,6 +593,13 @@ fn offer(directory: &Directory, state: &State, job: JobId, attempt: u32) -> Resu
         record.budget
     );
     Ok(Made::Ours)
+}
+
+/// The configurations of results.
+fn configurations<'a>(
+    results: impl IntoIterator<Item = &'a ResultId>,
+) -> impl Iterator<Item = ConfigurationId> {
+    results.into_iter().map(|result| result.job.configuration)
 }
 
 /// Removes checkpoints. What cannot be removed, because a program that was given up still writes there, is left for the

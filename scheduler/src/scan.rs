@@ -12,6 +12,7 @@ use shared::clock::{Reading, Silence};
 use shared::error::{Error, Result};
 use shared::format::Record as _;
 use shared::fs::Published;
+use shared::id::ExtensionId;
 use shared::parallel::in_parallel;
 use shared::record::{
     AttemptEnd, Heartbeat, Observation, ObservedClaim, ObservedTrainer, Request, TrainerState,
@@ -24,7 +25,8 @@ use shared::{
 };
 use tracing::{info, warn};
 
-use crate::state::{Known, Over, State};
+use crate::fault::{Again, Known, Living};
+use crate::state::{Over, State};
 
 /// Scans in a row in which a job must be nowhere before it is offered again.
 const ABSENT_SCANS: u32 = 3;
@@ -39,8 +41,8 @@ const TRAINERS_INTERVAL: Duration = Duration::from_millis(500);
 /// Seconds by which a trainer's clock must be wrong before it is said.
 const WRONG_CLOCK_S: f64 = 60.0;
 
-/// Finished and offered jobs that a request names.
-type Named = (Vec<JobId>, Vec<JobId>);
+/// How long a retry or an extension may go unnoticed: there are few.
+const WISHES_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What one scan must remember for the next.
 #[derive(Debug)]
@@ -63,6 +65,12 @@ pub struct Scanner {
     known_before: BTreeMap<OwnerId, Silence<u64>>,
     /// Tickets with high numbers that are worth another try nevertheless.
     worthy: BTreeSet<AttemptId>,
+    /// Retries that were read.
+    retries: BTreeSet<AttemptId>,
+    /// Extensions that were read.
+    extensions: BTreeSet<ExtensionId>,
+    /// When retries and extensions were listed last.
+    wishes_seen: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -136,7 +144,7 @@ impl Scanner {
         let mut state = State::new(directory.search()).map_err(|source| Error::Value {
             path: directory.layout().path(layout::SEARCH),
             format: SearchFile::FORMAT,
-            source,
+            source: source.into(),
         })?;
         let mut scanner = Self {
             directory,
@@ -150,25 +158,26 @@ impl Scanner {
             claims: BTreeMap::new(),
             known_before: BTreeMap::new(),
             worthy: BTreeSet::new(),
+            retries: BTreeSet::new(),
+            extensions: BTreeSet::new(),
+            wishes_seen: None,
         };
         scanner.resume(clock::instant())?;
         // Jobs first: one that ends while the rest is read has its result there already, or is looked for later.
         let view = scanner.directory.jobs()?;
+        scanner.see_extensions(&mut state)?;
         scanner.load_requests(&mut state)?;
+        scanner.see_retries(&mut state)?;
         scanner.load_results(&mut state)?;
-        for job in view.jobs() {
-            if state.expects(job) && !state.results.contains(&job) {
-                let attempts = view
-                    .open
-                    .iter()
-                    .chain(view.claimed.iter().map(|c| &c.attempt));
-                for attempt in attempts.filter(|attempt| attempt.job == job) {
-                    state.see_attempt(*attempt);
-                }
+        let claimed = view.claimed.iter().map(|claim| &claim.attempt);
+        for attempt in view.open.iter().chain(claimed) {
+            if state.expects(attempt.job) && !state.is_spent(*attempt) {
+                state.see_attempt(*attempt);
             }
         }
         scanner.load_attempts(&mut state)?;
         scanner.load_checkpoints(&mut state)?;
+        scanner.reopen(&state)?;
         Ok((scanner, state))
     }
 
@@ -182,13 +191,30 @@ impl Scanner {
         &self.trainers
     }
 
+    /// Seconds that trainers which have not left have, where their time is limited.
+    pub fn times_left_s(&self) -> impl Iterator<Item = Option<f64>> + '_ {
+        let here = self.trainers.values().filter(|trainer| !trainer.is_gone());
+        here.map(|trainer| trainer.heartbeat.time_left_s)
+    }
+
     /// Brings the state up to date.
     pub fn scan(&mut self, state: &mut State, now: Instant) -> Result<()> {
         state.signs = self.directory.signs()?;
+        let is_listed = self
+            .wishes_seen
+            .is_some_and(|at| now.saturating_duration_since(at) < WISHES_INTERVAL);
+        if !is_listed {
+            self.see_wishes(state)?;
+            self.wishes_seen = Some(now);
+        }
         let view = self.directory.jobs()?;
         self.see_jobs(state, &view, now)?;
         self.see_departed(state, &view, now)?;
         self.see_proposals(state)?;
+        if !state.doubtful.is_empty() {
+            // Whether somebody else may do better is decided by who lives now.
+            self.trainers_listed = None;
+        }
         self.see_trainers(state, now)?;
         self.see_claims(state, &view, now)?;
         self.see_hopeless_tickets(state, &view)?;
@@ -287,23 +313,17 @@ impl Scanner {
         while state.num_requested <= last.0 && state.num_requested < state.table().total() {
             let id = ConfigurationId(state.num_requested);
             match named.remove(&id).flatten() {
-                Some((finished, offered)) => state.see_request(id, &finished, &offered),
+                Some(request) => state.see_request(&request),
                 None => self.read_requests(state, id)?,
             }
         }
         Ok(())
     }
 
-    /// The requests of a shard, each with the jobs it names; none for a corrupt one.
-    fn requests_of(&self, shard: u32) -> Result<Vec<(ConfigurationId, Option<Named>)>> {
+    /// The requests of a shard; none for a corrupt one.
+    fn requests_of(&self, shard: u32) -> Result<Vec<(ConfigurationId, Option<Request>)>> {
         let ids: Vec<ConfigurationId> = self.directory.list_shard(layout::REQUESTS, shard)?;
-        let read = |id| {
-            let request = self.directory.read_request(id)?;
-            Ok((
-                id,
-                request.map(|request| (request.finished, request.pending)),
-            ))
-        };
+        let read = |id| Ok((id, self.directory.read_request(id)?));
         ids.into_iter().map(read).collect()
     }
 
@@ -315,7 +335,7 @@ impl Scanner {
                 Some(request) => request,
                 None => self.replace_request(state, id)?,
             };
-            state.see_request(id, &request.finished, &request.pending);
+            state.see_request(&request);
         }
         Ok(())
     }
@@ -342,6 +362,53 @@ impl Scanner {
         }
         // Another scheduler was faster.
         Ok(self.directory.read_request(id)?.unwrap_or(request))
+    }
+
+    /// Reads what somebody wishes beyond the search file: retries and extensions.
+    pub fn see_wishes(&mut self, state: &mut State) -> Result<()> {
+        self.see_extensions(state)?;
+        self.see_retries(state)
+    }
+
+    fn see_extensions(&mut self, state: &mut State) -> Result<()> {
+        for (id, extension) in self.directory.extensions()? {
+            if self.extensions.insert(id)
+                && let Err(invalid) = state.extend(extension.limit)
+            {
+                let path = self.directory.layout().extension(id);
+                self.directory.set_aside(&path, &invalid)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what was said of outcomes that no longer count.
+    fn see_retries(&mut self, state: &mut State) -> Result<()> {
+        for shard in self.directory.shards(layout::RETRIES)? {
+            let listed: Vec<AttemptId> = self.directory.list_shard(layout::RETRIES, shard)?;
+            for superseded in listed {
+                if self.retries.contains(&superseded) {
+                    continue;
+                }
+                if let Some(retry) = self.directory.read_retry(superseded)? {
+                    self.retries.insert(superseded);
+                    state.see_retry(Again::from(retry));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back that the search is finished, where jobs are to be done again.
+    pub fn reopen(&self, state: &State) -> Result<()> {
+        if state.is_to_go_on()
+            && !self.directory.is_observer()
+            && self.directory.signs()?.is_finished
+            && self.directory.reopen()?
+        {
+            info!("the search was finished; it goes on, since there is more to do");
+        }
+        Ok(())
     }
 
     fn load_results(&self, state: &mut State) -> Result<()> {
@@ -398,6 +465,7 @@ impl Scanner {
     fn see_jobs(&mut self, state: &mut State, view: &JobsView, now: Instant) -> Result<()> {
         state.spent_claims.clear();
         state.spent_tickets.clear();
+        state.open.clear();
         let newest = view.jobs().last().map(|job| job.configuration);
         if let Some(newest) = newest.filter(|id| id.0 >= state.num_requested) {
             // Another scheduler is further; or it is no job of this search.
@@ -410,22 +478,28 @@ impl Scanner {
             if !state.expects(attempt.job) {
                 let since = unrequested_before.get(attempt).copied().unwrap_or(now);
                 self.see_unexpected(state, *attempt, since, now)?;
-            } else if state.results.contains(&attempt.job) {
+            } else if state.is_spent(*attempt) {
                 state.spent_tickets.insert(*attempt);
             } else {
                 state.see_attempt(*attempt);
+                state.open.insert(*attempt);
                 if claimed.contains(attempt) {
                     twice.insert(*attempt);
                 }
             }
         }
         for claim in &view.claimed {
-            if state.results.contains(&claim.attempt.job) {
-                state.spent_claims.insert(claim.clone());
-            } else if state.expects(claim.attempt.job) {
-                state.see_attempt(claim.attempt);
+            if state.expects(claim.attempt.job) {
+                if state.is_spent(claim.attempt) {
+                    state.spent_claims.insert(claim.clone());
+                } else {
+                    state.see_attempt(claim.attempt);
+                }
             }
         }
+        state
+            .left_to
+            .retain(|attempt, _| view.open.contains(attempt));
         // Open and claimed in two looks: two schedulers offered it, and only one ticket was taken. In one look it may
         // have been claimed between the two listings.
         let doubled = twice.intersection(&self.twice_before).copied();
@@ -485,20 +559,30 @@ impl Scanner {
             .filter(|job| here.contains(job) && !is_open(*job) && state.pending.contains_key(job))
             .collect();
         for job in disclaimed {
-            if let Some(result) = self.find_result(job)? {
+            if let Some(result) = self.find_result(state.next_result(job))? {
                 state.see_result(Known::from(&result));
             }
         }
         self.absent
             .retain(|job, _| departed.binary_search(job).is_ok());
         for job in departed {
-            let found = match self.directory.read_result(job)? {
-                None if self.directory.is_network() => self.find_result(job)?,
+            let id = state.next_result(job);
+            let found = match self.directory.read_result(id)? {
+                None if self.directory.is_network() => self.find_result(id)?,
                 other => other,
             };
             if let Some(result) = found {
                 self.absent.remove(&job);
                 state.see_result(Known::from(&result));
+                continue;
+            }
+            if state
+                .pending
+                .get(&job)
+                .is_none_or(|pending| pending.is_missing)
+            {
+                // It is to be offered as soon as jobs are.
+                self.absent.remove(&job);
                 continue;
             }
             let absence = self.absent.entry(job).or_insert(Absence {
@@ -522,16 +606,16 @@ impl Scanner {
         Duration::from_secs(if self.directory.is_network() { 65 } else { 2 })
     }
 
-    /// A job's result, without asking for a name that may not be there yet.
-    fn find_result(&self, job: JobId) -> Result<Option<JobResult>> {
+    /// A result, without asking for a name that may not be there yet.
+    fn find_result(&self, id: ResultId) -> Result<Option<JobResult>> {
         if self.directory.is_network() {
-            let shard = job.configuration.shard();
+            let shard = id.job.configuration.shard();
             let ids: Vec<ResultId> = self.directory.list_shard(layout::RESULTS, shard)?;
-            if ids.binary_search(&job.into()).is_err() {
+            if ids.binary_search(&id).is_err() {
                 return Ok(None);
             }
         }
-        self.directory.read_result(job)
+        self.directory.read_result(id)
     }
 
     fn see_proposals(&self, state: &mut State) -> Result<()> {
@@ -592,9 +676,25 @@ impl Scanner {
         }
         let living = self
             .trainers
-            .values()
-            .filter(|trainer| trainer.lives(lease, now));
-        state.num_trainers = u32::try_from(living.count()).unwrap_or(u32::MAX); // fewer by far
+            .iter()
+            .filter(|(_, trainer)| trainer.lives(lease, now));
+        state.faults.living = living
+            .map(|(owner, trainer)| {
+                let beat = &trainer.heartbeat;
+                let living = Living {
+                    host: beat.host.clone(),
+                    memory_mib: beat.training_memory_mib(),
+                };
+                (owner.clone(), living)
+            })
+            .collect();
+        state.num_trainers = u32::try_from(state.faults.living.len()).unwrap_or(u32::MAX); // fewer by far
+        for trainer in self.trainers.values() {
+            let beat = &trainer.heartbeat;
+            if matches!(beat.state, TrainerState::Working { spent, .. } if spent > 0.0) {
+                state.faults.see_progress(&beat.host);
+            }
+        }
         Ok(())
     }
 
@@ -627,7 +727,7 @@ impl Scanner {
         let mut before = std::mem::take(&mut self.claims);
         for claim in &view.claimed {
             let job = claim.attempt.job;
-            if !state.expects(job) || state.results.contains(&job) {
+            if !state.expects(job) || state.is_spent(claim.attempt) {
                 continue;
             }
             let trainer = self.trainers.get(&claim.owner);
@@ -657,7 +757,7 @@ impl Scanner {
     fn judge(&self, state: &mut State, claim: &Claim) -> Result<()> {
         let job = claim.attempt.job;
         // It may have died between publishing the result and dropping the claim.
-        if let Some(result) = self.find_result(job)? {
+        if let Some(result) = self.find_result(state.next_result(job))? {
             state.see_result(Known::from(&result));
             state.spent_claims.insert(claim.clone());
             return Ok(());
@@ -686,16 +786,16 @@ impl Scanner {
             } else {
                 best
             },
-            futile: if has_saved {
+            without_progress: if has_saved {
                 0
             } else {
-                num_futile(&ends, &saved) + 1
+                num_without_progress(&ends, &saved) + 1
             },
             fate: Fate::NodeLost,
         };
         info!(
             "the owner of {claim} shows no sign of life; spent={} without_progress={}",
-            over.spent, over.futile
+            over.spent, over.without_progress
         );
         state.over.insert(claim.attempt, over);
         Ok(())
@@ -715,13 +815,13 @@ impl Scanner {
             }
             let ends = self.directory.attempt_ends(attempt.job)?;
             let saved = self.directory.checkpoints(attempt.job.configuration)?;
-            let futile = num_futile(&ends, &saved);
+            let without_progress = num_without_progress(&ends, &saved);
             match ends.last() {
-                Some(end) if futile >= max_attempts => {
+                Some(end) if without_progress >= max_attempts => {
                     let over = Over {
                         claim: None,
                         spent: end.spent,
-                        futile,
+                        without_progress,
                         fate: end.fate,
                     };
                     state.over.insert(*attempt, over);
@@ -757,19 +857,19 @@ fn is_machines_fault(fate: Fate) -> bool {
 ///
 /// A trainer that gave the job back says what its checkpoint has spent. Of a trainer that vanished only the checkpoint
 /// itself can tell, so one of its own (`saved`) is progress.
-fn num_futile(ends: &[AttemptEnd], saved: &[Claim]) -> u32 {
+fn num_without_progress(ends: &[AttemptEnd], saved: &[Claim]) -> u32 {
     let mut best = 0.0;
-    let mut futile = 0;
+    let mut number = 0;
     for end in ends {
         let has_saved = end.fate == Fate::NodeLost && saved.contains(&end.claim);
         if has_saved || end.spent > best {
             best = end.spent.max(best);
-            futile = 0;
+            number = 0;
         } else if is_machines_fault(end.fate) {
-            futile += 1;
+            number += 1;
         }
     }
-    futile
+    number
 }
 
 #[cfg(test)]
@@ -839,7 +939,7 @@ mod tests {
     }
 
     #[test]
-    fn progress_and_warnings_do_not_count_as_futile() {
+    fn progress_and_warnings_are_no_attempts_without_progress() {
         let end = |attempt: u32, spent: f64, fate: Fate| AttemptEnd {
             claim: format!("c000000-r0-a{attempt}.h").parse().unwrap(),
             fate,
@@ -848,15 +948,24 @@ mod tests {
             at: String::new(),
         };
         let mut ends = vec![end(1, 0.0, Fate::NodeLost), end(2, 0.0, Fate::Preempted)];
-        assert_eq!(num_futile(&ends, &[]), 1);
+        assert_eq!(num_without_progress(&ends, &[]), 1);
         ends.push(end(2, 0.0, Fate::InputOutput));
-        assert_eq!(num_futile(&ends, &[]), 2);
+        assert_eq!(num_without_progress(&ends, &[]), 2);
         ends.push(end(3, 5.0, Fate::NodeLost));
-        assert_eq!((num_futile(&ends, &[]), best_spent(&ends)), (0, 5.0));
+        assert_eq!(
+            (num_without_progress(&ends, &[]), best_spent(&ends)),
+            (0, 5.0)
+        );
         ends.push(end(4, 5.0, Fate::Stopped));
         ends.push(end(5, 5.0, Fate::TimeLimit));
-        assert_eq!((num_futile(&ends, &[]), best_spent(&ends)), (0, 5.0));
+        assert_eq!(
+            (num_without_progress(&ends, &[]), best_spent(&ends)),
+            (0, 5.0)
+        );
         ends.push(end(6, 5.0, Fate::DiskFull));
-        assert_eq!((num_futile(&ends, &[]), best_spent(&ends)), (1, 5.0));
+        assert_eq!(
+            (num_without_progress(&ends, &[]), best_spent(&ends)),
+            (1, 5.0)
+        );
     }
 }

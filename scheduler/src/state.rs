@@ -1,22 +1,21 @@
 //! What the scheduler knows of a search: everything that [`crate::plan::plan`] decides from, and nothing else.
 //!
 //! No file is touched here. [`crate::scan`] translates what it sees on disk into the methods below; the loop applies
-//! the actions it has taken with [`State::apply`]. What can still change is kept apart from what is done, so that
+//! the actions it has taken with [`crate::plan::Action::apply`]. What can still change is kept apart from what is done, so that
 //! looking at the state costs the same at the end of a long search as at its start.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use shared::error::Invalid;
-use shared::search::{Promotion, Scheduling};
+use shared::record::Request;
+use shared::search::{Limit, Promotion, Scheduling};
 use shared::store::Signs;
-use shared::{
-    AttemptId, Claim, Configuration, ConfigurationId, Fate, JobId, JobResult, Outcome, Search,
-};
+use shared::{AttemptId, Claim, Configuration, ConfigurationId, Fate, JobId, ResultId, Search};
 
 use crate::asha::Asha;
 use crate::bracket::{Brackets, NextPromotion, Ranked, Table, Verdict};
-use crate::plan::Action;
+use crate::fault::{Again, Doubt, Faults, Known, Restrictions};
 
 /// Crashes that are remembered for people.
 const MOST_CRASHES: usize = 3;
@@ -32,6 +31,8 @@ pub struct State {
     /// Whether proposals depend on results.
     learns: bool,
     schedule: Schedule,
+    /// The schedule before any result.
+    empty: Schedule,
     /// What the top folder says.
     pub signs: Signs,
     /// Trainers that live, as far as one can tell.
@@ -44,20 +45,30 @@ pub struct State {
     pub(crate) proposed: BTreeMap<ConfigurationId, Configuration>,
     /// Offered; no result is known.
     pub(crate) pending: BTreeMap<JobId, Pending>,
-    /// Has a result.
-    pub(crate) results: BTreeSet<JobId>,
-    /// Named by some request.
-    recorded: BTreeSet<JobId>,
-    /// Has a result that no request names.
-    pub(crate) unrecorded: BTreeSet<JobId>,
+    /// Has a result that counts.
+    pub(crate) results: BTreeMap<JobId, Settled>,
+    /// Failed in a way that may not be the configuration's fault, and it is not decided whether that counts.
+    pub(crate) doubtful: BTreeMap<JobId, Known>,
+    /// Crashes without any progress that count.
+    pub(crate) counted: BTreeMap<JobId, Known>,
+    /// What is known of failures, and of those who could do better.
+    pub faults: Faults,
+    /// Results that are named by some request.
+    recorded: BTreeSet<ResultId>,
+    /// Results that count and that no request names.
+    pub(crate) unrecorded: BTreeSet<ResultId>,
     /// Named by some request as finished, without a known result: it was set aside, or lost. The sampler waits for it.
-    pub(crate) named_in_vain: BTreeSet<JobId>,
+    pub(crate) missing_results: BTreeSet<JobId>,
     /// Offered above its configuration's first rung and named by some request; without a known result.
-    announced: BTreeSet<JobId>,
+    reported: BTreeSet<JobId>,
     /// Offered above its configuration's first rung and named by no request; without a known result.
-    pub(crate) unannounced: BTreeSet<JobId>,
+    pub(crate) unreported: BTreeSet<JobId>,
     /// The highest number of an ended attempt, of jobs that may be offered anew.
     pub(crate) ended: BTreeMap<JobId, u32>,
+    /// Free to claim, of jobs that have no result.
+    pub(crate) open: BTreeSet<AttemptId>,
+    /// To whom this scheduler has left those of them that it has offered.
+    pub(crate) left_to: BTreeMap<AttemptId, Option<Restrictions>>,
     /// Attempts that are over without a result, to be taken back or given up.
     pub(crate) over: BTreeMap<AttemptId, Over>,
     /// Claims of jobs that have a result.
@@ -87,7 +98,7 @@ pub struct Over {
     /// Budget that its newest checkpoint has spent, as far as known.
     pub spent: f64,
     /// How many attempts in a row, this one included, brought no progress.
-    pub futile: u32,
+    pub without_progress: u32,
     /// How it ended.
     pub fate: Fate,
 }
@@ -99,6 +110,39 @@ pub struct Tally {
     pub rungs: Vec<RungTally>,
     /// The first jobs that crashed.
     pub crashed: BTreeSet<JobId>,
+}
+
+impl Tally {
+    fn new(table: &Table) -> Self {
+        Self {
+            rungs: vec![RungTally::default(); usize::from(table.num_rungs())],
+            crashed: BTreeSet::new(),
+        }
+    }
+
+    fn count(&mut self, settled: &Settled) {
+        let job = settled.id.job;
+        let rung = &mut self.rungs[usize::from(job.rung)];
+        rung.elapsed_s += settled.elapsed_s;
+        match settled.verdict {
+            Verdict::Evaluated(loss) => {
+                rung.evaluated += 1;
+                let ranked = Ranked {
+                    loss,
+                    configuration: job.configuration,
+                };
+                rung.best = Some(rung.best.map_or(ranked, |best| best.min(ranked)));
+            }
+            Verdict::Failed => rung.failed += 1,
+            Verdict::Lost => rung.lost += 1,
+        }
+        if settled.has_crashed {
+            self.crashed.insert(job);
+            if self.crashed.len() > MOST_CRASHES {
+                self.crashed.pop_last();
+            }
+        }
+    }
 }
 
 /// Counts of one rung.
@@ -129,28 +173,32 @@ enum Schedule {
     Asha(Asha),
 }
 
-/// What of a result matters here; the rest would fill the memory.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Known {
-    /// Of which job.
-    pub job: JobId,
-    /// What it means.
-    pub verdict: Verdict,
-    /// How long it took.
-    pub elapsed_s: f64,
-    /// Whether it has a message that people should see.
-    pub has_crashed: bool,
-}
-
-impl From<&JobResult> for Known {
-    fn from(result: &JobResult) -> Self {
-        Self {
-            job: result.job(),
-            verdict: Verdict::of(&result.outcome),
-            elapsed_s: result.elapsed_s,
-            has_crashed: matches!(result.outcome, Outcome::Crashed { .. }),
+impl Schedule {
+    fn record(&mut self, job: JobId, verdict: Verdict) -> Vec<ConfigurationId> {
+        match self {
+            Self::Brackets(brackets) => brackets.record(job, verdict),
+            Self::Asha(asha) => asha.record(job, verdict),
         }
     }
+
+    fn offered(&mut self, job: JobId) {
+        match self {
+            Self::Brackets(brackets) => brackets.offered(job),
+            Self::Asha(asha) => asha.offered(job),
+        }
+    }
+}
+
+/// What is remembered of a result that counts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Settled {
+    /// Its id.
+    id: ResultId,
+    /// The attempt that gave it.
+    attempt: u32,
+    verdict: Verdict,
+    elapsed_s: f64,
+    has_crashed: bool,
 }
 
 impl State {
@@ -164,6 +212,7 @@ impl State {
             }
         };
         Ok(Self {
+            empty: schedule.clone(),
             promotion: search.promotion,
             learns: search.method.learns(),
             schedule,
@@ -173,21 +222,23 @@ impl State {
             awaited: BTreeSet::new(),
             proposed: BTreeMap::new(),
             pending: BTreeMap::new(),
-            results: BTreeSet::new(),
+            results: BTreeMap::new(),
+            doubtful: BTreeMap::new(),
+            counted: BTreeMap::new(),
+            faults: Faults::default(),
             recorded: BTreeSet::new(),
             unrecorded: BTreeSet::new(),
-            named_in_vain: BTreeSet::new(),
-            announced: BTreeSet::new(),
-            unannounced: BTreeSet::new(),
+            missing_results: BTreeSet::new(),
+            reported: BTreeSet::new(),
+            unreported: BTreeSet::new(),
             ended: BTreeMap::new(),
+            open: BTreeSet::new(),
+            left_to: BTreeMap::new(),
             over: BTreeMap::new(),
             spent_claims: BTreeSet::new(),
             spent_tickets: BTreeSet::new(),
             spent_checkpoints: BTreeMap::new(),
-            tally: Tally {
-                rungs: vec![RungTally::default(); usize::from(table.num_rungs())],
-                crashed: BTreeSet::new(),
-            },
+            tally: Tally::new(&table),
             table,
         })
     }
@@ -195,6 +246,11 @@ impl State {
     /// Which configurations there will be.
     pub fn table(&self) -> &Table {
         &self.table
+    }
+
+    /// There is to be more of what the search's limit counts.
+    pub fn extend(&mut self, more: Limit) -> Result<(), Invalid> {
+        self.table.extend(more)
     }
 
     /// Whether a job can be one of this search, as far as configurations are requested.
@@ -207,6 +263,17 @@ impl State {
         job.configuration.0 < self.table.total()
             && job.rung < self.table.num_rungs()
             && job.rung >= self.table.place(job.configuration).rung
+    }
+
+    /// Median seconds of the evaluated jobs of a rung, if there are so many.
+    pub fn median_s(&self, rung: u8, fewest: usize) -> Option<f64> {
+        let of_rung = self.results.values().filter(|settled| {
+            settled.id.job.rung == rung && matches!(settled.verdict, Verdict::Evaluated(_))
+        });
+        let mut seconds: Vec<f64> = of_rung.map(|settled| settled.elapsed_s).collect();
+        let middle = seconds.len() / 2;
+        (seconds.len() >= fewest.max(1))
+            .then(|| *seconds.select_nth_unstable_by(middle, f64::total_cmp).1)
     }
 
     /// Whether proposals depend on results.
@@ -252,22 +319,29 @@ impl State {
     ///
     /// # Panics
     /// If it is not the next one: there are no gaps.
-    pub fn see_request(&mut self, id: ConfigurationId, finished: &[JobId], offered: &[JobId]) {
+    pub fn see_request(&mut self, request: &Request) {
+        let id = request.configuration;
         assert_eq!(id.0, self.num_requested, "requests come without gaps");
         self.num_requested += 1;
-        for job in finished {
-            self.recorded.insert(*job);
-            self.unrecorded.remove(job);
-            if !self.results.contains(job) {
-                self.named_in_vain.insert(*job);
+        for result in &request.superseding {
+            self.recorded.insert(*result);
+            self.unrecorded.remove(result);
+        }
+        for job in &request.finished {
+            let result = ResultId::from(*job);
+            self.recorded.insert(result);
+            self.unrecorded.remove(&result);
+            if !self.results.contains_key(job) {
+                self.missing_results.insert(*job);
             }
         }
-        for job in offered.iter().filter(|job| !self.results.contains(job)) {
-            self.announced.insert(*job);
-            self.unannounced.remove(job);
+        let offered = request.pending.iter();
+        for job in offered.filter(|job| !self.results.contains_key(job)) {
+            self.reported.insert(*job);
+            self.unreported.remove(job);
         }
         let first = id.job(self.table.place(id).rung);
-        if !self.results.contains(&first) && !self.pending.contains_key(&first) {
+        if !self.results.contains_key(&first) && !self.pending.contains_key(&first) {
             self.awaited.insert(id);
         }
     }
@@ -284,9 +358,9 @@ impl State {
         let job = attempt.job;
         self.awaited.remove(&job.configuration);
         self.proposed.remove(&job.configuration);
-        self.offered(job);
-        if job.rung > self.table.place(job.configuration).rung && !self.announced.contains(&job) {
-            self.unannounced.insert(job);
+        self.schedule.offered(job);
+        if job.rung > self.table.place(job.configuration).rung && !self.reported.contains(&job) {
+            self.unreported.insert(job);
         }
         self.ended.remove(&job);
         let pending = self.pending.entry(job).or_insert(Pending {
@@ -299,7 +373,7 @@ impl State {
 
     /// An attempt has ended without a result.
     pub fn see_ended(&mut self, attempt: AttemptId) {
-        if self.results.contains(&attempt.job) || self.pending.contains_key(&attempt.job) {
+        if self.results.contains_key(&attempt.job) || self.pending.contains_key(&attempt.job) {
             return;
         }
         let ended = self.ended.entry(attempt.job).or_default();
@@ -313,33 +387,90 @@ impl State {
         }
     }
 
-    /// The number of the next attempt at a job that is offered for the first time, as far as is known.
-    pub fn next_attempt(&self, job: JobId) -> u32 {
-        let ended = self.ended.get(&job);
-        ended.map_or(1, |ended| ended.saturating_add(1))
+    /// Whether the outcome that an attempt was to give is known already: the job has one, or the attempt's was superseded.
+    pub(crate) fn is_spent(&self, attempt: AttemptId) -> bool {
+        let job = attempt.job;
+        self.results.contains_key(&job)
+            || self.doubtful.contains_key(&job)
+            || self.faults.superseded(job) >= Some(attempt)
     }
 
-    /// A result is known; only the first one of each job counts.
+    /// Whether a finished search is to go on, because there are more configurations or jobs are to be done again.
+    pub(crate) fn is_to_go_on(&self) -> bool {
+        let mut pending = self.pending.keys();
+        self.num_requested < self.table.total()
+            || pending.any(|job| self.faults.superseded(*job).is_some())
+    }
+
+    /// The number of the next attempt at a job that is offered for the first time, as far as is known.
+    pub fn next_attempt(&self, job: JobId) -> u32 {
+        let ended = self.ended.get(&job).copied();
+        let superseded = self.faults.superseded(job).map(|attempt| attempt.attempt);
+        ended.max(superseded).unwrap_or(0).saturating_add(1)
+    }
+
+    /// The result that a job without one is to have.
+    pub fn next_result(&self, job: JobId) -> ResultId {
+        ResultId::of(job, self.faults.superseded(job))
+    }
+
+    /// The result that a job has or, without one, is to have.
+    pub fn expected_result(&self, job: JobId) -> ResultId {
+        let settled = self.results.get(&job);
+        settled.map_or_else(|| self.next_result(job), |settled| settled.id)
+    }
+
+    /// A result is known; only the first one of each id counts, unless it was superseded.
     pub fn see_result(&mut self, known: Known) {
-        let Known { job, verdict, .. } = known;
-        if !self.expects(job) || !self.results.insert(job) {
+        let job = known.id.job;
+        let later = |settled: &Settled| settled.id >= known.id;
+        if !self.expects(job) || self.results.get(&job).is_some_and(later) {
+            return;
+        }
+        self.faults.see_result(&known);
+        if self.faults.is_superseded(&known) {
             return;
         }
         self.awaited.remove(&job.configuration);
         self.proposed.remove(&job.configuration);
         self.pending.remove(&job);
-        self.named_in_vain.remove(&job);
-        self.announced.remove(&job);
-        self.unannounced.remove(&job);
         self.over.retain(|attempt, _| attempt.job != job);
-        if !self.recorded.contains(&job) {
-            self.unrecorded.insert(job);
+        // What some request names has counted already.
+        if known.doubt.is_some() && !self.recorded.contains(&known.id) {
+            self.doubtful.insert(job, known);
+        } else {
+            self.accept(&known);
         }
-        self.count(known);
-        let retired = match &mut self.schedule {
-            Schedule::Brackets(brackets) => brackets.record(job, verdict),
-            Schedule::Asha(asha) => asha.record(job, verdict),
+    }
+
+    /// A result counts.
+    pub fn accept(&mut self, known: &Known) {
+        let Known { id, verdict, .. } = *known;
+        let job = id.job;
+        self.doubtful.remove(&job);
+        self.counted.remove(&job);
+        if known.doubt == Some(Doubt::NoProgress) {
+            self.counted.insert(job, known.clone());
+        }
+        self.missing_results.remove(&job);
+        self.reported.remove(&job);
+        self.unreported.remove(&job);
+        if !self.recorded.contains(&id) {
+            self.unrecorded.insert(id);
+        }
+        let settled = Settled {
+            id,
+            attempt: known.attempt,
+            verdict,
+            elapsed_s: known.elapsed_s,
+            has_crashed: known.has_crashed,
         };
+        if self.results.insert(job, settled).is_some() {
+            self.schedule_anew();
+            return;
+        }
+        self.tally.count(&settled);
+        let retired = self.schedule.record(job, verdict);
         let top = self.table.num_rungs() - 1;
         let below = match self.promotion {
             // What a training to the full budget has learnt is kept: people export it.
@@ -356,49 +487,62 @@ impl State {
             Verdict::Failed | Verdict::Lost => self.spend(job.configuration, None),
         }
         for configuration in retired {
-            let is_at_top = self.results.contains(&configuration.job(top));
+            let is_at_top = self.results.contains_key(&configuration.job(top));
             self.spend(configuration, is_at_top.then_some(top));
         }
     }
 
-    /// The effect of an action that was taken.
-    pub fn apply(&mut self, action: &Action) {
-        match action {
-            Action::Request(request) => {
-                let (finished, offered) = (&request.finished, &request.pending);
-                self.see_request(request.configuration, finished, offered);
-            }
-            Action::Offer { job, attempt } => self.see_attempt(job.attempt(*attempt)),
-            Action::TakeBack { claim, .. } => {
-                self.over.remove(&claim.attempt);
-                self.see_attempt(claim.attempt.next());
-            }
-            Action::GiveUp { attempt, .. } => {
-                self.over.remove(attempt);
-                self.see_result(Known {
-                    job: attempt.job,
-                    verdict: Verdict::Lost,
-                    elapsed_s: 0.0,
-                    has_crashed: false,
-                });
-            }
-            Action::DropClaim(claim) => {
-                self.spent_claims.remove(claim);
-            }
-            Action::DropTicket(attempt) => {
-                self.spent_tickets.remove(attempt);
-            }
-            Action::DropCheckpoints { configuration, .. } => {
-                self.spent_checkpoints.remove(configuration);
-            }
-            Action::Finish(_) => self.signs.is_finished = true,
+    /// A job is to be done again.
+    pub fn see_retry(&mut self, again: Again) {
+        let superseded = again.supersedes;
+        let job = superseded.job;
+        if !self.may_expect(job) || !self.faults.see_retry(again) {
+            return;
+        }
+        let doubted = self.doubtful.remove(&job);
+        self.counted.remove(&job);
+        let settled = self.results.get(&job).copied();
+        let settled = settled.filter(|settled| settled.attempt <= superseded.attempt);
+        if let Some(settled) = settled {
+            self.results.remove(&job);
+            self.unrecorded.remove(&settled.id);
+            self.schedule_anew();
+        }
+        if doubted.is_some() || settled.is_some() {
+            self.offer_again(superseded);
         }
     }
 
-    fn offered(&mut self, job: JobId) {
-        match &mut self.schedule {
-            Schedule::Brackets(brackets) => brackets.offered(job),
-            Schedule::Asha(asha) => asha.offered(job),
+    /// The attempt has no result that counts, no ticket and no claim: the next one is to be offered.
+    pub fn offer_again(&mut self, attempt: AttemptId) {
+        let pending = Pending {
+            attempt: attempt.attempt,
+            is_missing: true,
+        };
+        let known = self.pending.entry(attempt.job).or_insert(pending);
+        known.attempt = known.attempt.max(attempt.attempt);
+        known.is_missing = true;
+        self.open.remove(&attempt);
+        self.spent_checkpoints.remove(&attempt.job.configuration);
+    }
+
+    /// Promotes and counts as if only the results that count now had ever been there. What was offered stays offered.
+    fn schedule_anew(&mut self) {
+        self.schedule = self.empty.clone();
+        self.tally = Tally::new(&self.table);
+        let offered: Vec<JobId> = [
+            self.pending.keys().copied().collect::<Vec<_>>(),
+            self.doubtful.keys().copied().collect(),
+            self.results.keys().copied().collect(),
+        ]
+        .concat();
+        for job in offered {
+            self.schedule.offered(job);
+        }
+        for settled in self.results.values() {
+            self.tally.count(settled);
+            // Their checkpoints were seen to when they became known.
+            let _retired = self.schedule.record(settled.id.job, settled.verdict);
         }
     }
 
@@ -409,28 +553,5 @@ impl State {
             (Some(a), Some(b)) => Some(a.max(b)),
             _ => None,
         };
-    }
-
-    fn count(&mut self, known: Known) {
-        let tally = &mut self.tally.rungs[usize::from(known.job.rung)];
-        tally.elapsed_s += known.elapsed_s;
-        match known.verdict {
-            Verdict::Evaluated(loss) => {
-                tally.evaluated += 1;
-                let ranked = Ranked {
-                    loss,
-                    configuration: known.job.configuration,
-                };
-                tally.best = Some(tally.best.map_or(ranked, |best| best.min(ranked)));
-            }
-            Verdict::Failed => tally.failed += 1,
-            Verdict::Lost => tally.lost += 1,
-        }
-        if known.has_crashed {
-            self.tally.crashed.insert(known.job);
-            if self.tally.crashed.len() > MOST_CRASHES {
-                self.tally.crashed.pop_last();
-            }
-        }
     }
 }

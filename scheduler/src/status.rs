@@ -7,6 +7,7 @@ mod queue;
 pub mod screen;
 mod table;
 mod terminal;
+pub mod trouble;
 pub mod watch;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use crate::plan::{Action, plan};
 use crate::scan::Scanner;
 use crate::state::{State, Tally};
 
+pub use trouble::{Ended, Overdue, Pause};
 pub use watch::run;
 
 /// Characters of a message that are shown.
@@ -46,7 +48,7 @@ pub enum Format {
 pub struct Status {
     /// `status`.
     pub format: &'static str,
-    /// 1.0: first.
+    /// 1.0: first. 1.1: `paused`, `overdue`, `ended_attempts`.
     pub version: [u32; 2],
     /// When the look was taken, RFC 3339 in UTC.
     pub at: String,
@@ -89,6 +91,12 @@ pub struct Status {
     pub slurm_error: Option<String>,
     /// What the first jobs that crashed said.
     pub crashes: Vec<Crash>,
+    /// Why no more jobs are offered, where a search began with crashes alone.
+    pub paused: Option<Pause>,
+    /// Jobs that take much longer than others of their rung.
+    pub overdue: Vec<Overdue>,
+    /// The newest attempt of each host that ended without a result.
+    pub ended_attempts: Vec<Ended>,
     /// Bytes in `checkpoints/`.
     pub checkpoint_bytes: Option<u64>,
 }
@@ -245,20 +253,34 @@ pub fn look(
     let next_promotion = (phase == "running")
         .then(|| state.next_promotion())
         .flatten();
-    let remaining_s = remaining_s(&rungs, &trainers);
+    let overdue = trouble::overdue(directory, state, &view, &trainers, files);
+    // Nobody knows how long such a job will take.
+    let remaining_s = remaining_s(&rungs, &trainers).filter(|_| overdue.is_empty());
+    let paused = Pause::of(directory, state)?;
+    let mut waiting_for = waiting_for(directory, state, &view, &trainers, next_promotion);
+    if phase == "running" {
+        let time_left_s: Vec<Option<f64>> = scanner.times_left_s().collect();
+        let left_open = trouble::left_open(state, &rungs, &time_left_s);
+        let first = paused.iter().map(|paused| paused.sentence(directory));
+        let overdue = overdue.iter().map(Overdue::sentence);
+        waiting_for.splice(0..0, first.chain(left_open).chain(overdue));
+    }
     let ends_at = remaining_s
         .filter(|_| phase == "running")
         .and_then(|remaining_s| clock::stamp((clock::unix_s() + remaining_s).round()));
     Ok(Status {
         format: "status",
-        version: [1, 0],
+        version: [1, 1],
         at: clock::now(),
         search: directory.search().name.clone(),
         phase,
         requested: state.num_requested,
         configurations: state.table().total(),
         awaited: state.awaited.len(),
-        waiting_for: waiting_for(directory, state, &view, &trainers, next_promotion),
+        waiting_for,
+        paused,
+        overdue,
+        ended_attempts: trouble::ended_attempts(scanner)?,
         incumbent: incumbent(directory, state),
         next_promotion,
         remaining_s,
@@ -428,6 +450,12 @@ fn waiting_for(
     if let Some(first) = due.first() {
         let more = if due.len() > 1 { ", and more" } else { "" };
         sentences.push(format!("a scheduler, which would {first}{more}"));
+    }
+    if let Some(first) = state.missing_results.first() {
+        let results = count(state.missing_results.len(), "result");
+        sentences.push(format!(
+            "{results} that requests name and that are gone, {first} first: those jobs are done again"
+        ));
     }
     if let Some(first) = state.awaited.first() {
         let number = state.awaited.len();

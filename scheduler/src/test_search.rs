@@ -16,6 +16,7 @@ pub(crate) fn search_file(min: u64, max: u64, eta: u64) -> SearchFile {
     };
     let mut file = SearchFile {
         name: "test".into(),
+        revision: None,
         space: Some(SpaceFile {
             hyperparameters: vec![x],
             ..SpaceFile::default()
@@ -27,9 +28,9 @@ pub(crate) fn search_file(min: u64, max: u64, eta: u64) -> SearchFile {
         },
         budget: BudgetSettings {
             unit: BudgetUnit::Steps,
-            min,
-            max,
-            eta,
+            min: min as f64,
+            max: max as f64,
+            eta: eta as f64,
         },
         limit: Limit::Brackets(1),
         method: MethodName::Hyperband,
@@ -48,6 +49,20 @@ pub(crate) fn search_file(min: u64, max: u64, eta: u64) -> SearchFile {
     let num_rungs = Search::new(&file).unwrap().ladder.num_rungs();
     file.limit = Limit::Brackets(u32::from(num_rungs));
     file
+}
+
+/// A space of so many configurations, of which none is tried twice.
+pub(crate) fn of_whole_numbers(file: &mut SearchFile, number: i64) {
+    let n = HyperparameterFile {
+        lower: Some(Value::Integer(1)),
+        upper: Some(Value::Integer(number)),
+        ..HyperparameterFile::new("n", KindName::Integer)
+    };
+    file.revision = Some(2);
+    file.space = Some(SpaceFile {
+        hyperparameters: vec![n],
+        ..SpaceFile::default()
+    });
 }
 
 /// [`search_file`] with changes, checked.

@@ -18,7 +18,7 @@ pub(crate) fn record(file: &mut SearchFile, path: &Path, root: &Path) -> Result<
     let wrong = |expected: &str, found: &dyn std::fmt::Display| Error::Value {
         path: path.to_path_buf(),
         format: SearchFile::FORMAT,
-        source: Invalid::new("working_directory", expected, found),
+        source: Invalid::new("working_directory", expected, found).into(),
     };
     let folder = match &file.working_directory {
         Some(named) => {

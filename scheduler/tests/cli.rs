@@ -73,6 +73,8 @@ fn help_is_complete() {
         &["status", "--help"],
         &["stop", "--help"],
         &["local", "--help"],
+        &["retry", "--help"],
+        &["extend", "--help"],
         &["slurm", "--help"],
         &["doctor", "--help"],
     ] {
@@ -223,6 +225,98 @@ fn init_records_where_commands_run_and_says_if_they_cannot() {
     put("search.json", &self::search());
     let (_, recorded) = init_from(&path("code"), &["../search.json", "../plain"]);
     assert_eq!(recorded, Value::Null);
+}
+
+/// What a subcommand says, with its exit code.
+fn say(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    let said = text(if output.status.success() {
+        &output.stdout
+    } else {
+        &output.stderr
+    });
+    format!("exit {}: {said}", output.status.code().unwrap())
+}
+
+#[test]
+fn a_finished_search_goes_on_when_it_is_extended() {
+    let whole = tempfile::tempdir().unwrap();
+    create(whole.path(), json!({"limit": {"brackets": 5}}));
+    run_all(whole.path(), 1, 2, &|_, _, _| false);
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().to_str().unwrap();
+    let directory = create(folder.path(), json!({"limit": {"brackets": 2}}));
+    run_all(folder.path(), 1, 2, &|_, _, _| false);
+    let before = check_finished(folder.path());
+    let said = say(&["extend", root, "--configurations", "3"]);
+    assert!(
+        said.starts_with("exit 3") && said.contains("brackets"),
+        "{said}"
+    );
+    assert!(say(&["extend", root]).starts_with("exit 2"));
+    // Twice at the same time.
+    let both = std::thread::scope(|scope| {
+        let one = scope.spawn(|| say(&["extend", root, "--brackets", "1"]));
+        let two = scope.spawn(|| say(&["extend", root, "--brackets", "2"]));
+        [one.join().unwrap(), two.join().unwrap()].concat()
+    });
+    assert!(both.contains("start its programs again"), "{both}");
+    assert!(!directory.signs().unwrap().is_finished);
+    run_all(folder.path(), 2, 2, &|_, _, _| false);
+    let after = check_finished(folder.path());
+    assert_eq!(after, check_finished(whole.path()));
+    assert!(before.iter().all(|job| after.contains(job)));
+}
+
+#[test]
+fn failures_of_a_finished_search_are_done_again_when_somebody_asks() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().to_str().unwrap();
+    let directory = create(folder.path(), json!({}));
+    let is_mended = AtomicBool::new(false);
+    let crash = |directory: &Directory, claim: &shared::Claim, job: &shared::record::Job| {
+        let crashes = job.job.configuration.0 % 4 == 1 && !is_mended.load(Ordering::Relaxed);
+        if crashes {
+            let mut result = fake::result(claim, job);
+            result.outcome = shared::Outcome::crashed("no such module");
+            directory.finish(claim, &result).unwrap();
+        }
+        crashes
+    };
+    run_all(folder.path(), 1, 2, &crash);
+    let crashed = |directory: &Directory| {
+        let results = directory.all_results().unwrap();
+        let number = results.iter().filter(|r| r.outcome.as_str() == "crashed");
+        number.count()
+    };
+    assert_eq!(crashed(&directory), 4);
+    let said = say(&["retry", root, "--job", "c000000-r0"]);
+    assert!(
+        said.starts_with("exit 3") && said.contains("has a loss"),
+        "{said}"
+    );
+    let said = say(&["retry", root, "--job", "c000099-r0"]);
+    assert!(
+        said.starts_with("exit 3") && said.contains("no result"),
+        "{said}"
+    );
+    assert!(say(&["retry", root]).starts_with("exit 2"));
+    assert!(say(&["retry", root, "--lost"]).contains("nothing to do again"));
+    assert!(directory.signs().unwrap().is_finished);
+    let first = directory
+        .read_result(shared::ConfigurationId(1).job(0))
+        .unwrap();
+    let said = say(&["retry", root, "--crashed"]);
+    assert!(said.contains("4 jobs will be done again"), "{said}");
+    assert!(said.contains("start its programs again"), "{said}");
+    assert!(say(&["retry", root, "--crashed"]).contains("asked for already"));
+    is_mended.store(true, Ordering::Relaxed);
+    run_all(folder.path(), 2, 3, &crash);
+    check_finished(folder.path());
+    assert_eq!(crashed(&directory), 0);
+    // What was said first stays.
+    let job = shared::ConfigurationId(1).job(0);
+    assert_eq!(directory.read_result(job).unwrap(), first);
 }
 
 #[test]

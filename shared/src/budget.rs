@@ -1,16 +1,19 @@
-//! Budgets, the ladder of rungs they form, and the sizes of Hyperband's brackets; all by integer arithmetic.
+//! Budgets, the ladder of rungs they form, and the sizes of Hyperband's brackets, without logarithms.
 //!
-//! The floor of a floating-point logarithm, as HpBandSter and NePS use it, gives five rungs for budgets 1 to 243 with
+//! Products of whole numbers are exact up to 2^53, which no budget passes; where `eta` is no whole number, results that
+//! are one but for rounding count as it. The floor of a floating-point logarithm, as HpBandSter and NePS use it, gives five rungs for budgets 1 to 243 with
 //! eta 3; there are six.
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Invalid;
+use crate::number;
 
 /// What a budget is an amount of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BudgetUnit {
     /// Seconds of training: forward, backward and optimizer step; nothing else counts.
@@ -63,61 +66,105 @@ pub fn short(amount: f64) -> String {
 }
 
 /// The budgets of a search, as the user writes them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BudgetSettings {
     /// Unit of `min` and `max`.
     pub unit: BudgetUnit,
-    /// Smallest budget wanted, at least 1.
-    pub min: u64,
+    /// Smallest budget wanted, more than 0; steps are whole.
+    #[serde(serialize_with = "number::shortest")]
+    pub min: f64,
     /// Largest budget.
-    pub max: u64,
-    /// Each rung has `eta` times the budget of the one below, and one in `eta` configurations is promoted.
-    #[serde(default = "default_eta")]
-    pub eta: u64,
+    #[serde(serialize_with = "number::shortest")]
+    pub max: f64,
+    /// Each rung has `eta` times the budget of the one below, and one in `eta` configurations is promoted; more than 1.
+    #[serde(default = "default_eta", serialize_with = "number::shortest")]
+    pub eta: f64,
 }
 
-fn default_eta() -> u64 {
-    3
+fn default_eta() -> f64 {
+    3.0
 }
 
-/// The rungs of a search: budgets `max`, `max/eta`, `max/eta²`, … down to the last one that is at least `min`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How far two numbers may be apart, as a share of them, to count as the same: roundings of a few dozen operations.
+const ROUNDING: f64 = 1e-12;
+/// Most rungs of a ladder: 2^53 with eta 2 has 54.
+const MOST_RUNGS: u8 = 54;
+
+/// The rungs of a search: budgets `max`, `max/eta`, `max/eta²`, … down to the last one that is at least `min`; rounded to
+/// whole epochs or steps where `min` and `max` are whole.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ladder {
     settings: BudgetSettings,
     num_rungs: u8,
+    is_whole: bool,
 }
 
 impl Ladder {
     /// Checks the settings and counts the rungs.
-    pub fn new(settings: BudgetSettings) -> Result<Self, Invalid> {
-        let BudgetSettings { min, max, eta, .. } = settings;
-        if min == 0 {
-            return Err(Invalid::new("min", "a whole number of at least 1", min));
+    ///
+    /// `wants_whole`: epochs and steps are whole on every rung, as far as the rungs then differ; else they are as they
+    /// come, as in the first revision.
+    pub fn new(settings: BudgetSettings, wants_whole: bool) -> Result<Self, Invalid> {
+        let BudgetSettings {
+            unit,
+            min,
+            max,
+            eta,
+        } = settings;
+        let is_steps = unit == BudgetUnit::Steps;
+        if !(min > 0.0 && min.is_finite() && (is_whole(min) || !is_steps)) {
+            let expected = if is_steps {
+                "a whole number of at least 1"
+            } else {
+                "more than 0"
+            };
+            return Err(Invalid::new("min", expected, min));
         }
         if max < min {
             return Err(Invalid::new("max", format!("at least `min` ({min})"), max));
         }
         // Amounts beyond this are no longer exact as floating-point numbers.
-        if max > 1 << 53 {
+        if max > 2.0_f64.powi(53) {
             return Err(Invalid::new("max", "at most 2^53", max));
         }
-        if eta < 2 {
-            return Err(Invalid::new("eta", "a whole number of at least 2", eta));
+        if is_steps && !is_whole(max) {
+            return Err(Invalid::new("max", "a whole number of steps", max));
         }
-        let mut num_rungs = 1;
-        let mut budget = min;
-        while let Some(next) = budget.checked_mul(eta).filter(|next| *next <= max) {
-            budget = next;
-            num_rungs += 1;
+        if !(eta > 1.0 && eta.is_finite()) {
+            return Err(Invalid::new("eta", "a number above 1, such as 3", eta));
         }
-        Ok(Self {
+        let mut ladder = Self {
             settings,
-            num_rungs,
-        })
+            num_rungs: 1,
+            is_whole: wants_whole && unit != BudgetUnit::Seconds && is_whole(min) && is_whole(max),
+        };
+        let slack = if is_whole(min) && is_whole(max) && is_whole(eta) {
+            0.0
+        } else {
+            ROUNDING
+        };
+        let mut budget = min;
+        while budget * eta <= max * (1.0 + slack) {
+            budget *= eta;
+            if ladder.num_rungs == MOST_RUNGS {
+                let expected = format!("budgets of at most {MOST_RUNGS} rungs: a larger eta");
+                return Err(Invalid::new("eta", expected, eta));
+            }
+            ladder.num_rungs += 1;
+        }
+        ladder.drop_equal_rungs();
+        Ok(ladder)
     }
 
-    /// How many rungs there are, at least 1 (and at most 53).
+    /// Ends the ladder where rounding would make two rungs one.
+    fn drop_equal_rungs(&mut self) {
+        let below = |down: u8| self.amount(down + 1) < self.amount(down);
+        let differing = (0..self.num_rungs - 1).take_while(|down| below(*down));
+        self.num_rungs = 1 + u8::try_from(differing.count()).unwrap_or(MOST_RUNGS);
+    }
+
+    /// How many rungs there are, at least 1 (and at most 54).
     pub fn num_rungs(&self) -> u8 {
         self.num_rungs
     }
@@ -127,8 +174,8 @@ impl Ladder {
         self.num_rungs - 1
     }
 
-    /// How much more budget each rung has than the one below.
-    pub fn eta(&self) -> u64 {
+    /// How much more budget each rung has than the one below, but for rounding.
+    pub fn eta(&self) -> f64 {
         self.settings.eta
     }
 
@@ -137,23 +184,40 @@ impl Ladder {
         self.settings.unit
     }
 
-    /// The budget of a rung: `max / eta^(top - rung)`, one division, so that the top one is exactly `max`.
+    /// The budget of a rung: `max / eta^(top - rung)`, one division, so that the top one is exactly `max`; rounded where
+    /// budgets are whole.
     ///
     /// # Panics
     /// If there is no such rung.
     pub fn budget(&self, rung: u8) -> Budget {
         assert!(rung < self.num_rungs, "rung {rung} of {}", self.num_rungs);
-        let divisor = self.settings.eta.pow(u32::from(self.top() - rung));
         Budget {
-            amount: self.settings.max as f64 / divisor as f64,
+            amount: self.amount(self.top() - rung),
             unit: self.settings.unit,
+        }
+    }
+
+    /// The budget so many rungs below the top.
+    fn amount(&self, down: u8) -> f64 {
+        let amount = self.settings.max / power(self.settings.eta, down);
+        if self.is_whole {
+            amount.round()
+        } else {
+            amount
         }
     }
 
     /// The smallest budget where it is not the wanted one, because max/min is no power of eta.
     pub fn raised_min(&self) -> Option<Budget> {
-        let divisor = self.settings.eta.pow(u32::from(self.top()));
-        (self.settings.min * divisor != self.settings.max).then(|| self.budget(0))
+        let lowest = self.budget(0);
+        let is_wanted = (lowest.amount - self.settings.min).abs() <= ROUNDING * lowest.amount;
+        (!is_wanted).then_some(lowest)
+    }
+
+    /// Whether a budget was rounded to a whole number.
+    pub fn is_rounded(&self) -> bool {
+        let exact = |down| self.settings.max / power(self.settings.eta, down);
+        (0..self.num_rungs).any(|down| (self.amount(down) - exact(down)).abs() > 1e-9)
     }
 
     /// Sizes of the `bracket`-th bracket (counted from 0, over and over through all kinds of brackets), lowest rung
@@ -162,25 +226,52 @@ impl Ladder {
     /// # Source
     /// `Floor`: HpBandSter 0.7.4, `optimizers/bohb.py`; `Ceil`: Li et al. 2018 (Hyperband), algorithm 1.
     pub fn bracket_sizes(&self, bracket: u32, form: BracketSizes) -> Vec<u32> {
-        let kinds = u32::from(self.num_rungs);
+        let kinds = self.num_rungs;
         // s in the papers: the number of promotions in this bracket.
-        let promotions = kinds - 1 - bracket % kinds;
+        let rest = u8::try_from(bracket % u32::from(kinds)).unwrap_or(0); // below a u8
+        let promotions = kinds - 1 - rest;
         let eta = self.settings.eta;
-        let power = eta.saturating_pow(promotions);
-        let (kinds, plus_one) = (u64::from(kinds), u64::from(promotions) + 1);
+        let (kinds, plus_one) = (f64::from(kinds), f64::from(promotions) + 1.0);
+        // A product that is a whole number but for rounding counts as that number.
         let first = match form {
-            BracketSizes::Floor => (kinds / plus_one).saturating_mul(power),
-            BracketSizes::Ceil => kinds.saturating_mul(power).div_ceil(plus_one),
+            BracketSizes::Floor => {
+                ((kinds / plus_one).floor() * power(eta, promotions) * (1.0 + ROUNDING)).floor()
+            }
+            BracketSizes::Ceil => {
+                (kinds * power(eta, promotions) / plus_one * (1.0 - ROUNDING)).ceil()
+            }
         };
         (0..=promotions)
-            .map(|rung| (first / eta.saturating_pow(rung)).max(1))
-            .map(|size| u32::try_from(size).unwrap_or(u32::MAX)) // capped: no search has 4·10⁹ configurations
+            .map(|rung| {
+                (first / power(eta, rung) * (1.0 + ROUNDING))
+                    .floor()
+                    .max(1.0)
+            })
+            .map(as_size)
             .collect()
     }
 }
 
+/// By repeated multiplication: exact for whole numbers up to 2^53.
+fn power(eta: f64, exponent: u8) -> f64 {
+    (0..exponent).fold(1.0, |power, _| power * eta)
+}
+
+fn is_whole(number: f64) -> bool {
+    number.fract().abs() < f64::MIN_POSITIVE
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "at least 1, and capped: no search has 4·10⁹ configurations"
+)]
+fn as_size(size: f64) -> u32 {
+    size as u32
+}
+
 /// How the size of a bracket's first rung is rounded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BracketSizes {
     /// As HpBandSter: `[27,9,3,1] [9,3,1] [6,2] [4]` for four budgets.
@@ -196,14 +287,62 @@ mod tests {
 
     use super::*;
 
-    fn ladder(min: u64, max: u64, eta: u64) -> Ladder {
-        Ladder::new(BudgetSettings {
-            unit: BudgetUnit::Epochs,
+    fn settings(unit: BudgetUnit, min: f64, max: f64, eta: f64) -> BudgetSettings {
+        BudgetSettings {
+            unit,
             min,
             max,
             eta,
-        })
-        .unwrap()
+        }
+    }
+
+    fn ladder(min: u64, max: u64, eta: u64) -> Ladder {
+        let (min, max, eta) = (min as f64, max as f64, eta as f64);
+        Ladder::new(settings(BudgetUnit::Epochs, min, max, eta), false).unwrap()
+    }
+
+    /// The budgets of the newest revision.
+    fn rungs(unit: BudgetUnit, min: f64, max: f64, eta: f64) -> Vec<f64> {
+        amounts(&Ladder::new(settings(unit, min, max, eta), true).unwrap())
+    }
+
+    #[test]
+    fn epochs_and_steps_are_whole_on_every_rung() {
+        use BudgetUnit::{Epochs, Seconds, Steps};
+        assert_eq!(rungs(Epochs, 1.0, 50.0, 3.0), [2.0, 6.0, 17.0, 50.0]);
+        assert_eq!(rungs(Steps, 1.0, 1000.0, 3.0)[..3], [1.0, 4.0, 12.0]);
+        assert_eq!(rungs(Epochs, 1.0, 243.0, 3.0).len(), 6);
+        // Seconds are not counted in whole numbers, nor are epochs of which parts are asked for.
+        assert_eq!(rungs(Seconds, 1.0, 6.0, 4.0), [1.5, 6.0]);
+        assert_eq!(rungs(Epochs, 0.5, 4.0, 2.0), [0.5, 1.0, 2.0, 4.0]);
+        // No two rungs become one: 2 / 1.3 is rounded to 2 as well.
+        let narrow = rungs(Epochs, 1.0, 5.0, 1.3);
+        assert_eq!(narrow, [2.0, 3.0, 4.0, 5.0]);
+    }
+
+    #[test]
+    fn eta_is_any_number_above_1_and_budgets_may_be_fractions() {
+        use BudgetUnit::{Epochs, Seconds};
+        assert_eq!(
+            rungs(Seconds, 1.0, 39.0625, 2.5),
+            [1.0, 2.5, 6.25, 15.625, 39.0625]
+        );
+        // 0.1 · 3 · 3 is a little more than 0.9 in floating point.
+        assert_eq!(rungs(Epochs, 0.1, 0.9, 3.0).len(), 3);
+        assert_eq!(rungs(Seconds, 0.001, 1000.0, 10.0).len(), 7);
+        let sizes = |eta: f64, bracket| {
+            let four = Ladder::new(settings(Seconds, 1.0, eta.powi(3), eta), true).unwrap();
+            four.bracket_sizes(bracket, BracketSizes::Floor)
+        };
+        // int(4/4 · 2.5³) = 15; 15/2.5 = 6, 15/6.25 = 2, 15/15.625 < 1 but one at least.
+        assert_eq!(sizes(2.5, 0), [15, 6, 2, 1]);
+        // int(1.5³) = 3: 3, 2, 1, 1.
+        assert_eq!(sizes(1.5, 0), [3, 2, 1, 1]);
+        assert_eq!(sizes(1.5, 3), [4]);
+        let text = r#"{"unit":"epochs","min":1.0,"max":27,"eta":3.0}"#;
+        let read: BudgetSettings = serde_json::from_str(text).unwrap();
+        let written = r#"{"unit":"epochs","min":1,"max":27,"eta":3}"#;
+        assert_eq!(serde_json::to_string(&read).unwrap(), written);
     }
 
     fn amounts(ladder: &Ladder) -> Vec<f64> {
@@ -285,19 +424,18 @@ mod tests {
     #[test]
     fn impossible_budgets_are_refused_with_their_place() {
         let refuse = |min, max, eta| {
-            Ladder::new(BudgetSettings {
-                unit: BudgetUnit::Steps,
-                min,
-                max,
-                eta,
-            })
-            .unwrap_err()
-            .at
+            let settings = settings(BudgetUnit::Steps, min, max, eta);
+            Ladder::new(settings, true).unwrap_err().at
         };
-        assert_eq!(refuse(0, 9, 3), "min");
-        assert_eq!(refuse(10, 9, 3), "max");
-        assert_eq!(refuse(1, 9, 1), "eta");
-        assert_eq!(refuse(1, u64::MAX, 3), "max");
+        assert_eq!(refuse(0.0, 9.0, 3.0), "min");
+        assert_eq!(refuse(-1.0, 9.0, 3.0), "min");
+        assert_eq!(refuse(0.5, 9.0, 3.0), "min");
+        assert_eq!(refuse(10.0, 9.0, 3.0), "max");
+        assert_eq!(refuse(1.0, 9.5, 3.0), "max");
+        assert_eq!(refuse(1.0, 9.0, 1.0), "eta");
+        assert_eq!(refuse(1.0, 9.0, 0.5), "eta");
+        assert_eq!(refuse(1.0, 1e6, 1.01), "eta");
+        assert_eq!(refuse(1.0, 1e300, 3.0), "max");
     }
 
     proptest! {

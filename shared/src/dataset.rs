@@ -2,12 +2,16 @@
 //!
 //! A plain record: nothing here looks at the data; the crate `data` does.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::number::as_u64;
 
 /// The seed of the split where the search names none.
 pub const DEFAULT_SPLIT_SEED: u64 = 0;
@@ -16,7 +20,7 @@ pub const DEFAULT_SPLIT_SEED: u64 = 0;
 pub const DEFAULT_VALIDATION: Validation = Validation::Fraction(0.1);
 
 /// Which data, and how its training side is divided.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataSettings {
     /// The data set; for `folder`, the format.
@@ -31,7 +35,10 @@ pub struct DataSettings {
     #[serde(default)]
     pub stratified: bool,
     /// The seed of the split. The same seed gives the same split in every job of every search.
-    #[serde(default = "default_split_seed")]
+    #[serde(
+        default = "default_split_seed",
+        deserialize_with = "crate::number::whole"
+    )]
     pub seed: u64,
     /// Height and width that the images of a folder are scaled to, in pixels; without it all must have one size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -57,7 +64,9 @@ impl DataSettings {
 }
 
 /// The data sets a search can name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 pub enum DatasetName {
     /// 1,797 digits of 8×8 pixels, built in.
     #[serde(rename = "digits")]
@@ -133,6 +142,15 @@ impl Serialize for Validation {
     }
 }
 
+impl JsonSchema for Validation {
+    fn schema_name() -> Cow<'static, str> {
+        "Validation".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "number", "exclusiveMinimum": 0 })
+    }
+}
+
 impl<'de> Deserialize<'de> for Validation {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Number;
@@ -149,6 +167,9 @@ impl<'de> Deserialize<'de> for Validation {
             fn visit_f64<E: de::Error>(self, fraction: f64) -> Result<Validation, E> {
                 if fraction > 0.0 && fraction < 1.0 {
                     Ok(Validation::Fraction(fraction))
+                } else if let Some(count) = as_u64(fraction).filter(|count| *count > 1) {
+                    // 1.0 could be meant as either.
+                    self.visit_u64(count)
                 } else {
                     Err(E::invalid_value(de::Unexpected::Float(fraction), &self))
                 }

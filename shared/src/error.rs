@@ -46,6 +46,55 @@ impl Invalid {
     }
 }
 
+/// Everything that is wrong with a file; something is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Complaints(Vec<Invalid>);
+
+impl Complaints {
+    /// `None` if nothing is wrong.
+    pub fn new(all: impl IntoIterator<Item = Invalid>) -> Option<Self> {
+        let all: Vec<Invalid> = all.into_iter().collect();
+        (!all.is_empty()).then_some(Self(all))
+    }
+
+    /// The first one.
+    pub fn into_first(mut self) -> Invalid {
+        self.0.swap_remove(0) // there is one
+    }
+
+    /// The same seen from a record that holds this one at `outer`.
+    #[must_use]
+    pub fn within(self, outer: &str) -> Self {
+        Self(self.0.into_iter().map(|c| c.within(outer)).collect())
+    }
+}
+
+impl From<Invalid> for Complaints {
+    fn from(first: Invalid) -> Self {
+        Self(vec![first])
+    }
+}
+
+impl IntoIterator for Complaints {
+    type Item = Invalid;
+    type IntoIter = std::vec::IntoIter<Invalid>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl std::fmt::Display for Complaints {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let [only] = &self.0[..] {
+            return only.fmt(f);
+        }
+        write!(f, "{} mistakes", self.0.len())?;
+        self.0.iter().try_for_each(|one| write!(f, "\n  {one}"))
+    }
+}
+
+impl std::error::Error for Complaints {}
+
 /// An error of the shared directory or of a file given by the user.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -89,27 +138,25 @@ pub enum Error {
         /// Where and why, with line and column.
         source: serde_json::Error,
     },
-    /// JSON of another shape than its format has.
-    #[error("`{}` is not a valid {format} file: at `{at}`", path.display())]
-    Shape {
-        /// The file.
-        path: PathBuf,
-        /// The format it should have.
-        format: &'static str,
-        /// The JSON path.
-        at: String,
-        /// What was expected and found.
-        source: serde_json::Error,
-    },
-    /// The right shape, but a value that cannot be.
+    /// JSON of another shape than its format has, or with values that cannot be.
     #[error("`{}` is not a valid {format} file", path.display())]
     Value {
         /// The file.
         path: PathBuf,
         /// The format it should have.
         format: &'static str,
-        /// JSON path, expected, found.
-        source: Invalid,
+        /// Of each: JSON path, expected, found.
+        source: Complaints,
+    },
+    /// A program was about to write what no program would read.
+    #[error("a {format} record for `{}` is not written, because it could not be read again", path.display())]
+    Unwritable {
+        /// The file it was to be.
+        path: PathBuf,
+        /// Its format.
+        format: &'static str,
+        /// What is wrong with it.
+        source: Complaints,
     },
     /// A folder, a pipe, a link: nothing that could hold a record.
     #[error("`{}` is not a file", path.display())]
@@ -176,10 +223,10 @@ impl Error {
         match self {
             Self::Io { .. } | Self::Link { .. } => Code::Directory,
             Self::NewerVersion { .. } => Code::NewerVersion,
+            Self::Unwritable { .. } => Code::Unforeseen,
             Self::Input { .. }
             | Self::TooLarge { .. }
             | Self::Syntax { .. }
-            | Self::Shape { .. }
             | Self::Value { .. }
             | Self::WrongFormat { .. }
             | Self::NotAFile { .. }
@@ -196,7 +243,6 @@ impl Error {
             self,
             Self::TooLarge { .. }
                 | Self::Syntax { .. }
-                | Self::Shape { .. }
                 | Self::Value { .. }
                 | Self::WrongFormat { .. }
                 | Self::NotAFile { .. }

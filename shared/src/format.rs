@@ -10,7 +10,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 
-use crate::error::{Error, Invalid, Result};
+use crate::error::{Complaints, Error, Invalid, Result};
+use crate::shape;
 
 /// A kind of file in the shared directory, or given by the user.
 pub trait Record: Serialize + DeserializeOwned {
@@ -18,27 +19,58 @@ pub trait Record: Serialize + DeserializeOwned {
     const FORMAT: &'static str;
     /// The newest version this program writes and reads: major, minor.
     const VERSION: [u32; 2];
+    /// Whether people write such files: then `format` and `version` may be left out, and `$schema` and comments, which
+    /// are fields whose name begins with `//`, be there.
+    const IS_WRITTEN_BY_PEOPLE: bool = false;
 
     /// Checks what its shape alone cannot: ranges, and fields that must agree.
     fn check(&self) -> Result<(), Invalid> {
         Ok(())
+    }
+
+    /// Everything that is wrong beyond its shape, where [`check`](Self::check) stops at the first.
+    fn complaints(&self) -> Vec<Invalid> {
+        self.check().err().into_iter().collect()
+    }
+
+    /// Values for fields that may not be missing, so that the others are looked at where they are.
+    fn stand_ins() -> Json {
+        Json::Null
     }
 }
 
 /// The text of a record, with a newline at the end.
 ///
 /// # Panics
-/// If the record fails its own [`Record::check`], or holds a number that JSON has not: programs must never publish
-/// what they would not read.
+/// If the record cannot be read again: for records that are known to be right.
 pub fn to_bytes<R: Record>(record: &R) -> Vec<u8> {
-    to_bytes_of(record, R::VERSION)
+    match to_publish(Path::new("a record"), record) {
+        Ok(bytes) => bytes,
+        Err(error) => panic!("{}", crate::store::chain(&error)),
+    }
+}
+
+/// The text of a record for the file `path`, with a newline at the end.
+///
+/// # Errors
+/// If the record fails its own [`Record::check`], or is another one when it is read again, because it holds a number that
+/// JSON has not: programs never publish what they would not read.
+pub fn to_publish<R: Record>(path: &Path, record: &R) -> Result<Vec<u8>> {
+    let unwritable = |source| Error::Unwritable {
+        path: path.to_path_buf(),
+        format: R::FORMAT,
+        source,
+    };
+    let bytes = to_bytes_of(record, R::VERSION);
+    match from_bytes::<R>(path, &bytes) {
+        Ok(_) => Ok(bytes),
+        Err(Error::Value { source, .. }) => Err(unwritable(source)),
+        Err(other) => Err(other),
+    }
 }
 
 /// The text of a record as if written by another version, for digests that outlive a version.
 pub(crate) fn to_bytes_of<R: Record>(record: &R, version: [u32; 2]) -> Vec<u8> {
-    if let Err(invalid) = record.check() {
-        panic!("a {} record to be written is invalid {invalid}", R::FORMAT);
-    }
     let Ok(Json::Object(fields)) = serde_json::to_value(record) else {
         panic!("a {} record is not a JSON object", R::FORMAT);
     };
@@ -85,17 +117,20 @@ fn from_json<R: Record>(path: &Path, json: Json) -> Result<R> {
     match fields.remove("format") {
         Some(Json::String(format)) if format == R::FORMAT => {}
         Some(other) => return Err(wrong(other.to_string())),
+        None if R::IS_WRITTEN_BY_PEOPLE => {}
         None => return Err(wrong("missing".into())),
     }
-    let version = fields.remove("version");
+    let newest = || R::IS_WRITTEN_BY_PEOPLE.then(|| R::VERSION.to_vec().into());
+    let version = fields.remove("version").or_else(newest);
+    let value = |source: Complaints| Error::Value {
+        path: path.to_path_buf(),
+        format: R::FORMAT,
+        source,
+    };
     let Some([major, _]) = version.as_ref().and_then(two_numbers) else {
         let found = version.map_or_else(|| "nothing".to_owned(), |json| json.to_string());
-        let source = Invalid::new("version", "two whole numbers, such as [1, 0]", found);
-        return Err(Error::Value {
-            path: path.to_path_buf(),
-            format: R::FORMAT,
-            source,
-        });
+        let invalid = Invalid::new("version", "two whole numbers, such as [1, 0]", found);
+        return Err(value(invalid.into()));
     };
     if major > u64::from(R::VERSION[0]) {
         return Err(Error::NewerVersion {
@@ -105,21 +140,30 @@ fn from_json<R: Record>(path: &Path, json: Json) -> Result<R> {
             supported: format!("[{}, {}]", R::VERSION[0], R::VERSION[1]),
         });
     }
-    let record: R = serde_path_to_error::deserialize(Json::Object(fields)).map_err(|error| {
-        let at = error.path().to_string();
-        Error::Shape {
-            path: path.to_path_buf(),
-            format: R::FORMAT,
-            at,
-            source: error.into_inner(),
+    if R::IS_WRITTEN_BY_PEOPLE {
+        fields.remove("$schema");
+    }
+    let mut json = Json::Object(fields);
+    if R::IS_WRITTEN_BY_PEOPLE {
+        drop_comments(&mut json);
+    }
+    let mut read = shape::read::<R>(json, &R::stand_ins());
+    if let Some(record) = read.record.as_ref().filter(|_| !read.has_gaps) {
+        read.complaints.extend(record.complaints());
+    }
+    read.whole().map_err(value)
+}
+
+/// Removes fields whose name begins with `//`, everywhere.
+fn drop_comments(json: &mut Json) {
+    match json {
+        Json::Object(fields) => {
+            fields.retain(|name, _| !name.starts_with("//"));
+            fields.values_mut().for_each(drop_comments);
         }
-    })?;
-    record.check().map_err(|source| Error::Value {
-        path: path.to_path_buf(),
-        format: R::FORMAT,
-        source,
-    })?;
-    Ok(record)
+        Json::Array(items) => items.iter_mut().for_each(drop_comments),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => {}
+    }
 }
 
 fn two_numbers(json: &Json) -> Option<[u64; 2]> {
@@ -202,6 +246,48 @@ mod tests {
                 "`n.json` is not JSON: it is text in UTF-16; save it as UTF-8"
             );
         }
+    }
+
+    #[test]
+    fn what_nobody_could_read_is_not_written() {
+        #[derive(Debug, Serialize, Deserialize)]
+        struct Measured {
+            number: f64,
+            list: Vec<f64>,
+        }
+        impl Record for Measured {
+            const FORMAT: &'static str = "measured";
+            const VERSION: [u32; 2] = [1, 0];
+        }
+        let path = Path::new("m.json");
+        for x in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            for record in [
+                Measured {
+                    number: x,
+                    list: vec![1.0],
+                },
+                Measured {
+                    number: 1.0,
+                    list: vec![1.0, x],
+                },
+            ] {
+                let error = to_publish(path, &record).unwrap_err();
+                assert!(matches!(error, Error::Unwritable { .. }), "{error}");
+            }
+        }
+        let extremes = Measured {
+            number: f64::MIN,
+            list: vec![f64::MAX, 5e-324, -0.0],
+        };
+        assert!(to_publish(path, &extremes).is_ok());
+        let empty = Note {
+            text: String::new(),
+            pages: 1,
+        };
+        assert!(matches!(
+            to_publish(path, &empty),
+            Err(Error::Unwritable { .. })
+        ));
     }
 
     #[test]

@@ -55,18 +55,18 @@ pub enum Moved {
 
 /// Publishes a record under a name that must be new; of several writers exactly one gets [`Published::New`].
 pub fn publish_record<R: Record>(path: &Path, record: &R) -> Result<Published> {
-    publish_new(path, &format::to_bytes(record))
+    publish_new(path, &format::to_publish(path, record)?)
 }
 
 /// Replaces a record that has one writer.
 pub fn replace_record<R: Record>(path: &Path, record: &R) -> Result<()> {
-    replace(path, &format::to_bytes(record))
+    replace(path, &format::to_publish(path, record)?)
 }
 
 /// Replaces a record that has one writer and need not last, since the next one comes by itself: where the disk's own
 /// machine loses power, the old one may be back.
 pub fn show_record<R: Record>(path: &Path, record: &R) -> Result<()> {
-    put(path, &format::to_bytes(record))
+    put(path, &format::to_publish(path, record)?)
 }
 
 /// Reads a record.
@@ -82,7 +82,7 @@ pub fn read_named_record<R: Record>(path: &Path) -> Result<R> {
 /// As [`publish_record`], but that the name is not synced: a loss of power may take it, until somebody calls
 /// [`sync_folder`].
 pub fn show_new_record<R: Record>(path: &Path, record: &R) -> Result<Published> {
-    publish_unsynced(path, &format::to_bytes(record))
+    publish_unsynced(path, &format::to_publish(path, record)?)
 }
 
 /// Publishes bytes under a name that must be new. The folder is made if need be.
@@ -274,6 +274,14 @@ fn if_there<T>(asked: Result<T>) -> Result<Option<T>> {
 /// machine; `None` if it is gone.
 pub fn written_s(path: &Path) -> Result<Option<f64>> {
     if_there(retried(|| ask(|system| system.written_s(path))).map_err(io_error("look at", path)))
+}
+
+/// When a file was last written, renamed or otherwise changed, by the same clock as [`written_s`]; `None` if that cannot be
+/// seen. For people.
+pub fn changed_s(path: &Path) -> Option<f64> {
+    use std::os::unix::fs::MetadataExt as _;
+    let metadata = std::fs::symlink_metadata(path).ok()?; // gone, or not to be seen
+    Some(metadata.ctime() as f64 + metadata.ctime_nsec() as f64 * 1e-9)
 }
 
 /// The time by which new files in a folder are stamped, as [`written_s`] tells it: found out by a draft, which is removed

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::id::{AttemptId, Claim, ConfigurationId, JobId, OwnerId, ResultId};
+use crate::id::{AttemptId, Claim, ConfigurationId, ExtensionId, JobId, OwnerId, ResultId};
 use crate::search::Promotion;
 
 /// The search: [`crate::search::SearchFile`].
@@ -32,6 +32,8 @@ pub const PROGRAM: &str = "program";
 pub const RESULTS: &str = "results";
 /// Outcomes that no longer count, because their jobs are done again, in shards.
 pub const RETRIES: &str = "retries";
+/// What was added to the search's limit.
+pub const EXTENSIONS: &str = "extensions";
 /// Attempts that ended without a result, in shards.
 pub const ATTEMPTS: &str = "attempts";
 /// Results of jobs that already had one.
@@ -73,7 +75,7 @@ pub const FOLDERS: [&str; 13] = [
 ];
 
 /// Those that come when they are needed.
-pub const LATER_FOLDERS: [&str; 4] = ["jobs", RETRIES, OBSERVATIONS, DOCTOR];
+pub const LATER_FOLDERS: [&str; 5] = ["jobs", RETRIES, EXTENSIONS, OBSERVATIONS, DOCTOR];
 
 /// Paths of one search directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,6 +130,11 @@ impl Layout {
         let result = result.into();
         self.shard(RESULTS, result.job.configuration.shard())
             .join(format!("{result}.json"))
+    }
+
+    /// `extensions/0001.json`
+    pub fn extension(&self, id: ExtensionId) -> PathBuf {
+        self.path(EXTENSIONS).join(format!("{id}.json"))
     }
 
     /// `retries/000/c000123-r2-a4.json`

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::DataSettings;
 use crate::error::Invalid;
 
 /// The objective as a person writes it: exactly one of `network`, `command`, `benchmark`.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ObjectiveFile {
     /// Train the network of the search space's configuration.
@@ -45,7 +46,7 @@ pub struct CommandObjective {
 }
 
 /// Train the network of the configuration on a data set.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkObjective {
     /// On what.
@@ -56,16 +57,18 @@ pub struct NetworkObjective {
 }
 
 /// How a network is trained, beyond what the search space varies.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainingSettings {
     /// Mirror training images at random.
     pub flip: bool,
     /// Pixels of zeros around an image of 32×32 before a random crop, scaled to the image's size; 0 for no crop.
+    #[serde(deserialize_with = "crate::number::whole")]
     pub crop_padding: u32,
     /// Training loss above which a training counts as diverged.
     pub divergence_bound: f64,
     /// Images evaluated at once.
+    #[serde(deserialize_with = "crate::number::whole")]
     pub evaluation_batch: u32,
 }
 
@@ -162,7 +165,7 @@ impl Objective {
             return Err(Invalid::new(
                 "benchmark",
                 format!("one of {}", BENCHMARKS.join(", ")),
-                name,
+                crate::Value::from(name.as_str()).quoted(),
             ));
         }
         let seconds_per_unit = file.seconds_per_unit.unwrap_or(0.0);

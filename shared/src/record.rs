@@ -12,6 +12,7 @@ use crate::clock::Reading;
 use crate::error::Invalid;
 use crate::format::Record;
 use crate::id::{AttemptId, Claim, ConfigurationId, JobId, OwnerId, ResultId};
+use crate::search::Limit;
 use crate::space::SpaceFile;
 use crate::value::Configuration;
 
@@ -231,6 +232,9 @@ pub struct Heartbeat {
     /// MiB of the device's own memory, where it has some and it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_memory_mib: Option<f64>,
+    /// Seconds until it has to leave, where its time is limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_left_s: Option<f64>,
     /// When this was written, RFC 3339 in UTC, for people.
     pub at: String,
     /// Version of the trainer.
@@ -246,12 +250,19 @@ impl Heartbeat {
 
 impl Record for Heartbeat {
     const FORMAT: &'static str = "heartbeat";
-    /// 1.0: first. 1.1: `memory_mib`, `device_memory_mib`.
+    /// 1.0: first. 1.1: `memory_mib`, `device_memory_mib`, `time_left_s`.
     const VERSION: [u32; 2] = [1, 1];
 
     fn check(&self) -> Result<(), Invalid> {
         check_memory("memory_mib", self.memory_mib)?;
-        check_memory("device_memory_mib", self.device_memory_mib)
+        check_memory("device_memory_mib", self.device_memory_mib)?;
+        match self.time_left_s {
+            Some(left_s) if !(left_s.is_finite() && left_s >= 0.0) => {
+                let expected = "a finite number from 0 on";
+                Err(Invalid::new("time_left_s", expected, left_s))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -404,7 +415,7 @@ pub struct Retry {
     /// Hosts on which the job crashed without any progress: others try it, as long as some live.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub avoid_hosts: Vec<String>,
-    /// MiB of memory that turned out to be too few: larger trainers try it, as long as some live.
+    /// MiB of memory that the next trainer must have, as long as one that has it lives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_mib: Option<f64>,
     /// When this was written, RFC 3339 in UTC, for people.
@@ -421,6 +432,25 @@ impl Record for Retry {
     fn check(&self) -> Result<(), Invalid> {
         check_memory("memory_mib", self.memory_mib)
     }
+}
+
+/// A search goes on beyond its limit: `extensions/0001.json`, `scheduler extend` → schedulers.
+///
+/// All of them count, each added to the limit of the search.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Extension {
+    /// How much there is beyond what there was; of the same kind as the search's own.
+    pub limit: Limit,
+    /// When this was written, RFC 3339 in UTC, for people.
+    pub at: String,
+    /// Version of the program that wrote it.
+    pub program: String,
+}
+
+impl Record for Extension {
+    const FORMAT: &'static str = "extension";
+    /// 1.0: first.
+    const VERSION: [u32; 2] = [1, 0];
 }
 
 /// Why a job is done again.

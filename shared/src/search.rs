@@ -4,23 +4,34 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value as Json, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::budget::{BracketSizes, BudgetSettings, Ladder};
-use crate::error::Invalid;
+use crate::error::{Complaints, Invalid};
 use crate::format::{self, Record};
+use crate::number;
 use crate::objective::{Objective, ObjectiveFile};
 use crate::seed::Seed;
 use crate::space::{SearchSpace, SpaceFile};
 use crate::value::Configuration;
 
 /// A search as a person writes it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SearchFile {
     /// A name for people.
     pub name: String,
+    /// Which revision of the methods it was begun with, so that its proposals can be computed again;
+    /// [`Directory::create`](crate::Directory::create) fills it in, `None` is the first.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "number::whole_or_none"
+    )]
+    pub revision: Option<u32>,
     /// What may vary; or `space_file`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub space: Option<SpaceFile>,
@@ -50,13 +61,17 @@ pub struct SearchFile {
     #[serde(default)]
     pub bracket_sizes: BracketSizes,
     /// The rungs at which brackets start, in turn; `None`: as the method needs it, see [`Search::first_rungs`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "number::list_or_none"
+    )]
     pub first_rungs: Option<Vec<u8>>,
     /// Whether a promoted job goes on from its lower rung's checkpoint.
     #[serde(default)]
     pub promotion: Promotion,
     /// Drives everything that is left to chance.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "number::whole")]
     pub seed: u64,
     /// Hyperparameters that have one value only in this search.
     #[serde(default, skip_serializing_if = "Configuration::is_empty")]
@@ -75,22 +90,50 @@ pub struct SearchFile {
 impl Record for SearchFile {
     const FORMAT: &'static str = "search";
     /// 1.0: first. 1.1: `forbidden`, `prior` and `confidence` in the space; `fix`, `fixed_from`, `first_rungs`. 1.2:
-    /// `keep_alive`; `job_limit_s`, `silence_limit_s`, `output_kib`; `working_directory`.
+    /// `revision`; `keep_alive`; `job_limit_s`, `silence_limit_s`, `output_kib`, `pause_after`; `working_directory`.
     const VERSION: [u32; 2] = [1, 2];
+    const IS_WRITTEN_BY_PEOPLE: bool = true;
+
+    fn complaints(&self) -> Vec<Invalid> {
+        let wrong = Search::check(self).err().into_iter().flatten();
+        // The space may be in another file, and paths are made absolute later.
+        let is_elsewhere = self.space.is_none() && self.space_file.is_some();
+        let comes_later = |w: &Invalid| match w.at.as_str() {
+            "space" => is_elsewhere,
+            "working_directory" => true,
+            _ => false,
+        };
+        wrong.filter(|w| !comes_later(w)).collect()
+    }
+
+    fn stand_ins() -> Json {
+        json!({
+            "name": "",
+            "objective": { "benchmark": "branin" },
+            "budget": { "unit": "steps", "min": 1, "max": 1 },
+            "limit": { "brackets": 1 },
+        })
+    }
 }
 
+/// The newest revision of what searches do.
+///
+/// 1: Tandem 0.1. 2: draws are uniform over what is allowed, however little that is; nothing is proposed twice while
+/// something is untried, and the search ends when all is tried.
+pub const REVISION: u32 = 2;
+
 /// When the search is finished.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Limit {
     /// After this many Hyperband brackets.
-    Brackets(u32),
+    Brackets(#[serde(deserialize_with = "number::whole")] u32),
     /// After this many configurations (asynchronous scheduling only).
-    Configurations(u32),
+    Configurations(#[serde(deserialize_with = "number::whole")] u32),
 }
 
 /// How configurations are found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MethodName {
     /// Bayesian optimisation and Hyperband, Falkner et al. 2018.
@@ -150,16 +193,21 @@ impl MethodName {
 }
 
 /// Knobs of BOHB, with their published names and defaults.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BohbSettings {
     /// Results a budget needs before it gets a model; default: dimensions + 1. The model needs twice as many as the
     /// larger of this and dimensions + 1 cannot do without.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "number::whole_or_none"
+    )]
     pub min_points_in_model: Option<u32>,
     /// Share of the results that counts as good, in percent.
+    #[serde(deserialize_with = "number::whole")]
     pub top_n_percent: u32,
     /// Candidates drawn from the good density for each proposal.
+    #[serde(deserialize_with = "number::whole")]
     pub num_samples: u32,
     /// Share of the proposals drawn from the prior.
     pub random_fraction: f64,
@@ -209,7 +257,7 @@ impl BohbSettings {
 }
 
 /// When configurations are promoted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Scheduling {
     /// By bracket, when its whole rung has results (Hyperband, HpBandSter).
@@ -220,7 +268,7 @@ pub enum Scheduling {
 }
 
 /// What a promoted job starts from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Promotion {
     /// From new weights (the reference).
@@ -231,7 +279,7 @@ pub enum Promotion {
 }
 
 /// How trainers show that they live, and how often they are believed to have died.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainerSettings {
     /// Seconds between two heartbeats of a trainer.
@@ -241,11 +289,13 @@ pub struct TrainerSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease_s: Option<f64>,
     /// Attempts at one job that bring no progress before its outcome is `lost`.
+    #[serde(deserialize_with = "number::whole")]
     pub max_attempts: u32,
     /// Seconds between two periodic checkpoints.
     pub checkpoint_s: f64,
     /// Open jobs that the scheduler keeps ready beyond one for each live trainer. More keeps trainers busier when the
     /// filesystem is slow to show files; fewer lets each proposal see more results.
+    #[serde(deserialize_with = "number::whole")]
     pub ahead: u32,
     /// Seconds that one attempt at a job may take; longer: it is ended, and the job has crashed. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -254,8 +304,18 @@ pub struct TrainerSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub silence_limit_s: Option<f64>,
     /// KiB of an attempt's output that are kept from its beginning, and as many from its end; default: 1,024.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "number::whole_or_none"
+    )]
     pub output_kib: Option<u32>,
+    /// Crashes without any progress, and nothing else, with which a search may begin before no more jobs are offered;
+    /// 0: any number; default: 5.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "number::whole_or_none"
+    )]
+    pub pause_after: Option<u32>,
 }
 
 impl Default for TrainerSettings {
@@ -269,11 +329,17 @@ impl Default for TrainerSettings {
             job_limit_s: None,
             silence_limit_s: None,
             output_kib: None,
+            pause_after: None,
         }
     }
 }
 
 impl TrainerSettings {
+    /// Crashes without any progress, and nothing else, after which no more jobs are offered.
+    pub fn pause_after(&self) -> u32 {
+        self.pause_after.unwrap_or(5)
+    }
+
     /// Bytes of an attempt's output that are kept from its beginning, and as many from its end.
     pub fn output_bytes(&self) -> usize {
         usize::try_from(self.output_kib.unwrap_or(1024))
@@ -351,6 +417,8 @@ pub struct Search {
     pub promotion: Promotion,
     /// Drives everything that is left to chance.
     pub seed: Seed,
+    /// Which revision of the methods it was begun with.
+    pub revision: u32,
     /// Tried first; checked against the space.
     pub start_with: Vec<Configuration>,
     /// Heartbeats, leases, attempts.
@@ -361,63 +429,61 @@ pub struct Search {
 }
 
 impl Search {
-    /// Checks a search whose space is in place.
+    /// Checks a search whose space is in place; the first thing that is wrong.
     pub fn new(file: &SearchFile) -> Result<Self, Invalid> {
-        let Some(space_file) = &file.space else {
-            return Err(Invalid::new(
-                "space",
-                "a search space (or `space_file`)",
-                "nothing",
-            ));
-        };
-        if file.space_file.is_some() {
-            return Err(Invalid::new(
-                "space_file",
-                "either `space` or `space_file`",
-                "both",
-            ));
-        }
-        let space = SearchSpace::new(space_file).map_err(|e| e.within("space"))?;
-        let space = if file.fix.is_empty() {
-            space
-        } else {
-            space.fix(&file.fix).map_err(|e| e.within("fix"))?
-        };
-        let ladder = Ladder::new(file.budget).map_err(|e| e.within("budget"))?;
-        let objective = Objective::new(&file.objective).map_err(|e| e.within("objective"))?;
-        let working_directory = working_directory(file)?;
-        file.bohb.check().map_err(|e| e.within("bohb"))?;
-        file.trainers.check().map_err(|e| e.within("trainers"))?;
-        match (file.limit, file.scheduling) {
-            (Limit::Brackets(0) | Limit::Configurations(0), _) => {
-                return Err(Invalid::new("limit", "at least 1", 0));
-            }
-            (Limit::Configurations(n), Scheduling::Synchronous) => {
-                let expected = "`brackets`, because `scheduling` is synchronous";
-                return Err(Invalid::new(
-                    "limit",
-                    expected,
-                    format!("configurations: {n}"),
-                ));
-            }
-            _ => {}
-        }
-        let first_rungs = first_rungs(file, ladder.top())?;
-        let start_with = file
+        Self::check(file).map_err(Complaints::into_first)
+    }
+
+    /// Checks a search whose space is in place; everything that is wrong.
+    pub fn check(file: &SearchFile) -> Result<Self, Complaints> {
+        let mut wrong: Vec<Invalid> = Vec::new();
+        let revision = noted(&mut wrong, check_revision(file.revision));
+        let space = file.checked_space(&mut wrong);
+        let wants_whole = revision.is_some_and(|revision| revision >= 2) && !file.is_faithful();
+        let ladder = Ladder::new(file.budget, wants_whole).map_err(|e| e.within("budget"));
+        let ladder = noted(&mut wrong, ladder);
+        let objective = Objective::new(&file.objective).map_err(|e| e.within("objective"));
+        let objective = noted(&mut wrong, objective);
+        let working_directory = noted(&mut wrong, working_directory(file));
+        noted(&mut wrong, file.bohb.check().map_err(|e| e.within("bohb")));
+        let trainers = file.trainers.check().map_err(|e| e.within("trainers"));
+        noted(&mut wrong, trainers);
+        noted(&mut wrong, file.check_limit());
+        let first_rungs = ladder.and_then(|ladder| {
+            let first_rungs = first_rungs(file, ladder.top());
+            noted(&mut wrong, first_rungs)
+        });
+        let start_with: Vec<Configuration> = file
             .start_with
             .iter()
             .enumerate()
-            .map(|(index, configuration)| {
-                space
-                    .check_configuration(configuration)
-                    .map_err(|e| e.within(&format!("start_with[{index}]")))
-            });
+            .filter_map(|(index, configuration)| {
+                let checked = space.as_ref()?.check_configuration(configuration);
+                let checked = checked.map_err(|e| e.within(&format!("start_with[{index}]")));
+                noted(&mut wrong, checked)
+            })
+            .collect();
+        if let Some(complaints) = Complaints::new(wrong) {
+            return Err(complaints);
+        }
+        let (Some(revision), Some(space), Some(ladder)) = (revision, space, ladder) else {
+            unreachable!("what is missing was complained about");
+        };
+        let (Some(objective), Some(first_rungs)) = (objective, first_rungs) else {
+            unreachable!("what is missing was complained about");
+        };
+        let is_exact = revision >= 2 && !file.is_faithful();
         Ok(Self {
             name: file.name.clone(),
-            start_with: start_with.collect::<Result<_, _>>()?,
-            space,
+            revision,
+            start_with,
+            space: if is_exact {
+                space
+            } else {
+                space.without_exact_draws()
+            },
             objective,
-            working_directory,
+            working_directory: working_directory.flatten(),
             ladder,
             limit: file.limit,
             method: file.method,
@@ -430,6 +496,18 @@ impl Search {
             trainers: file.trainers,
             digest: digest(&format::to_bytes_of(file, [1, 0])),
         })
+    }
+
+    /// Whether a configuration is never proposed again while another one is left. Searches of the first revision, and
+    /// `HpBandSter`, do.
+    pub fn tries_nothing_twice(&self) -> bool {
+        self.revision >= 2 && !(self.method == MethodName::Bohb && self.bohb.faithful)
+    }
+
+    /// How many different configurations can be tried, where nothing is tried twice; `None` for any number.
+    pub fn most_configurations(&self) -> Option<u64> {
+        let number = self.space.num_configurations();
+        number.filter(|_| self.tries_nothing_twice())
     }
 
     /// Sizes of a bracket's rungs, lowest first; the bracket ends at the top rung.
@@ -445,6 +523,62 @@ impl Search {
         }
         sizes
     }
+}
+
+impl SearchFile {
+    /// The space with what is fixed, if nothing is wrong with it.
+    fn checked_space(&self, wrong: &mut Vec<Invalid>) -> Option<SearchSpace> {
+        let Some(file) = &self.space else {
+            let expected = "a search space (or `space_file`)";
+            wrong.push(Invalid::new("space", expected, "nothing"));
+            return None;
+        };
+        if self.space_file.is_some() {
+            let expected = "either `space` or `space_file`";
+            wrong.push(Invalid::new("space_file", expected, "both"));
+        }
+        match SearchSpace::check(file) {
+            Err(complaints) => {
+                wrong.extend(complaints.within("space"));
+                None
+            }
+            Ok(space) if self.fix.is_empty() => Some(space),
+            Ok(space) => noted(wrong, space.fix(&self.fix).map_err(|e| e.within("fix"))),
+        }
+    }
+
+    fn check_limit(&self) -> Result<(), Invalid> {
+        match (self.limit, self.scheduling) {
+            (Limit::Brackets(0) | Limit::Configurations(0), _) => {
+                Err(Invalid::new("limit", "at least 1", 0))
+            }
+            (Limit::Configurations(n), Scheduling::Synchronous) => {
+                let expected = "`brackets`, because `scheduling` is synchronous";
+                let found = format!("configurations: {n}");
+                Err(Invalid::new("limit", expected, found))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it is to do what `HpBandSter` does, faults included.
+    fn is_faithful(&self) -> bool {
+        self.method == MethodName::Bohb && self.bohb.faithful
+    }
+}
+
+/// The value, or `None` and a complaint more.
+fn noted<T>(wrong: &mut Vec<Invalid>, result: Result<T, Invalid>) -> Option<T> {
+    result.map_err(|invalid| wrong.push(invalid)).ok()
+}
+
+fn check_revision(revision: Option<u32>) -> Result<u32, Invalid> {
+    let revision = revision.unwrap_or(1);
+    if (1..=REVISION).contains(&revision) {
+        return Ok(revision);
+    }
+    let expected = format!("1 to {REVISION}, or a newer program");
+    Err(Invalid::new("revision", expected, revision))
 }
 
 fn working_directory(file: &SearchFile) -> Result<Option<PathBuf>, Invalid> {

@@ -4,14 +4,18 @@
 //! from [`encode`](SearchSpace::encode) alone.
 
 use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Invalid;
+use crate::error::{Complaints, Invalid};
 use crate::format::Record;
 use crate::value::{Configuration, Value};
 
 mod belief;
+mod diagram;
 mod encode;
 mod fix;
 mod forbidden;
@@ -20,10 +24,11 @@ pub use belief::{Belief, Confidence};
 
 pub use forbidden::{ForbiddenFile, ForbiddenRange, ForbiddenValues};
 
+use diagram::Diagram;
 use forbidden::Clause;
 
 /// A space as a person writes it: `data/spaces/*.json`.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SpaceFile {
     /// The hyperparameters; a condition may name only those above it.
@@ -35,12 +40,21 @@ pub struct SpaceFile {
 
 impl Record for SpaceFile {
     const FORMAT: &'static str = "space";
-    /// 1.0: first. 1.1: `forbidden`, `prior`, `confidence`.
-    const VERSION: [u32; 2] = [1, 1];
+    /// 1.0: first. 1.1: `forbidden`, `prior`, `confidence`. 1.2: `null` among values.
+    const VERSION: [u32; 2] = [1, 2];
+    const IS_WRITTEN_BY_PEOPLE: bool = true;
+
+    fn complaints(&self) -> Vec<Invalid> {
+        SearchSpace::check(self)
+            .err()
+            .into_iter()
+            .flatten()
+            .collect()
+    }
 }
 
 /// A hyperparameter as a person writes it. Which fields apply depends on `type`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HyperparameterFile {
     /// Its name, unique in the space.
@@ -97,7 +111,7 @@ impl HyperparameterFile {
 }
 
 /// The kinds of hyperparameters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum KindName {
     /// A real number in an interval.
@@ -113,7 +127,7 @@ pub enum KindName {
 }
 
 /// A hyperparameter is active when another one is, and has one of these values.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Condition {
     /// The other hyperparameter; it stands above in the space.
@@ -183,35 +197,60 @@ pub struct SearchSpace {
     forbidden: Vec<Clause>,
     /// The values of an allowed configuration, active or not; empty where nothing is forbidden.
     allowed: Vec<Value>,
+    /// What is allowed, for exact draws and counts; `None` where it is too large, or not to be used.
+    diagram: Option<Arc<Diagram>>,
 }
 
 impl SearchSpace {
-    /// Checks a space as written; complaints name the place below the space.
+    /// Checks a space as written; the first thing that is wrong, with its place below the space.
     pub fn new(file: &SpaceFile) -> Result<Self, Invalid> {
+        Self::check(file).map_err(Complaints::into_first)
+    }
+
+    /// Checks a space as written; everything that is wrong, but what follows from something else that is.
+    pub fn check(file: &SpaceFile) -> Result<Self, Complaints> {
         let mut space = Self {
             hyperparameters: Vec::new(),
             dimensions: Vec::new(),
             forbidden: Vec::new(),
             allowed: Vec::new(),
+            diagram: None,
         };
         if file.hyperparameters.is_empty() {
-            return Err(Invalid::new(
-                "hyperparameters",
-                "at least one hyperparameter",
-                "none",
-            ));
+            let expected = "at least one hyperparameter";
+            return Err(Invalid::new("hyperparameters", expected, "none").into());
         }
+        let mut wrong: Vec<Invalid> = Vec::new();
+        // Names whose range is not known: what is said about them cannot be judged.
+        let mut unknown: BTreeSet<&str> = BTreeSet::new();
         for (index, raw) in file.hyperparameters.iter().enumerate() {
-            let hyperparameter = space
-                .check(raw)
-                .map_err(|error| error.within(&format!("hyperparameters[{index}]")))?;
+            let mut own = Vec::new();
+            let hyperparameter = space.check_one(raw, &unknown, &mut own);
+            let within = |invalid: Invalid| invalid.within(&format!("hyperparameters[{index}]"));
+            wrong.extend(own.into_iter().map(within));
+            let Some(hyperparameter) = hyperparameter else {
+                unknown.insert(&raw.name);
+                continue;
+            };
             if !matches!(hyperparameter.kind, Kind::Constant { .. }) {
-                space.dimensions.push(index);
+                space.dimensions.push(space.hyperparameters.len());
             }
             space.hyperparameters.push(hyperparameter);
         }
-        space.forbid(&file.forbidden)?;
+        space.forbid(&file.forbidden, &unknown, &mut wrong);
+        if let Some(complaints) = Complaints::new(wrong) {
+            return Err(complaints);
+        }
+        space.find_allowed()?;
         Ok(space)
+    }
+
+    /// The space as the first revision of the methods knows it: draws that are forbidden a hundred times are repaired, and
+    /// nothing is counted.
+    #[must_use]
+    pub fn without_exact_draws(mut self) -> Self {
+        self.diagram = None;
+        self
     }
 
     /// The space as a person would write it; read back, it is the same space.
@@ -269,12 +308,12 @@ impl SearchSpace {
     /// Constants may be left out. Every active hyperparameter must be there, no inactive or unknown one may, and no
     /// combination may be forbidden.
     pub fn check_configuration(&self, raw: &Configuration) -> Result<Configuration, Invalid> {
-        for (name, value) in raw.iter() {
+        for name in raw.0.keys() {
             if self.find(name).is_none() {
                 return Err(Invalid::new(
                     name,
                     format!("one of {}", self.names().join(", ")),
-                    value,
+                    format!("`{name}`"),
                 ));
             }
         }
@@ -286,7 +325,7 @@ impl SearchSpace {
                 (Some(value), true, kind) => {
                     let value = kind
                         .typed(value)
-                        .ok_or_else(|| Invalid::new(name, kind.describe(), value))?;
+                        .ok_or_else(|| Invalid::new(name, kind.describe(), value.quoted()))?;
                     checked.set(name, value);
                 }
                 (None, true, Kind::Constant { value }) => checked.set(name, value.clone()),
@@ -295,7 +334,7 @@ impl SearchSpace {
                     return Err(Invalid::new(
                         name,
                         "nothing, since it is inactive here",
-                        value,
+                        value.quoted(),
                     ));
                 }
                 (None, false, _) => {}
@@ -324,26 +363,38 @@ impl SearchSpace {
             .collect()
     }
 
-    fn check(&self, raw: &HyperparameterFile) -> Result<Hyperparameter, Invalid> {
+    /// A hyperparameter, or `None` if its range is wrong, and what is wrong with it.
+    fn check_one(
+        &self,
+        raw: &HyperparameterFile,
+        unknown: &BTreeSet<&str>,
+        wrong: &mut Vec<Invalid>,
+    ) -> Option<Hyperparameter> {
         if raw.name.is_empty() {
-            return Err(Invalid::new("name", "a name", "an empty string"));
+            wrong.push(Invalid::new("name", "a name", "an empty string"));
         }
-        if self.find(&raw.name).is_some() {
-            return Err(Invalid::new("name", "a name not used above", &raw.name));
+        if self.find(&raw.name).is_some() || unknown.contains(raw.name.as_str()) {
+            let found = Value::from(raw.name.as_str());
+            wrong.push(Invalid::new(
+                "name",
+                "a name not used above",
+                found.quoted(),
+            ));
         }
-        let kind = Kind::new(raw)?;
-        let condition = match &raw.active_when {
-            None => None,
-            Some(condition) => Some(
-                self.check_condition(condition)
-                    .map_err(|e| e.within("active_when"))?,
-            ),
-        };
-        Ok(Hyperparameter {
+        let condition = raw
+            .active_when
+            .as_ref()
+            .filter(|condition| !unknown.contains(condition.hyperparameter.as_str()))
+            .map(|condition| self.check_condition(condition))
+            .transpose()
+            .map_err(|e| wrong.push(e.within("active_when")));
+        let kind = Kind::new(raw, wrong)?;
+        let belief = Belief::new(raw, &kind).map_err(|e| wrong.push(e));
+        Some(Hyperparameter {
             name: raw.name.clone(),
-            belief: Belief::new(raw, &kind)?,
             kind,
-            condition,
+            condition: condition.ok().flatten(),
+            belief: belief.ok().flatten(),
         })
     }
 
@@ -356,7 +407,7 @@ impl SearchSpace {
                 Invalid::new(
                     "hyperparameter",
                     "the name of a hyperparameter above",
-                    &condition.hyperparameter,
+                    Value::from(condition.hyperparameter.as_str()).quoted(),
                 )
             })?;
         if condition.values.is_empty() {
@@ -364,8 +415,9 @@ impl SearchSpace {
         }
         let kind = &self.hyperparameters[parent].kind;
         let typed = condition.values.iter().enumerate().map(|(index, value)| {
-            kind.typed(value)
-                .ok_or_else(|| Invalid::new(format!("in[{index}]"), kind.describe(), value))
+            kind.typed(value).ok_or_else(|| {
+                Invalid::new(format!("in[{index}]"), kind.describe(), value.quoted())
+            })
         });
         Ok((parent, typed.collect::<Result<_, _>>()?))
     }
@@ -388,7 +440,7 @@ impl Kind {
         let list = |levels: &[Value]| {
             levels
                 .iter()
-                .map(ToString::to_string)
+                .map(Value::quoted)
                 .collect::<Vec<_>>()
                 .join(", ")
         };
@@ -398,7 +450,7 @@ impl Kind {
             Self::Ordinal { sequence: levels } | Self::Categorical { choices: levels } => {
                 format!("one of {}", list(levels))
             }
-            Self::Constant { value } => value.to_string(),
+            Self::Constant { value } => value.quoted(),
         }
     }
 
@@ -449,136 +501,162 @@ impl Kind {
         }
     }
 
-    fn new(raw: &HyperparameterFile) -> Result<Self, Invalid> {
+    /// The range as written, or `None`; and what is wrong with it.
+    fn new(raw: &HyperparameterFile, wrong: &mut Vec<Invalid>) -> Option<Self> {
+        wrong.extend(foreign_fields(raw));
         let log = raw.log.unwrap_or(false);
-        let kind = match raw.kind {
+        match raw.kind {
             KindName::Float => {
-                let lower = number(raw.lower.as_ref(), "lower")?;
-                let upper = number(raw.upper.as_ref(), "upper")?;
-                if upper <= lower {
-                    return Err(Invalid::new(
-                        "upper",
-                        format!("more than `lower` ({lower})"),
-                        upper,
-                    ));
-                }
-                if log && lower <= 0.0 {
-                    return Err(Invalid::new(
-                        "lower",
-                        "more than 0, because `log` is true",
-                        lower,
-                    ));
-                }
-                Self::Float { lower, upper, log }
+                let ends = (
+                    number(raw.lower.as_ref(), "lower"),
+                    number(raw.upper.as_ref(), "upper"),
+                );
+                let (lower, upper) = both(ends, wrong)?;
+                let order = at_least("upper", "more than `lower`", upper, lower, upper > lower);
+                let least = (!log || lower > 0.0)
+                    .then_some(())
+                    .ok_or_else(|| needs_log("more than 0", raw.lower.as_ref()));
+                both((order, least), wrong)?;
+                Some(Self::Float { lower, upper, log })
             }
             KindName::Integer => {
-                let lower = whole(raw.lower.as_ref(), "lower")?;
-                let upper = whole(raw.upper.as_ref(), "upper")?;
-                if upper < lower {
-                    return Err(Invalid::new(
-                        "upper",
-                        format!("at least `lower` ({lower})"),
-                        upper,
-                    ));
-                }
-                if log && lower < 1 {
-                    return Err(Invalid::new(
-                        "lower",
-                        "at least 1, because `log` is true",
-                        lower,
-                    ));
-                }
+                let ends = (
+                    whole(raw.lower.as_ref(), "lower"),
+                    whole(raw.upper.as_ref(), "upper"),
+                );
+                let (lower, upper) = both(ends, wrong)?;
+                let order = at_least("upper", "at least `lower`", upper, lower, upper >= lower);
+                let least = (!log || lower >= 1)
+                    .then_some(())
+                    .ok_or_else(|| needs_log("at least 1", raw.lower.as_ref()));
+                both((order, least), wrong)?;
                 if lower.unsigned_abs().max(upper.unsigned_abs()) > 1 << 52 {
-                    return Err(Invalid::new("upper", "magnitudes of at most 2^52", upper));
+                    wrong.push(Invalid::new("upper", "magnitudes of at most 2^52", upper));
+                    return None;
                 }
-                Self::Integer { lower, upper, log }
+                Some(Self::Integer { lower, upper, log })
             }
-            KindName::Ordinal => Self::Ordinal {
-                sequence: levels(raw.sequence.as_ref(), "sequence")?,
-            },
-            KindName::Categorical => Self::Categorical {
-                choices: levels(raw.choices.as_ref(), "choices")?,
-            },
-            KindName::Constant => Self::Constant {
-                value: raw
-                    .value
-                    .clone()
-                    .ok_or_else(|| Invalid::new("value", "a value", "nothing"))?,
-            },
-        };
-        kind.refuse_foreign_fields(raw)?;
-        Ok(kind)
-    }
-
-    /// A field that does not apply to the type is an error: it would be ignored without a word.
-    fn refuse_foreign_fields(&self, raw: &HyperparameterFile) -> Result<(), Invalid> {
-        let is_number = matches!(self, Self::Float { .. } | Self::Integer { .. });
-        let given = [
-            ("lower", raw.lower.is_some() && !is_number),
-            ("upper", raw.upper.is_some() && !is_number),
-            ("log", raw.log.is_some() && !is_number),
-            (
-                "sequence",
-                raw.sequence.is_some() && !matches!(self, Self::Ordinal { .. }),
-            ),
-            (
-                "choices",
-                raw.choices.is_some() && !matches!(self, Self::Categorical { .. }),
-            ),
-            (
-                "value",
-                raw.value.is_some() && !matches!(self, Self::Constant { .. }),
-            ),
-            (
-                "prior",
-                raw.prior.is_some() && matches!(self, Self::Constant { .. }),
-            ),
-        ];
-        match given.iter().find(|(_, is_foreign)| *is_foreign) {
-            Some((field, _)) => Err(Invalid::new(
-                *field,
-                "no such field for this `type`",
-                format!("`{field}`"),
-            )),
-            None => Ok(()),
+            KindName::Ordinal => {
+                let levels = levels(raw.sequence.as_ref(), "sequence", wrong)?;
+                Some(Self::Ordinal { sequence: levels })
+            }
+            KindName::Categorical => {
+                let levels = levels(raw.choices.as_ref(), "choices", wrong)?;
+                Some(Self::Categorical { choices: levels })
+            }
+            KindName::Constant => {
+                let Some(value) = raw.value.clone() else {
+                    wrong.push(Invalid::new("value", "a value", "nothing"));
+                    return None;
+                };
+                Some(Self::Constant { value })
+            }
         }
     }
+}
+
+/// Fields that do not apply to the type are errors: they would be ignored without a word.
+fn foreign_fields(raw: &HyperparameterFile) -> Vec<Invalid> {
+    let is_number = matches!(raw.kind, KindName::Float | KindName::Integer);
+    let given = [
+        ("lower", raw.lower.is_some() && !is_number),
+        ("upper", raw.upper.is_some() && !is_number),
+        ("log", raw.log.is_some() && !is_number),
+        (
+            "sequence",
+            raw.sequence.is_some() && raw.kind != KindName::Ordinal,
+        ),
+        (
+            "choices",
+            raw.choices.is_some() && raw.kind != KindName::Categorical,
+        ),
+        (
+            "value",
+            raw.value.is_some() && raw.kind != KindName::Constant,
+        ),
+        (
+            "prior",
+            raw.prior.is_some() && raw.kind == KindName::Constant,
+        ),
+    ];
+    let foreign = given.into_iter().filter(|(_, is_foreign)| *is_foreign);
+    foreign
+        .map(|(field, _)| {
+            Invalid::new(field, "no such field for this `type`", format!("`{field}`"))
+        })
+        .collect()
+}
+
+/// Two values, or what is wrong with them.
+fn both<A, B>(
+    (a, b): (Result<A, Invalid>, Result<B, Invalid>),
+    wrong: &mut Vec<Invalid>,
+) -> Option<(A, B)> {
+    match (a, b) {
+        (Ok(a), Ok(b)) => Some((a, b)),
+        (a, b) => {
+            wrong.extend(a.err().into_iter().chain(b.err()));
+            None
+        }
+    }
+}
+
+fn at_least<T: fmt::Display>(
+    field: &str,
+    expected: &str,
+    found: T,
+    lower: T,
+    is_right: bool,
+) -> Result<(), Invalid> {
+    if is_right {
+        return Ok(());
+    }
+    Err(Invalid::new(field, format!("{expected} ({lower})"), found))
+}
+
+fn needs_log(expected: &str, lower: Option<&Value>) -> Invalid {
+    let expected = format!("{expected}, because `log` is true");
+    Invalid::new("lower", expected, found(lower))
+}
+
+/// What stands there, as JSON.
+fn found(value: Option<&Value>) -> String {
+    value.map_or_else(|| "nothing".to_owned(), Value::quoted)
 }
 
 fn number(value: Option<&Value>, field: &str) -> Result<f64, Invalid> {
-    let value = value.ok_or_else(|| Invalid::new(field, "a number", "nothing"))?;
-    value
-        .as_f64()
-        .ok_or_else(|| Invalid::new(field, "a number", value))
+    let number = value.and_then(Value::as_f64);
+    number.ok_or_else(|| Invalid::new(field, "a number", found(value)))
 }
 
 fn whole(value: Option<&Value>, field: &str) -> Result<i64, Invalid> {
-    let value = value.ok_or_else(|| Invalid::new(field, "a whole number", "nothing"))?;
-    value
-        .as_i64()
-        .ok_or_else(|| Invalid::new(field, "a whole number", value))
+    let number = value.and_then(Value::as_i64);
+    number.ok_or_else(|| Invalid::new(field, "a whole number", found(value)))
 }
 
-fn levels(values: Option<&Vec<Value>>, field: &str) -> Result<Vec<Value>, Invalid> {
-    let values = values.ok_or_else(|| Invalid::new(field, "a list of values", "nothing"))?;
+fn levels(
+    values: Option<&Vec<Value>>,
+    field: &str,
+    wrong: &mut Vec<Invalid>,
+) -> Option<Vec<Value>> {
+    let Some(values) = values else {
+        wrong.push(Invalid::new(field, "a list of values", "nothing"));
+        return None;
+    };
     if values.is_empty() {
-        return Err(Invalid::new(field, "at least one value", "none"));
+        wrong.push(Invalid::new(field, "at least one value", "none"));
+        return None;
     }
-    let mut seen = BTreeSet::new();
+    let before = wrong.len();
     for (index, value) in values.iter().enumerate() {
         // 1 and 1.0 are the same level.
-        let key = value
-            .as_f64()
-            .map_or_else(|| format!("{value:?}"), |x| format!("{x:?}"));
-        if !seen.insert(key) {
-            return Err(Invalid::new(
-                format!("{field}[{index}]"),
-                "a value not listed before",
-                value,
-            ));
+        if values[..index].iter().any(|other| other.same(value)) {
+            let at = format!("{field}[{index}]");
+            let expected = "a value not listed before";
+            wrong.push(Invalid::new(at, expected, value.quoted()));
         }
     }
-    Ok(values.clone())
+    (wrong.len() == before).then(|| values.clone())
 }
 
 #[cfg(test)]

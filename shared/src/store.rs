@@ -17,17 +17,17 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use crate::clock;
-use crate::error::{Error, Result};
+use crate::error::{Error, Invalid, Result};
 use crate::format::{self, Record};
 use crate::fs::{self, Moved, Published};
-use crate::id::{AttemptId, Claim, ConfigurationId, JobId, OwnerId, ResultId};
+use crate::id::{AttemptId, Claim, ConfigurationId, ExtensionId, JobId, OwnerId, ResultId};
 use crate::layout::{self, Layout};
 use crate::objective::Objective;
 use crate::record::{
-    AttemptEnd, Created, Fate, Finished, Heartbeat, Job, JobResult, Observation, Proposal, Request,
-    Retry,
+    AttemptEnd, Created, Extension, Fate, Finished, Heartbeat, Job, JobResult, Observation,
+    Proposal, Request, Retry,
 };
-use crate::search::{Search, SearchFile};
+use crate::search::{REVISION, Search, SearchFile};
 use crate::system::What;
 
 /// A search directory, opened.
@@ -73,13 +73,21 @@ pub enum FinishedAs {
 impl Directory {
     /// Makes a directory for a search, or finds that it is this search's already.
     pub fn create(root: &Path, file: &SearchFile, given: &Path) -> Result<Self> {
-        let search = Search::new(file).map_err(|source| Error::Value {
+        let layout = Layout::new(root);
+        refuse_links(&layout)?;
+        let there = read_if_there::<SearchFile>(&layout.path(layout::SEARCH))?;
+        let mut file = file.clone();
+        if file.revision.is_none() {
+            file.revision = there
+                .as_ref()
+                .map_or(Some(REVISION), |there| there.revision);
+        }
+        let file = &file;
+        let search = Search::check(file).map_err(|source| Error::Value {
             path: given.to_path_buf(),
             format: SearchFile::FORMAT,
             source,
         })?;
-        let layout = Layout::new(root);
-        refuse_links(&layout)?;
         for folder in layout::FOLDERS {
             fs::make_folder(&layout.path(folder))?;
         }
@@ -87,7 +95,7 @@ impl Directory {
             path: root.to_path_buf(),
         };
         // A directory of an older version, whose digest is not recorded yet.
-        if let Some(there) = read_if_there::<SearchFile>(&layout.path(layout::SEARCH))?
+        if let Some(there) = there
             && format::to_bytes(&there) != format::to_bytes(file)
         {
             return Err(other());
@@ -230,9 +238,40 @@ impl Directory {
     }
 
     /// Answers a request. Requests and results lead to the same answer again, should it be lost.
+    ///
+    /// # Errors
+    /// Its values are none of the space, so that no program would read it.
     pub fn propose(&self, proposal: &Proposal) -> Result<Published> {
         let path = self.inside(self.layout.configuration(proposal.configuration))?;
+        let unwritable = |invalid: Invalid| Error::Unwritable {
+            path: path.clone(),
+            format: Proposal::FORMAT,
+            source: invalid.within("values").into(),
+        };
+        let space = &self.search.space;
+        let typed = space.check_configuration(&proposal.values);
+        let typed = typed.map_err(unwritable)?;
+        if typed != proposal.values {
+            let expected = "values of the types that the space has";
+            return Err(unwritable(Invalid::new("", expected, "others")));
+        }
         fs::show_new_record(&path, proposal)
+    }
+
+    /// How often this very answer has been set aside: a corrupt file is another one, so somebody refuses it as it is.
+    pub fn times_set_aside(&self, proposal: &Proposal) -> Result<usize> {
+        let path = self.layout.configuration(proposal.configuration);
+        let name = self.name_aside(&path);
+        let folder = self.layout.path(layout::ASIDE);
+        let bytes = format::to_publish(&path, proposal)?;
+        let mut times = 0;
+        for other in fs::list(&folder)? {
+            let is_named_so = other.rsplit_once('.').is_some_and(|(of, _)| of == name);
+            if is_named_so && fs::read_if_there(&folder.join(&other))?.as_ref() == Some(&bytes) {
+                times += 1;
+            }
+        }
+        Ok(times)
     }
 
     /// The request for a configuration, if there is one. A corrupt one is set aside, so that it is written again.
@@ -383,11 +422,8 @@ impl Directory {
     }
 
     /// Makes results last before anything that lasts is said of them.
-    pub fn sync_results<'a>(&self, jobs: impl IntoIterator<Item = &'a JobId>) -> Result<()> {
-        self.sync_shards(
-            layout::RESULTS,
-            jobs.into_iter().map(|job| job.configuration),
-        )
+    pub fn sync_results(&self, ids: impl IntoIterator<Item = ConfigurationId>) -> Result<()> {
+        self.sync_shards(layout::RESULTS, ids)
     }
 
     fn sync_shards(
@@ -419,9 +455,9 @@ impl Directory {
         fs::remove(&self.layout.claimed(claim)).map(|_was_there| ())
     }
 
-    /// Removes the ticket of a job that has its result.
-    pub fn drop_ticket(&self, attempt: AttemptId) -> Result<()> {
-        fs::remove(&self.layout.open(attempt)).map(|_was_there| ())
+    /// Removes a ticket, of a job that has its result or is to be offered differently; whether it was there.
+    pub fn drop_ticket(&self, attempt: AttemptId) -> Result<bool> {
+        fs::remove(&self.layout.open(attempt))
     }
 
     /// Ends an attempt without a result and offers the next one; whether the claim was still there.
@@ -667,6 +703,34 @@ impl Directory {
         self.read_or_set_aside(self.layout.path(layout::FINISHED), |_: &Finished| true)
     }
 
+    /// Takes back that the search is finished, since there is more to do; whether it was.
+    pub fn reopen(&self) -> Result<bool> {
+        fs::remove(&self.layout.path(layout::FINISHED))
+    }
+
+    /// Adds to the limit of the search, whoever else does so at the same time.
+    pub fn extend(&self, extension: &Extension) -> Result<ExtensionId> {
+        let listed: Vec<ExtensionId> = self.list_ids(&self.layout.path(layout::EXTENSIONS))?;
+        let mut id = ExtensionId(listed.last().map_or(1, |last| last.0 + 1));
+        loop {
+            let path = self.inside(self.layout.extension(id))?;
+            if fs::publish_record(&path, extension)? == Published::New {
+                return Ok(id);
+            }
+            id.0 += 1;
+        }
+    }
+
+    /// What was added to the limit of the search, by number. A corrupt record is set aside.
+    pub fn extensions(&self) -> Result<BTreeMap<ExtensionId, Extension>> {
+        let mut extensions = BTreeMap::new();
+        for id in self.list_ids::<ExtensionId>(&self.layout.path(layout::EXTENSIONS))? {
+            let read = self.read_or_set_aside(self.layout.extension(id), |_: &Extension| true)?;
+            extensions.extend(read.map(|extension| (id, extension)));
+        }
+        Ok(extensions)
+    }
+
     /// Whether any of the results of the newest configurations is such; `most` results are looked at.
     pub fn any_result(
         &self,
@@ -703,14 +767,7 @@ impl Directory {
             warn!("cannot use `{}`: {why}", path.display());
             return Ok(());
         }
-        let relative = path.strip_prefix(self.layout.root()).unwrap_or(path);
-        // Short enough for what is put behind it: names end at 255 bytes.
-        let name: String = relative
-            .to_string_lossy()
-            .replace('/', "__")
-            .chars()
-            .take(50)
-            .collect();
+        let name = self.name_aside(path);
         let to = self
             .layout
             .path(layout::ASIDE)
@@ -724,6 +781,14 @@ impl Directory {
             );
         }
         Ok(())
+    }
+
+    /// What a file's name in `aside/` begins with.
+    fn name_aside(&self, path: &Path) -> String {
+        let relative = path.strip_prefix(self.layout.root()).unwrap_or(path);
+        // Short enough for what is put behind it: names end at 255 bytes.
+        let name = relative.to_string_lossy().replace('/', "__");
+        name.chars().take(50).collect()
     }
 
     /// As [`set_aside`](Self::set_aside); a file that cannot be moved stays, since the rest must go on.
@@ -903,7 +968,7 @@ pub fn read_search(root: &Path) -> Result<Search> {
         Err(error) if error.is_not_found() || root.is_file() => return Err(no_search(root)),
         other => other?,
     };
-    let search = match Search::new(&file) {
+    let search = match Search::check(&file) {
         Ok(search) => search,
         Err(source) => {
             return Err(Error::Value {

@@ -1,8 +1,10 @@
 //! Values of hyperparameters, and configurations made of them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -17,6 +19,8 @@ pub enum Value {
     Float(f64),
     /// A word.
     Text(String),
+    /// `null`: no value, which may be a choice like others.
+    Null,
 }
 
 impl Value {
@@ -25,7 +29,7 @@ impl Value {
         match self {
             Self::Integer(i) => Some(*i as f64),
             Self::Float(f) => Some(*f),
-            Self::Boolean(_) | Self::Text(_) => None,
+            Self::Boolean(_) | Self::Text(_) | Self::Null => None,
         }
     }
 
@@ -40,16 +44,31 @@ impl Value {
             Self::Float(f) if f.fract().abs() < f64::MIN_POSITIVE && f.abs() < 9e15 => {
                 Some(*f as i64)
             }
-            Self::Float(_) | Self::Boolean(_) | Self::Text(_) => None,
+            Self::Float(_) | Self::Boolean(_) | Self::Text(_) | Self::Null => None,
         }
     }
 
     /// Equal as a person would say: 1 and 1.0 are.
     pub fn same(&self, other: &Self) -> bool {
         match (self.as_f64(), other.as_f64()) {
-            (Some(a), Some(b)) => a.total_cmp(&b).is_eq(),
+            // 0.0 and -0.0 are the same number, which `total_cmp` alone would deny.
+            (Some(a), Some(b)) => (a + 0.0).total_cmp(&(b + 0.0)).is_eq(),
             _ => self == other,
         }
+    }
+
+    /// As it stands in JSON, with quotes around words: for complaints, in which "3" and 3 differ.
+    ///
+    /// # Panics
+    /// Never: every value can be written.
+    pub fn quoted(&self) -> String {
+        serde_json::to_string(self).expect("a value can be written")
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
     }
 }
 
@@ -60,6 +79,7 @@ impl fmt::Display for Value {
             Self::Integer(i) => write!(f, "{i}"),
             Self::Float(x) => write!(f, "{x:?}"),
             Self::Text(text) => f.write_str(text),
+            Self::Null => f.write_str("null"),
         }
     }
 }
@@ -71,7 +91,17 @@ impl Serialize for Value {
             Self::Integer(i) => serializer.serialize_i64(*i),
             Self::Float(f) => serializer.serialize_f64(*f),
             Self::Text(text) => serializer.serialize_str(text),
+            Self::Null => serializer.serialize_unit(),
         }
+    }
+}
+
+impl JsonSchema for Value {
+    fn schema_name() -> Cow<'static, str> {
+        "Value".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["number", "string", "boolean", "null"] })
     }
 }
 
@@ -81,7 +111,7 @@ impl<'de> Deserialize<'de> for Value {
         impl Visitor<'_> for Scalar {
             type Value = Value;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number, a string, true or false")
+                f.write_str("a number, a string, true, false or null")
             }
             fn visit_bool<E: de::Error>(self, b: bool) -> Result<Value, E> {
                 Ok(Value::Boolean(b))
@@ -90,9 +120,11 @@ impl<'de> Deserialize<'de> for Value {
                 Ok(Value::Integer(i))
             }
             fn visit_u64<E: de::Error>(self, i: u64) -> Result<Value, E> {
+                let large = de::Unexpected::Unsigned(i);
+                let expected = &"a whole number up to 9223372036854775807";
                 i64::try_from(i)
                     .map(Value::Integer)
-                    .map_err(|_large| E::custom(format!("{i} is larger than {}", i64::MAX)))
+                    .map_err(|_large| E::invalid_value(large, expected))
             }
             fn visit_f64<E: de::Error>(self, f: f64) -> Result<Value, E> {
                 if f.is_finite() {
@@ -104,6 +136,9 @@ impl<'de> Deserialize<'de> for Value {
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Value, E> {
                 Ok(Value::Text(text.to_owned()))
             }
+            fn visit_unit<E: de::Error>(self) -> Result<Value, E> {
+                Ok(Value::Null)
+            }
         }
         deserializer.deserialize_any(Scalar)
     }
@@ -112,7 +147,7 @@ impl<'de> Deserialize<'de> for Value {
 /// One point of a search space: the value of every active hyperparameter, by name.
 ///
 /// On disk a plain object, name → value, in alphabetical order.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Configuration(pub BTreeMap<String, Value>);
 
@@ -141,7 +176,7 @@ impl Configuration {
     pub fn text(&self, name: &str) -> Option<&str> {
         match self.get(name)? {
             Value::Text(text) => Some(text),
-            Value::Boolean(_) | Value::Integer(_) | Value::Float(_) => None,
+            Value::Boolean(_) | Value::Integer(_) | Value::Float(_) | Value::Null => None,
         }
     }
 
@@ -185,8 +220,10 @@ mod tests {
     }
 
     #[test]
-    fn lists_and_nulls_are_no_values() {
-        assert!(serde_json::from_str::<Value>("null").is_err());
+    fn null_is_a_value_and_lists_are_none() {
+        assert_eq!(serde_json::from_str::<Value>("null").unwrap(), Value::Null);
+        assert_eq!(serde_json::to_string(&Value::Null).unwrap(), "null");
+        assert!(Value::Float(-0.0).same(&Value::Integer(0)));
         assert!(serde_json::from_str::<Value>("[1]").is_err());
     }
 }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value as Json;
 use shared::format::{Record, from_bytes, to_bytes};
 use shared::record::{
-    AttemptEnd, Created, Finished, Heartbeat, Imported, Job, JobResult, Observation, Outcome,
-    Proposal, Request, Retry,
+    AttemptEnd, Created, Extension, Finished, Heartbeat, Imported, Job, JobResult, Observation,
+    Outcome, Proposal, Request, Retry,
 };
 use shared::space::SpaceFile;
 use shared::{Search, SearchFile, SearchSpace};
@@ -55,6 +55,7 @@ fn records_of_version_1_0_are_read_and_written_unchanged() {
     round_trip::<AttemptEnd>(V);
     round_trip::<JobResult>(V);
     round_trip::<Retry>(V);
+    round_trip::<Extension>(V);
     round_trip::<Finished>(V);
     round_trip::<Imported>(V);
 }
@@ -72,9 +73,10 @@ fn records_of_version_1_1_are_read_and_written_unchanged() {
 }
 
 #[test]
-fn searches_of_version_1_2_are_read_and_written_unchanged() {
+fn searches_and_spaces_of_version_1_2_are_read_and_written_unchanged() {
     let search: SearchFile = round_trip("1.2");
     Search::new(&search).unwrap();
+    SearchSpace::new(&round_trip::<SpaceFile>("1.2")).unwrap();
 }
 
 #[test]

@@ -89,10 +89,42 @@ fn a_search_survives_many_disturbances_by_chance() {
 }
 
 #[test]
+fn a_retry_is_heard_whatever_happens_to_whom() {
+    for setting in SETTINGS {
+        let scene = Scene {
+            wish: Some(Role::Retry),
+            ..small(setting)
+        };
+        let start = Instant::now();
+        tell("one, with a retry", start, scene.disturb(1, (0, 3)));
+        let start = Instant::now();
+        tell("chance, with a retry", start, scene.by_chance(0..50));
+    }
+}
+
+#[test]
+fn an_extension_is_heard_whatever_happens_to_whom() {
+    for setting in SETTINGS {
+        // What comes out is what comes of a search with as many brackets from the start.
+        let (whole, _) = Scene::new(fresh(&search(2, 2, 2.5)), setting);
+        let scene = Scene {
+            wish: Some(Role::Extend),
+            expected: whole.expected,
+            ..small(setting)
+        };
+        assert!(scene.expected.len() > 3);
+        let start = Instant::now();
+        tell("one, extended", start, scene.disturb(1, (0, 3)));
+        let start = Instant::now();
+        tell("chance, extended", start, scene.by_chance(0..50));
+    }
+}
+
+#[test]
 fn records_that_are_made_together_come_in_two_orders() {
     let published = |setting| {
         let scene = several(setting);
-        let mut calls = whole(&scene.tree, setting, &mut Calm, None, true).trace;
+        let mut calls = whole(&scene.tree, setting, &mut Calm, None, true, None).trace;
         calls.retain(|call| call.contains(": link "));
         calls
     };

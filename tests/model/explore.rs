@@ -132,16 +132,19 @@ pub(crate) struct Scene {
     pub(crate) tree: Tree,
     pub(crate) setting: Setting,
     pub(crate) expected: BTreeMap<JobId, Option<f64>>,
+    /// What somebody wishes beyond the search file.
+    pub(crate) wish: Option<Role>,
 }
 
 impl Scene {
     /// The scene at the start of a search, and the calm run that others are compared with.
     pub(crate) fn new(tree: Tree, setting: Setting) -> (Self, Report) {
-        let report = whole(&tree, setting, &mut Calm, None, false);
+        let report = whole(&tree, setting, &mut Calm, None, false, None);
         let scene = Self {
             expected: report.losses.clone(),
             tree,
             setting,
+            wish: None,
         };
         (scene, report)
     }
@@ -153,6 +156,7 @@ impl Scene {
             chooser,
             Some(&self.expected),
             is_traced,
+            self.wish,
         )
     }
 
@@ -251,6 +255,7 @@ impl Scene {
                     &mut Calm,
                     Some(&self.expected),
                     false,
+                    self.wish,
                 );
                 extent.calls += rest.calls;
                 violations = rest.violations;

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use scheduler::fault::Again;
 use scheduler::run::{Scheduler, Turn};
 use shared::exit::{Code, code_of};
 use shared::format;
-use shared::search::SearchFile;
+use shared::record::Extension;
+use shared::search::{Limit, SearchFile};
 use shared::signal::Warning;
-use shared::{Directory, clock, store};
+use shared::{ConfigurationId, Directory, clock, store};
 use trainer::device::DeviceChoice;
 use trainer::evaluator::{Compute, Evaluator};
 use trainer::heartbeat::{Computer, HeartbeatWriter, JobStatus};
@@ -38,6 +40,10 @@ pub(crate) enum Role {
     OnePass,
     /// Job after job as long as some are open, without a heart.
     JobsThatAreOpen,
+    /// Somebody who asks for the first job to be done again as soon as it has a result.
+    Retry,
+    /// Somebody who extends the search by a bracket at that moment, unless that is done.
+    Extend,
 }
 
 impl Role {
@@ -103,6 +109,13 @@ pub(crate) fn start(world: &Arc<World>, role: Role) -> Vec<Coroutine> {
         Role::OnePass => vec![Coroutine::new(world, host, format!("pass-{host}"), || {
             sample(true)
         })],
+        Role::Retry => vec![Coroutine::new(world, host, format!("retry-{host}"), retry)],
+        Role::Extend => vec![Coroutine::new(
+            world,
+            host,
+            format!("extend-{host}"),
+            extend,
+        )],
         Role::JobsThatAreOpen => vec![Coroutine::new(world, host, format!("jobs-{host}"), || {
             train(
                 Arc::new(JobStatus::waiting()),
@@ -137,6 +150,49 @@ fn schedule() -> Result<(), String> {
                 Turn::Finished | Turn::Stopped => return Ok(Code::Done),
                 turn @ (Turn::Acted | Turn::Idle) => scheduler.wait(turn, &mut || false)?,
             }
+        }
+    };
+    ended(run())
+}
+
+/// As `scheduler retry` does, whatever the outcome was; a second time changes nothing.
+fn retry() -> Result<(), String> {
+    let run = || {
+        let directory = Directory::open(Path::new(ROOT))?;
+        let job = ConfigurationId(0).job(0);
+        loop {
+            if let Some(result) = directory.read_result(job)? {
+                directory.retry(&Again::asked(result.attempt).record())?;
+                directory.reopen()?;
+                return Ok(Code::Done);
+            }
+            if directory.signs()?.is_finished {
+                return Ok(Code::Done);
+            }
+            clock::sleep(POLL);
+        }
+    };
+    ended(run())
+}
+
+/// As `scheduler extend` does; not twice, as one who is started again would.
+fn extend() -> Result<(), String> {
+    let run = || {
+        let directory = Directory::open(Path::new(ROOT))?;
+        loop {
+            let has_begun = directory.has_result(ConfigurationId(0).job(0))?;
+            if has_begun || directory.signs()?.is_finished {
+                if directory.extensions()?.is_empty() {
+                    directory.extend(&Extension {
+                        limit: Limit::Brackets(1),
+                        at: clock::now(),
+                        program: "model".to_owned(),
+                    })?;
+                }
+                directory.reopen()?;
+                return Ok(Code::Done);
+            }
+            clock::sleep(POLL);
         }
     };
     ended(run())

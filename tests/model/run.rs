@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::{Directory, JobId, Outcome, fs, layout};
+use shared::{AttemptId, Directory, JobId, Outcome, fs, layout};
 
 use crate::programs::{ALL, ROOT, Role, start};
 use crate::tree::Tree;
@@ -59,6 +59,7 @@ pub(crate) struct Report {
     pub(crate) losses: BTreeMap<JobId, Option<f64>>,
     pub(crate) num_late: usize,
     pub(crate) num_attempts: usize,
+    pub(crate) has_retried: bool,
     pub(crate) trace: Vec<String>,
 }
 
@@ -406,6 +407,21 @@ impl Run {
             }
             report.losses.insert(result.job(), result.outcome.loss());
         }
+        for shard in directory.shards(layout::RETRIES)? {
+            for superseded in directory.list_shard::<AttemptId>(layout::RETRIES, shard)? {
+                report.has_retried = true;
+                let first = directory.read_result(superseded.job)?;
+                if first.is_none_or(|first| first.attempt != superseded) {
+                    self.violations
+                        .push(format!("the first result of {} is gone", superseded.job));
+                }
+                let last = directory.last_result(superseded.job)?;
+                if last.is_none_or(|last| last.supersedes != Some(superseded)) {
+                    self.violations
+                        .push(format!("{} was not done again", superseded.job));
+                }
+            }
+        }
         let paths = directory.layout();
         if !fs::list(&paths.path(layout::ASIDE))?.is_empty() {
             self.violations.push("files were set aside".to_owned());
@@ -429,15 +445,34 @@ pub(crate) fn fresh(file: &shared::SearchFile) -> Tree {
     world.tree()
 }
 
-/// A whole search by all programs.
+/// A whole search by all programs, and by somebody who wishes something beyond it.
 pub(crate) fn whole(
     tree: &Tree,
     setting: Setting,
     chooser: &mut dyn Chooser,
     expected: Option<&BTreeMap<JobId, Option<f64>>>,
     is_traced: bool,
+    wish: Option<Role>,
 ) -> Report {
-    let mut run = Run::new(tree.clone(), setting, &ALL, is_traced);
+    let Some(wish) = wish else {
+        let mut run = Run::new(tree.clone(), setting, &ALL, is_traced);
+        run.go(chooser);
+        return run.judge(expected);
+    };
+    let roles = [&ALL[..], &[wish]].concat();
+    let mut run = Run::new(tree.clone(), setting, &roles, is_traced);
     run.go(chooser);
-    run.judge(expected)
+    // Where it came after the last word, the programs have left and are started again.
+    let mut rest = Run::new(run.world.tree(), setting, &ALL, is_traced);
+    rest.go(&mut Calm);
+    rest.violations.extend(run.violations());
+    rest.is_disturbed |= run.is_disturbed;
+    let mut report = rest.judge(expected);
+    report.calls += run.world.calls();
+    report.trace = [run.world.trace(), report.trace].concat();
+    if wish == Role::Retry && !report.has_retried {
+        let complaint = "nobody was heard who asked for a retry";
+        report.violations.push(complaint.to_owned());
+    }
+    report
 }

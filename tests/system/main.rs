@@ -6,6 +6,7 @@ mod chaos;
 mod clocks;
 mod determinism;
 mod faults;
+mod launchers;
 mod nfs;
 mod race;
 mod security;

@@ -8,8 +8,9 @@ use sampler::bench::problem::Problem;
 use sampler::bench::simulate::{self, Row};
 use sampler::proposer::Proposer;
 use scheduler::bracket::Verdict;
+use scheduler::fault::Known;
 use scheduler::plan::{Action, plan};
-use scheduler::state::{Known, State};
+use scheduler::state::State;
 use shared::record::JobResult;
 use shared::search::{Limit, MethodName};
 use shared::{Configuration, JobId, Outcome, Search};
@@ -35,7 +36,7 @@ impl Programs<'_> {
                 return;
             }
             for action in actions {
-                self.state.apply(&action);
+                action.apply(&mut self.state);
                 match action {
                     Action::Request(request) => {
                         let is_named =
@@ -53,6 +54,9 @@ impl Programs<'_> {
                     Action::Offer { job, .. } => self.started.push(job),
                     Action::TakeBack { .. }
                     | Action::GiveUp { .. }
+                    | Action::Accept(_)
+                    | Action::Retry(_)
+                    | Action::Withdraw(_)
                     | Action::DropClaim(_)
                     | Action::DropTicket(_)
                     | Action::DropCheckpoints { .. }
@@ -81,12 +85,9 @@ impl Programs<'_> {
             program: "test".into(),
             supersedes: None,
         });
-        self.state.see_result(Known {
-            job,
-            verdict: Verdict::Evaluated(loss),
-            has_crashed: false,
-            elapsed_s: 1.0,
-        });
+        let verdict = Verdict::Evaluated(loss);
+        self.state
+            .see_result(Known::certain(job.attempt(1), verdict));
         Ok(())
     }
 }

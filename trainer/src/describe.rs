@@ -63,7 +63,7 @@ pub fn read(
         move |source: Invalid| Error::Value {
             path,
             format,
-            source,
+            source: source.into(),
         }
     };
     let checked = SearchSpace::new(&file).map_err(wrong(space, SpaceFile::FORMAT))?;

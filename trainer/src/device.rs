@@ -172,30 +172,16 @@ fn architecture() -> Result<String, cudarc::driver::DriverError> {
     Ok(format!("sm_{major}{minor}"))
 }
 
-/// Where kernels of an architecture are kept: the results of autotuning, and the compiled programs.
+/// Where compiled kernels of an architecture are kept: only in a folder that the user has `chosen`.
+///
+/// cubecl panics where it cannot write them, and appends to them from all trainers of a host at once, which needs the
+/// node's own disk. Their keys do not name the architecture.
 #[cfg(any(feature = "cuda", test))]
-#[derive(Debug, PartialEq, Eq)]
-struct KernelCache {
-    autotune: Option<PathBuf>,
-    compiled: Option<PathBuf>,
+fn kernel_cache(chosen: Option<String>, architecture: &str) -> Option<PathBuf> {
+    Some(PathBuf::from(chosen?).join(architecture))
 }
 
-#[cfg(any(feature = "cuda", test))]
-impl KernelCache {
-    /// Compiled programs are kept only in a folder that the user has `chosen`: cubecl panics where it cannot write
-    /// them, and appends to them from all trainers of a host at once, which needs the node's own disk. They are kept
-    /// apart by architecture, which their keys do not name.
-    fn new(chosen: Option<PathBuf>, caches: Option<PathBuf>, architecture: &str) -> Self {
-        let chosen = chosen.map(|folder| folder.join(architecture));
-        let default = || caches.map(|folder| folder.join("kernels").join(architecture));
-        Self {
-            autotune: chosen.clone().or_else(default),
-            compiled: chosen,
-        }
-    }
-}
-
-/// Tells cubecl where to keep kernels, instead of a folder `target` above the working directory. Once in a process.
+/// Tells cubecl where to keep kernels. Once in a process.
 #[cfg(feature = "cuda")]
 fn keep_kernels(architecture: &str) {
     use burn::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig as _, cache::CacheConfig};
@@ -205,23 +191,39 @@ fn keep_kernels(architecture: &str) {
     let writable = |folder: &PathBuf| match shared::fs::make_folder(folder) {
         Ok(()) => true,
         Err(error) => {
-            tracing::warn!("kernels are compiled and tuned anew: {error}");
+            tracing::warn!("kernels are compiled anew: {error}");
             false
         }
     };
     ONCE.call_once(|| {
-        let chosen = shared::env::KERNEL_CACHE.get().map(PathBuf::from);
-        let cache = KernelCache::new(chosen, shared::env::cache_folder(), architecture);
         let mut config = CubeClRuntimeConfig::default().override_from_env();
-        if let Some(folder) = cache.autotune.filter(writable) {
-            config.autotune.cache = CacheConfig::File(folder);
-        }
-        config.compilation.cache = cache.compiled.filter(writable).map(CacheConfig::File);
+        let folder = kernel_cache(shared::env::KERNEL_CACHE.get(), architecture);
+        config.compilation.cache = folder.filter(writable).map(CacheConfig::File);
         CubeClRuntimeConfig::set(config);
     });
 }
 
 impl Device {
+    /// Which device this is, with its driver and this program, where it is not the CPU: what can change its results.
+    pub fn identity(self) -> Option<String> {
+        match self {
+            Self::Cpu => None,
+            #[cfg(feature = "cuda")]
+            Self::Cuda => {
+                use cudarc::driver::result;
+                let unknown = |_: cudarc::driver::DriverError| "?".to_owned(); // then told apart by the rest
+                let name = result::device::get(0).and_then(result::device::get_name);
+                Some(format!(
+                    "{} ({}), driver {}, trainer {}",
+                    name.unwrap_or_else(unknown),
+                    architecture().unwrap_or_else(unknown),
+                    driver_version(),
+                    program()
+                ))
+            }
+        }
+    }
+
     /// Bytes of its own memory; `None` where it has none, or nobody says.
     pub fn total_memory(self) -> Option<u64> {
         match self {
@@ -247,6 +249,28 @@ impl Device {
             }
         }
     }
+}
+
+/// The driver's version, such as 13000.
+#[cfg(feature = "cuda")]
+fn driver_version() -> i32 {
+    let mut version = 0;
+    #[expect(unsafe_code, reason = "a call of the driver")]
+    // SAFETY: the pointer is to a number that lives as long as the call.
+    unsafe {
+        let _result = cudarc::driver::sys::cuDriverGetVersion(&raw mut version); // stays 0 where it fails
+    }
+    version
+}
+
+/// Which program this is: its version, and the size of its file, which another build seldom has.
+#[cfg(feature = "cuda")]
+fn program() -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let size = std::env::current_exe()
+        .and_then(fs_err::metadata)
+        .map(|file| file.len());
+    format!("{version} ({} bytes)", size.unwrap_or(0)) // unknown: the version tells
 }
 
 /// Limits all computation on the CPU to `threads` threads, the calling one among them.
@@ -304,21 +328,9 @@ mod tests {
 
     #[test]
     fn compiled_kernels_are_kept_only_where_the_user_says_and_apart_by_architecture() {
-        let path = |text: &str| Some(PathBuf::from(text));
-        assert_eq!(
-            KernelCache::new(path("/local"), path("/home/cache"), "sm_90"),
-            KernelCache {
-                autotune: path("/local/sm_90"),
-                compiled: path("/local/sm_90"),
-            }
-        );
-        assert_eq!(
-            KernelCache::new(None, path("/home/cache"), "sm_80"),
-            KernelCache {
-                autotune: path("/home/cache/kernels/sm_80"),
-                compiled: None,
-            }
-        );
+        let chosen = kernel_cache(Some("/local".to_owned()), "sm_90");
+        assert_eq!(chosen, Some(PathBuf::from("/local/sm_90")));
+        assert_eq!(kernel_cache(None, "sm_90"), None);
     }
 
     #[test]

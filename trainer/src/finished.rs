@@ -126,7 +126,7 @@ impl Finished {
         };
         let mut highest = None;
         for rung in (0..=search.ladder.top()).rev() {
-            highest = directory.read_result(id.job(rung))?;
+            highest = directory.last_result(id.job(rung))?;
             if highest.is_some() {
                 break;
             }

@@ -146,6 +146,7 @@ impl HeartbeatWriter {
             program: concat!("trainer ", env!("CARGO_PKG_VERSION")).to_owned(),
             memory_mib: computer.memory_mib,
             device_memory_mib: computer.device_memory_mib,
+            time_left_s: None,
         };
         directory.beat(&heartbeat)?;
         Ok(Self {

@@ -91,7 +91,7 @@ fn check(file: &Path, job: &Job, search: &shared::Search) -> Result<()> {
         .map_err(|invalid: Invalid| Error::Value {
             path: file.to_path_buf(),
             format: "job",
-            source: invalid.within("configuration"),
+            source: invalid.within("configuration").into(),
         })?;
     if job.job.rung > search.ladder.top() {
         let invalid = Invalid::new(
@@ -102,7 +102,7 @@ fn check(file: &Path, job: &Job, search: &shared::Search) -> Result<()> {
         return Err(Error::Value {
             path: file.to_path_buf(),
             format: "job",
-            source: invalid,
+            source: invalid.into(),
         }
         .into());
     }

@@ -10,7 +10,7 @@
 //! | [`train`], [`schedule`], [`augment`], [`batch`], [`checkpoint`] | the training |
 //! | [`trained`], [`finished`] | a trained network: its scores, its weights for PyTorch |
 //! | [`operators`] | convolution and batch norm for the CPU |
-//! | [`device`] | CPU or GPU, chosen when the program runs |
+//! | [`device`], [`self_test`] | CPU or GPU, chosen when the program runs, and whether it computes right |
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -43,6 +43,7 @@ pub mod outcome;
 mod resume;
 pub mod run;
 pub mod schedule;
+pub mod self_test;
 pub mod time_limit;
 pub mod train;
 pub mod trained;
@@ -94,6 +95,15 @@ pub enum Command {
     Worker {
         /// Search directory
         dir: PathBuf,
+        /// How and where to compute
+        #[command(flatten)]
+        compute: Compute,
+    },
+    /// Compare what the device computes with what the CPU computes: convolutions, norms, a training of two steps
+    ///
+    /// `run` does the same once for each device, driver and program before its first job. Leaves with exit code 3 and the
+    /// name of the operation where a result is wrong.
+    SelfTest {
         /// How and where to compute
         #[command(flatten)]
         compute: Compute,
@@ -227,6 +237,10 @@ pub fn main(args: Args) -> anyhow::Result<Code> {
             let (code, text) = job::run(&file, directory.as_deref(), (&compute).into())?;
             shared::cli::print(&text)?;
             Ok(code)
+        }
+        Command::SelfTest { compute } => {
+            shared::cli::print(&self_test::report(compute.device)?)?;
+            Ok(Code::Done)
         }
         Command::Worker { dir, compute } => {
             device::set_threads(usize::from(compute.threads)).map_err(|error| {

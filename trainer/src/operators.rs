@@ -8,7 +8,10 @@
 
 mod aligned;
 mod convolution;
+#[cfg(feature = "cuda")]
+mod cube;
 mod flex;
+mod gradients;
 mod grid;
 mod kernels;
 mod mixing;
@@ -158,9 +161,26 @@ pub trait Operators: Backend {
         stock_adamw(parameter, gradient, moments, step)
     }
 
-    /// The sum of the squares of all values.
-    fn square_sum<const D: usize>(tensor: Tensor<Self, D>) -> f64 {
-        tensor.square().sum().into_scalar().elem()
+    /// The sum of the squares of all values of all tensors.
+    fn square_sum(tensors: Vec<Tensor<Self, 1>>) -> f64 {
+        let square_sum =
+            |tensor: Tensor<Self, 1>| tensor.square().sum().into_scalar().elem::<f64>();
+        tensors.into_iter().map(square_sum).sum()
+    }
+
+    /// The sum of all values. `[rows, columns]` to `[1]`
+    fn sum(tensor: Tensor<Self, 2>) -> Tensor<Self, 1> {
+        tensor.sum()
+    }
+
+    /// The product of `input` and the transposed `weight`.
+    ///
+    /// # Shapes
+    /// - `input`: `[batch, inputs]`
+    /// - `weight`: `[outputs, inputs]`
+    /// - output: `[batch, outputs]`
+    fn project(input: Tensor<Self, 2>, weight: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        stock_projection(input, weight)
     }
 }
 
@@ -178,15 +198,6 @@ where
     B: AutodiffBackend<InnerBackend = I> + Operators,
 {
     type Inner = I;
-}
-
-#[cfg(feature = "cuda")]
-mod cuda {
-    use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
-    use burn::backend::{Autodiff, Cuda};
-
-    impl super::Operators for Cuda {}
-    impl<C: CheckpointStrategy> super::Operators for Autodiff<Cuda, C> {}
 }
 
 /// [`Operators::convolution`] in burn's own operations.
@@ -231,6 +242,23 @@ pub(crate) fn stock_convolution<B: Backend>(
     };
     let options = ConvOptions::new([stride, stride], [padding, padding], [1, 1], 1);
     burn::tensor::module::conv2d(input, weight, None, options)
+}
+
+/// [`Operators::project`] in burn's own operations.
+fn stock_projection<B: Backend>(input: Tensor<B, 2>, weight: Tensor<B, 2>) -> Tensor<B, 2> {
+    input.matmul(weight.transpose())
+}
+
+/// [`Operators::project`] as a convolution of a single pixel.
+fn projection_by_convolution<B: Operators>(
+    input: Tensor<B, 2>,
+    weight: Tensor<B, 2>,
+) -> Tensor<B, 2> {
+    let [batch, inputs] = input.dims();
+    let [outputs, _] = weight.dims();
+    let input = input.reshape([batch, inputs, 1, 1]);
+    let weight = weight.reshape([outputs, inputs, 1, 1]);
+    B::convolution(input, weight, Window::same(1, 1)).reshape([batch, outputs])
 }
 
 /// [`Operators::normalize_by`] by burn's operations.

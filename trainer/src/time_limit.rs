@@ -71,12 +71,14 @@ fn ask_squeue(job: &str) -> Option<Duration> {
         .args(["-h", "-j", job, "-o", "%L"])
         .output();
     let output = output.ok().filter(|output| output.status.success())?; // no squeue, no answer
-    parse_left(
-        String::from_utf8_lossy(&output.stdout)
-            .lines()
-            .next()?
-            .trim(),
-    )
+    time_left_in(&String::from_utf8_lossy(&output.stdout))
+}
+
+/// The time in what squeue says, on a line of its own among whatever a site's commands print; `None` where there is none, or
+/// more than one.
+fn time_left_in(said: &str) -> Option<Duration> {
+    let mut times = said.lines().filter_map(|line| parse_left(line.trim()));
+    times.next().filter(|_| times.next().is_none())
 }
 
 /// Reads squeue's `days-hours:minutes:seconds`, of which the left parts may be missing.
@@ -107,6 +109,16 @@ mod tests {
         assert_eq!(seconds("1-00:00:10"), Some(86_410));
         for none in ["UNLIMITED", "INVALID", "NOT_SET", "", "1-", "x-1:00"] {
             assert_eq!(seconds(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn the_time_left_is_found_among_noise() {
+        let left = |said| time_left_in(said).map(|left| left.as_secs());
+        let noisy = "*** 2 nodes are down until 8:00 ***\r\n\n1-00:00:10\r\nquota: 10 of 20\n";
+        assert_eq!(left(noisy), Some(86_410));
+        for none in ["", "Welcome\n", "UNLIMITED\n", "17\n1:05\n"] {
+            assert_eq!(left(none), None, "{none}");
         }
     }
 

@@ -365,7 +365,7 @@ fn loss<B: TrainingBackend>(
     let targets = TensorData::new(smoothed, [batch.len, classes]);
     let targets = Tensor::<B, 2>::from_data(targets, device);
     let scores = network.forward_training(images, noise); // [batch, classes]
-    (targets * log_softmax(scores, 1)).sum() / -(batch.len as f64)
+    B::sum(targets * log_softmax(scores, 1)) / -(batch.len as f64)
 }
 
 /// Spreads a share of the targets over all classes.

@@ -40,6 +40,7 @@ pub fn run(root: &Path, choice: DeviceChoice) -> Result<Code> {
     let device = choice
         .resolve()
         .map_err(|error| Failure::because(Code::BadInput, format!("--device {choice}"), error))?;
+    crate::self_test::run(device)?;
     let splits = Dataset::load(&objective.data)
         .map_err(|error| Failure::because(Code::BadInput, "cannot load the data set", error))?;
     check_space(directory.search(), &splits)?;

@@ -151,7 +151,7 @@ fn configspace(args: &ConfigspaceArgs) -> Result<()> {
     let space = checked.map_err(|source| shared::Error::Value {
         path: args.file.clone(),
         format: "space",
-        source,
+        source: source.into(),
     })?;
     let name = args.file.file_stem().unwrap_or_default().to_string_lossy();
     let json = configspace::to_json(&space, &name, configspace::Generation::One)?;

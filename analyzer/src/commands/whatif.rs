@@ -21,8 +21,8 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
     /// Try ladders with this factor between budgets only; default: 2, 3, 4 and the search's own
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..=1000))]
-    eta: Option<u64>,
+    #[arg(long, value_name = "NUMBER", value_parser = factor)]
+    eta: Option<f64>,
     /// Resamples of the configurations, for the intervals
     #[arg(long, value_name = "N", default_value_t = RESAMPLES, value_parser = clap::value_parser!(u32).range(40..=100_000))]
     resamples: u32,
@@ -53,4 +53,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let verdict = wrapped(&whatif::verdict(&history, &forecasts), WIDTH, "");
     let caveat = wrapped(&whatif::caveat(&history), WIDTH, "");
     print(&format!("{table}\n{verdict}\n\n{caveat}\n"))
+}
+
+fn factor(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(eta) if eta > 1.0 && eta <= 1000.0 => Ok(eta),
+        _ => Err("expected a number above 1 and up to 1000".to_owned()),
+    }
 }

@@ -55,7 +55,7 @@ pub(super) fn read_imported(path: &Path, wanted: Wanted) -> Result<History> {
     let space = space.map_err(|source| shared::Error::Value {
         path: imported_path,
         format: Imported::FORMAT,
-        source: source.within("space"),
+        source: source.within("space").into(),
     })?;
     let about = About {
         name: imported.name,

@@ -18,17 +18,17 @@ fn search(num: u32, is_misleading: bool) -> History {
     history(&rows)
 }
 
-fn find(forecasts: &[Forecast], eta: u64, rungs: usize) -> &Forecast {
+fn find(forecasts: &[Forecast], eta: f64, rungs: usize) -> &Forecast {
     let mut found = forecasts.iter();
     found
-        .find(|f| f.ladder.eta == eta && f.ladder.budgets.len() == rungs)
+        .find(|f| (f.ladder.eta - eta).abs() < 1e-9 && f.ladder.budgets.len() == rungs)
         .unwrap()
 }
 
 #[test]
 fn costs_are_those_of_successive_halving_by_hand() {
     let history = search(27, false);
-    let (forecasts, missing) = forecasts(&history, Some(3), 60, Seed::new(0)).unwrap();
+    let (forecasts, missing) = forecasts(&history, Some(3.0), 60, Seed::new(0)).unwrap();
     // One rung below the search's own, where nothing is known.
     let missing = missing.unwrap();
     assert!(missing.starts_with("left out 1 ladder, since"), "{missing}");
@@ -37,14 +37,14 @@ fn costs_are_those_of_successive_halving_by_hand() {
     // 27 configurations, budgets 1, 3, 9: three brackets of 9·1 + 3·3 + 1·9 epochs.
     let own = 3.0 * 27.0;
     // Budget 9 alone: 27 trainings; budgets 3 and 9: nine brackets of 3·3 + 1·9.
-    assert!((find(&forecasts, 3, 1).cost - 27.0 * 9.0 / own).abs() < 1e-12);
-    assert!((find(&forecasts, 3, 2).cost - 9.0 * 18.0 / own).abs() < 1e-12);
+    assert!((find(&forecasts, 3.0, 1).cost - 27.0 * 9.0 / own).abs() < 1e-12);
+    assert!((find(&forecasts, 3.0, 2).cost - 9.0 * 18.0 / own).abs() < 1e-12);
 }
 
 #[test]
 fn where_small_budgets_tell_the_truth_more_of_them_are_cheaper() {
-    let (forecasts, _) = forecasts(&search(54, false), Some(3), 100, Seed::new(1)).unwrap();
-    let alone = find(&forecasts, 3, 1);
+    let (forecasts, _) = forecasts(&search(54, false), Some(3.0), 100, Seed::new(1)).unwrap();
+    let alone = find(&forecasts, 3.0, 1);
     assert!((alone.as_good - 1.0).abs() < 1e-12, "nothing is overlooked");
     assert!(alone.until.median > 1.5, "{alone:?}");
     assert!(alone.until.low <= alone.until.median && alone.until.median <= alone.until.high);
@@ -53,8 +53,8 @@ fn where_small_budgets_tell_the_truth_more_of_them_are_cheaper() {
 #[test]
 fn where_the_smallest_budget_misleads_leaving_it_out_finds_more() {
     let history = search(54, true);
-    let (forecasts, _) = forecasts(&history, Some(3), 200, Seed::new(2)).unwrap();
-    let (own, two) = (find(&forecasts, 3, 3), find(&forecasts, 3, 2));
+    let (forecasts, _) = forecasts(&history, Some(3.0), 200, Seed::new(2)).unwrap();
+    let (own, two) = (find(&forecasts, 3.0, 3), find(&forecasts, 3.0, 2));
     assert!(two.loss.median < own.loss.median, "{two:?} {own:?}");
     assert!(two.as_good > 0.8, "{two:?}");
 }

@@ -17,7 +17,7 @@ pub type AtPoints = [Option<f64>; POINTS.len()];
 
 /// The true regret of the incumbent at each point; `None` beyond the end of the run.
 ///
-/// Incumbent: the smallest loss seen at the largest budget evaluated so far, as HpBandSter has it.
+/// Incumbent: the smallest finite loss seen at the largest budget evaluated so far, as HpBandSter has it.
 pub fn at_points(rows: &[Row], points: &[f64; POINTS.len()]) -> AtPoints {
     let time = |row: &Row| row.ended_at.unwrap_or(row.cum_restart);
     let mut rows: Vec<&Row> = rows.iter().collect();
@@ -33,6 +33,7 @@ pub fn at_points(rows: &[Row], points: &[f64; POINTS.len()]) -> AtPoints {
         for row in rows
             .iter()
             .take_while(|row| time(row) <= point * 1.001 + 1e-9)
+            .filter(|row| row.loss.is_finite())
         {
             let is_better = incumbent.is_none_or(|best| {
                 row.budget > best.budget * 1.001

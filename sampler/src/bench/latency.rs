@@ -14,7 +14,7 @@ use shared::space::SpaceFile;
 use shared::{ConfigurationId, Search, cli};
 
 use crate::bench::problem::Problem;
-use crate::bench::{method, simulate};
+use crate::bench::{Named, method, simulate};
 use crate::history::{History, Standing};
 use crate::method::{self as methods, Ask};
 
@@ -54,8 +54,12 @@ pub fn run(args: &Args) -> Result<Code> {
         "method", "results", "median ms", "mean ms", "largest ms"
     );
     for name in &args.method {
-        let (name, method, faithful) = method(name)?;
-        let search = simulate::search(&problem, method, faithful, 0)?;
+        let Named {
+            name,
+            method,
+            is_faithful,
+        } = method(name)?;
+        let search = simulate::search(&problem, method, is_faithful, 0)?;
         for &num_results in &args.results {
             let mut times = times(&search, num_results, args.repeats);
             times.sort_unstable_by(f64::total_cmp);

@@ -1,6 +1,7 @@
 //! What a benchmark run minimises: a function with a known optimum, or a table of real trainings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::str::FromStr as _;
 
@@ -10,6 +11,8 @@ use rand::RngExt as _;
 use shared::exit::{Code, Failure};
 use shared::space::{Confidence, HyperparameterFile, Kind, KindName, SpaceFile};
 use shared::{Configuration, SearchSpace, Seed, Value};
+
+use crate::bench::pool::Pool;
 
 /// Draws of which a user believes in one.
 const NUM_BELIEVED: u32 = 25;
@@ -25,6 +28,12 @@ pub struct Problem {
     pub min_budget: u64,
     /// Largest budget.
     pub max_budget: u64,
+    /// How much more each rung has than the one below.
+    pub eta: u64,
+    /// The rungs at which brackets start, in turn; `None`: as the method has it.
+    pub first_rungs: Option<Vec<u8>>,
+    /// Whether brackets after the first start where the measured correlation of budgets says.
+    pub adaptive_starts: bool,
     source: Source,
 }
 
@@ -32,20 +41,28 @@ pub struct Problem {
 enum Source {
     Function(Benchmark),
     Table(Table),
+    Pool(Pool),
     /// Nothing is evaluated.
     Nothing,
 }
 
 impl Problem {
+    fn posed(name: String, space: SpaceFile, budgets: RangeInclusive<u64>, source: Source) -> Self {
+        Self {
+            name,
+            space,
+            min_budget: *budgets.start(),
+            max_budget: *budgets.end(),
+            eta: 3,
+            first_rungs: None,
+            adaptive_starts: false,
+            source,
+        }
+    }
+
     /// A space without a question, four rungs.
     pub(super) fn unposed(space: SpaceFile) -> Self {
-        Self {
-            name: "none".to_owned(),
-            space,
-            min_budget: 1,
-            max_budget: 27,
-            source: Source::Nothing,
-        }
+        Self::posed("none".to_owned(), space, 1..=27, Source::Nothing)
     }
 
     /// The same problem for a user who believes in the best, or the worst, of [`NUM_BELIEVED`] draws.
@@ -150,13 +167,13 @@ impl Problem {
         }
         benchmark.bias = bias.unwrap_or(benchmark.bias);
         benchmark.noise = noise.unwrap_or(benchmark.noise);
-        Ok(Self {
-            name: name.to_owned(),
+        let source = Source::Function(benchmark);
+        Ok(Self::posed(
+            name.to_owned(),
             space,
-            min_budget,
-            max_budget,
-            source: Source::Function(benchmark),
-        })
+            min_budget..=max_budget,
+            source,
+        ))
     }
 
     /// A table: one column for each hyperparameter, then one or more whose names start with `loss`.
@@ -164,22 +181,43 @@ impl Problem {
     /// With `curve`, the name of a column of learning rates, budgets below the largest see a synthetic learning curve.
     pub fn table(path: &Path, space: &Path, curve: Option<&str>) -> Result<Self> {
         let space: SpaceFile = shared::fs::read_named_record(space)?;
-        let name = path
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
         let table = Table::read(path, &space, curve).map_err(|error| {
             let message = format!("cannot use the table `{}`", path.display());
             Failure::because(Code::BadInput, message, error)
         })?;
-        Ok(Self {
-            name: name.trim_end_matches(".csv").to_owned(),
+        Ok(Self::posed(
+            stem(path),
             space,
-            min_budget: 3,
-            max_budget: 100,
-            source: Source::Table(table),
-        })
+            3..=100,
+            Source::Table(table),
+        ))
+    }
+
+    /// A pool of real trainings, posed at budgets from 1/27 of the largest recorded one, rounded up, to that.
+    pub(super) fn pool(path: &Path, space: &Path, without_replacement: bool) -> Result<Self> {
+        let space: SpaceFile = shared::fs::read_named_record(space)?;
+        let pool = Pool::read(path, &space, without_replacement)?;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "budgets are positive, and the cast saturates"
+        )]
+        let max_budget = (pool.max_budget() as u64).max(1);
+        let budgets = max_budget.div_ceil(27)..=max_budget;
+        Ok(Self::posed(stem(path), space, budgets, Source::Pool(pool)))
+    }
+
+    /// The pool, if it is one.
+    pub(super) fn as_pool(&self) -> Option<&Pool> {
+        match &self.source {
+            Source::Pool(pool) => Some(pool),
+            Source::Function(_) | Source::Table(_) | Source::Nothing => None,
+        }
+    }
+
+    /// Whether it is a pool.
+    pub(super) fn is_pool(&self) -> bool {
+        self.as_pool().is_some()
     }
 
     /// What a job of this configuration and budget sees.
@@ -195,6 +233,7 @@ impl Problem {
                 })
             }
             Source::Table(table) => table.evaluate(values, budget / max_budget, seed),
+            Source::Pool(pool) => Ok(pool.loss(self.row(pool, values)?, budget)),
             Source::Nothing => bail!("this problem has no losses"),
         }
     }
@@ -204,8 +243,14 @@ impl Problem {
         match &self.source {
             Source::Function(benchmark) => Ok(benchmark.regret(values)?),
             Source::Table(table) => table.regret(values),
+            Source::Pool(pool) => Ok(pool.regret(self.row(pool, values)?)),
             Source::Nothing => bail!("this problem has no optimum"),
         }
+    }
+
+    fn row(&self, pool: &Pool, values: &Configuration) -> Result<usize> {
+        let vector = SearchSpace::new(&self.space)?.encode(values);
+        Ok(pool.place(&vector, &mut BTreeSet::new()))
     }
 }
 
@@ -216,6 +261,14 @@ pub enum PriorQuality {
     Good,
     /// The worst of them.
     Wrong,
+}
+
+/// A file's name without `.csv` and `.csv.gz`.
+pub(super) fn stem(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.trim_end_matches(".gz")
+        .trim_end_matches(".csv")
+        .to_owned()
 }
 
 fn float(name: String, lower: f64, upper: f64) -> HyperparameterFile {
@@ -377,7 +430,7 @@ pub(super) fn unpacked(bytes: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// The coordinate that a table's field stands for.
-fn coordinate(kind: &Kind, field: &str) -> Option<f64> {
+pub(super) fn coordinate(kind: &Kind, field: &str) -> Option<f64> {
     let text = Value::Text(field.to_owned());
     let number = field.parse::<f64>().ok().map(Value::Float); // not a number: a word
     let truth = field.parse::<bool>().ok().map(Value::Boolean);

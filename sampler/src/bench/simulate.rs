@@ -1,13 +1,18 @@
 //! A search without files: Hyperband's brackets over a problem, with any number of simulated workers.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use shared::budget::{BracketSizes, BudgetSettings};
 use shared::objective::ObjectiveFile;
-use shared::search::{BohbSettings, Limit, MethodName, Promotion, Scheduling, TrainerSettings};
+use shared::search::{
+    BohbSettings, Limit, MethodName, Promotion, REVISION, Scheduling, TrainerSettings,
+};
 use shared::{BudgetUnit, Configuration, ConfigurationId, JobId, Search, SearchFile, Seed};
 
 use crate::bench::problem::Problem;
+use crate::bracket_start;
 use crate::history::{History, Ranked, Standing};
 use crate::method::{self, Ask, Method};
 use crate::normal;
@@ -49,12 +54,13 @@ pub fn utilisation(rows: &[Row], num_workers: usize, until: f64) -> Option<f64> 
 pub fn search(problem: &Problem, method: MethodName, faithful: bool, seed: u64) -> Result<Search> {
     let budget = BudgetSettings {
         unit: BudgetUnit::Steps,
-        min: problem.min_budget,
-        max: problem.max_budget,
-        eta: 3,
+        min: problem.min_budget as f64,
+        max: problem.max_budget as f64,
+        eta: problem.eta as f64,
     };
     let file = SearchFile {
         name: problem.name.clone(),
+        revision: Some(REVISION),
         space: Some(problem.space.clone()),
         space_file: None,
         objective: ObjectiveFile {
@@ -70,7 +76,10 @@ pub fn search(problem: &Problem, method: MethodName, faithful: bool, seed: u64) 
         },
         scheduling: Scheduling::default(),
         bracket_sizes: BracketSizes::default(),
-        first_rungs: None,
+        first_rungs: problem
+            .first_rungs
+            .clone()
+            .filter(|_| !method.has_one_budget()),
         promotion: Promotion::default(),
         fix: Configuration::default(),
         fixed_from: None,
@@ -103,8 +112,7 @@ struct Bracket {
 }
 
 impl Bracket {
-    fn new(search: &Search, number: u32) -> Self {
-        let sizes = search.bracket_sizes(number);
+    fn new(search: &Search, sizes: Vec<u32>) -> Self {
         let num_rungs = u8::try_from(sizes.len()).unwrap_or(u8::MAX); // a ladder has at most 54
         Self {
             first_rung: search.ladder.num_rungs().saturating_sub(num_rungs),
@@ -157,6 +165,8 @@ pub fn run(problem: &Problem, search: &Search, total: f64, num_workers: usize) -
         brackets: Vec::new(),
         running: Vec::new(),
         configurations: Vec::new(),
+        pool_rows: Vec::new(),
+        taken: BTreeSet::new(),
         spent_on: Vec::new(),
         rows: Vec::new(),
         now: 0.0,
@@ -181,6 +191,9 @@ struct Simulation<'a> {
     brackets: Vec<Bracket>,
     running: Vec<Running>,
     configurations: Vec<Configuration>,
+    /// Of a pool, the row that stands for each configuration.
+    pool_rows: Vec<usize>,
+    taken: BTreeSet<usize>,
     /// The largest budget spent on each configuration.
     spent_on: Vec<f64>,
     rows: Vec<Row>,
@@ -208,8 +221,7 @@ impl Simulation<'_> {
         let index = usize::try_from(job.configuration.0)?;
         let budget = self.search.ladder.budget(job.rung).amount;
         let max_budget = self.search.ladder.budget(self.search.ladder.top()).amount;
-        let values = &self.configurations[index];
-        let loss = self.problem.evaluate(values, budget, self.noise)?;
+        let (loss, true_regret) = self.evaluate(index, budget)?;
         let before = self.rows.last().map_or(0.0, |row| row.cum_cont);
         let factor = if self.is_parallel {
             let mut rng = self.noise.child("duration", job).rng();
@@ -222,7 +234,7 @@ impl Simulation<'_> {
             eval: self.rows.len() as u64,
             budget,
             loss,
-            true_regret: self.problem.regret(values)?,
+            true_regret,
             cum_restart: self.spent() + budget / max_budget,
             cum_cont: before + (budget - self.spent_on[index]).max(0.0) / max_budget,
             started_at: self.is_parallel.then_some(self.now),
@@ -238,6 +250,17 @@ impl Simulation<'_> {
         Ok(())
     }
 
+    /// Loss and true regret of a configuration.
+    fn evaluate(&self, index: usize, budget: f64) -> Result<(f64, f64)> {
+        if let Some(pool) = self.problem.as_pool() {
+            let row = self.pool_rows[index];
+            return Ok((pool.loss(row, budget), pool.regret(row)));
+        }
+        let values = &self.configurations[index];
+        let loss = self.problem.evaluate(values, budget, self.noise)?;
+        Ok((loss, self.problem.regret(values)?))
+    }
+
     /// Ends the job that is done first; whether there was one.
     fn end(&mut self) -> bool {
         let first = (0..self.running.len()).min_by(|a, b| {
@@ -248,8 +271,19 @@ impl Simulation<'_> {
         let Some(first) = first else { return false };
         let done = self.running.swap_remove(first);
         self.now = done.ends_at;
-        let standing = Standing::Loss(done.loss);
+        let standing = if done.loss.is_finite() {
+            Standing::Loss(done.loss)
+        } else {
+            Standing::Failed
+        };
         let vector = self.history.vector(done.job.configuration).to_vec();
+        if let Some(pool) = self.problem.as_pool() {
+            let row =
+                self.pool_rows[usize::try_from(done.job.configuration.0).unwrap_or(usize::MAX)];
+            let budget = self.search.ladder.budget(done.job.rung).amount;
+            let curve = pool.curve(row, budget);
+            self.history.trace(done.job.configuration, curve);
+        }
         self.history.learn(done.job, Some(standing), vector);
         let bracket = &mut self.brackets[done.bracket];
         bracket.results.push(Ranked {
@@ -266,7 +300,8 @@ impl Simulation<'_> {
         loop {
             if index == self.brackets.len() {
                 let number = u32::try_from(index).unwrap_or(u32::MAX); // no run gets there
-                self.brackets.push(Bracket::new(self.search, number));
+                let sizes = self.bracket_sizes(number);
+                self.brackets.push(Bracket::new(self.search, sizes));
             }
             let bracket = &mut self.brackets[index];
             let rung = bracket.rung();
@@ -279,6 +314,24 @@ impl Simulation<'_> {
             }
             index += 1;
         }
+    }
+
+    /// The sizes of a new bracket's rungs.
+    fn bracket_sizes(&self, number: u32) -> Vec<u32> {
+        let Search {
+            ladder,
+            bracket_sizes: form,
+            ..
+        } = self.search;
+        let is_fixed = !self.problem.adaptive_starts || self.search.method != MethodName::Tandem;
+        // The first one has nothing to go by.
+        if is_fixed || number == 0 {
+            return self.search.bracket_sizes(number);
+        }
+        let evidence = bracket_start::evidence(&self.history, ladder);
+        let seed = self.search.seed.child("bracket start", number);
+        let rung = bracket_start::first_rung(&evidence, ladder, *form, seed);
+        ladder.bracket_sizes(u32::from(rung), *form)
     }
 
     fn propose(&mut self, rung: u8) -> ConfigurationId {
@@ -294,7 +347,11 @@ impl Simulation<'_> {
         let vector = self.method.propose(&self.history, &ask).vector;
         let values = self.search.space.decode(&vector);
         self.history.ask(id);
-        self.history.know(id, self.search.space.encode(&values));
+        let vector = self.search.space.encode(&values);
+        if let Some(pool) = self.problem.as_pool() {
+            self.pool_rows.push(pool.place(&vector, &mut self.taken));
+        }
+        self.history.know(id, vector);
         self.configurations.push(values);
         self.spent_on.push(0.0);
         id

@@ -81,7 +81,7 @@ impl Method for Evolution {
         let known = history.vector(parent);
         let vector = history
             .space()
-            .first_allowed(|| self.mutate(history, known, &mut rng));
+            .first_allowed(&mut rng, |rng| self.mutate(history, known, rng));
         Suggestion {
             vector,
             source: "mutation",

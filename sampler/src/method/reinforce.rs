@@ -114,7 +114,9 @@ impl Method for Reinforce {
                 "the policy has learnt from no result yet",
             );
         }
-        let vector = history.space().first_allowed(|| self.draw(&mut rng));
+        let vector = history
+            .space()
+            .first_allowed(&mut rng, |rng| self.draw(rng));
         Suggestion {
             vector,
             source: "policy",

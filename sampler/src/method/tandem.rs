@@ -18,11 +18,11 @@
 //! Where the user believes in some values ([`crate::user_prior`]), the draws follow the belief as far as results bear it out,
 //! and so do some proposals at first.
 //!
-//! Kernel parameters and weights are fitted when the number of results passes 4, 6, 8, … (about every 15 %), on the
+//! Kernel parameters and weights are fitted when the number of results passes 8, 10, 12, … (about every 15 %), on the
 //! results that were named first: what is fitted depends on the files alone, and one process that answered everything agrees with
 //! another that starts now. In between, a proposal costs one factorisation of at most 200 observations.
 //!
-//! Range of validity: any space; fewer than four results, or failures only: draws from the prior. Equal losses: the
+//! Range of validity: any space; fewer than eight results, or failures only: draws from the prior. Equal losses: the
 //! model is flat and climbing spreads out. Scores, and with them proposals, do not change when every loss is shifted or
 //! multiplied (but for rounding); other monotone transformations change them.
 //!
@@ -48,8 +48,10 @@ mod scores;
 
 use rung_weights::{RungModel, RungModels};
 
-/// Results needed before the model is asked.
-const FEWEST_RESULTS: usize = 4;
+/// Results needed before the model is asked. A model of fewer leads most of the first bracket after the best of a handful.
+const FEWEST_RESULTS: usize = 8;
+/// Results needed at the top rung before the rungs below are judged by it.
+const FEWEST_AT_TOP: usize = 4;
 /// Observations that the model is conditioned on at most: the factorisation's cost grows with the third power.
 const MOST_OBSERVATIONS: usize = 200;
 /// Observations that the parameters are fitted on at most: 40 factorisations.
@@ -296,7 +298,7 @@ fn ask_rungs(history: &History, num_rungs: usize) -> u8 {
         .min(u8::try_from(num_rungs).unwrap_or(u8::MAX)) // a ladder has at most 54
 }
 
-/// The largest number of 4, 6, 8, …, each a seventh (at least 2) more than the one before, that is at most `count`.
+/// The largest number of 8, 10, 12, …, each a seventh (at least 2) more than the one before, that is at most `count`.
 fn last_threshold(count: usize) -> usize {
     let mut threshold = FEWEST_RESULTS;
     loop {
@@ -333,10 +335,10 @@ mod tests {
 
     #[test]
     fn scales_are_fitted_again_every_seventh() {
-        let thresholds: Vec<usize> = (4..=30).map(last_threshold).collect();
-        assert_eq!(thresholds[..5], [4, 4, 6, 6, 8]);
+        let thresholds: Vec<usize> = (8..=30).map(last_threshold).collect();
+        assert_eq!(thresholds[..5], [8, 8, 10, 10, 12]);
         assert_eq!(last_threshold(1000), last_threshold(1001));
-        let mut all: Vec<usize> = (4..100_000).map(last_threshold).collect();
+        let mut all: Vec<usize> = (8..100_000).map(last_threshold).collect();
         all.dedup();
         assert!(all.len() < 80, "{}", all.len());
     }

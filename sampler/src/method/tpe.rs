@@ -56,12 +56,10 @@ impl Method for Tpe {
             let all = set.iter().map(|r| history.vector(r.job.configuration)[j]);
             all.filter(|x| !x.is_nan()).collect()
         };
-        let vector = history.space().first_allowed(|| {
+        let vector = history.space().first_allowed(&mut rng, |rng| {
             let dimensions = self.dimensions.iter().enumerate();
             dimensions
-                .map(|(j, dimension)| {
-                    best_draw(*dimension, &values(good, j), &values(bad, j), &mut rng)
-                })
+                .map(|(j, dimension)| best_draw(*dimension, &values(good, j), &values(bad, j), rng))
                 .collect()
         });
         Suggestion {

@@ -107,8 +107,10 @@ impl Queue<'_> {
         let job = match self.system.submit(&batch.command) {
             Answer::Job(job) => job,
             Answer::Refused(error) => {
-                // Nobody knows: as if it had been found nowhere. The next command asks the queue first.
-                let Some(job) = self.find(order, known, &LOOKS[..1]).unwrap_or_default() else {
+                // SLURM shows jobs that it has refused as failed. Nobody knows: as if it had been found nowhere, because the
+                // next command asks the queue first.
+                let found = self.find(order, known, &LOOKS[..1], &|task| task.meaning.is_live());
+                let Some(job) = found.unwrap_or_default() else {
                     // Nobody shall wait for its record.
                     fs::remove(&path)?;
                     return Err(error);
@@ -116,7 +118,7 @@ impl Queue<'_> {
                 warn!("{error:#}; but it was submitted: the queue has SLURM job {job}");
                 job
             }
-            Answer::Unclear(said) => match self.find(order, known, &LOOKS) {
+            Answer::Unclear(said) => match self.find(order, known, &LOOKS, &|_task| true) {
                 Ok(Some(job)) => job,
                 not_found => {
                     record(order, UNKNOWN.to_owned(), &path)?;
@@ -142,11 +144,12 @@ impl Queue<'_> {
         order: &Order,
         known: &BTreeSet<String>,
         looks: &[Duration],
+        counts: &dyn Fn(&Task) -> bool,
     ) -> Result<Option<String>> {
         for pause in looks {
             std::thread::sleep(*pause);
             let tasks = self.system.tasks(std::slice::from_ref(&order.name))?;
-            let mut jobs = tasks.into_iter().map(|task| task.job);
+            let mut jobs = tasks.into_iter().filter(counts).map(|task| task.job);
             if let Some(job) = jobs.find(|job| !known.contains(job)) {
                 return Ok(Some(job));
             }

@@ -69,6 +69,12 @@ impl Status {
         for crash in &self.crashes {
             writeln!(text, "  {crash}")?;
         }
+        if !self.ended_attempts.is_empty() {
+            writeln!(text, "last attempts without a result, by host:")?;
+        }
+        for ended in &self.ended_attempts {
+            writeln!(text, "  {}", ended.line())?;
+        }
         if let Some(size) = self.checkpoint_bytes {
             writeln!(text, "checkpoints: {}", bytes(size))?;
         }

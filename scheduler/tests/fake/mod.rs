@@ -120,6 +120,9 @@ pub(crate) fn proposal(directory: &Directory, id: ConfigurationId) -> Proposal {
     }
 }
 
+/// What comes of a job that gives no loss.
+pub(crate) type Fails<'a> = &'a (dyn Fn(&Job) -> Option<Outcome> + Sync);
+
 /// A trainer that does jobs at once; `sabotage` may make it do something else with a job (then it returns true).
 pub(crate) struct Trainer<'a> {
     pub(crate) directory: Directory,
@@ -127,6 +130,10 @@ pub(crate) struct Trainer<'a> {
     pub(crate) beat: u64,
     pub(crate) done: u64,
     pub(crate) sabotage: &'a (dyn Fn(&Directory, &Claim, &Job) -> bool + Sync),
+    pub(crate) host: String,
+    pub(crate) memory_mib: Option<f64>,
+    /// What comes of a job here, where that is no loss.
+    pub(crate) fails: Option<Fails<'a>>,
 }
 
 impl<'a> Trainer<'a> {
@@ -141,7 +148,16 @@ impl<'a> Trainer<'a> {
             beat: 0,
             done: 0,
             sabotage,
+            host: store::host_name(),
+            memory_mib: None,
+            fails: None,
         }
+    }
+
+    /// A heartbeat from another host.
+    pub(crate) fn heartbeat_of(&mut self, host: &str, state: TrainerState) {
+        host.clone_into(&mut self.host);
+        self.heartbeat(state);
     }
 
     pub(crate) fn heartbeat(&mut self, state: TrainerState) {
@@ -150,14 +166,15 @@ impl<'a> Trainer<'a> {
             owner: self.owner.clone(),
             beat: self.beat,
             state,
-            host: store::host_name(),
+            host: self.host.clone(),
             pid: std::process::id(),
             device: "fake".into(),
             slurm_job: None,
             at: clock::now(),
             program: "fake".into(),
-            memory_mib: None,
+            memory_mib: self.memory_mib,
             device_memory_mib: None,
+            time_left_s: None,
         };
         self.directory.beat(&heartbeat).unwrap();
     }
@@ -174,6 +191,17 @@ impl<'a> Trainer<'a> {
             let open = self.directory.open_jobs().unwrap();
             let mut claimed = None;
             for attempt in open {
+                let suits = |job: Job| {
+                    !job.avoid_hosts.contains(&self.host) && job.memory_mib <= self.memory_mib
+                };
+                if !self
+                    .directory
+                    .read_open(attempt)
+                    .unwrap()
+                    .is_some_and(suits)
+                {
+                    continue;
+                }
                 claimed = self.directory.claim(attempt, &self.owner).unwrap();
                 if claimed.is_some() {
                     break;
@@ -186,7 +214,11 @@ impl<'a> Trainer<'a> {
             if (self.sabotage)(&self.directory, &claim, &job) {
                 return;
             }
-            let result = result(&claim, &job);
+            let mut result = result(&claim, &job);
+            if let Some(outcome) = self.fails.and_then(|fails| fails(&job)) {
+                result.outcome = outcome;
+            }
+            result.notes.insert("host".into(), self.host.clone());
             self.directory.finish(&claim, &result).unwrap();
             self.done += 1;
         }
@@ -222,7 +254,7 @@ pub(crate) fn result(claim: &Claim, job: &Job) -> JobResult {
         finished_at: clock::now(),
         elapsed_s: 0.001,
         program: "fake".into(),
-        supersedes: None,
+        supersedes: job.supersedes,
     }
 }
 

@@ -78,7 +78,14 @@ fn a_submission_that_is_said_to_have_failed_may_have_come_about() {
 #[test]
 fn a_submission_that_slurm_refuses_leaves_nothing_that_others_would_wait_for() {
     let node = LoginNode::new();
-    node.program("sbatch", "echo 7; echo 'invalid partition' >&2; exit 1");
+    // As SLURM does where no node can have what is asked for: the job is shown, as one that has failed.
+    node.disturb("sbatch", "");
+    let refuse = format!(
+        "quiet-sbatch \"$@\" >&2; sed -i 's/PENDING/FAILED/; s/Priority/BadConstraints/' '{}'\n\
+         echo 7; echo 'invalid partition' >&2; exit 1",
+        node.file("queue").display()
+    );
+    node.program("sbatch", &refuse);
     let said = node.slurm(&["--trainers=2"]);
     assert_eq!(said.code, 1);
     assert!(said.err.contains("invalid partition"), "{}", said.err);

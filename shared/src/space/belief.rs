@@ -1,7 +1,9 @@
 //! What a user believes to be about the best value of a hyperparameter, and how firmly.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -33,7 +35,7 @@ impl Belief {
             return Err(Invalid::new("confidence", expected, sharpness));
         }
         let typed = kind.typed(value);
-        let value = typed.ok_or_else(|| Invalid::new("prior", kind.describe(), value))?;
+        let value = typed.ok_or_else(|| Invalid::new("prior", kind.describe(), value.quoted()))?;
         Ok(Some(Self { value, confidence }))
     }
 }
@@ -76,6 +78,18 @@ impl Serialize for Confidence {
             Self::High => serializer.serialize_str("high"),
             Self::Number(sharpness) => serializer.serialize_f64(*sharpness),
         }
+    }
+}
+
+impl JsonSchema for Confidence {
+    fn schema_name() -> Cow<'static, str> {
+        "Confidence".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [
+            { "enum": ["low", "medium", "high"] },
+            { "type": "number", "exclusiveMinimum": 0 },
+        ] })
     }
 }
 

@@ -11,8 +11,10 @@ use crate::value::{Configuration, Value};
 
 /// Half a step less a little, so that rounding never leaves the range.
 const MARGIN: f64 = 0.49999;
-/// Draws before one that is forbidden is repaired instead.
-const MOST_DRAWS: usize = 100;
+/// Draws that are thrown away as forbidden before one is made by construction, or repaired.
+pub(super) const MOST_DRAWS: usize = 100;
+/// Allowed draws of which the one nearest to a forbidden suggestion is taken in its place.
+const NUM_NEAR: usize = 64;
 
 impl SearchSpace {
     /// The vector of a configuration of this space.
@@ -97,28 +99,123 @@ impl SearchSpace {
     }
 
     /// A uniform draw from the prior: uniform in the encoding, each level equally likely, forbidden combinations drawn
-    /// again. After [`MOST_DRAWS`] the last draw is returned as it is; [`decode`](Self::decode) repairs it.
+    /// again, however many that takes.
+    ///
+    /// Where counting what is allowed takes too long, the last of [`MOST_DRAWS`] is returned as it is, and
+    /// [`decode`](Self::decode) repairs it; so it is for searches of the first revision.
     ///
     /// # Shapes
     /// `[d]`; also the dimensions that will be inactive are drawn, so that every draw uses the same amount of chance
     /// where nothing is forbidden.
     pub fn sample(&self, rng: &mut impl rand::Rng) -> Vec<f64> {
-        self.first_allowed(|| self.draw(rng))
-    }
-
-    /// The first draw that is allowed; after [`MOST_DRAWS`] the last one as it is, which [`decode`](Self::decode) repairs.
-    pub fn first_allowed(&self, mut draw: impl FnMut() -> Vec<f64>) -> Vec<f64> {
-        let mut vector = draw();
+        let mut vector = self.draw(rng);
+        if self.forbidden.is_empty() {
+            return vector;
+        }
         for _ in 1..MOST_DRAWS {
+            if self.allows_vector(&vector) {
+                return vector;
+            }
+            vector = self.draw(rng);
+        }
+        let Some(diagram) = self.diagram.as_deref().filter(|d| d.mass() > 0.0) else {
+            return vector;
+        };
+        // By rounding, a draw may be at the very end of a forbidden range.
+        for _ in 0..MOST_DRAWS {
+            diagram.draw(self, &mut vector, false, rng);
             if self.allows_vector(&vector) {
                 break;
             }
-            vector = draw();
         }
         vector
     }
 
-    fn draw(&self, rng: &mut impl rand::Rng) -> Vec<f64> {
+    /// The first of [`MOST_DRAWS`] suggestions that is allowed, else the nearest of [`NUM_NEAR`] allowed draws to the
+    /// last one: a repair that does not pile up. (For searches of the first revision the last one as it is.)
+    pub fn first_allowed<R: rand::Rng>(
+        &self,
+        rng: &mut R,
+        mut suggest: impl FnMut(&mut R) -> Vec<f64>,
+    ) -> Vec<f64> {
+        let mut vector = suggest(rng);
+        for _ in 1..MOST_DRAWS {
+            if self.allows_vector(&vector) {
+                return vector;
+            }
+            vector = suggest(rng);
+        }
+        if self.diagram.is_none() || self.allows_vector(&vector) {
+            return vector;
+        }
+        let draws = (0..NUM_NEAR).map(|_| self.sample(rng));
+        let nearest = draws.min_by(|a, b| {
+            let far = |drawn: &Vec<f64>| self.distance(&vector, drawn);
+            far(a).total_cmp(&far(b))
+        });
+        nearest.unwrap_or(vector)
+    }
+
+    /// How far two vectors are apart, in ranges: categories 1 where they differ.
+    fn distance(&self, a: &[f64], b: &[f64]) -> f64 {
+        let dimensions = self.dimensions().zip(a.iter().zip(b));
+        dimensions
+            .map(|(h, (a, b))| {
+                let difference = (a - b).abs();
+                match &h.kind {
+                    Kind::Ordinal { sequence } => difference / (sequence.len() - 1).max(1) as f64,
+                    Kind::Categorical { .. } | Kind::Constant { .. } => f64::min(difference, 1.0),
+                    Kind::Float { .. } | Kind::Integer { .. } => difference,
+                }
+            })
+            .sum()
+    }
+
+    /// The share of draws from the whole range that is allowed, and whether it is exact or estimated.
+    pub fn allowed_share(&self) -> (f64, bool) {
+        const DRAWS: u32 = 10_000;
+        if let Some(diagram) = &self.diagram {
+            return (diagram.mass(), true);
+        }
+        let mut rng = crate::seed::Seed::new(0).rng();
+        let drawn = (0..DRAWS).filter(|_| self.allows_vector(&self.draw(&mut rng)));
+        (drawn.count() as f64 / f64::from(DRAWS), false)
+    }
+
+    /// How many configurations there are; `None` where a float makes them infinitely many, or there are too many to be
+    /// counted.
+    pub fn num_configurations(&self) -> Option<u64> {
+        const MOST: f64 = 9_007_199_254_740_992.0; // 2^53, up to which counts are exact
+        let count = self.diagram.as_ref()?.count();
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a whole number that was checked"
+        )]
+        (count < MOST).then_some(count as u64)
+    }
+
+    /// All configurations, of a space that has so many at most.
+    pub fn configurations(&self, most: u64) -> Option<Vec<Configuration>> {
+        let number = self.num_configurations()?;
+        let diagram = self.diagram.as_ref()?;
+        (number <= most).then(|| diagram.all(self))
+    }
+
+    /// A draw in which every configuration is equally likely, where they are finitely many; where floats vary in some of
+    /// them, one of those.
+    ///
+    /// # Shapes
+    /// `[d]`
+    pub fn sample_evenly(&self, rng: &mut impl rand::Rng) -> Vec<f64> {
+        let mut vector = self.sample(rng);
+        if let Some(diagram) = &self.diagram {
+            diagram.draw(self, &mut vector, true, rng);
+        }
+        vector
+    }
+
+    pub(super) fn draw(&self, rng: &mut impl rand::Rng) -> Vec<f64> {
         self.dimensions()
             .map(|h| match h.kind.num_levels() {
                 Some(levels) => rng.random_range(0..levels) as f64,
@@ -137,12 +234,39 @@ impl Kind {
                 .position(|level| level.same(value))
                 .map(|index| index as f64),
             Self::Constant { .. } => None,
-            Self::Float { log, .. } | Self::Integer { log, .. } => {
-                let (lower, upper) = self.bounds();
-                let scale = |x: f64| if *log { libm::log(x) } else { x };
-                let (lower, upper) = (scale(lower), scale(upper));
-                Some(((scale(value.as_f64()?) - lower) / (upper - lower)).clamp(0.0, 1.0))
+            Self::Float { .. } | Self::Integer { .. } => {
+                Some(self.coordinate(value.as_f64()?).clamp(0.0, 1.0))
             }
+        }
+    }
+
+    /// The coordinate of a number, below 0 or above 1 where it is outside the range.
+    pub(super) fn coordinate(&self, x: f64) -> f64 {
+        let (lower, upper) = self.bounds();
+        let scale = |x: f64| match self {
+            Self::Float { log: true, .. } | Self::Integer { log: true, .. } => libm::log(x),
+            _ => x,
+        };
+        let (lower, upper, x) = (scale(lower), scale(upper), scale(x));
+        if (upper - lower).is_finite() {
+            (x - lower) / (upper - lower)
+        } else {
+            // A range that is wider than the largest number: in halves it is not.
+            (0.5 * x - 0.5 * lower) / (0.5 * upper - 0.5 * lower)
+        }
+    }
+
+    /// A level by its number; a constant has one.
+    ///
+    /// # Panics
+    /// For numbers, and where there is no such level.
+    pub(super) fn level(&self, number: usize) -> Value {
+        match self {
+            Self::Ordinal { sequence: levels } | Self::Categorical { choices: levels } => {
+                levels[number].clone()
+            }
+            Self::Constant { value } => value.clone(),
+            Self::Float { .. } | Self::Integer { .. } => panic!("a number has no levels"),
         }
     }
 
@@ -195,7 +319,8 @@ impl Kind {
             Self::Float { log: true, .. } | Self::Integer { log: true, .. } => {
                 libm::exp(libm::log(lower) + t * (libm::log(upper) - libm::log(lower)))
             }
-            _ => lower + t * (upper - lower),
+            _ if (upper - lower).is_finite() => lower + t * (upper - lower),
+            _ => (1.0 - t) * lower + t * upper,
         }
     }
 }

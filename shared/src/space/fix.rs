@@ -15,13 +15,14 @@ impl SearchSpace {
     pub fn fix(&self, values: &Configuration) -> Result<Self, Invalid> {
         if let Some((name, value)) = values.iter().find(|(name, _)| self.find(name).is_none()) {
             let expected = format!("names among {}", self.names().join(", "));
-            return Err(Invalid::new(name, expected, value));
+            return Err(Invalid::new(name, expected, value.quoted()));
         }
         let mut fixed = Self {
             hyperparameters: Vec::new(),
             dimensions: Vec::new(),
             forbidden: Vec::new(),
             allowed: Vec::new(),
+            diagram: None,
         };
         // Where each hyperparameter is now, if it is.
         let mut places: Vec<Option<usize>> = Vec::new();
@@ -31,7 +32,7 @@ impl SearchSpace {
             let Some(condition) = fixed.condition(hyperparameter, &places) else {
                 if let Some(value) = value {
                     let expected = "nothing, since the other values make it inactive";
-                    return Err(Invalid::new(name, expected, value));
+                    return Err(Invalid::new(name, expected, value.quoted()));
                 }
                 places.push(None);
                 continue;
@@ -41,7 +42,7 @@ impl SearchSpace {
             if let Some(value) = value {
                 let typed = hyperparameter.kind.typed(value);
                 let expected = || hyperparameter.kind.describe();
-                let value = typed.ok_or_else(|| Invalid::new(name, expected(), value))?;
+                let value = typed.ok_or_else(|| Invalid::new(name, expected(), value.quoted()))?;
                 hyperparameter.kind = Kind::Constant { value };
                 hyperparameter.belief = None;
             }

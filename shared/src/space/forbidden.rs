@@ -3,23 +3,30 @@
 //! A clause holds where every hyperparameter it names is active and has one of its values. A configuration in which a
 //! clause holds is never proposed: what a method suggests there is repaired ([`repair`]).
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{self, IntoDeserializer as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Kind, SearchSpace};
 use crate::error::Invalid;
+use crate::seed::Seed;
 use crate::value::{Configuration, Value};
 
 mod repair;
 
 use repair::NoneAllowed;
 
+use super::diagram::Diagram;
+use super::encode::MOST_DRAWS;
+
 /// A combination that must not occur, as a person writes it: the values of two or more hyperparameters, or of one.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct ForbiddenFile(pub BTreeMap<String, ForbiddenValues>);
 
@@ -35,7 +42,7 @@ pub enum ForbiddenValues {
 }
 
 /// A range of numbers, both ends included; a missing end is that of the hyperparameter.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ForbiddenRange {
     /// Smallest value.
@@ -53,6 +60,19 @@ impl Serialize for ForbiddenValues {
             Self::Several(values) => values.serialize(serializer),
             Self::Range(range) => range.serialize(serializer),
         }
+    }
+}
+
+impl JsonSchema for ForbiddenValues {
+    fn schema_name() -> Cow<'static, str> {
+        "ForbiddenValues".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [
+            generator.subschema_for::<Value>(),
+            generator.subschema_for::<Vec<Value>>(),
+            generator.subschema_for::<ForbiddenRange>(),
+        ] })
     }
 }
 
@@ -80,6 +100,9 @@ impl<'de> Deserialize<'de> for ForbiddenValues {
             }
             fn visit_f64<E: de::Error>(self, x: f64) -> Result<ForbiddenValues, E> {
                 one(x)
+            }
+            fn visit_unit<E: de::Error>(self) -> Result<ForbiddenValues, E> {
+                Ok(ForbiddenValues::One(Value::Null))
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<ForbiddenValues, E> {
                 Value::deserialize(text.into_deserializer()).map(ForbiddenValues::One)
@@ -133,6 +156,11 @@ impl Term {
         self.index
     }
 
+    /// Its values.
+    pub(super) fn set(&self) -> &Set {
+        &self.set
+    }
+
     pub(super) fn contains(&self, value: &Value) -> bool {
         self.set.contains(&self.kind, value)
     }
@@ -161,7 +189,7 @@ impl Term {
 
 /// Some values of a hyperparameter.
 #[derive(Debug, Clone, PartialEq)]
-enum Set {
+pub(super) enum Set {
     /// Numbers, as intervals with both ends.
     Intervals(Vec<(f64, f64)>),
     /// Levels, by their number.
@@ -170,7 +198,7 @@ enum Set {
 
 impl Set {
     /// Some of the values of a kind; each is a value of it.
-    fn of(kind: &Kind, values: &[Value]) -> Self {
+    pub(super) fn of(kind: &Kind, values: &[Value]) -> Self {
         match kind {
             Kind::Float { .. } | Kind::Integer { .. } => {
                 let numbers = values.iter().filter_map(Value::as_f64);
@@ -179,6 +207,22 @@ impl Set {
             Kind::Ordinal { .. } | Kind::Categorical { .. } | Kind::Constant { .. } => {
                 Self::Levels(values.iter().filter_map(|v| level(kind, v)).collect())
             }
+        }
+    }
+
+    /// Its numbers, as intervals with both ends.
+    pub(super) fn intervals(&self) -> &[(f64, f64)] {
+        match self {
+            Self::Intervals(intervals) => intervals,
+            Self::Levels(_) => &[],
+        }
+    }
+
+    /// Whether it has a level.
+    pub(super) fn has_level(&self, level: usize) -> bool {
+        match self {
+            Self::Intervals(_) => false,
+            Self::Levels(levels) => levels.contains(&level),
         }
     }
 
@@ -260,32 +304,53 @@ impl SearchSpace {
         self.violated(configuration).is_none()
     }
 
-    /// Checks the combinations of a space whose hyperparameters are in place, and that they leave something.
-    pub(super) fn forbid(&mut self, files: &[ForbiddenFile]) -> Result<(), Invalid> {
-        for (index, file) in files.iter().enumerate() {
-            let clause = self
-                .check_clause(file)
-                .map_err(|error| error.within(&format!("forbidden[{index}]")))?;
-            self.forbidden.push(clause);
+    /// Checks the combinations of a space whose hyperparameters are in place, but for those of `unknown` range.
+    pub(super) fn forbid(
+        &mut self,
+        files: &[ForbiddenFile],
+        unknown: &BTreeSet<&str>,
+        wrong: &mut Vec<Invalid>,
+    ) {
+        let is_known = |file: &ForbiddenFile| {
+            let mut names = file.0.keys();
+            !names.any(|name| unknown.contains(name.as_str()))
+        };
+        for (index, file) in files.iter().enumerate().filter(|(_, file)| is_known(file)) {
+            match self.check_clause(file) {
+                Ok(clause) => self.forbidden.push(clause),
+                Err(error) => wrong.push(error.within(&format!("forbidden[{index}]"))),
+            }
         }
-        self.find_allowed()
     }
 
     /// Makes sure that something is allowed, and remembers it.
     pub(super) fn find_allowed(&mut self) -> Result<(), Invalid> {
+        self.diagram = Diagram::new(self).map(Arc::new);
         if self.forbidden.is_empty() {
             return Ok(());
         }
         let middle = self.assignment(&self.middle());
-        let found = repair::nearest_allowed(self, &middle).map_err(|none| {
+        let found = match repair::nearest_allowed(self, &middle) {
+            Err(NoneAllowed::GivenUp) => self.draw_allowed().ok_or(NoneAllowed::GivenUp),
+            found => found,
+        };
+        self.allowed = found.map_err(|none| {
             let found = match none {
                 NoneAllowed::Nowhere => "none: everything is forbidden",
                 NoneAllowed::GivenUp => "too many combinations to find one",
             };
             Invalid::new("forbidden", "a space with an allowed configuration", found)
         })?;
-        self.allowed = found;
         Ok(())
+    }
+
+    /// An allowed assignment, always the same, where the diagram leads to one.
+    fn draw_allowed(&self) -> Option<Vec<Value>> {
+        let mut rng = Seed::new(0).rng();
+        (0..MOST_DRAWS).find_map(|_| {
+            let values = self.assignment(&self.sample(&mut rng));
+            self.allows_assignment(&values).then_some(values)
+        })
     }
 
     fn middle(&self) -> Vec<f64> {
@@ -320,7 +385,7 @@ impl SearchSpace {
         let pair = |name| {
             configuration
                 .get(name)
-                .map(|value| format!("{name} = {value}"))
+                .map(|value| format!("{name} = {}", value.quoted()))
         };
         let found: Vec<String> = names.filter_map(pair).collect();
         Err(Invalid::new(
@@ -382,7 +447,7 @@ impl SearchSpace {
 fn set_of(name: &str, kind: &Kind, written: &ForbiddenValues) -> Result<Set, Invalid> {
     let typed = |at: String, value: &Value| {
         kind.typed(value)
-            .ok_or_else(|| Invalid::new(at, kind.describe(), value))
+            .ok_or_else(|| Invalid::new(at, kind.describe(), value.quoted()))
     };
     match written {
         ForbiddenValues::One(value) => Ok(Set::of(kind, &[typed(name.to_owned(), value)?])),
@@ -501,13 +566,6 @@ mod tests {
                 .unwrap_err()
                 .to_string()
                 .contains("unknown field `most`")
-        );
-        let wrong = serde_json::from_str::<ForbiddenFile>(r#"{"a":null}"#);
-        assert!(
-            wrong
-                .unwrap_err()
-                .to_string()
-                .contains("expected a value, a list of values, or a range")
         );
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use harness::cluster::{Cluster, Filesystem};
 use harness::{TestSearch, counting_ones, program};
+use serde_json::json;
 use shared::fs;
 
 use super::{logs, wait_for_end, wait_for_queue};
@@ -370,6 +371,58 @@ fn slurm_is_not_asked_for_ever_when_trainers_cannot_start_and_goes_on_when_they_
     wait_for_end(&test)?;
     test.check_finished()?;
     assert_eq!(arrays()?, asked + 1, "{}", logs(&test));
+    Ok(())
+}
+
+#[test]
+fn slurm_leaves_out_a_node_whose_trainers_fail_while_others_run() -> Result<()> {
+    let Some(cluster) = Cluster::start(Filesystem::Local)? else {
+        return Ok(());
+    };
+    let mut search = counting_ones("bohb", 3);
+    search["objective"]["seconds_per_unit"] = 0.1.into();
+    let test = TestSearch::within(&cluster.shared(), &search)?;
+    // A module is missing on one node of four.
+    let trainer = format!(
+        "[ \"$(uname -n)\" != tandem1 ] || {{ echo no module here >&2; exit 5; }}; exec '{}' \"$@\"",
+        program("trainer").display()
+    );
+    let programs = programs_with(&test, &trainer)?;
+    let (scheduler, root) = (programs.join("scheduler"), test.root());
+    let (scheduler, root) = (scheduler.to_string_lossy(), root.to_string_lossy());
+    let mut arguments = vec!["-s", "TERM", "3", &*scheduler, "slurm", &*root];
+    arguments.extend(["--trainers=3", "--time=20", "--keep", "--poll-s=1"]);
+    // By hand, but not for long: the coordinator does the same.
+    let _ended_by_the_signal = cluster.run(Path::new("timeout"), &arguments);
+    wait_for_end(&test)?;
+    test.check_finished()?;
+    let folder = test.root().join("slurm");
+    let mut excluded = Vec::new();
+    for name in fs::list(&folder)? {
+        if name.ends_with("-trainers.json") {
+            let record: serde_json::Value =
+                serde_json::from_slice(&std::fs::read(folder.join(name))?)?;
+            excluded.push(record["excluded"].clone());
+        }
+    }
+    // The first array knew of nothing, and perhaps the second, which was submitted when no other trainer ran yet.
+    ensure!(
+        (2..=4).contains(&excluded.len()) && excluded[0].is_null(),
+        "{excluded:?}\n{}",
+        logs(&test)
+    );
+    assert_eq!(
+        excluded.last(),
+        Some(&json!(["tandem1"])),
+        "{}",
+        logs(&test)
+    );
+    let num_failed = logs(&test).matches("no module here").count();
+    assert!(
+        (1..=2).contains(&num_failed),
+        "{excluded:?}\n{}",
+        logs(&test)
+    );
     Ok(())
 }
 

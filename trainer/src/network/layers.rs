@@ -61,7 +61,7 @@ pub(super) struct Linear<B: Backend> {
     bias: Param<Tensor<B, 1>>,
 }
 
-impl<B: Backend> Linear<B> {
+impl<B: Operators> Linear<B> {
     /// Weights are drawn uniformly from ±1/√inputs, as `torch.nn.Linear` does it; the bias is 0.
     pub(super) fn new(
         inputs: usize,
@@ -83,7 +83,7 @@ impl<B: Backend> Linear<B> {
 
     /// `[batch, inputs]` to `[batch, outputs]`.
     pub(super) fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        x.matmul(self.weight.val().transpose()) + self.bias.val().unsqueeze()
+        B::project(x, self.weight.val()) + self.bias.val().unsqueeze()
     }
 }
 

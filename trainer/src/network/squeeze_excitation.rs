@@ -10,6 +10,7 @@ use burn::tensor::backend::Backend;
 use rand_chacha::ChaCha12Rng;
 
 use super::layers::{Linear, pixel_mean};
+use crate::operators::Operators;
 
 const REDUCTION: usize = 16;
 const LEAST_UNITS: usize = 4;
@@ -20,7 +21,7 @@ pub(super) struct SqueezeExcitation<B: Backend> {
     excite: Linear<B>,
 }
 
-impl<B: Backend> SqueezeExcitation<B> {
+impl<B: Operators> SqueezeExcitation<B> {
     pub(super) fn new(channels: usize, rng: &mut ChaCha12Rng, device: &B::Device) -> Self {
         let units = units(channels);
         Self {

@@ -1,17 +1,12 @@
-//! [`Operators`] for the CPU backend, with and without gradients.
+//! [`Operators`] for the CPU backend.
 
-use burn::backend::autodiff::NodeId;
-use burn::backend::autodiff::checkpoint::base::Checkpointer;
-use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::backend::{Autodiff, Flex};
-use burn::tensor::ops::FloatTensor;
+use burn::backend::Flex;
 use burn::tensor::{DType, Shape, Tensor};
 use burn_flex::{FlexTensor, Layout};
 use burn_std::Bytes;
 
 use super::aligned::zeros;
+use super::gradients::Kernels;
 use super::normalization::{Affine, Moments};
 use super::simd::Instructions;
 use super::{
@@ -150,11 +145,11 @@ fn normalization_geometry(input: &Dense) -> normalization::Geometry {
     }
 }
 
-fn moment_tensors(moments: &[Moments]) -> (FlexTensor, FlexTensor) {
+fn moment_tensors(moments: &[Moments]) -> [FlexTensor; 2] {
     let shape = [moments.len()];
     let mean = moments.iter().map(|moments| moments.mean).collect();
     let variance = moments.iter().map(|moments| moments.variance).collect();
-    (tensor(mean, &shape), tensor(variance, &shape))
+    [tensor(mean, &shape), tensor(variance, &shape)]
 }
 
 /// `sum + factors · branch`, in `sum`'s memory if nobody else uses it.
@@ -191,7 +186,7 @@ impl Operators for Flex {
             epsilon,
             activate,
         );
-        let (mean, variance) = moment_tensors(&moments);
+        let [mean, variance] = moment_tensors(&moments);
         Normalized {
             output: wrap(output),
             mean: wrap(mean),
@@ -271,213 +266,106 @@ impl Operators for Flex {
         (wrap(parameter), wrap(velocity), wrap(squares))
     }
 
-    fn square_sum<const D: usize>(tensor: Tensor<Self, D>) -> f64 {
-        let tensor = unwrap(tensor).to_contiguous();
-        update::square_sum(tensor.storage())
+    fn square_sum(tensors: Vec<Tensor<Self, 1>>) -> f64 {
+        let square_sum =
+            |tensor: Tensor<Self, 1>| update::square_sum(unwrap(tensor).to_contiguous().storage());
+        tensors.into_iter().map(square_sum).sum()
     }
 }
 
-impl<C: CheckpointStrategy> Operators for Autodiff<Flex, C> {
-    fn convolution(
-        input: Tensor<Self, 4>,
-        weight: Tensor<Self, 4>,
+impl Kernels for Flex {
+    const IS_GPU: bool = false;
+    type Moments = Vec<Moments>;
+    type Factors = Vec<f32>;
+
+    fn convolve(input: &FlexTensor, weight: &FlexTensor, window: Window) -> FlexTensor {
+        convolve(input, weight, window)
+    }
+
+    fn convolve_backward(
+        input: &FlexTensor,
+        weight: &FlexTensor,
+        gradient: &FlexTensor,
         window: Window,
-    ) -> Tensor<Self, 4> {
-        let (input, weight) = (unwrap(input), unwrap(weight));
-        let output = convolve(&input.primitive, &weight.primitive, window);
-        let nodes = [input.node.clone(), weight.node.clone()];
-        wrap(
-            match Convolution.prepare::<C>(nodes).compute_bound().stateful() {
-                OpsKind::Tracked(mut prepared) => {
-                    let state = (
-                        prepared.checkpoint(&input),
-                        prepared.checkpoint(&weight),
-                        window,
-                    );
-                    prepared.finish(state, output)
-                }
-                OpsKind::UnTracked(prepared) => prepared.finish(output),
-            },
-        )
-    }
-
-    fn batch_norm(
-        input: Tensor<Self, 4>,
-        gamma: Tensor<Self, 1>,
-        beta: Tensor<Self, 1>,
-        epsilon: f32,
-        activate: bool,
-    ) -> Normalized<Self> {
-        let (input, gamma, beta) = (unwrap(input), unwrap(gamma), unwrap(beta));
-        let (output, moments) = normalize(
-            &input.primitive,
-            &gamma.primitive,
-            &beta.primitive,
-            epsilon,
-            activate,
-        );
-        let (mean, variance) = moment_tensors(&moments);
-        let nodes = [input.node.clone(), gamma.node.clone(), beta.node.clone()];
-        let output = match Normalization.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(mut prepared) => {
-                let state = NormalizationState {
-                    input: prepared.checkpoint(&input),
-                    gamma: prepared.checkpoint(&gamma),
-                    beta: prepared.checkpoint(&beta),
-                    moments,
-                    epsilon,
-                    activate,
-                };
-                prepared.finish(state, output)
-            }
-            OpsKind::UnTracked(prepared) => prepared.finish(output),
-        };
-        Normalized {
-            output: wrap(output),
-            mean: wrap(FloatTensor::<Self>::new(mean)),
-            variance: wrap(FloatTensor::<Self>::new(variance)),
-        }
-    }
-
-    fn mix(
-        sum: Tensor<Self, 4>,
-        branch: Tensor<Self, 4>,
-        forward: &[f32],
-        backward: &[f32],
-    ) -> Tensor<Self, 4> {
-        let (sum, branch) = (unwrap(sum), unwrap(branch));
-        let nodes = [sum.node.clone(), branch.node.clone()];
-        let output = add_scaled(sum.primitive, &branch.primitive, forward);
-        wrap(match Mix.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => prepared.finish(backward.to_vec(), output),
-            OpsKind::UnTracked(prepared) => prepared.finish(output),
-        })
-    }
-}
-
-#[derive(Debug)]
-struct Convolution;
-
-impl Backward<Flex, 2> for Convolution {
-    type State = (NodeId, NodeId, Window);
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, 2>,
-        gradients: &mut Gradients,
-        checkpointer: &mut Checkpointer,
-    ) {
-        let [input_node, weight_node] = ops.parents;
-        let (input, weight, window) = ops.state;
-        let gradient = Dense::new(&gradients.consume::<Flex>(&ops.node));
-        let input = Dense::new(&checkpointer.retrieve_node_output(input));
-        let weight = Dense::new(&checkpointer.retrieve_node_output(weight));
-        let mut input_gradient = input_node.as_ref().map(|_| zeros(input.values().len()));
-        let mut weight_gradient = weight_node.as_ref().map(|_| zeros(weight.values().len()));
+        [wants_input, wants_weight]: [bool; 2],
+    ) -> [Option<FlexTensor>; 2] {
+        let (input, weight) = (Dense::new(input), Dense::new(weight));
+        let mut input_gradient = wants_input.then(|| zeros(input.values().len()));
+        let mut weight_gradient = wants_weight.then(|| zeros(weight.values().len()));
         convolution::backward(
             Instructions::best(),
             &convolution_geometry(&input, &weight, window),
             input.values(),
             weight.values(),
-            gradient.values(),
+            Dense::new(gradient).values(),
             input_gradient.as_deref_mut(),
             weight_gradient.as_deref_mut(),
         );
-        if let (Some(node), Some(values)) = (input_node, input_gradient) {
-            gradients.register::<Flex>(node.id, tensor(values, &input.dims()));
-        }
-        if let (Some(node), Some(values)) = (weight_node, weight_gradient) {
-            gradients.register::<Flex>(node.id, tensor(values, &weight.dims()));
-        }
+        [
+            input_gradient.map(|values| tensor(values, &input.dims())),
+            weight_gradient.map(|values| tensor(values, &weight.dims())),
+        ]
     }
-}
 
-#[derive(Debug)]
-struct Normalization;
+    fn normalize(
+        input: &FlexTensor,
+        [gamma, beta]: [&FlexTensor; 2],
+        epsilon: f32,
+        activate: bool,
+    ) -> (FlexTensor, Vec<Moments>) {
+        normalize(input, gamma, beta, epsilon, activate)
+    }
 
-#[derive(Debug, Clone)]
-struct NormalizationState {
-    input: NodeId,
-    gamma: NodeId,
-    beta: NodeId,
-    moments: Vec<Moments>,
-    epsilon: f32,
-    activate: bool,
-}
+    fn moment_tensors(moments: &Vec<Moments>) -> [FlexTensor; 2] {
+        moment_tensors(moments)
+    }
 
-impl Backward<Flex, 3> for Normalization {
-    type State = NormalizationState;
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, 3>,
-        gradients: &mut Gradients,
-        checkpointer: &mut Checkpointer,
-    ) {
-        let [input_node, gamma_node, beta_node] = ops.parents;
-        let state = ops.state;
-        let gradient = Dense::new(&gradients.consume::<Flex>(&ops.node));
-        let input = Dense::new(&checkpointer.retrieve_node_output(state.input));
-        let gamma: FlexTensor = checkpointer.retrieve_node_output(state.gamma);
-        let beta: FlexTensor = checkpointer.retrieve_node_output(state.beta);
-        let (gamma, beta) = (Dense::new(&gamma), Dense::new(&beta));
+    fn normalize_backward(
+        input: &FlexTensor,
+        [gamma, beta]: [&FlexTensor; 2],
+        moments: &Vec<Moments>,
+        gradient: &FlexTensor,
+        epsilon: f32,
+        activate: bool,
+    ) -> [FlexTensor; 3] {
+        let (input, gamma, beta) = (Dense::new(input), Dense::new(gamma), Dense::new(beta));
         let affine = Affine {
             gamma: gamma.values(),
             beta: beta.values(),
-            epsilon: state.epsilon,
+            epsilon,
         };
         let mut input_gradient = zeros(input.values().len());
         let affine_gradient = normalization::backward(
             &normalization_geometry(&input),
             input.values(),
-            gradient.values(),
+            Dense::new(gradient).values(),
             affine,
-            &state.moments,
-            state.activate,
+            moments,
+            activate,
             &mut input_gradient,
         );
         let channels = [affine_gradient.len()];
-        if let Some(node) = input_node {
-            gradients.register::<Flex>(node.id, tensor(input_gradient, &input.dims()));
-        }
-        if let Some(node) = gamma_node {
-            let values = affine_gradient
-                .iter()
-                .map(|gradient| gradient.gamma)
-                .collect();
-            gradients.register::<Flex>(node.id, tensor(values, &channels));
-        }
-        if let Some(node) = beta_node {
-            let values = affine_gradient
-                .iter()
-                .map(|gradient| gradient.beta)
-                .collect();
-            gradients.register::<Flex>(node.id, tensor(values, &channels));
-        }
+        let gamma = affine_gradient.iter().map(|gradient| gradient.gamma);
+        let beta = affine_gradient.iter().map(|gradient| gradient.beta);
+        [
+            tensor(input_gradient, &input.dims()),
+            tensor(gamma.collect(), &channels),
+            tensor(beta.collect(), &channels),
+        ]
     }
-}
 
-#[derive(Debug)]
-struct Mix;
+    fn add_scaled(
+        sum: FlexTensor,
+        branch: &FlexTensor,
+        forward: &[f32],
+        backward: &[f32],
+    ) -> (FlexTensor, Vec<f32>) {
+        (add_scaled(sum, branch, forward), backward.to_vec())
+    }
 
-impl Backward<Flex, 2> for Mix {
-    type State = Vec<f32>;
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, 2>,
-        gradients: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let [sum_node, branch_node] = ops.parents;
-        let gradient = gradients.consume::<Flex>(&ops.node);
-        if let Some(node) = branch_node {
-            let mut scaled = gradient.to_contiguous();
-            mixing::scale(scaled.storage_mut(), &ops.state);
-            gradients.register::<Flex>(node.id, scaled);
-        }
-        if let Some(node) = sum_node {
-            gradients.register::<Flex>(node.id, gradient);
-        }
+    fn scale(gradient: &FlexTensor, factors: &Vec<f32>) -> FlexTensor {
+        let mut scaled = gradient.to_contiguous();
+        mixing::scale(scaled.storage_mut(), factors);
+        scaled
     }
 }

@@ -462,5 +462,5 @@ fn adamw_takes_the_steps_worked_by_hand() {
 #[test]
 fn squares_are_summed_over_all_values() {
     let tensor = Tensor::<Flex, 1>::from_floats([1.0, -2.0, 3.0].repeat(7).as_slice(), &FlexDevice);
-    assert!((Flex::square_sum(tensor) - 98.0).abs() < 1e-9);
+    assert!((Flex::square_sum(vec![tensor]) - 98.0).abs() < 1e-9);
 }

@@ -3,7 +3,7 @@
 /// How a square kernel moves over an image.
 ///
 /// Output `o` reads the input at `o · stride + tap + shift − padding`; what lies outside the image is zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Window {
     /// Side of the kernel, in pixels.
     pub kernel: usize,

@@ -76,12 +76,12 @@ impl<B: TrainingBackend> Optimizer<B> {
         if bound <= 0.0 {
             return None;
         }
-        let mut norm = Norm::<B> {
+        let mut all = All::<B> {
             gradients,
-            squares: 0.0,
+            found: Vec::new(),
         };
-        network.visit(&mut norm);
-        let norm = norm.squares.sqrt();
+        network.visit(&mut all);
+        let norm = B::Inner::square_sum(all.found).sqrt();
         (norm > bound).then(|| bound / norm)
     }
 
@@ -93,17 +93,18 @@ impl<B: TrainingBackend> Optimizer<B> {
     }
 }
 
-/// Sums the squares of all gradients.
-struct Norm<'a, B: TrainingBackend> {
+/// Collects all gradients, flat.
+struct All<'a, B: TrainingBackend> {
     gradients: &'a <B as AutodiffBackend>::Gradients,
-    squares: f64,
+    found: Vec<Tensor<B::Inner, 1>>,
 }
 
-impl<B: TrainingBackend> ModuleVisitor<B> for Norm<'_, B> {
+impl<B: TrainingBackend> ModuleVisitor<B> for All<'_, B> {
     fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<B, D>>) {
         let tensor = parameter.val();
         if let Some(gradient) = tensor.grad(self.gradients) {
-            self.squares += B::Inner::square_sum(gradient);
+            let len = gradient.dims().iter().product::<usize>();
+            self.found.push(gradient.reshape([len]));
         }
     }
 }

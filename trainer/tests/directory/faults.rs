@@ -434,6 +434,7 @@ fn other_trainer(search: &Search, host: &str, memory_mib: f64) -> Heartbeat {
         device_memory_mib: None,
         at: clock::now(),
         program: "test".to_owned(),
+        time_left_s: None,
     };
     search.directory.beat(&heartbeat).unwrap();
     heartbeat

@@ -19,7 +19,7 @@
 use rand::RngExt as _;
 use rand_chacha::ChaCha12Rng;
 
-use super::{FEWEST_RESULTS, FIT_STEPS, MOST_FITTED, Tandem, choose};
+use super::{FEWEST_AT_TOP, FIT_STEPS, MOST_FITTED, Tandem, choose};
 use crate::history::{History, Ranked};
 use crate::surrogate::{KernelParameters, Observation, Surrogate};
 
@@ -58,8 +58,7 @@ impl RungModels {
         let judged = choose(&[top], MOST_FITTED / method.num_rungs);
         let mut models = Vec::new();
         for lowest_rung in 0..method.num_rungs {
-            if lowest_rung > 0
-                && (top.len() < FEWEST_RESULTS || by_rung[lowest_rung - 1].is_empty())
+            if lowest_rung > 0 && (top.len() < FEWEST_AT_TOP || by_rung[lowest_rung - 1].is_empty())
             {
                 continue;
             }
@@ -68,7 +67,7 @@ impl RungModels {
             let observations = method.observations(history, &seen, MOST_FITTED);
             let parameters =
                 KernelParameters::fit(&method.features, &observations, method.num_rungs, FIT_STEPS);
-            let ln_weight = if top.len() < FEWEST_RESULTS {
+            let ln_weight = if top.len() < FEWEST_AT_TOP {
                 0.0
             } else if judged.len() == top.len() {
                 ln_predictive_density(method, &parameters, observations)

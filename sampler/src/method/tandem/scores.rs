@@ -12,7 +12,7 @@
 //! Range of validity: any number of results, failures among them. Equal losses: spread 1, all scores 0. Failures rank
 //! after all losses and have the value score of the worst loss, at least 1: no loss is invented for them.
 
-use crate::history::Ranked;
+use crate::history::{Ranked, Standing};
 use crate::normal;
 use crate::ranks::mean_ranks;
 
@@ -45,6 +45,17 @@ fn value_scores(results: &[Ranked]) -> Vec<f64> {
     let Some(largest) = losses.last() else {
         return vec![0.0; results.len()];
     };
+    // Further apart than the largest number: in quarters they are not, and scores do not depend on a factor.
+    if !(largest - losses[0]).is_finite() {
+        let quarter = |r: &Ranked| Ranked {
+            standing: r
+                .standing
+                .loss()
+                .map_or(r.standing, |x| Standing::Loss(0.25 * x)),
+            job: r.job,
+        };
+        return value_scores(&results.iter().map(quarter).collect::<Vec<Ranked>>());
+    }
     let median = losses[losses.len() / 2];
     let range = largest - losses[0];
     let spread = [(median - losses[losses.len() / 10]) / TENTH, range]
@@ -52,7 +63,6 @@ fn value_scores(results: &[Ranked]) -> Vec<f64> {
         .find(|spread| *spread > 0.0)
         .unwrap_or(1.0);
     let score = |loss: f64| {
-        // Far apart, finite losses may have an infinite difference.
         let t = ((loss - median) / spread).clamp(-1e3, 1e30);
         if t > 0.0 { libm::log1p(t) } else { t }
     };
@@ -66,7 +76,6 @@ mod tests {
     use shared::ConfigurationId;
 
     use super::*;
-    use crate::history::Standing;
 
     fn results(standings: &[Option<f64>]) -> Vec<Ranked> {
         (0..)
@@ -91,6 +100,22 @@ mod tests {
         assert!(found.iter().all(|x| x.is_finite()), "{found:?}");
         assert!(found[1] > found[4] && (found[1] - found[5]).abs() < f64::MIN_POSITIVE);
         assert!(found[3] < found[0] && found[0] < found[2] && found[2] < found[4]);
+    }
+
+    #[test]
+    fn losses_at_both_ends_of_all_numbers_are_told_apart() {
+        for losses in [
+            [1e308, -1e308, 0.0, 1.0, -1e308, 1e308],
+            [f64::MAX, f64::MIN, f64::MAX, f64::MIN, 1e300, -1e300],
+            [f64::MAX, f64::MIN, f64::MIN, f64::MIN, f64::MIN, f64::MIN],
+        ] {
+            let found = scores(&results(&losses.map(Some)));
+            assert!(found.iter().all(|x| x.is_finite()), "{found:?}");
+            for (a, x) in losses.iter().zip(&found) {
+                let is_right = |(b, y): (&f64, &f64)| (a < b) <= (x < y);
+                assert!(losses.iter().zip(&found).all(is_right), "{found:?}");
+            }
+        }
     }
 
     #[test]

@@ -43,6 +43,9 @@ fn empty() -> Status {
         trainers: Vec::new(),
         slurm: Vec::new(),
         slurm_error: None,
+        paused: None,
+        overdue: Vec::new(),
+        ended_attempts: Vec::new(),
         crashes: Vec::new(),
         checkpoint_bytes: Some(0),
     }

@@ -1,0 +1,245 @@
+// libcuda.so without a GPU: device memory is the host's, and kernels run on the CPU, compiled by g++ from the sources
+// that compiler.cpp kept. One launch at a time, so that results are the same on every run.
+//
+// EMULATED_GPU_DIR       folder of sources and of what they are compiled to
+// EMULATED_GPU_COMPILER  g++ with its options; the header is compiled already, in the folders `waiting` and `plain`
+// EMULATED_GPU_MEMORY_MB memory of the device (4096); what is allocated is filled with NaNs
+// EMULATED_GPU_LAUNCHES  file that launches of each kernel are written to
+#include "api.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <dlfcn.h>
+#include <fstream>
+#include <map>
+#include <mutex>
+#include <sstream>
+#include <string>
+#include <unistd.h>
+
+typedef void (*Entry)(void **arguments, const unsigned *grid, const unsigned *block, unsigned shared);
+struct Module {
+  std::string path;
+};
+struct Function {
+  std::string name;
+  Entry entry;
+};
+struct Stream {};
+struct Event {};
+struct Context {};
+
+static std::recursive_mutex mutex;
+typedef std::lock_guard<std::recursive_mutex> Guard;
+static std::map<CUdeviceptr, size_t> memory; // start and size of every block that is allocated
+static size_t used;
+
+static std::string variable(const char *name, const char *otherwise = "") {
+  const char *value = getenv(name);
+  return value && *value ? value : otherwise;
+}
+
+static size_t total_memory() {
+  static size_t bytes = (size_t)atol(variable("EMULATED_GPU_MEMORY_MB", "4096").c_str()) << 20;
+  return bytes;
+}
+
+// What programs have done to the device: tests compare it with bounds.
+struct Counts {
+  long launches, uploads, downloads, waits, uploaded_bytes, downloaded_bytes;
+};
+static Counts counts;
+extern "C" const Counts *emulated_gpu_counts() { return &counts; }
+
+// Launches by kernel, for people: one line each, when the process ends.
+static struct Launches {
+  std::map<std::string, long> by_kernel;
+  ~Launches() {
+    std::string file = variable("EMULATED_GPU_LAUNCHES");
+    if (file.empty()) return;
+    std::ofstream out(file, std::ios::app);
+    for (auto &kernel : by_kernel) out << kernel.second << "\t" << kernel.first << "\n";
+  }
+} launches;
+
+static CUresult complain(const char *what) {
+  fprintf(stderr, "emulated GPU: %s\n", what);
+  return CUDA_ERROR_INVALID_VALUE;
+}
+
+static bool is_inside(CUdeviceptr start, size_t size) {
+  auto block = memory.upper_bound(start);
+  if (block == memory.begin()) return false;
+  --block;
+  return start + size <= block->first + block->second;
+}
+
+static CUresult allocate(CUdeviceptr *out, size_t size) {
+  Guard guard(mutex);
+  void *block = nullptr;
+  if (used + size > total_memory() || posix_memalign(&block, 512, size + 512)) return CUDA_ERROR_OUT_OF_MEMORY;
+  memset(block, 0xff, size + 512); // all ones are a NaN: who reads what nobody wrote is found out
+  memory[(CUdeviceptr)block] = size;
+  used += size;
+  *out = (CUdeviceptr)block;
+  return CUDA_SUCCESS;
+}
+
+static CUresult release(CUdeviceptr start) {
+  Guard guard(mutex);
+  auto block = memory.find(start);
+  if (block == memory.end()) return complain("memory is given back that was not allocated");
+  used -= block->second;
+  memory.erase(block);
+  free((void *)start);
+  return CUDA_SUCCESS;
+}
+
+static CUresult upload(CUdeviceptr to, const void *from, size_t size) {
+  Guard guard(mutex);
+  if (!is_inside(to, size)) return complain("an upload goes beyond its memory");
+  counts.uploads++, counts.uploaded_bytes += size;
+  memcpy((void *)to, from, size);
+  return CUDA_SUCCESS;
+}
+
+static CUresult download(void *to, CUdeviceptr from, size_t size) {
+  Guard guard(mutex);
+  if (!is_inside(from, size)) return complain("a download goes beyond its memory");
+  counts.downloads++, counts.downloaded_bytes += size;
+  memcpy(to, (void *)from, size);
+  return CUDA_SUCCESS;
+}
+
+// Compiles a kernel for the host, unless that was done before; the shared object's path, or nothing.
+static std::string compile(const std::string &path, const char *name) {
+  std::string object = path + ".so";
+  if (!access(object.c_str(), R_OK)) return object;
+  std::ifstream file(path + ".cu");
+  std::stringstream source;
+  source << file.rdbuf();
+  const std::string text = source.str(), part = path + "." + std::to_string(getpid());
+  bool waits = text.find("__sync") != std::string::npos || text.find("_sync(") != std::string::npos;
+  std::ofstream(part + ".cpp") << text << "\nEMULATED_ENTRY(" << name << ")\n";
+  std::string include = variable("EMULATED_GPU_DIR") + (waits ? "/waiting" : "/plain");
+  std::string command = variable("EMULATED_GPU_COMPILER") + (waits ? " -DTHREADS_WAIT=1" : " -DTHREADS_WAIT=0");
+  command += " -shared -I'" + include + "' -o '" + part + ".so' '" + part + ".cpp'";
+  int failed = system(command.c_str());
+  unlink((part + ".cpp").c_str());
+  if (failed) return "";
+  rename((part + ".so").c_str(), object.c_str());
+  return object;
+}
+
+extern "C" {
+CUresult cuInit(unsigned) { return CUDA_SUCCESS; }
+CUresult cuDriverGetVersion(int *version) { *version = 13000; return CUDA_SUCCESS; }
+CUresult cuDeviceGetCount(int *count) { *count = 1; return CUDA_SUCCESS; }
+CUresult cuDeviceGet(CUdevice *device, int index) { *device = index; return CUDA_SUCCESS; }
+CUresult cuDeviceGetName(char *name, int size, CUdevice) { snprintf(name, size, "emulated GPU"); return CUDA_SUCCESS; }
+CUresult cuDeviceGetUuid_v2(CUuuid *id, CUdevice) { memset(id, 7, sizeof *id); return CUDA_SUCCESS; }
+CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice) { *bytes = total_memory(); return CUDA_SUCCESS; }
+
+// Those of a GPU of 2022 (compute capability 9.0).
+CUresult cuDeviceGetAttribute(int *value, int attribute, CUdevice) {
+  switch (attribute) {
+    case COMPUTE_CAPABILITY_MAJOR: *value = 9; break;
+    case WARP_SIZE: *value = 32; break;
+    case MAX_SHARED_MEMORY_PER_BLOCK: *value = 49152; break;
+    case MAX_SHARED_MEMORY_PER_BLOCK_OPTIN: *value = 232448; break;
+    case MAX_THREADS_PER_BLOCK: case MAX_BLOCK_DIM_X: case MAX_BLOCK_DIM_Y: *value = 1024; break;
+    case MAX_BLOCK_DIM_Z: *value = 64; break;
+    case MAX_GRID_DIM_X: *value = 2147483647; break;
+    case MAX_GRID_DIM_Y: case MAX_GRID_DIM_Z: *value = 65535; break;
+    case MULTIPROCESSOR_COUNT: *value = 132; break;
+    case MEMORY_POOLS_SUPPORTED: case UNIFIED_ADDRESSING: *value = 1; break;
+    default: *value = 0;
+  }
+  return CUDA_SUCCESS;
+}
+
+static Context context;
+CUresult cuDevicePrimaryCtxRetain(CUcontext *out, CUdevice) { *out = &context; return CUDA_SUCCESS; }
+CUresult cuDevicePrimaryCtxRelease_v2(CUdevice) { return CUDA_SUCCESS; }
+CUresult cuCtxSetCurrent(CUcontext) { return CUDA_SUCCESS; }
+CUresult cuCtxGetCurrent(CUcontext *out) { *out = &context; return CUDA_SUCCESS; }
+CUresult cuCtxSynchronize() { Guard guard(mutex); counts.waits++; return CUDA_SUCCESS; }
+
+CUresult cuMemGetInfo_v2(size_t *free, size_t *total) {
+  Guard guard(mutex);
+  *total = total_memory();
+  *free = *total - used;
+  return CUDA_SUCCESS;
+}
+CUresult cuMemAlloc_v2(CUdeviceptr *out, size_t size) { return allocate(out, size); }
+CUresult cuMemAllocAsync(CUdeviceptr *out, size_t size, CUstream) { return allocate(out, size); }
+CUresult cuMemFree_v2(CUdeviceptr start) { return release(start); }
+CUresult cuMemFreeAsync(CUdeviceptr start, CUstream) { return release(start); }
+CUresult cuMemAllocHost_v2(void **out, size_t size) { return posix_memalign(out, 512, size + 512) ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_SUCCESS; }
+CUresult cuMemFreeHost(void *block) { free(block); return CUDA_SUCCESS; }
+CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t size, CUstream) { return upload(to, from, size); }
+CUresult cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t size, CUstream) { return download(to, from, size); }
+CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t size, CUstream) { memmove((void *)to, (void *)from, size); return CUDA_SUCCESS; }
+CUresult cuMemsetD8Async(CUdeviceptr start, unsigned char value, size_t size, CUstream) { memset((void *)start, value, size); return CUDA_SUCCESS; }
+
+CUresult cuMemcpy2DAsync_v2(const CUDA_MEMCPY2D *copy, CUstream) {
+  bool is_upload = copy->dstMemoryType == CU_MEMORYTYPE_DEVICE;
+  auto from = copy->srcMemoryType == CU_MEMORYTYPE_HOST ? (const char *)copy->srcHost : (const char *)copy->srcDevice;
+  auto to = is_upload ? (char *)copy->dstDevice : (char *)copy->dstHost;
+  size_t width = copy->WidthInBytes, from_pitch = copy->srcPitch ? copy->srcPitch : width, to_pitch = copy->dstPitch ? copy->dstPitch : width;
+  if (from_pitch < width || to_pitch < width) return complain("rows of a copy overlap");
+  Guard guard(mutex);
+  (is_upload ? counts.uploads : counts.downloads)++;
+  (is_upload ? counts.uploaded_bytes : counts.downloaded_bytes) += width * copy->Height;
+  for (size_t row = 0; row < copy->Height; row++) memcpy(to + row * to_pitch, from + row * from_pitch, width);
+  return CUDA_SUCCESS;
+}
+
+CUresult cuStreamCreate(CUstream *out, unsigned) { *out = new Stream; return CUDA_SUCCESS; }
+CUresult cuStreamDestroy_v2(CUstream stream) { delete stream; return CUDA_SUCCESS; }
+CUresult cuStreamSynchronize(CUstream) { Guard guard(mutex); counts.waits++; return CUDA_SUCCESS; }
+CUresult cuStreamWaitEvent(CUstream, CUevent, unsigned) { return CUDA_SUCCESS; }
+CUresult cuEventCreate(CUevent *out, unsigned) { *out = new Event; return CUDA_SUCCESS; }
+CUresult cuEventRecord(CUevent, CUstream) { return CUDA_SUCCESS; }
+CUresult cuEventSynchronize(CUevent) { Guard guard(mutex); counts.waits++; return CUDA_SUCCESS; }
+CUresult cuEventDestroy_v2(CUevent event) { delete event; return CUDA_SUCCESS; }
+
+CUresult cuGetErrorName(CUresult error, const char **name) {
+  *name = error == CUDA_SUCCESS ? "CUDA_SUCCESS" : error == CUDA_ERROR_OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY" : "CUDA_ERROR_OF_THE_EMULATION";
+  return CUDA_SUCCESS;
+}
+CUresult cuGetErrorString(CUresult error, const char **text) { return cuGetErrorName(error, text); }
+
+CUresult cuModuleLoadData(CUmodule *out, const void *image) {
+  *out = new Module{(const char *)image};
+  return (*out)->path[0] == '/' ? CUDA_SUCCESS : CUDA_ERROR_INVALID_IMAGE;
+}
+CUresult cuModuleUnload(CUmodule module) { delete module; return CUDA_SUCCESS; }
+
+CUresult cuModuleGetFunction(CUfunction *out, CUmodule module, const char *name) {
+  Guard guard(mutex);
+  std::string object = compile(module->path, name);
+  void *handle = object.empty() ? nullptr : dlopen(object.c_str(), RTLD_NOW | RTLD_LOCAL);
+  void *entry = handle ? dlsym(handle, "emulated_entry") : nullptr;
+  if (!entry) {
+    fprintf(stderr, "emulated GPU: %s of %s.cu does not run on the host\n", name, module->path.c_str());
+    return CUDA_ERROR_NO_BINARY_FOR_GPU;
+  }
+  *out = new Function{name, (Entry)entry};
+  return CUDA_SUCCESS;
+}
+CUresult cuFuncSetAttribute(CUfunction, int, int) { return CUDA_SUCCESS; }
+
+CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
+                        unsigned block_y, unsigned block_z, unsigned shared, CUstream, void **arguments, void **) {
+  Guard guard(mutex);
+  bool fits = grid_x && grid_y && grid_z && grid_y < 65536 && grid_z < 65536 && block_x * block_y * block_z <= 1024;
+  if (!fits) return complain("a launch is larger than the device allows");
+  counts.launches++;
+  launches.by_kernel[function->name]++;
+  unsigned grid[3] = {grid_x, grid_y, grid_z}, block[3] = {block_x, block_y, block_z};
+  function->entry(arguments, grid, block, shared);
+  return CUDA_SUCCESS;
+}
+}

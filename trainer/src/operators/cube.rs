@@ -1,0 +1,266 @@
+//! [`Operators`] for GPUs: kernels in `CubeCL`, which its compilers bring to CUDA, HIP and WGSL.
+//!
+//! Every kernel's algorithm is fixed: nothing is chosen by timing, so that a training on a GPU is the same from run to
+//! run, and what tests compare is what trainings use. All arithmetic is in single precision.
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "numbers come to kernels by value"
+)]
+mod convolution;
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "numbers come to kernels by value"
+)]
+mod normalization;
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "numbers come to kernels by value"
+)]
+mod pointwise;
+
+use burn::tensor::{DType, Shape, Tensor, TensorData};
+use burn_cubecl::cubecl;
+use burn_cubecl::cubecl::prelude::*;
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
+use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime};
+
+use super::gradients::Kernels;
+use super::{AdamStep, Normalized, Operators, SgdStep, Window};
+use super::{projection_by_convolution, unwrap, wrap};
+
+/// Units of a cube, in all kernels.
+const UNITS: u32 = 256;
+
+fn to_u32(size: usize) -> u32 {
+    u32::try_from(size).expect("a tensor of a training has less than 2^32 values")
+}
+
+fn dims<R: CubeRuntime, const D: usize>(tensor: &CubeTensor<R>) -> [usize; D] {
+    tensor.meta.shape().dims()
+}
+
+/// A tensor beside another one, its values one after another, with nothing in it yet.
+fn allocate<R: CubeRuntime>(beside: &CubeTensor<R>, shape: Shape) -> CubeTensor<R> {
+    to_u32(shape.iter().product()); // kernels count so far
+    empty_device_contiguous_dtype(
+        beside.client.clone(),
+        beside.device.clone(),
+        shape,
+        DType::F32,
+    )
+}
+
+/// The tensor with its values one after another.
+fn dense<R: CubeRuntime>(tensor: &CubeTensor<R>) -> CubeTensor<R> {
+    assert_eq!(tensor.dtype, DType::F32, "kernels are for single precision");
+    into_contiguous(tensor.clone())
+}
+
+/// Cubes for so many values, one unit each.
+fn elementwise(len: usize) -> (CubeCount, CubeDim) {
+    let cubes = len.div_ceil(UNITS as usize).max(1);
+    (
+        CubeCount::Static(to_u32(cubes), 1, 1),
+        CubeDim::new_1d(UNITS),
+    )
+}
+
+/// This unit's number in a launch of [`elementwise`].
+#[cube]
+fn number_of_unit() -> u32 {
+    CUBE_POS_X * UNITS + UNIT_POS
+}
+
+/// The sum of all units' values, in every unit; `scratch` has one place for each.
+#[cube]
+fn sum_of_units(value: f32, scratch: &mut SharedMemory<f32>) -> f32 {
+    let unit = UNIT_POS;
+    sync_cube();
+    scratch[unit as usize] = value;
+    sync_cube();
+    let mut half = comptime!(UNITS / 2).runtime();
+    while half > 0 {
+        if unit < half {
+            let other = scratch[(unit + half) as usize];
+            scratch[unit as usize] += other;
+        }
+        sync_cube();
+        half /= 2u32;
+    }
+    scratch[0]
+}
+
+impl<R: CubeRuntime, BT: BoolElement> Operators for CubeBackend<R, f32, i32, BT> {
+    fn convolution(
+        input: Tensor<Self, 4>,
+        weight: Tensor<Self, 4>,
+        window: Window,
+    ) -> Tensor<Self, 4> {
+        wrap(Self::convolve(&unwrap(input), &unwrap(weight), window))
+    }
+
+    fn batch_norm(
+        input: Tensor<Self, 4>,
+        gamma: Tensor<Self, 1>,
+        beta: Tensor<Self, 1>,
+        epsilon: f32,
+        activate: bool,
+    ) -> Normalized<Self> {
+        let affine = [dense(&unwrap(gamma)), dense(&unwrap(beta))];
+        let input = dense(&unwrap(input));
+        let [output, mean, variance] = normalization::forward(input, affine, epsilon, activate);
+        Normalized {
+            output: wrap(output),
+            mean: wrap(mean),
+            variance: wrap(variance),
+        }
+    }
+
+    fn normalize_by(
+        input: Tensor<Self, 4>,
+        affine: [Tensor<Self, 1>; 2],
+        moments: [Tensor<Self, 1>; 2],
+        epsilon: f32,
+        activate: bool,
+    ) -> Tensor<Self, 4> {
+        let affine = affine.map(|tensor| dense(&unwrap(tensor)));
+        let moments = moments.map(|tensor| dense(&unwrap(tensor)));
+        let input = dense(&unwrap(input));
+        wrap(normalization::apply(
+            input, affine, moments, epsilon, activate,
+        ))
+    }
+
+    fn mix(
+        sum: Tensor<Self, 4>,
+        branch: Tensor<Self, 4>,
+        forward: &[f32],
+        backward: &[f32],
+    ) -> Tensor<Self, 4> {
+        let (output, _) = Self::add_scaled(unwrap(sum), &unwrap(branch), forward, backward);
+        wrap(output)
+    }
+
+    fn sgd<const D: usize>(
+        parameter: Tensor<Self, D>,
+        gradient: Tensor<Self, D>,
+        velocity: Option<Tensor<Self, D>>,
+        step: SgdStep,
+    ) -> (Tensor<Self, D>, Tensor<Self, D>) {
+        let [parameter, gradient] = [parameter, gradient].map(|tensor| dense(&unwrap(tensor)));
+        let velocity = velocity.map(|tensor| dense(&unwrap(tensor)));
+        let [parameter, velocity] = pointwise::sgd(parameter, gradient, velocity, step);
+        (wrap(parameter), wrap(velocity))
+    }
+
+    fn adamw<const D: usize>(
+        parameter: Tensor<Self, D>,
+        gradient: Tensor<Self, D>,
+        moments: Option<(Tensor<Self, D>, Tensor<Self, D>)>,
+        step: AdamStep,
+    ) -> (Tensor<Self, D>, Tensor<Self, D>, Tensor<Self, D>) {
+        let [parameter, gradient] = [parameter, gradient].map(|tensor| dense(&unwrap(tensor)));
+        let moments =
+            moments.map(|(first, second)| [first, second].map(|tensor| dense(&unwrap(tensor))));
+        let [parameter, first, second] = pointwise::adamw(parameter, gradient, moments, step);
+        (wrap(parameter), wrap(first), wrap(second))
+    }
+
+    fn square_sum(tensors: Vec<Tensor<Self, 1>>) -> f64 {
+        let sums: Vec<Tensor<Self, 1>> = tensors
+            .into_iter()
+            .map(|tensor| wrap(pointwise::square_sums(dense(&unwrap(tensor)))))
+            .collect();
+        if sums.is_empty() {
+            return 0.0;
+        }
+        // One read for all of them.
+        Tensor::cat(sums, 0).into_data().iter::<f64>().sum()
+    }
+
+    /// As a convolution of a single pixel, with the same kernels.
+    fn project(input: Tensor<Self, 2>, weight: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        projection_by_convolution(input, weight)
+    }
+}
+
+impl<R: CubeRuntime, BT: BoolElement> Kernels for CubeBackend<R, f32, i32, BT> {
+    const IS_GPU: bool = true;
+    type Moments = [CubeTensor<R>; 2];
+    type Factors = CubeTensor<R>;
+
+    fn convolve(input: &CubeTensor<R>, weight: &CubeTensor<R>, window: Window) -> CubeTensor<R> {
+        let geometry = convolution::Geometry::new(input, weight, window);
+        convolution::forward(&geometry, dense(input), dense(weight))
+    }
+
+    fn convolve_backward(
+        input: &CubeTensor<R>,
+        weight: &CubeTensor<R>,
+        gradient: &CubeTensor<R>,
+        window: Window,
+        [wants_input, wants_weight]: [bool; 2],
+    ) -> [Option<CubeTensor<R>>; 2] {
+        let geometry = convolution::Geometry::new(input, weight, window);
+        let gradient = dense(gradient);
+        [
+            wants_input
+                .then(|| convolution::input_gradient(&geometry, dense(weight), gradient.clone())),
+            wants_weight
+                .then(|| convolution::weight_gradient(&geometry, dense(input), gradient.clone())),
+        ]
+    }
+
+    fn normalize(
+        input: &CubeTensor<R>,
+        affine: [&CubeTensor<R>; 2],
+        epsilon: f32,
+        activate: bool,
+    ) -> (CubeTensor<R>, [CubeTensor<R>; 2]) {
+        let [output, mean, variance] =
+            normalization::forward(dense(input), affine.map(dense), epsilon, activate);
+        (output, [mean, variance])
+    }
+
+    fn moment_tensors(moments: &[CubeTensor<R>; 2]) -> [CubeTensor<R>; 2] {
+        moments.clone()
+    }
+
+    fn normalize_backward(
+        input: &CubeTensor<R>,
+        affine: [&CubeTensor<R>; 2],
+        moments: &[CubeTensor<R>; 2],
+        gradient: &CubeTensor<R>,
+        epsilon: f32,
+        activate: bool,
+    ) -> [CubeTensor<R>; 3] {
+        normalization::backward(
+            dense(input),
+            dense(gradient),
+            affine.map(dense),
+            moments.clone(),
+            epsilon,
+            activate,
+        )
+    }
+
+    fn add_scaled(
+        sum: CubeTensor<R>,
+        branch: &CubeTensor<R>,
+        forward: &[f32],
+        backward: &[f32],
+    ) -> (CubeTensor<R>, CubeTensor<R>) {
+        let factors = TensorData::new([forward, backward].concat(), [2, forward.len()]);
+        let factors = unwrap(Tensor::<Self, 2>::from_data(factors, &branch.device));
+        let factors = dense(&factors);
+        let output = pointwise::scale(Some(dense(&sum)), dense(branch), factors.clone(), 0);
+        (output, factors)
+    }
+
+    fn scale(gradient: &CubeTensor<R>, factors: &CubeTensor<R>) -> CubeTensor<R> {
+        pointwise::scale(None, dense(gradient), factors.clone(), 1)
+    }
+}

@@ -1,0 +1,214 @@
+//! What one operation gives on a device: its output and all gradients, for inputs that depend on its shapes alone.
+
+use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::{Tensor, TensorData};
+
+use crate::operators::{Operators as _, TrainingBackend, Window};
+
+/// Values by name, in the order in which they are computed.
+pub type Results = Vec<(String, Vec<f32>)>;
+
+/// A function of a tensor and a weight, as [`crate::operators::Operators::convolution`].
+pub type Convolve<B> = fn(Tensor<B, 4>, Tensor<B, 4>, Window) -> Tensor<B, 4>;
+
+/// A convolution's sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Convolution {
+    /// Images.
+    pub batch: usize,
+    /// Channels of the input and of the output.
+    pub channels: [usize; 2],
+    /// Height and width.
+    pub pixels: [usize; 2],
+    /// What the kernel looks at.
+    pub window: Window,
+}
+
+impl std::fmt::Display for Convolution {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            batch,
+            channels: [from, to],
+            pixels: [height, width],
+            window,
+        } = self;
+        let Window { kernel, stride, .. } = window;
+        write!(
+            f,
+            "convolution {kernel}×{kernel}, stride {stride}, {from} to {to} channels, {batch} images of {height}×{width}"
+        )?;
+        if window.shift > 0 {
+            write!(f, ", shifted by {}", window.shift)?;
+        }
+        Ok(())
+    }
+}
+
+/// Numbers that look random, in −1..1.
+fn numbers(seed: u32, len: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12_345);
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        let fraction = f64::from(state) / f64::from(u32::MAX);
+        #[expect(clippy::cast_possible_truncation, reason = "single precision will do")]
+        let number = (2.0 * fraction - 1.0) as f32;
+        number
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+fn tensor<B: TrainingBackend, const D: usize>(
+    seed: u32,
+    dims: [usize; D],
+    device: &B::Device,
+) -> Tensor<B, D> {
+    let data = TensorData::new(numbers(seed, dims.iter().product()), dims);
+    Tensor::from_data(data, device)
+}
+
+fn values<B: burn::tensor::backend::Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
+    tensor.into_data().iter::<f32>().collect()
+}
+
+/// Output and gradients of inputs, where the result is the sum of the output weighted by given numbers.
+fn differentiate<B: TrainingBackend, const D: usize>(
+    output: Tensor<B, D>,
+    device: &B::Device,
+    gradients_of: impl FnOnce(&<B as AutodiffBackend>::Gradients) -> Results,
+) -> Results {
+    let mut results = vec![("output".to_owned(), values(output.clone()))];
+    let weights = tensor::<B, D>(9, output.dims(), device);
+    // From a tensor, gradients are those of the sum of its values.
+    let gradients = (output * weights).backward();
+    results.extend(gradients_of(&gradients));
+    results
+}
+
+/// A leaf's gradient; zeros where the result does not depend on it.
+fn gradient<B: TrainingBackend, const D: usize>(
+    name: &str,
+    leaf: &Tensor<B, D>,
+    gradients: &<B as AutodiffBackend>::Gradients,
+) -> (String, Vec<f32>) {
+    let found = leaf.grad(gradients);
+    let found = found.map_or_else(|| vec![0.0; leaf.shape().num_elements()], values);
+    (format!("gradient of the {name}"), found)
+}
+
+/// Output and both gradients of a convolution.
+///
+/// Input and output gradient come as training hands them on: behind an activation, and with their axes swapped in memory.
+pub fn convolution<B: TrainingBackend>(
+    convolve: Convolve<B>,
+    sizes: Convolution,
+    device: &B::Device,
+) -> Results {
+    let Convolution {
+        batch,
+        channels: [from, to],
+        pixels: [height, width],
+        window,
+    } = sizes;
+    let input = tensor::<B, 4>(1, [batch, height, width, from], device).require_grad();
+    let weight_dims = [to, from, window.kernel, window.kernel];
+    let weight = tensor::<B, 4>(2, weight_dims, device).require_grad();
+    let seen = burn::tensor::activation::relu(input.clone().permute([0, 3, 1, 2]));
+    let output = convolve(seen, weight.clone(), window).permute([0, 2, 3, 1]);
+    differentiate(output, device, |gradients| {
+        vec![
+            gradient("input", &input, gradients),
+            gradient("weight", &weight, gradients),
+        ]
+    })
+}
+
+/// Output, moments and all gradients of a batch norm.
+pub fn batch_norm<B: TrainingBackend>(
+    dims: [usize; 4],
+    activate: bool,
+    device: &B::Device,
+) -> Results {
+    let channels = dims[1];
+    let input = (tensor::<B, 4>(1, dims, device) + 3.0)
+        .detach()
+        .require_grad();
+    let gamma = tensor::<B, 1>(2, [channels], device).require_grad();
+    let beta = tensor::<B, 1>(3, [channels], device).require_grad();
+    let normalized = B::batch_norm(input.clone(), gamma.clone(), beta.clone(), 1e-5, activate);
+    let moments = [
+        ("mean".to_owned(), values(normalized.mean)),
+        ("variance".to_owned(), values(normalized.variance)),
+    ];
+    let mut results = differentiate(normalized.output, device, |gradients| {
+        vec![
+            gradient("input", &input, gradients),
+            gradient("scale", &gamma, gradients),
+            gradient("offset", &beta, gradients),
+        ]
+    });
+    results.extend(moments);
+    results
+}
+
+/// Normalisation by given moments.
+pub fn normalize_by<B: TrainingBackend>(
+    dims: [usize; 4],
+    activate: bool,
+    device: &B::Device,
+) -> Results {
+    let channels = [dims[1]];
+    let device_tensor = |seed| tensor::<B, 1>(seed, channels, device).inner();
+    let output = <B as TrainingBackend>::Inner::normalize_by(
+        tensor::<B, 4>(1, dims, device).inner(),
+        [device_tensor(2), device_tensor(3)],
+        [device_tensor(4), device_tensor(5).abs()],
+        1e-5,
+        activate,
+    );
+    vec![("output".to_owned(), values(output))]
+}
+
+/// Output and both gradients of mixing a branch in.
+pub fn mix<B: TrainingBackend>(dims: [usize; 4], device: &B::Device) -> Results {
+    let sum = tensor::<B, 4>(1, dims, device).require_grad();
+    let branch = tensor::<B, 4>(2, dims, device).require_grad();
+    let (forward, backward) = (numbers(3, dims[0]), numbers(4, dims[0]));
+    let output = B::mix(sum.clone(), branch.clone(), &forward, &backward);
+    differentiate(output, device, |gradients| {
+        vec![
+            gradient("sum", &sum, gradients),
+            gradient("branch", &branch, gradients),
+        ]
+    })
+}
+
+/// Output and both gradients of a linear map.
+pub fn linear<B: TrainingBackend>(
+    batch: usize,
+    [from, to]: [usize; 2],
+    device: &B::Device,
+) -> Results {
+    let input = tensor::<B, 2>(1, [batch, from], device).require_grad();
+    let weight = tensor::<B, 2>(2, [to, from], device).require_grad();
+    let output = B::project(input.clone(), weight.clone());
+    differentiate(output, device, |gradients| {
+        vec![
+            gradient("input", &input, gradients),
+            gradient("weight", &weight, gradients),
+        ]
+    })
+}
+
+/// The sum of squares that clipping needs, over tensors of the given lengths.
+pub fn square_sum<B: TrainingBackend>(lengths: &[usize], device: &B::Device) -> Results {
+    let tensors = (0..)
+        .zip(lengths)
+        .map(|(seed, len)| tensor::<B, 1>(seed, [*len], device).inner())
+        .collect();
+    let sum = <B as TrainingBackend>::Inner::square_sum(tensors);
+    #[expect(clippy::cast_possible_truncation, reason = "single precision will do")]
+    let sum = sum as f32;
+    vec![("sum of squares".to_owned(), vec![sum])]
+}
