@@ -100,9 +100,9 @@ fn a_kept_program_that_dies_costs_its_job_an_outcome_and_the_next_job_gets_a_new
 
 #[test]
 fn a_kept_program_that_ends_between_two_jobs_is_started_again() {
-    // It answers, and is gone.
+    // It answers behind dots without an end of line, and is gone a moment later, when it has been given the next job.
     let read = format!(
-        "read -r path; set -- \"$path\"\n{PREAMBLE}\necho '{{\"loss\": 1}}' > \"$result\"; echo \"$path\""
+        "read -r path; set -- \"$path\"\n{PREAMBLE}\necho '{{\"loss\": 1}}' > \"$result\"; printf ...; echo \"$path\"; sleep 0.3"
     );
     let search = with_command(
         &["sh", "-c", &read],
@@ -113,6 +113,7 @@ fn a_kept_program_that_ends_between_two_jobs_is_started_again() {
     search.work();
     for job in jobs {
         assert_eq!(search.loss(job), 1.0);
+        assert_eq!(search.log(job), "...");
     }
 }
 
