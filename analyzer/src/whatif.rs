@@ -100,7 +100,7 @@ pub fn forecasts(
         ));
     }
     let own = Ladder {
-        eta: whole(search.ladder.eta()),
+        eta: search.ladder.eta(),
         budgets: (0..search.ladder.num_rungs())
             .map(|rung| search.ladder.budget(rung).amount)
             .collect(),
@@ -153,16 +153,6 @@ fn missing_in_words(
             history.unit_name()
         )
     })
-}
-
-/// Forecasts are for whole etas: another one counts as the nearest.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "at least 2, and saturating"
-)]
-fn whole(eta: f64) -> u64 {
-    eta.round().max(2.0) as u64
 }
 
 /// The search's own ladder, and the others that end at the same budget and do not begin below what is known.
