@@ -223,7 +223,8 @@ fn a_few_steps_are_those_of_the_cpu() {
             println!("training loss {a} on the CPU, {b} on the GPU");
             assert!((a - b).abs() < 1e-5 * a, "{a} {b}");
         }
-        assert_close(&weights, &weights_there, 1e-3);
+        // Gradients of offsets are sums whose parts cancel: there the last digits of single precision are many.
+        assert_close(&weights, &weights_there, 5e-3);
     }
 }
 
