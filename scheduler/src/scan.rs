@@ -396,19 +396,18 @@ impl Scanner {
                 }
             }
         }
+        state.num_retries = self.retries.len() as u64;
         Ok(())
     }
 
-    /// Takes back that the search is finished, where jobs are to be done again.
-    pub fn reopen(&self, state: &State) -> Result<()> {
-        if state.is_to_go_on()
-            && !self.directory.is_observer()
-            && self.directory.signs()?.is_finished
-            && self.directory.reopen()?
-        {
+    /// Takes back that the search is finished, where there is more to do; whether it did.
+    pub fn reopen(&self, state: &State) -> Result<bool> {
+        let is_reopened =
+            !self.directory.is_observer() && self.directory.reopen(state.table().total())?;
+        if is_reopened {
             info!("the search was finished; it goes on, since there is more to do");
         }
-        Ok(())
+        Ok(is_reopened)
     }
 
     fn load_results(&self, state: &mut State) -> Result<()> {

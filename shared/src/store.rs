@@ -703,8 +703,24 @@ impl Directory {
         self.read_or_set_aside(self.layout.path(layout::FINISHED), |_: &Finished| true)
     }
 
-    /// Takes back that the search is finished, since there is more to do; whether it was.
-    pub fn reopen(&self) -> Result<bool> {
+    /// Takes back that the search is finished where its last word takes no account of a retry, or of as many
+    /// configurations as there are to be; whether it did.
+    ///
+    /// That word alone tells: what a program knows of the search itself may be older.
+    pub fn reopen(&self, configurations: u32) -> Result<bool> {
+        let Some(finished) = self.read_finished()? else {
+            return Ok(false);
+        };
+        let mut retries = 0;
+        for shard in self.shards(layout::RETRIES)? {
+            let listed: Vec<AttemptId> = self.list_shard(layout::RETRIES, shard)?;
+            retries += listed.len() as u64;
+        }
+        let is_all =
+            finished.retries >= retries && finished.configurations >= u64::from(configurations);
+        if is_all {
+            return Ok(false);
+        }
         fs::remove(&self.layout.path(layout::FINISHED))
     }
 
