@@ -335,8 +335,8 @@ mod tests {
                 "KeyError: 'label'",
             ),
             (
-                "ERROR:root:halving the batch\nTraceback (most recent call last):\n  File \"a\"\nMemoryError\nconfiguration is wrong\n",
-                "configuration is wrong",
+                "ERROR:root:halving the batch\nTraceback (most recent call last):\n  File \"a\"\nMemoryError\nfatal: configuration is wrong\n",
+                "fatal: configuration is wrong",
             ),
         ] {
             assert_eq!(last_words(text).unwrap().text, expected);

@@ -278,8 +278,7 @@ fn a_program_that_the_kernel_kills_for_lack_of_memory_is_out_of_memory() {
 
 #[test]
 fn a_failed_device_is_tried_elsewhere_once_and_then_counts() {
-    let script =
-        "echo 'RuntimeError: CUDA error: an illegal memory access was encountered' >&2; exit 1";
+    let script = "printf 'Traceback (most recent call last):\n  File \"train.py\", line 1\nRuntimeError: CUDA error: an illegal memory access was encountered\n' >&2; exit 1";
     let search = scripted(script, &json!({}));
     let job = search.offer(0, 0, &a());
     let output = search.trainer_run().output().unwrap();
