@@ -203,11 +203,19 @@ impl Scanner {
         let is_listed = self
             .wishes_seen
             .is_some_and(|at| now.saturating_duration_since(at) < WISHES_INTERVAL);
-        if !is_listed {
+        let view = self.directory.jobs()?;
+        // A job that seems to be none of this search, or to have its result, may be one that was wished for meanwhile: what
+        // was listed after it tells.
+        let mut attempts = view
+            .open
+            .iter()
+            .chain(view.claimed.iter().map(|claim| &claim.attempt));
+        let is_strange =
+            attempts.any(|attempt| !state.expects(attempt.job) || state.is_spent(*attempt));
+        if !is_listed || is_strange {
             self.see_wishes(state)?;
             self.wishes_seen = Some(now);
         }
-        let view = self.directory.jobs()?;
         self.see_jobs(state, &view, now)?;
         self.see_departed(state, &view, now)?;
         self.see_proposals(state)?;
