@@ -28,7 +28,7 @@ mod features;
 mod kernel_parameters;
 
 pub use features::Features;
-pub use kernel_parameters::KernelParameters;
+pub use kernel_parameters::{KernelParameters, LengthPrior};
 
 use cholesky::{Cholesky, dot};
 use covariance::{Moments, TrainingPoints, Weights, effects_slope, own_slope};
@@ -355,7 +355,7 @@ mod tests {
         let observations = observations(23, 2);
         let model = Surrogate::new(
             &features,
-            &KernelParameters::prior(4, 3),
+            &KernelParameters::prior(4, 3, LengthPrior::Medium),
             &observations,
             &[],
         )
@@ -391,7 +391,7 @@ mod tests {
     fn what_is_under_way_takes_away_variance_and_leaves_the_mean() {
         let features = Features::new(&dimensions());
         let observations = observations(15, 3);
-        let parameters = KernelParameters::prior(4, 3);
+        let parameters = KernelParameters::prior(4, 3, LengthPrior::Medium);
         let point = vec![0.9, 2.0, 0.0, 0.1];
         let at = |under_way: &[(Vec<f64>, usize)]| {
             let model = Surrogate::new(&features, &parameters, &observations, under_way).unwrap();
@@ -414,7 +414,7 @@ mod tests {
         let observations = observations(15, 3);
         let model = Surrogate::new(
             &features,
-            &KernelParameters::prior(4, 3),
+            &KernelParameters::prior(4, 3, LengthPrior::Medium),
             &observations,
             &[],
         )

@@ -593,6 +593,7 @@ fn a_named_result_is_waited_for_and_a_vanished_proposal_made_again() {
         .finish_search(&Finished {
             configurations: 2,
             jobs: 1,
+            retries: 0,
         })
         .unwrap();
     let status = wait_for("the end", || program.try_wait().unwrap());

@@ -62,7 +62,7 @@ pub fn run(args: &ExtendArgs) -> Result<Code> {
         program: concat!("scheduler ", env!("CARGO_PKG_VERSION")).to_owned(),
     })?;
     // After the record: a scheduler that finishes the search meanwhile looks for it once more.
-    let was_finished = directory.reopen()?;
+    let was_finished = directory.reopen(table.total())?;
     let added = table.total() - before;
     let mut text = format!("{added} more configurations: {} in all\n", table.total());
     if was_finished {

@@ -256,6 +256,7 @@ pub fn plan(state: &State, settings: &TrainerSettings) -> Vec<Action> {
         actions.push(Action::Finish(Finished {
             configurations: u64::from(state.num_requested),
             jobs: state.results.len() as u64,
+            retries: state.num_retries,
         }));
     }
     actions
@@ -355,7 +356,8 @@ fn reserved_for_nobody(state: &State) -> impl Iterator<Item = AttemptId> + '_ {
     })
 }
 
-fn is_over(state: &State) -> bool {
+/// Whether nothing is left to do.
+pub(crate) fn is_over(state: &State) -> bool {
     state.num_requested == state.table().total()
         && state.pending.is_empty()
         && state.doubtful.is_empty()

@@ -63,7 +63,7 @@ pub fn run(args: &RetryArgs) -> Result<Code> {
         }
     }
     // After the records: a scheduler that finishes the search meanwhile looks for them once more.
-    let was_finished = !superseded.is_empty() && directory.reopen()?;
+    let was_finished = !superseded.is_empty() && directory.reopen(0)?;
     print(&told(
         &args.directory,
         number,

@@ -19,7 +19,7 @@ use shared::{
 use tracing::{info, warn};
 
 use crate::fault::{Again, Known};
-use crate::plan::{Action, plan};
+use crate::plan::{Action, is_over, plan};
 use crate::scan::Scanner;
 use crate::state::State;
 use crate::status::Pause;
@@ -288,19 +288,18 @@ impl Scheduler {
         Ok(Taken::Yes)
     }
 
-    /// Says that nothing is left to do, unless somebody has asked for a retry.
+    /// Says that nothing is left to do, unless somebody has asked for more.
     fn finish(&mut self, directory: &Directory, finished: &Finished) -> Result<Taken, Error> {
-        // Somebody may have asked for a retry meanwhile; or do so before the last word is there.
+        // Somebody may have done so meanwhile; or do so before the last word is there.
         self.scanner.see_wishes(&mut self.state)?;
-        if self.state.is_to_go_on() {
+        if !is_over(&self.state) || self.state.num_retries != finished.retries {
             return Ok(Taken::Overtaken);
         }
         self.drop_last_checkpoints(directory)?;
         directory.sync_results(configurations(&self.state.unrecorded))?;
         directory.finish_search(finished)?;
         self.scanner.see_wishes(&mut self.state)?;
-        if self.state.is_to_go_on() {
-            self.scanner.reopen(&self.state)?;
+        if self.scanner.reopen(&self.state)? {
             return Ok(Taken::Overtaken);
         }
         info!(

@@ -203,11 +203,19 @@ impl Scanner {
         let is_listed = self
             .wishes_seen
             .is_some_and(|at| now.saturating_duration_since(at) < WISHES_INTERVAL);
-        if !is_listed {
+        let view = self.directory.jobs()?;
+        // A job that seems to be none of this search, or to have its result, may be one that was wished for meanwhile: what
+        // was listed after it tells.
+        let mut attempts = view
+            .open
+            .iter()
+            .chain(view.claimed.iter().map(|claim| &claim.attempt));
+        let is_strange =
+            attempts.any(|attempt| !state.expects(attempt.job) || state.is_spent(*attempt));
+        if !is_listed || is_strange {
             self.see_wishes(state)?;
             self.wishes_seen = Some(now);
         }
-        let view = self.directory.jobs()?;
         self.see_jobs(state, &view, now)?;
         self.see_departed(state, &view, now)?;
         self.see_proposals(state)?;
@@ -396,19 +404,18 @@ impl Scanner {
                 }
             }
         }
+        state.num_retries = self.retries.len() as u64;
         Ok(())
     }
 
-    /// Takes back that the search is finished, where jobs are to be done again.
-    pub fn reopen(&self, state: &State) -> Result<()> {
-        if state.is_to_go_on()
-            && !self.directory.is_observer()
-            && self.directory.signs()?.is_finished
-            && self.directory.reopen()?
-        {
+    /// Takes back that the search is finished, where there is more to do; whether it did.
+    pub fn reopen(&self, state: &State) -> Result<bool> {
+        let is_reopened =
+            !self.directory.is_observer() && self.directory.reopen(state.table().total())?;
+        if is_reopened {
             info!("the search was finished; it goes on, since there is more to do");
         }
-        Ok(())
+        Ok(is_reopened)
     }
 
     fn load_results(&self, state: &mut State) -> Result<()> {

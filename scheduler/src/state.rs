@@ -51,6 +51,8 @@ pub struct State {
     pub(crate) doubtful: BTreeMap<JobId, Known>,
     /// Crashes without any progress that count.
     pub(crate) counted: BTreeMap<JobId, Known>,
+    /// Retries that were read, whoever asked for them.
+    pub(crate) num_retries: u64,
     /// What is known of failures, and of those who could do better.
     pub faults: Faults,
     /// Results that are named by some request.
@@ -225,6 +227,7 @@ impl State {
             results: BTreeMap::new(),
             doubtful: BTreeMap::new(),
             counted: BTreeMap::new(),
+            num_retries: 0,
             faults: Faults::default(),
             recorded: BTreeSet::new(),
             unrecorded: BTreeSet::new(),
@@ -393,13 +396,6 @@ impl State {
         self.results.contains_key(&job)
             || self.doubtful.contains_key(&job)
             || self.faults.superseded(job) >= Some(attempt)
-    }
-
-    /// Whether a finished search is to go on, because there are more configurations or jobs are to be done again.
-    pub(crate) fn is_to_go_on(&self) -> bool {
-        let mut pending = self.pending.keys();
-        self.num_requested < self.table.total()
-            || pending.any(|job| self.faults.superseded(*job).is_some())
     }
 
     /// The number of the next attempt at a job that is offered for the first time, as far as is known.

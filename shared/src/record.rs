@@ -645,12 +645,23 @@ pub struct Finished {
     pub configurations: u64,
     /// Number of jobs that have a result.
     pub jobs: u64,
+    /// Number of retries that it takes account of; where there are more, the search goes on.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub retries: u64,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Record for Finished {
     const FORMAT: &'static str = "finished";
-    /// 1.0: first.
-    const VERSION: [u32; 2] = [1, 0];
+    /// 1.0: first. 1.1: `retries`.
+    const VERSION: [u32; 2] = [1, 1];
 }
 
 /// What a directory with another program's results is: `imported.json`, in place of `search.json`; analyzer → analyzer.

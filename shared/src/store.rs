@@ -267,7 +267,12 @@ impl Directory {
         let mut times = 0;
         for other in fs::list(&folder)? {
             let is_named_so = other.rsplit_once('.').is_some_and(|(of, _)| of == name);
-            if is_named_so && fs::read_if_there(&folder.join(&other))?.as_ref() == Some(&bytes) {
+            // A pipe, or what is too large, is something else that stood in its place.
+            let is_the_same = || {
+                let read = fs::read_if_there(&folder.join(&other));
+                read.is_ok_and(|read| read.as_ref() == Some(&bytes))
+            };
+            if is_named_so && is_the_same() {
                 times += 1;
             }
         }
@@ -703,8 +708,24 @@ impl Directory {
         self.read_or_set_aside(self.layout.path(layout::FINISHED), |_: &Finished| true)
     }
 
-    /// Takes back that the search is finished, since there is more to do; whether it was.
-    pub fn reopen(&self) -> Result<bool> {
+    /// Takes back that the search is finished where its last word takes no account of a retry, or of as many
+    /// configurations as there are to be; whether it did.
+    ///
+    /// That word alone tells: what a program knows of the search itself may be older.
+    pub fn reopen(&self, configurations: u32) -> Result<bool> {
+        let Some(finished) = self.read_finished()? else {
+            return Ok(false);
+        };
+        let mut retries = 0;
+        for shard in self.shards(layout::RETRIES)? {
+            let listed: Vec<AttemptId> = self.list_shard(layout::RETRIES, shard)?;
+            retries += listed.len() as u64;
+        }
+        let is_all =
+            finished.retries >= retries && finished.configurations >= u64::from(configurations);
+        if is_all {
+            return Ok(false);
+        }
         fs::remove(&self.layout.path(layout::FINISHED))
     }
 

@@ -68,6 +68,7 @@ fn records_of_version_1_1_are_read_and_written_unchanged() {
     round_trip::<Request>("1.1");
     round_trip::<Job>("1.1");
     round_trip::<Heartbeat>("1.1");
+    round_trip::<Finished>("1.1");
     let result: JobResult = round_trip("1.1");
     assert_eq!(result.id().to_string(), "c000123-r2-a4");
 }

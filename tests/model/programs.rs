@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use scheduler::bracket::Table;
 use scheduler::fault::Again;
 use scheduler::run::{Scheduler, Turn};
 use shared::exit::{Code, code_of};
@@ -163,7 +164,7 @@ fn retry() -> Result<(), String> {
         loop {
             if let Some(result) = directory.read_result(job)? {
                 directory.retry(&Again::asked(result.attempt).record())?;
-                directory.reopen()?;
+                directory.reopen(0)?;
                 return Ok(Code::Done);
             }
             if directory.signs()?.is_finished {
@@ -189,7 +190,11 @@ fn extend() -> Result<(), String> {
                         program: "model".to_owned(),
                     })?;
                 }
-                directory.reopen()?;
+                let mut table = Table::new(directory.search())?;
+                for extension in directory.extensions()?.into_values() {
+                    table.extend(extension.limit)?;
+                }
+                directory.reopen(table.total())?;
                 return Ok(Code::Done);
             }
             clock::sleep(POLL);

@@ -57,8 +57,8 @@ pub fn run(file: &Path, directory: Option<&Path>, compute: Compute) -> Result<(C
     let mut control = ByHand { warning: &warning };
     let start = Instant::now();
     let ended = evaluator.evaluate(&directory, &assignment, &mut control)?;
-    if let Ok(printed) = std::fs::read_to_string(&log) {
-        shared::cli::report(printed.trim_end());
+    if let Ok(printed) = std::fs::read(&log) {
+        shared::cli::report(String::from_utf8_lossy(&printed).trim_end());
     }
     match &ended {
         Ended::Interrupted => {

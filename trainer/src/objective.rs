@@ -142,3 +142,10 @@ pub enum Ended {
     /// Stopped on [`Control::stop_reason`] after saving what there was to save.
     Interrupted,
 }
+
+impl Ended {
+    /// Whether the device failed.
+    pub fn is_devices(&self) -> bool {
+        matches!(self, Self::DeviceFailed { .. })
+    }
+}

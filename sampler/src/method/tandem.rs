@@ -39,7 +39,7 @@ use shared::{Search, SearchSpace};
 use crate::history::{History, Ranked, Standing};
 use crate::kde::Dimension;
 use crate::method::{Ask, Method, Suggestion, random};
-use crate::surrogate::{Features, Observation, Surrogate};
+use crate::surrogate::{Features, LengthPrior, Observation, Surrogate};
 use crate::user_prior::UserPrior;
 
 mod acquisition;
@@ -50,6 +50,8 @@ use rung_weights::{RungModel, RungModels};
 
 /// Results needed before the model is asked. A model of fewer leads most of the first bracket after the best of a handful.
 const FEWEST_RESULTS: usize = 8;
+/// As many as that in searches of the first revision.
+const FEWEST_RESULTS_AT_FIRST: usize = 4;
 /// Results needed at the top rung before the rungs below are judged by it.
 const FEWEST_AT_TOP: usize = 4;
 /// Observations that the model is conditioned on at most: the factorisation's cost grows with the third power.
@@ -82,6 +84,8 @@ pub struct Tandem {
     dimensions: Vec<Dimension>,
     features: Features,
     num_rungs: usize,
+    fewest_results: usize,
+    length_prior: LengthPrior,
     fitted: Option<RungModels>,
 }
 
@@ -89,7 +93,13 @@ impl Tandem {
     /// The method for a search.
     pub fn new(search: &Search) -> Self {
         let dimensions = Dimension::of_space(&search.space);
+        let (fewest_results, length_prior) = match search.revision {
+            1 => (FEWEST_RESULTS_AT_FIRST, LengthPrior::Short),
+            _ => (FEWEST_RESULTS, LengthPrior::Medium),
+        };
         Self {
+            fewest_results,
+            length_prior,
             space: search.space.clone(),
             features: Features::new(&dimensions),
             dimensions,
@@ -100,7 +110,7 @@ impl Tandem {
 
     /// What is fitted on the first results named, as many as the last threshold passed.
     fn rung_models(&mut self, history: &History) -> &RungModels {
-        let count = last_threshold(history.arrivals().len());
+        let count = last_threshold(self.fewest_results, history.arrivals().len());
         let fits = match self.fitted.take() {
             Some(fits) if fits.count == count => fits,
             Some(_) | None => RungModels::new(self, history, count),
@@ -172,8 +182,8 @@ impl Method for Tandem {
     fn propose(&mut self, history: &History, ask: &Ask<'_>) -> Suggestion {
         let mut rng = ask.seed.rng();
         let results = history.arrivals();
-        if results.len() < FEWEST_RESULTS || self.dimensions.is_empty() {
-            let reason = format!("a model needs {FEWEST_RESULTS} results at least");
+        if results.len() < self.fewest_results || self.dimensions.is_empty() {
+            let reason = format!("a model needs {} results at least", self.fewest_results);
             return random::draw(history, &mut rng, reason);
         }
         if results
@@ -298,9 +308,10 @@ fn ask_rungs(history: &History, num_rungs: usize) -> u8 {
         .min(u8::try_from(num_rungs).unwrap_or(u8::MAX)) // a ladder has at most 54
 }
 
-/// The largest number of 8, 10, 12, …, each a seventh (at least 2) more than the one before, that is at most `count`.
-fn last_threshold(count: usize) -> usize {
-    let mut threshold = FEWEST_RESULTS;
+/// The largest number, of `fewest` and others of which each is a seventh (at least 2) more than the one before, that is at
+/// most `count`.
+fn last_threshold(fewest: usize, count: usize) -> usize {
+    let mut threshold = fewest;
     loop {
         let next = threshold + (threshold / 7).max(2);
         if next > count {
@@ -335,10 +346,10 @@ mod tests {
 
     #[test]
     fn scales_are_fitted_again_every_seventh() {
-        let thresholds: Vec<usize> = (8..=30).map(last_threshold).collect();
+        let thresholds: Vec<usize> = (8..=30).map(|count| last_threshold(8, count)).collect();
         assert_eq!(thresholds[..5], [8, 8, 10, 10, 12]);
-        assert_eq!(last_threshold(1000), last_threshold(1001));
-        let mut all: Vec<usize> = (8..100_000).map(last_threshold).collect();
+        assert_eq!(last_threshold(8, 1000), last_threshold(8, 1001));
+        let mut all: Vec<usize> = (8..100_000).map(|count| last_threshold(8, count)).collect();
         all.dedup();
         assert!(all.len() < 80, "{}", all.len());
     }

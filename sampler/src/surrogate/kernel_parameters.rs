@@ -20,6 +20,7 @@ pub struct KernelParameters {
     deviations: Vec<f64>,
     /// `ln σ_r²`, by rung.
     pub(super) noises: Vec<f64>,
+    length_prior: LengthPrior,
 }
 
 /// A log-normal prior: mean and variance of the logarithm.
@@ -31,19 +32,33 @@ const DEVIATION_PRIOR: Prior = (-2.0, 4.0);
 /// σ² around 0.02.
 const NOISE_PRIOR: Prior = (-4.0, 2.25);
 
-fn length_prior(num_dimensions: usize) -> Prior {
-    // Of ln ℓ: Hvarfner et al. have mean √2 + ln(d)/2 and variance 3. The mode of that density over ℓ is one variance
-    // lower, and there most pairs of few points in some dimensions are strangers; over ln ℓ it is the mean. Half way
-    // between was the best on real learning curves.
-    let mean = std::f64::consts::SQRT_2 + 0.5 * libm::log((num_dimensions.max(1)) as f64);
-    (mean - 1.5, 3.0)
+/// Where the prior of ln ℓ has its mean, below that of Hvarfner et al., √2 + ln(d)/2 with variance 3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LengthPrior {
+    /// By one variance: the mode of their density over ℓ. There most pairs of few points in some dimensions are strangers.
+    /// Searches of the first revision have it.
+    Short,
+    /// By half of that, which was the best on real learning curves.
+    Medium,
+}
+
+impl LengthPrior {
+    fn of(self, num_dimensions: usize) -> Prior {
+        let below = match self {
+            Self::Short => 3.0,
+            Self::Medium => 1.5,
+        };
+        let mean = std::f64::consts::SQRT_2 + 0.5 * libm::log((num_dimensions.max(1)) as f64);
+        (mean - below, 3.0)
+    }
 }
 
 impl KernelParameters {
     /// The most probable ones before anything is seen.
-    pub fn prior(num_dimensions: usize, num_rungs: usize) -> Self {
+    pub fn prior(num_dimensions: usize, num_rungs: usize, length_prior: LengthPrior) -> Self {
         Self {
-            lengths: vec![length_prior(num_dimensions).0; num_dimensions],
+            lengths: vec![length_prior.of(num_dimensions).0; num_dimensions],
+            length_prior,
             signal: SIGNAL_PRIOR.0,
             effects: EFFECTS_PRIOR.0,
             deviations: vec![DEVIATION_PRIOR.0; num_rungs.saturating_sub(1)],
@@ -96,7 +111,7 @@ impl KernelParameters {
 
     fn priors(&self) -> Vec<Prior> {
         let d = self.lengths.len();
-        let mut all = vec![length_prior(d); d];
+        let mut all = vec![self.length_prior.of(d); d];
         all.push(SIGNAL_PRIOR);
         all.push(EFFECTS_PRIOR);
         all.extend(vec![DEVIATION_PRIOR; self.deviations.len()]);
@@ -112,9 +127,10 @@ impl KernelParameters {
         features: &Features,
         observations: &[Observation],
         num_rungs: usize,
+        length_prior: LengthPrior,
         num_steps: usize,
     ) -> Self {
-        let mut parameters = Self::prior(features.num_dimensions(), num_rungs);
+        let mut parameters = Self::prior(features.num_dimensions(), num_rungs, length_prior);
         let differences = Differences::new(features, observations);
         let mut theta = parameters.to_vec();
         let mut steps = vec![0.2; theta.len()];
@@ -337,7 +353,7 @@ mod tests {
         let features = Features::new(&dimensions());
         let observations = observations(17, 1);
         let differences = Differences::new(&features, &observations);
-        let mut parameters = KernelParameters::prior(4, 3);
+        let mut parameters = KernelParameters::prior(4, 3, LengthPrior::Medium);
         let mut theta = parameters.to_vec();
         for (i, t) in theta.iter_mut().enumerate() {
             *t += 0.3 * libm::sin(i as f64);

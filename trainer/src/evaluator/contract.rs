@@ -96,18 +96,19 @@ pub fn outcome_in(bytes: &[u8], spent: f64) -> Ended {
     let crashed = |message: String| Ended::Crashed {
         message: shortened(message, MAX_MESSAGE),
     };
-    let (text, num_replaced) = without_constants(bytes);
-    let mut fields: Map<String, Value> = match serde_json::from_slice(&text) {
+    let (text, num_replaced) = readable(bytes);
+    let mut fields: Map<String, Value> = match serde_json::from_str(&text) {
         Ok(fields) => fields,
         Err(error) => return crashed(format!("the program's result file is wrong: {error}")),
     };
     let mut word = |name: &str| match fields.remove(name) {
-        Some(Value::String(message)) => Some(message),
-        Some(Value::Null) | None => None,
+        Some(Value::String(message)) if !message.is_empty() => Some(message),
+        // As a program says it that fills in every field.
+        None | Some(Value::String(_) | Value::Null | Value::Bool(false)) => None,
         Some(other) => Some(other.to_string()),
     };
-    let (diverged, failed) = (word("diverged"), word("crashed"));
-    let again = word("again");
+    let [diverged, failed, again, memory] =
+        ["diverged", "crashed", "again", "out_of_memory"].map(&mut word);
     if let Some(message) = again {
         return Ended::MachineFailed {
             message: shortened(message, MAX_MESSAGE),
@@ -116,18 +117,23 @@ pub fn outcome_in(bytes: &[u8], spent: f64) -> Ended {
     if let Some(message) = diverged {
         let at = fields.get("spent").and_then(Value::as_f64);
         return Ended::Diverged {
-            spent: at.filter(|at| at.is_finite()).unwrap_or(spent),
+            spent: at
+                .filter(|at| at.is_finite() && *at >= 0.0)
+                .unwrap_or(spent),
             message: shortened(message, MAX_MESSAGE),
         };
     }
     if let Some(message) = failed {
         return crashed(message);
     }
-    if let Some(memory) = fields
-        .get("out_of_memory")
-        .filter(|memory| !memory.is_null())
-    {
-        let number = |name| memory.get(name).and_then(Value::as_f64).unwrap_or(0.0);
+    if let Some(memory) = memory {
+        let memory: Value = serde_json::from_str(&memory).unwrap_or_default(); // words: nothing is known
+        let number = |name: &str| {
+            let number = memory.get(name).and_then(Value::as_f64);
+            number
+                .filter(|mib| (0.0..=1e12).contains(mib))
+                .unwrap_or(0.0)
+        };
         return Ended::OutOfMemory {
             needed_mib: number("needed_mib"),
             available_mib: number("available_mib"),
@@ -252,36 +258,55 @@ fn curve(value: Option<Value>, left_out: &mut Vec<String>) -> Vec<CurvePoint> {
     curve
 }
 
-/// JSON in which what Python writes for numbers that JSON does not have (`NaN`, `Infinity`, `-Infinity`) is `null`, and
-/// how often that was so.
-fn without_constants(bytes: &[u8]) -> (Vec<u8>, usize) {
-    const CONSTANTS: [&[u8]; 3] = [b"-Infinity", b"Infinity", b"NaN"];
-    let mut text = Vec::with_capacity(bytes.len());
-    let (mut rest, mut is_in_string, mut count) = (bytes, false, 0);
-    while let Some((&first, after)) = rest.split_first() {
-        let constant = CONSTANTS
-            .iter()
-            .find(|name| !is_in_string && rest.starts_with(name));
-        if let Some(constant) = constant {
-            text.extend_from_slice(b"null");
-            rest = &rest[constant.len()..];
-            count += 1;
-            continue;
+/// What programs write that is nearly JSON, as JSON: numbers that are not finite (`NaN`, `-Infinity`, `1e999`) are `null`,
+/// halves of characters and bytes that are no text are replaced, a byte order mark is left out. Also how many numbers were
+/// replaced.
+fn readable(bytes: &[u8]) -> (String, usize) {
+    let text = String::from_utf8_lossy(bytes);
+    let mut rest = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let mut json = String::with_capacity(rest.len());
+    let (mut is_in_string, mut count) = (false, 0);
+    while let Some(first) = rest.chars().next() {
+        let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+        let length = if is_in_string {
+            in_string(rest, &mut json)
+        } else if is_word(first) {
+            let word = &rest[..rest.find(|c| !is_word(c)).unwrap_or(rest.len())];
+            let is_finite = word.parse::<f64>().map(f64::is_finite);
+            count += usize::from(is_finite == Ok(false));
+            json.push_str(if is_finite == Ok(false) { "null" } else { word });
+            word.len()
+        } else {
+            json.push(first);
+            first.len_utf8()
+        };
+        if first == '"' {
+            is_in_string = !is_in_string;
         }
-        text.push(first);
-        rest = after;
-        match first {
-            b'"' => is_in_string = !is_in_string,
-            b'\\' if is_in_string => {
-                if let Some((&escaped, after)) = rest.split_first() {
-                    text.push(escaped);
-                    rest = after;
-                }
-            }
-            _ => {}
-        }
+        rest = &rest[length..];
     }
-    (text, count)
+    (json, count)
+}
+
+/// Copies one character of a string, or what stands for one, and tells its length. Half a character becomes `\ufffd`.
+fn in_string(rest: &str, json: &mut String) -> usize {
+    let unit = |text: &str| {
+        let digits = text.strip_prefix("\\u")?.get(..4)?;
+        u16::from_str_radix(digits, 16).ok()
+    };
+    let pair = match (unit(rest), rest.get(6..).and_then(unit)) {
+        (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => Some(12),
+        (Some(0xd800..=0xdfff), _) => {
+            json.push_str("\\ufffd");
+            return 6;
+        }
+        _ => None,
+    };
+    let one = |text: &str| text.chars().next().map_or(0, char::len_utf8);
+    let escape = rest.strip_prefix('\\').map(|rest| 1 + one(rest));
+    let length = pair.or(escape).unwrap_or_else(|| one(rest));
+    json.push_str(&rest[..length]);
+    length
 }
 
 /// A message that a record can hold.
@@ -401,6 +426,33 @@ mod tests {
                 .notes
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn a_loss_counts_in_what_is_nearly_json() {
+        for extra in [
+            r#""measures": {"x": 1e999}"#,
+            r#""measures": {"x": -nan}"#,
+            r#""name": "\udcff", "emoji": "\ud83d\ude00""#,
+            r#""diverged": false, "crashed": false, "again": false, "out_of_memory": false"#,
+            r#""diverged": null, "crashed": "", "again": null"#,
+            r#""text": "a \"quoted\" NaN \\""#,
+        ] {
+            assert!(
+                (evaluated(&format!("\u{feff}{{\"loss\": 0.5, {extra}}}")).loss - 0.5).abs() < 1e-9
+            );
+        }
+        let latin_1 = b"{\"loss\": 0.5, \"city\": \"Z\xfcrich\"}";
+        assert!(matches!(outcome_in(latin_1, 1.0), Ended::Evaluated(_)));
+        let memory = outcome_in(
+            br#"{"out_of_memory": {"needed_mib": -5, "available_mib": 1e308}}"#,
+            1.0,
+        );
+        let expected = Ended::OutOfMemory {
+            needed_mib: 0.0,
+            available_mib: 0.0,
+        };
+        assert_eq!(memory, expected);
     }
 
     #[test]

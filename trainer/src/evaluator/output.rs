@@ -120,49 +120,72 @@ impl Recent {
     }
 }
 
+/// What a program says of its failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LastWords {
+    /// In a line or a few.
+    pub(crate) text: String,
+    /// Whether it is an exception that nobody caught, or another way in which a runtime tells why a program ends; else it
+    /// is only a line that the program printed.
+    pub(crate) is_exception: bool,
+}
+
 /// The lines in which a program says why it failed: an exception with its message, not what was printed behind it.
 ///
-/// Of Python that is what follows the last traceback, of Rust what follows `panicked at`, of C++ what an uncaught exception
-/// says of itself; else the last line that speaks of an error, or the last line of all.
-pub(crate) fn last_words(text: &str) -> Option<String> {
+/// Of Python that is what follows the last traceback that was not logged, of Rust what follows `panicked at`, of C++ what an
+/// uncaught exception says of itself; else the last line that speaks of an error, or the last line of all.
+pub(crate) fn last_words(text: &str) -> Option<LastWords> {
     let text = without_control_sequences(text);
     let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
-    traceback(&lines)
+    let exception = traceback(&lines)
         .or_else(|| panic(&lines))
-        .or_else(|| uncaught(&lines))
-        .or_else(|| line_of_error(&lines))
-        .or_else(|| {
-            let line = lines.iter().rfind(|line| !line.trim().is_empty())?;
-            Some(line.trim().to_owned())
-        })
+        .or_else(|| uncaught(&lines));
+    let is_exception = exception.is_some();
+    let text = exception.or_else(|| line_of_error(&lines)).or_else(|| {
+        let line = lines.iter().rfind(|line| !line.trim().is_empty())?;
+        Some(line.trim().to_owned())
+    })?;
+    Some(LastWords { text, is_exception })
 }
 
 /// The most lines of a message.
 const MAX_LINES: usize = 5;
+/// The most lines that may be printed behind an exception that ends a program.
+const MAX_BEHIND: usize = 20;
 
 fn traceback(lines: &[&str]) -> Option<String> {
-    let start = lines.iter().rposition(|line| {
-        line.trim_start()
-            .starts_with("Traceback (most recent call last)")
-    })?;
-    let indent = lines[start].len() - lines[start].trim_start().len();
+    const TITLE: &str = "Traceback (most recent call last)";
+    let start = lines.iter().rposition(|line| line.contains(TITLE))?;
+    if start > 0 && is_log(lines[start - 1]) {
+        return None;
+    }
     // Programs that print for several processes put a name in front of each line.
-    let rest = lines[start + 1..]
+    let indent = lines[start].find(|c: char| !c.is_whitespace()).unwrap_or(0);
+    let mut words: Vec<&str> = Vec::new();
+    let mut rest = lines[start + 1..]
         .iter()
         .map(|line| line.get(indent..).unwrap_or(""));
-    let mut words: Vec<&str> = Vec::new();
-    for line in rest {
+    for line in rest.by_ref() {
+        let plain = line.trim_start_matches(['|', ' ', '\t']);
         let is_frame = line.starts_with([' ', '\t']);
-        match (words.is_empty(), is_frame) {
-            (true, true) => {}
-            (true, false) if line.is_empty() => {}
-            (true, false) => words.push(line),
-            // A message of several lines goes on indented.
-            (false, true) if words.len() < MAX_LINES => words.push(line.trim()),
-            (false, _) => break,
+        match words.last() {
+            None if is_frame || plain.is_empty() => {}
+            None => words.push(plain),
+            // A message of several lines goes on indented, or begins in the line behind its name.
+            Some(_) if is_frame && words.len() < MAX_LINES => words.push(plain),
+            Some(last) if last.ends_with(':') && words.len() < MAX_LINES => words.push(plain),
+            Some(_) => break,
         }
     }
-    (!words.is_empty()).then(|| words.join(" "))
+    let num_behind = rest.filter(|line| !line.trim().is_empty()).count();
+    words.retain(|word| !word.is_empty());
+    (!words.is_empty() && num_behind <= MAX_BEHIND).then(|| words.join(" "))
+}
+
+/// Whether a line is one of a log, so that a traceback behind it belongs to an exception that was caught.
+fn is_log(line: &str) -> bool {
+    const LEVELS: [&str; 5] = ["ERROR", "WARNING", "INFO", "CRITICAL", "DEBUG"];
+    LEVELS.iter().any(|level| line.contains(level))
 }
 
 fn panic(lines: &[&str]) -> Option<String> {
@@ -299,8 +322,24 @@ mod tests {
                 "python3: can't open file 'train.py'",
             ),
         ] {
-            assert_eq!(last_words(text).as_deref(), Some(expected));
+            assert_eq!(last_words(text).unwrap().text, expected);
         }
         assert_eq!(last_words("\n \n"), None);
+        for (text, expected) in [
+            (
+                "ValueError: \nTraceback (most recent call last):\n  File \"a\"\nValueError:\nAll the 5 fits failed.\n",
+                "ValueError: All the 5 fits failed.",
+            ),
+            (
+                "Traceback (most recent call last):\n  File \"a\"\nKeyError: Caught KeyError in worker 0.\nOriginal Traceback (most recent call last):\n  File \"b\"\nKeyError: 'label'\n",
+                "KeyError: 'label'",
+            ),
+            (
+                "ERROR:root:halving the batch\nTraceback (most recent call last):\n  File \"a\"\nMemoryError\nfatal: configuration is wrong\n",
+                "fatal: configuration is wrong",
+            ),
+        ] {
+            assert_eq!(last_words(text).unwrap().text, expected);
+        }
     }
 }

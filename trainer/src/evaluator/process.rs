@@ -67,6 +67,8 @@ pub(crate) struct Process {
     has_been_waited_for: bool,
     /// Where jobs are handed over, if it is kept alive.
     input: Option<ChildStdin>,
+    /// Where it prints what is no answer.
+    stderr: PipeReader,
     output: Arc<Mutex<Output>>,
     /// Lines that answer; ends when nobody can print any more.
     answers: Receiver<String>,
@@ -140,7 +142,8 @@ impl Process {
             ..Output::default()
         }));
         let (answer, answers) = channel();
-        pump(stderr, &output, answer.clone(), false);
+        let stderr_pump = stderr.try_clone()?;
+        pump(stderr_pump, &output, answer.clone(), false);
         pump(stdout, &output, answer, true);
         prefer_for_killing(program.id());
         Ok(Self {
@@ -150,6 +153,7 @@ impl Process {
             guard,
             leader,
             has_been_waited_for: false,
+            stderr,
             output,
             answers,
         })
@@ -174,12 +178,26 @@ impl Process {
 
     /// The last of what was printed, and whether there is a log of it; what is printed later goes nowhere.
     pub(crate) fn end_log(&self) -> (String, bool) {
+        self.wait_for_output();
         let mut output = self.lock();
         let is_there = output.log.take().is_some_and(|mut log| {
             log.finish();
             log.is_there()
         });
         (output.recent.text(), is_there)
+    }
+
+    /// Waits for what has been printed to the other pipe than the answer, and is still on its way.
+    fn wait_for_output(&self) {
+        let is_waiting = || rustix::io::ioctl_fionread(&self.stderr).is_ok_and(|bytes| bytes > 0);
+        let start = Instant::now();
+        while is_waiting() && start.elapsed() < LAST_OUTPUT {
+            std::thread::sleep(Duration::from_millis(1));
+            if !is_waiting() {
+                // Read, and about to be written.
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
     }
 
     /// Hands over a line; an error if the program does not read any more.
@@ -363,7 +381,10 @@ impl Output {
     fn is_answer(&self, line: &[u8]) -> bool {
         match &self.expected {
             None => false,
-            Some(Answer::Path(path)) => line.trim_ascii_end() == path.as_bytes(),
+            // A program may have printed something without an end of line before.
+            Some(Answer::Path(path)) => {
+                line.ends_with(b"\n") && line.trim_ascii_end().ends_with(path.as_bytes())
+            }
             Some(Answer::Ready) => line.starts_with(READY.as_bytes()) && line.ends_with(b"\n"),
         }
     }
@@ -371,7 +392,9 @@ impl Output {
     /// Passes an answer on; whatever else it is, is printed.
     fn take(&mut self, line: &mut Vec<u8>, answer: &Sender<String>) {
         if self.is_answer(line) {
-            self.expected = None;
+            if let Some(Answer::Path(path)) = self.expected.take() {
+                self.print(&line[..line.trim_ascii_end().len() - path.len()]);
+            }
             let text = String::from_utf8_lossy(line).trim_end().to_owned();
             // Nobody waits any more where the process is being ended.
             let _unheard = answer.send(text);

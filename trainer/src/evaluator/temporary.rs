@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use shared::JobId;
+use shared::exit::{Code, Failure};
 
 /// How the folders' names begin.
 const PREFIX: &str = "tandem-trainer-";
@@ -39,7 +40,10 @@ impl Folder {
             lock.try_lock()?;
             std::io::Result::Ok(Self { folder, lock })
         };
-        make().with_context(|| format!("cannot make a folder in `{}`", parent.display()))
+        make().map_err(|error| {
+            let message = format!("cannot make a folder in `{}`", parent.display());
+            Failure::because(Code::Directory, message, error).into()
+        })
     }
 
     /// A new folder for the files of one job.

@@ -76,10 +76,22 @@ pub(crate) fn judge(seen: &Seen) -> Ended {
         };
     }
     match seen.end {
-        End::Answered => seen.outcome(),
-        End::Exited(status) if status.success() => seen.outcome(),
+        End::Answered => of_device(seen.outcome()),
+        End::Exited(status) if status.success() => of_device(seen.outcome()),
         End::Exited(status) => seen.failure(status),
         End::Killed => Ended::Interrupted,
+    }
+}
+
+/// A program may catch what its device does and call it a crash.
+fn of_device(ended: Ended) -> Ended {
+    match ended {
+        Ended::Crashed { message } if speaks_of_memory(&message) => Ended::OutOfMemory {
+            needed_mib: 0.0,
+            available_mib: 0.0,
+        },
+        Ended::Crashed { message } if is_devices(&message) => Ended::DeviceFailed { message },
+        other => other,
     }
 }
 
@@ -107,12 +119,16 @@ impl Seen {
                 message: self.with_last_words(&message),
             };
         }
-        let words = last_words(&self.printed).unwrap_or_default();
+        // What a runtime says; a line that the program printed may be of anything.
+        let words = last_words(&self.printed).filter(|words| words.is_exception);
+        let words = words.map(|words| words.text).unwrap_or_default();
         if self.is_out_of_memory(status, &words) {
             return self.out_of_memory();
         }
         let message = self.with_last_words(&format!("the program ended with {status}"));
-        if is_devices(&words) {
+        // Exceptions end a program with an exit code, or abort it.
+        let is_by_exception = matches!(status.signal(), None | Some(libc::SIGABRT));
+        if is_by_exception && is_devices(&words) {
             return Ended::DeviceFailed { message };
         }
         match status.signal() {
@@ -141,7 +157,13 @@ impl Seen {
         let had_nearly_all = peak
             .zip(free)
             .is_some_and(|(peak, free)| peak as f64 >= ALL_BUT * free as f64);
-        (is_killed && (has_killed || had_nearly_all)) || speaks_of_memory(words, &self.printed)
+        // What Rust says before it aborts.
+        let is_abort = |line: &str| {
+            line.starts_with("memory allocation of ") && line.ends_with(" bytes failed")
+        };
+        let has_aborted =
+            status.signal() == Some(libc::SIGABRT) && self.printed.lines().any(is_abort);
+        (is_killed && (has_killed || had_nearly_all)) || has_aborted || speaks_of_memory(words)
     }
 
     fn out_of_memory(&self) -> Ended {
@@ -156,7 +178,7 @@ impl Seen {
 
     fn with_last_words(&self, message: &str) -> String {
         let text = match last_words(&self.printed) {
-            Some(words) => format!("{message}; the last it said: {words}"),
+            Some(words) => format!("{message}; the last it said: {}", words.text),
             None => message.to_owned(),
         };
         shortened(text, MAX_MESSAGE)
@@ -164,8 +186,8 @@ impl Seen {
 }
 
 /// Whether a program says of its failure that there was no memory left, on the host or on the device.
-fn speaks_of_memory(words: &str, printed: &str) -> bool {
-    const PHRASES: [&str; 7] = [
+fn speaks_of_memory(words: &str) -> bool {
+    const PHRASES: [&str; 11] = [
         "out of memory",
         "OutOfMemory",
         "OUT_OF_MEMORY",
@@ -173,12 +195,12 @@ fn speaks_of_memory(words: &str, printed: &str) -> bool {
         "std::bad_alloc",
         "Cannot allocate memory",
         "RESOURCE_EXHAUSTED",
+        "ResourceExhausted",
+        "OOM when allocating",
+        "CUBLAS_STATUS_ALLOC_FAILED",
+        "CUDNN_STATUS_ALLOC_FAILED",
     ];
-    // What Rust says before it aborts.
-    let is_abort = printed
-        .lines()
-        .any(|line| line.starts_with("memory allocation of ") && line.ends_with(" bytes failed"));
-    is_abort || PHRASES.iter().any(|phrase| words.contains(phrase))
+    PHRASES.iter().any(|phrase| words.contains(phrase))
 }
 
 /// Whether a program says of its failure that the device failed: no later computation in that process can be trusted.
@@ -344,6 +366,17 @@ mod tests {
             );
         });
         assert!(is_crash(&ended, "ValueError: x"), "{ended:?}");
+        let ended = judged(exit(3), |seen| {
+            seen.printed = "INFO: allocator stats: 0 out of memory errors\n".to_owned();
+        });
+        assert!(matches!(ended, Ended::Crashed { .. }), "{ended:?}");
+        let ended = judged(signal(libc::SIGSEGV), |seen| seen.printed = traceback(line));
+        assert!(matches!(ended, Ended::Crashed { .. }), "{ended:?}");
+        // Caught, and said in the result file.
+        let ended = judged(End::Answered, |seen| {
+            seen.result = Ok(br#"{"crashed": "CUDA error: an illegal memory access"}"#.to_vec());
+        });
+        assert!(matches!(ended, Ended::DeviceFailed { .. }), "{ended:?}");
     }
 
     #[test]

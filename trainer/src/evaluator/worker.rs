@@ -88,7 +88,10 @@ impl Worker {
             keep_alive: true,
             working_directory: None,
         };
-        let (process, ready) = get_ready(&start, warning)?;
+        let Some((process, ready)) = get_ready(&start, &mut || warning.received().is_some())?
+        else {
+            return Err(Failure::new(Code::Again, "warned before the first job").into());
+        };
         let worker = Self::new(directory, start, Some(ready))?;
         worker.running.replace(Some(process));
         Ok(worker)
@@ -178,21 +181,40 @@ impl Worker {
             checkpoints,
         };
         fs::hand_over(&files.job, &serde_json::to_vec_pretty(&file)?)?;
+        let had_one = self.running.borrow().is_some();
+        let (ended, is_untouched) = self.have_done(assignment, &files, control)?;
+        if had_one && is_untouched {
+            // The process was at its end when it got the job, which is no job's fault.
+            return Ok(self.have_done(assignment, &files, control)?.0);
+        }
+        Ok(ended)
+    }
+
+    /// Hands the job to a process and waits for its end; also whether the process ended without having done anything for it.
+    fn have_done(
+        &self,
+        assignment: &Assignment<'_>,
+        files: &JobFiles,
+        control: &mut dyn Control,
+    ) -> anyhow::Result<(Ended, bool)> {
         let before = memory::oom_kills();
         let free = memory::available();
-        let mut process = self.hand_job_to_process(&files.job, &assignment.place.log)?;
-        let mut watched = watch(&mut process, &files, self.grace, control)?;
-        // Its process may have ended behind a last answer, which is the next job's affair.
+        let Some(mut process) = self.hand_over(&files.job, &assignment.place.log, control)? else {
+            return Ok((Ended::Interrupted, false));
+        };
+        let watched = watch(&mut process, files, self.grace, control)?;
         let (printed, has_log) = process.end_log();
         control.printed(has_log);
-        let stays = watched.end == End::Answered && watched.told.is_none();
-        self.running.replace(stays.then_some(process));
-        watched.peak = watched.peak.filter(|_| watched.end != End::Answered);
         let progress = read_progress(&files.progress);
+        let result = read_small(&files.result, MAX_RESULT);
+        let is_untouched = matches!(watched.end, End::Exited(_))
+            && watched.told.is_none()
+            && progress.is_none()
+            && result.is_err();
         let ended = judge(&Seen {
             end: watched.end,
             told: watched.told,
-            result: read_small(&files.result, MAX_RESULT).map_err(|error| error.to_string()),
+            result: result.map_err(|error| error.to_string()),
             progress,
             budget: assignment.task.budget.amount,
             printed,
@@ -203,20 +225,30 @@ impl Worker {
                 free,
             },
         });
+        // Nothing that a process does can be trusted whose device has failed.
+        let can_stay =
+            watched.end == End::Answered && watched.told.is_none() && !ended.is_devices();
+        self.running.replace(can_stay.then_some(process));
         if ended == Ended::Interrupted && watched.end != End::Killed {
             // It had time to save what it wanted to.
             control.kept(progress.map_or(0.0, Progress::kept));
         } else if let Some(saved) = progress.and_then(|progress| progress.saved) {
             control.kept(saved);
         }
-        Ok(ended)
+        Ok((ended, is_untouched))
     }
 
-    /// The process that has the job now: the one that waits, if it still does, or a new one.
-    fn hand_job_to_process(&self, job: &Path, log: &Path) -> anyhow::Result<Process> {
+    /// The process that has the job now: the one that waits, if it still does, or a new one; `None` if there is no time for
+    /// one to get ready.
+    fn hand_over(
+        &self,
+        job: &Path,
+        log: &Path,
+        control: &mut dyn Control,
+    ) -> anyhow::Result<Option<Process>> {
         let log = || Log::new(log, self.output_bytes, !self.is_built_in);
         if !self.start.keep_alive {
-            return Process::start(&self.start, Some(job), Some(log()));
+            return Process::start(&self.start, Some(job), Some(log())).map(Some);
         }
         let line = job.display().to_string();
         if let Some(mut process) = self.running.take()
@@ -225,12 +257,15 @@ impl Worker {
             process.begin_log(log());
             process.expect(Answer::Path(line.clone()));
             if process.say(&line).is_ok() {
-                return Ok(process);
+                return Ok(Some(process));
             }
             // It has ended between two jobs, which is no job's fault.
         }
         let mut process = if self.is_built_in {
-            let (process, _same) = get_ready(&self.start, &Warning::default())?;
+            let mut is_over = || control.stop_reason().is_some();
+            let Some((process, _same)) = get_ready(&self.start, &mut is_over)? else {
+                return Ok(None);
+            };
             process.begin_log(log());
             process
         } else {
@@ -239,7 +274,7 @@ impl Worker {
         process.expect(Answer::Path(line.clone()));
         // A program that has ended already is seen to have.
         let _said = process.say(&line);
-        Ok(process)
+        Ok(Some(process))
     }
 }
 
@@ -251,8 +286,11 @@ impl Drop for Worker {
     }
 }
 
-/// Starts the built-in worker and waits until it has loaded its data.
-fn get_ready(start: &Start, warning: &Warning) -> anyhow::Result<(Process, Ready)> {
+/// Starts the built-in worker and waits until it has loaded its data; `None` where that `is_over` before.
+fn get_ready(
+    start: &Start,
+    is_over: &mut dyn FnMut() -> bool,
+) -> anyhow::Result<Option<(Process, Ready)>> {
     let mut process = Process::start(start, None, None)?;
     process.expect(Answer::Ready);
     loop {
@@ -261,7 +299,7 @@ fn get_ready(start: &Start, warning: &Warning) -> anyhow::Result<(Process, Ready
                 .strip_prefix(READY.trim_end_matches('{'))
                 .unwrap_or_default();
             let ready = serde_json::from_str(json).context("the worker does not say what it is")?;
-            return Ok((process, ready));
+            return Ok(Some((process, ready)));
         }
         if process.has_ended()? {
             let status = process.end()?;
@@ -275,8 +313,8 @@ fn get_ready(start: &Start, warning: &Warning) -> anyhow::Result<(Process, Ready
             let message = format!("the worker could not get ready ({status}); see above");
             return Err(Failure::new(code, message).into());
         }
-        if let Some(signal) = warning.received() {
-            return Err(Failure::new(Code::Again, format!("{signal} before the first job")).into());
+        if is_over() {
+            return Ok(None);
         }
     }
 }
@@ -338,7 +376,8 @@ fn watch(
             }
             (Some((reason, _)), _)
                 if kill_at.is_some_and(|at| Instant::now() >= at)
-                    && !progress.is_some_and(|progress| progress.saving) =>
+                    && (reason.limit().is_some()
+                        || !progress.is_some_and(|progress| progress.saving)) =>
             {
                 process.end()?;
                 return Ok(Watched {

@@ -100,9 +100,9 @@ fn a_kept_program_that_dies_costs_its_job_an_outcome_and_the_next_job_gets_a_new
 
 #[test]
 fn a_kept_program_that_ends_between_two_jobs_is_started_again() {
-    // It answers, and is gone.
+    // It answers behind dots without an end of line, and is gone a moment later, when it has been given the next job.
     let read = format!(
-        "read -r path; set -- \"$path\"\n{PREAMBLE}\necho '{{\"loss\": 1}}' > \"$result\"; echo \"$path\""
+        "read -r path; set -- \"$path\"\n{PREAMBLE}\necho '{{\"loss\": 1}}' > \"$result\"; printf ...; echo \"$path\"; sleep 0.3"
     );
     let search = with_command(
         &["sh", "-c", &read],
@@ -113,6 +113,7 @@ fn a_kept_program_that_ends_between_two_jobs_is_started_again() {
     search.work();
     for job in jobs {
         assert_eq!(search.loss(job), 1.0);
+        assert_eq!(search.log(job), "...");
     }
 }
 
@@ -277,8 +278,7 @@ fn a_program_that_the_kernel_kills_for_lack_of_memory_is_out_of_memory() {
 
 #[test]
 fn a_failed_device_is_tried_elsewhere_once_and_then_counts() {
-    let script =
-        "echo 'RuntimeError: CUDA error: an illegal memory access was encountered' >&2; exit 1";
+    let script = "printf 'Traceback (most recent call last):\n  File \"train.py\", line 1\nRuntimeError: CUDA error: an illegal memory access was encountered\n' >&2; exit 1";
     let search = scripted(script, &json!({}));
     let job = search.offer(0, 0, &a());
     let output = search.trainer_run().output().unwrap();

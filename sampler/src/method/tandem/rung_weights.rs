@@ -65,8 +65,13 @@ impl RungModels {
             let mut seen = by_rung.clone();
             seen[..lowest_rung].fill(&[]);
             let observations = method.observations(history, &seen, MOST_FITTED);
-            let parameters =
-                KernelParameters::fit(&method.features, &observations, method.num_rungs, FIT_STEPS);
+            let parameters = KernelParameters::fit(
+                &method.features,
+                &observations,
+                method.num_rungs,
+                method.length_prior,
+                FIT_STEPS,
+            );
             let ln_weight = if top.len() < FEWEST_AT_TOP {
                 0.0
             } else if judged.len() == top.len() {
@@ -227,7 +232,7 @@ mod tests {
 
     #[test]
     fn models_that_fail_count_alike() {
-        let parameters = KernelParameters::prior(2, 2);
+        let parameters = KernelParameters::prior(2, 2, crate::surrogate::LengthPrior::Medium);
         let models = vec![
             (0, f64::NEG_INFINITY, parameters.clone()),
             (1, f64::NEG_INFINITY, parameters),
