@@ -50,8 +50,8 @@ pub struct Scanner {
     directory: Directory,
     claimed_before: BTreeSet<Claim>,
     twice_before: BTreeSet<AttemptId>,
-    /// Tickets of configurations of which no request was seen, and since when.
-    unrequested: BTreeMap<AttemptId, Instant>,
+    /// Tickets and claims of which no request or retry was seen, and since when.
+    unexplained: BTreeMap<AttemptId, Instant>,
     /// Hosts whose clock was said to be wrong, and whether it is ahead.
     told_clocks: BTreeSet<(String, bool)>,
     absent: BTreeMap<JobId, Absence>,
@@ -150,7 +150,7 @@ impl Scanner {
             directory,
             claimed_before: BTreeSet::new(),
             twice_before: BTreeSet::new(),
-            unrequested: BTreeMap::new(),
+            unexplained: BTreeMap::new(),
             told_clocks: BTreeSet::new(),
             absent: BTreeMap::new(),
             trainers: BTreeMap::new(),
@@ -480,13 +480,15 @@ impl Scanner {
         }
         let claimed: BTreeSet<AttemptId> = view.claimed.iter().map(|c| c.attempt).collect();
         let mut twice = BTreeSet::new();
-        let unrequested_before = std::mem::take(&mut self.unrequested);
+        let unexplained_before = std::mem::take(&mut self.unexplained);
+        let since = |attempt: &AttemptId| unexplained_before.get(attempt).copied().unwrap_or(now);
         for attempt in &view.open {
             if !state.expects(attempt.job) {
-                let since = unrequested_before.get(attempt).copied().unwrap_or(now);
-                self.see_unexpected(state, *attempt, since, now)?;
+                self.see_unexpected(state, *attempt, since(attempt), now)?;
             } else if state.is_spent(*attempt) {
-                state.spent_tickets.insert(*attempt);
+                if self.is_surely_spent(state, *attempt, since(attempt), now) {
+                    state.spent_tickets.insert(*attempt);
+                }
             } else {
                 state.see_attempt(*attempt);
                 state.open.insert(*attempt);
@@ -496,11 +498,12 @@ impl Scanner {
             }
         }
         for claim in &view.claimed {
-            if state.expects(claim.attempt.job) {
-                if state.is_spent(claim.attempt) {
+            let attempt = claim.attempt;
+            if state.expects(attempt.job) {
+                if !state.is_spent(attempt) {
+                    state.see_attempt(attempt);
+                } else if self.is_surely_spent(state, attempt, since(&attempt), now) {
                     state.spent_claims.insert(claim.clone());
-                } else {
-                    state.see_attempt(claim.attempt);
                 }
             }
         }
@@ -515,6 +518,22 @@ impl Scanner {
         Ok(())
     }
 
+    /// Whether nobody can need a spent attempt any more: no retry has shown itself that explains it.
+    fn is_surely_spent(
+        &mut self,
+        state: &State,
+        attempt: AttemptId,
+        since: Instant,
+        now: Instant,
+    ) -> bool {
+        let lasted = now.saturating_duration_since(since);
+        let is_unexplained = state.may_be_a_retry(attempt) && lasted < self.patience();
+        if is_unexplained {
+            self.unexplained.insert(attempt, since);
+        }
+        !is_unexplained
+    }
+
     /// A ticket of no job that is known: not this search's, or another scheduler's, whose request is in no listing that
     /// this host has been shown so far.
     fn see_unexpected(
@@ -526,7 +545,7 @@ impl Scanner {
     ) -> Result<()> {
         let lasted = now.saturating_duration_since(since);
         if state.may_expect(attempt.job) && lasted < self.patience() {
-            self.unrequested.insert(attempt, since);
+            self.unexplained.insert(attempt, since);
             return Ok(());
         }
         let path = self.directory.layout().open(attempt);

@@ -170,11 +170,13 @@ impl Run {
     /// all to hear of it. Somebody will start the programs again, as he was told.
     fn is_deserted(&mut self) -> bool {
         let mut wishes = self.processes.iter().filter(|(role, _)| role.is_wish());
-        let has_wished = wishes.next().is_some_and(|(_, thread)| thread.ended.is_some())
+        let has_wished = wishes
+            .next()
+            .is_some_and(|(_, thread)| thread.ended.is_some())
             && wishes.all(|(_, thread)| thread.ended.is_some());
         let has_left = |role: &Role| {
             let mut of_role = self.processes.iter().filter(|(other, _)| other == role);
-            of_role.all(|(_, thread)| matches!(thread.ended, Some(Ended::Well)))
+            of_role.all(|(_, thread)| thread.ended.is_some())
         };
         let is_deserted = has_wished && ALL.iter().any(has_left) && !self.is_finished();
         // Those who wait are stopped.
