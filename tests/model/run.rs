@@ -185,10 +185,10 @@ impl Run {
     }
 
     fn is_finished(&self) -> bool {
-        let signs = self
+        let flags = self
             .world
-            .quietly(|| Directory::open(Path::new(ROOT)).and_then(|directory| directory.signs()));
-        signs.is_ok_and(|signs| signs.is_finished)
+            .quietly(|| Directory::open(Path::new(ROOT)).and_then(|directory| directory.flags()));
+        flags.is_ok_and(|flags| flags.is_finished)
     }
 
     fn ready(&self) -> Vec<usize> {
@@ -418,7 +418,7 @@ impl Run {
 
     fn look(&mut self, report: &mut Report) -> shared::Result<()> {
         let directory = Directory::open(Path::new(ROOT))?;
-        if !directory.signs()?.is_finished {
+        if !directory.flags()?.is_finished {
             self.violations
                 .push("the search is not finished".to_owned());
         }
