@@ -7,6 +7,7 @@
 mod fake;
 
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -121,6 +122,23 @@ fn a_configuration_that_crashes_on_two_good_hosts_has_crashed() {
     assert!(last.supersedes.is_some());
     let first = directory.read_result(job).unwrap().unwrap();
     assert_ne!(first.notes["host"], last.notes["host"]);
+}
+
+#[test]
+fn who_looks_at_a_finished_search_finds_no_failure_in_doubt() {
+    let folder = tempfile::tempdir().unwrap();
+    create(folder.path(), json!({}));
+    // The last of all, which no request names any more.
+    let last = |job: &Job| (job.job.rung == 2).then(|| fruitless(job)).flatten();
+    let turn = run_at(folder.path(), &[("lone", None, &last)], &|_| false);
+    assert_eq!(turn, Turn::Finished);
+    let status = Command::new(env!("CARGO_BIN_EXE_scheduler"))
+        .arg("status")
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    let told = String::from_utf8(status.stdout).unwrap();
+    assert!(told.contains("nothing: the search is finished"), "{told}");
 }
 
 #[test]
