@@ -1,5 +1,6 @@
 //! What `scheduler slurm` is told.
 
+use shared::cli::DIRECTORY;
 use std::path::{Path, PathBuf};
 
 use super::options::Options;
@@ -10,6 +11,7 @@ use crate::batch::Group;
 #[derive(Debug, Clone, clap::Args)]
 pub struct SlurmArgs {
     /// The search directory, on a filesystem that all nodes share
+    #[arg(value_name = DIRECTORY)]
     pub(super) directory: PathBuf,
     /// How many trainers shall be queued or running
     ///
@@ -60,7 +62,7 @@ pub struct SlurmArgs {
     )]
     pub(super) keep: Option<Keep>,
     /// Seconds between two looks at SLURM's queue, with --keep
-    #[arg(long, default_value_t = 60.0, value_name = "S", value_parser = crate::seconds)]
+    #[arg(long, default_value_t = 60.0, value_name = "S", value_parser = shared::cli::seconds)]
     pub(super) poll_s: f64,
     /// Print scripts and commands, and submit nothing
     #[arg(long)]
