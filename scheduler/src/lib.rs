@@ -95,7 +95,7 @@ enum Command {
     /// Run a search on a SLURM cluster
     ///
     /// Submits an array of trainers and one coordinator job (scheduler and sampler), as far as they are not queued or
-    /// running: repeating the command doubles nothing. Scripts, logs and what was submitted are in DIRECTORY/slurm.
+    /// running: repeating the command doubles nothing. Scripts, logs and what was submitted are in DIR/slurm.
     Slurm(slurm::SlurmArgs),
     /// Find out whether a filesystem does what a search needs
     ///

@@ -44,7 +44,7 @@ pub struct SlurmArgs {
     coordinator_args: Vec<Options>,
     /// Lines of bash that each SLURM job runs before its programs, such as `module load`
     ///
-    /// They are kept in DIRECTORY/slurm for all that is submitted later; an empty file takes them back.
+    /// They are kept in DIR/slurm for all that is submitted later; an empty file takes them back.
     #[arg(long, value_name = "FILE")]
     pub(super) prelude: Option<PathBuf>,
     /// Go on until the search is finished: submit trainers in place of those that have ended
