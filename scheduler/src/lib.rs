@@ -99,7 +99,7 @@ enum Command {
     Slurm(slurm::SlurmArgs),
     /// Find out whether a filesystem does what a search needs
     ///
-    /// Tries names, renames, races, syncing and free space out in DIRECTORY, and with --peer what two hosts see of each
+    /// Tries names, renames, races, syncing and free space out in DIR, and with --peer what two hosts see of each
     /// other. Recommends a lease. Ends with code 0 if searches may run there, else with 5.
     Doctor(doctor::DoctorArgs),
 }
