@@ -4,7 +4,8 @@
 // EMULATED_GPU_DIR       folder of sources and of what they are compiled to
 // EMULATED_GPU_COMPILER  g++ with its options; the header is compiled already, in the folders `waiting` and `plain`
 // EMULATED_GPU_MEMORY_MB memory of the device (4096); what is allocated is filled with NaNs
-// EMULATED_GPU_LAUNCHES  file that launches of each kernel are written to
+// EMULATED_GPU_LAUNCHES  file that launches of each kernel, and the bytes of their arrays, are written to
+// EMULATED_GPU_COMPUTE   `off`: kernels are counted, not run; what they would have written stays NaNs
 #include "api.h"
 
 #include <cstdio>
@@ -14,17 +15,22 @@
 #include <fstream>
 #include <map>
 #include <mutex>
+#include <regex>
 #include <sstream>
 #include <string>
 #include <unistd.h>
+#include <vector>
 
 typedef void (*Entry)(void **arguments, const unsigned *grid, const unsigned *block, unsigned shared);
 struct Module {
   std::string path;
 };
+// An array that a kernel takes: bytes of an element, times 2 where it is both read and written.
 struct Function {
   std::string name;
   Entry entry;
+  std::vector<size_t> arrays;
+  size_t info, lengths; // place of the argument with all sizes, and of the arrays' lengths in it
 };
 struct Stream {};
 struct Event {};
@@ -47,19 +53,19 @@ static size_t total_memory() {
 
 // What programs have done to the device: tests compare it with bounds.
 struct Counts {
-  long launches, uploads, downloads, waits, uploaded_bytes, downloaded_bytes;
+  long launches, uploads, downloads, waits, uploaded_bytes, downloaded_bytes, kernel_bytes;
 };
 static Counts counts;
 extern "C" const Counts *emulated_gpu_counts() { return &counts; }
 
-// Launches by kernel, for people: one line each, when the process ends.
+// Launches by kernel with the bytes of their arrays, for people: one line each, when the process ends.
 static struct Launches {
-  std::map<std::string, long> by_kernel;
+  std::map<std::string, std::pair<long, long>> by_kernel;
   ~Launches() {
     std::string file = variable("EMULATED_GPU_LAUNCHES");
     if (file.empty()) return;
     std::ofstream out(file, std::ios::app);
-    for (auto &kernel : by_kernel) out << kernel.second << "\t" << kernel.first << "\n";
+    for (auto &kernel : by_kernel) out << kernel.second.first << "\t" << kernel.second.second << "\t" << kernel.first << "\n";
   }
 } launches;
 
@@ -112,14 +118,45 @@ static CUresult download(void *to, CUdeviceptr from, size_t size) {
   return CUDA_SUCCESS;
 }
 
+static std::string text_of(const std::string &file) {
+  std::stringstream text;
+  text << std::ifstream(file).rdbuf();
+  return text.str();
+}
+
+static size_t size_of(std::string type) {
+  size_t count = 1, at = type.rfind('_');
+  if (at != std::string::npos) count = atol(type.c_str() + at + 1), type.resize(at);
+  bool is_small = type.find('8') != std::string::npos || type == "bool", is_half = type.find("16") != std::string::npos;
+  return count * (is_small ? 1 : is_half ? 2 : type.find("64") != std::string::npos || type == "double" ? 8 : 4);
+}
+
+// Learns from a kernel's source which arrays it takes, and where their lengths are told.
+static void read_signature(const std::string &source, Function &function) {
+  size_t start = source.find("__global__"), end = source.find(")\n{", start), body = end;
+  if (end == std::string::npos) end = body = source.find(") {", start);
+  const std::string head = source.substr(start, end - start), rest = source.substr(body);
+  std::regex argument("(const )?(\\w+)\\* (?:__restrict__ )?(buffer_\\d+|dynamic_meta)");
+  for (std::sregex_iterator it(head.begin(), head.end(), argument), none; it != none; ++it) {
+    function.info++;
+    if ((*it)[3] == "dynamic_meta") continue;
+    bool is_changed = !(*it)[1].matched && rest.find("= " + it->str(3) + "[") != std::string::npos;
+    function.arrays.push_back(size_of((*it)[2]) * (is_changed ? 2 : 1));
+  }
+  size_t fields = source.find("struct info_st"), meta = source.find("static_meta[", fields);
+  if (fields == std::string::npos || meta == std::string::npos) { function.arrays.clear(); return; }
+  const std::string before = source.substr(fields, meta - fields);
+  std::regex scalars("(\\w+) scalars_\\w+\\[(\\d+)\\]");
+  for (std::sregex_iterator it(before.begin(), before.end(), scalars), none; it != none; ++it)
+    function.lengths += size_of((*it)[1]) * atol((*it)[2].str().c_str());
+  function.lengths += 4 * function.arrays.size(); // behind the sizes of their buffers
+}
+
 // Compiles a kernel for the host, unless that was done before; the shared object's path, or nothing.
 static std::string compile(const std::string &path, const char *name) {
   std::string object = path + ".so";
   if (!access(object.c_str(), R_OK)) return object;
-  std::ifstream file(path + ".cu");
-  std::stringstream source;
-  source << file.rdbuf();
-  const std::string text = source.str(), part = path + "." + std::to_string(getpid());
+  const std::string text = text_of(path + ".cu"), part = path + "." + std::to_string(getpid());
   bool waits = text.find("__sync") != std::string::npos || text.find("_sync(") != std::string::npos;
   std::ofstream(part + ".cpp") << text << "\nEMULATED_ENTRY(" << name << ")\n";
   std::string include = variable("EMULATED_GPU_DIR") + (waits ? "/waiting" : "/plain");
@@ -219,6 +256,11 @@ CUresult cuModuleUnload(CUmodule module) { delete module; return CUDA_SUCCESS; }
 
 CUresult cuModuleGetFunction(CUfunction *out, CUmodule module, const char *name) {
   Guard guard(mutex);
+  static const bool computes = variable("EMULATED_GPU_COMPUTE") != "off";
+  auto function = new Function{name, nullptr, {}, 0, 0};
+  read_signature(text_of(module->path + ".cu"), *function);
+  *out = function;
+  if (!computes) return CUDA_SUCCESS;
   std::string object = compile(module->path, name);
   void *handle = object.empty() ? nullptr : dlopen(object.c_str(), RTLD_NOW | RTLD_LOCAL);
   void *entry = handle ? dlsym(handle, "emulated_entry") : nullptr;
@@ -226,7 +268,7 @@ CUresult cuModuleGetFunction(CUfunction *out, CUmodule module, const char *name)
     fprintf(stderr, "emulated GPU: %s of %s.cu does not run on the host\n", name, module->path.c_str());
     return CUDA_ERROR_NO_BINARY_FOR_GPU;
   }
-  *out = new Function{name, (Entry)entry};
+  function->entry = (Entry)entry;
   return CUDA_SUCCESS;
 }
 CUresult cuFuncSetAttribute(CUfunction, int, int) { return CUDA_SUCCESS; }
@@ -236,10 +278,14 @@ CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, u
   Guard guard(mutex);
   bool fits = grid_x && grid_y && grid_z && grid_y < 65536 && grid_z < 65536 && block_x * block_y * block_z <= 1024;
   if (!fits) return complain("a launch is larger than the device allows");
-  counts.launches++;
-  launches.by_kernel[function->name]++;
+  long bytes = 0;
+  for (size_t i = 0; i < function->arrays.size(); i++)
+    bytes += function->arrays[i] * ((const uint32_t *)((const char *)arguments[function->info] + function->lengths))[i];
+  counts.launches++, counts.kernel_bytes += bytes;
+  auto &sums = launches.by_kernel[function->name];
+  sums.first++, sums.second += bytes;
   unsigned grid[3] = {grid_x, grid_y, grid_z}, block[3] = {block_x, block_y, block_z};
-  function->entry(arguments, grid, block, shared);
+  if (function->entry) function->entry(arguments, grid, block, shared);
   return CUDA_SUCCESS;
 }
 }
