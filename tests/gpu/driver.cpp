@@ -5,7 +5,7 @@
 // EMULATED_GPU_COMPILER  g++ with its options; the header is compiled already, in the folders `waiting` and `plain`
 // EMULATED_GPU_MEMORY_MB memory of the device (4096); what is allocated is filled with NaNs
 // EMULATED_GPU_LAUNCHES  file that launches of each kernel, and the bytes of their arrays, are written to
-// EMULATED_GPU_COMPUTE   `off`: kernels are counted, not run; what they would have written stays NaNs
+// EMULATED_GPU_COMPUTE   `off`: kernels are counted, not run, and memory is filled with zeros
 #include "api.h"
 
 #include <cstdio>
@@ -25,11 +25,14 @@ typedef void (*Entry)(void **arguments, const unsigned *grid, const unsigned *bl
 struct Module {
   std::string path;
 };
-// An array that a kernel takes: bytes of an element, times 2 where it is both read and written.
+struct Array {
+  size_t argument, element_size;
+  bool is_read, is_written;
+};
 struct Function {
   std::string name;
   Entry entry;
-  std::vector<size_t> arrays;
+  std::vector<Array> arrays;
   size_t info, lengths; // place of the argument with all sizes, and of the arrays' lengths in it
 };
 struct Stream {};
@@ -46,6 +49,11 @@ static std::string variable(const char *name, const char *otherwise = "") {
   return value && *value ? value : otherwise;
 }
 
+static bool computes() {
+  static bool is_on = variable("EMULATED_GPU_COMPUTE") != "off";
+  return is_on;
+}
+
 static size_t total_memory() {
   static size_t bytes = (size_t)atol(variable("EMULATED_GPU_MEMORY_MB", "4096").c_str()) << 20;
   return bytes;
@@ -58,6 +66,13 @@ struct Counts {
 static Counts counts;
 extern "C" const Counts *emulated_gpu_counts() { return &counts; }
 
+// A kernel that is wrong on purpose: all it writes is 0.1 % too large.
+static std::string planted;
+extern "C" void emulated_gpu_plant(const char *kernel) {
+  Guard guard(mutex);
+  planted = kernel;
+}
+
 // Launches by kernel with the bytes of their arrays, for people: one line each, when the process ends.
 static struct Launches {
   std::map<std::string, std::pair<long, long>> by_kernel;
@@ -68,6 +83,12 @@ static struct Launches {
     for (auto &kernel : by_kernel) out << kernel.second.first << "\t" << kernel.second.second << "\t" << kernel.first << "\n";
   }
 } launches;
+
+// Calls a function with the name of each kernel that has been launched.
+extern "C" void emulated_gpu_kernels(void (*visit)(const char *name, void *), void *visitor) {
+  Guard guard(mutex);
+  for (auto &kernel : launches.by_kernel) visit(kernel.first.c_str(), visitor);
+}
 
 static CUresult complain(const char *what) {
   fprintf(stderr, "emulated GPU: %s\n", what);
@@ -85,7 +106,7 @@ static CUresult allocate(CUdeviceptr *out, size_t size) {
   Guard guard(mutex);
   void *block = nullptr;
   if (used + size > total_memory() || posix_memalign(&block, 512, size + 512)) return CUDA_ERROR_OUT_OF_MEMORY;
-  memset(block, 0xff, size + 512); // all ones are a NaN: who reads what nobody wrote is found out
+  memset(block, computes() ? 0xff : 0, size + 512); // all ones are a NaN: who reads what nobody wrote is found out
   memory[(CUdeviceptr)block] = size;
   used += size;
   *out = (CUdeviceptr)block;
@@ -140,8 +161,8 @@ static void read_signature(const std::string &source, Function &function) {
   for (std::sregex_iterator it(head.begin(), head.end(), argument), none; it != none; ++it) {
     function.info++;
     if ((*it)[3] == "dynamic_meta") continue;
-    bool is_changed = !(*it)[1].matched && rest.find("= " + it->str(3) + "[") != std::string::npos;
-    function.arrays.push_back(size_of((*it)[2]) * (is_changed ? 2 : 1));
+    bool is_written = !(*it)[1].matched, is_read = !is_written || rest.find("= " + it->str(3) + "[") != std::string::npos;
+    function.arrays.push_back({function.info - 1, size_of((*it)[2]), is_read, is_written});
   }
   size_t fields = source.find("struct info_st"), meta = source.find("static_meta[", fields);
   if (fields == std::string::npos || meta == std::string::npos) { function.arrays.clear(); return; }
@@ -256,11 +277,10 @@ CUresult cuModuleUnload(CUmodule module) { delete module; return CUDA_SUCCESS; }
 
 CUresult cuModuleGetFunction(CUfunction *out, CUmodule module, const char *name) {
   Guard guard(mutex);
-  static const bool computes = variable("EMULATED_GPU_COMPUTE") != "off";
   auto function = new Function{name, nullptr, {}, 0, 0};
   read_signature(text_of(module->path + ".cu"), *function);
   *out = function;
-  if (!computes) return CUDA_SUCCESS;
+  if (!computes()) return CUDA_SUCCESS;
   std::string object = compile(module->path, name);
   void *handle = object.empty() ? nullptr : dlopen(object.c_str(), RTLD_NOW | RTLD_LOCAL);
   void *entry = handle ? dlsym(handle, "emulated_entry") : nullptr;
@@ -278,14 +298,22 @@ CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, u
   Guard guard(mutex);
   bool fits = grid_x && grid_y && grid_z && grid_y < 65536 && grid_z < 65536 && block_x * block_y * block_z <= 1024;
   if (!fits) return complain("a launch is larger than the device allows");
+  auto lengths = (const uint32_t *)((const char *)arguments[function->info] + function->lengths);
   long bytes = 0;
-  for (size_t i = 0; i < function->arrays.size(); i++)
-    bytes += function->arrays[i] * ((const uint32_t *)((const char *)arguments[function->info] + function->lengths))[i];
+  for (size_t i = 0; i < function->arrays.size(); i++) {
+    auto &array = function->arrays[i];
+    bytes += lengths[i] * array.element_size * (array.is_read + array.is_written);
+  }
   counts.launches++, counts.kernel_bytes += bytes;
   auto &sums = launches.by_kernel[function->name];
   sums.first++, sums.second += bytes;
   unsigned grid[3] = {grid_x, grid_y, grid_z}, block[3] = {block_x, block_y, block_z};
-  if (function->entry) function->entry(arguments, grid, block, shared);
+  if (!function->entry) return CUDA_SUCCESS;
+  function->entry(arguments, grid, block, shared);
+  if (function->name == planted)
+    for (size_t i = 0; i < function->arrays.size(); i++)
+      if (auto &array = function->arrays[i]; array.is_written)
+        for (size_t j = 0; j < lengths[i] * array.element_size / sizeof(float); j++) (*(float **)arguments[array.argument])[j] *= 1.001f;
   return CUDA_SUCCESS;
 }
 }

@@ -1,8 +1,8 @@
-//! The tensor operators in which training spends its time, with kernels of our own for the CPU.
+//! The tensor operators in which training spends its time, with kernels of our own for CPU and GPU.
 //!
-//! A network is written against [`Operators`]. Its default bodies are burn's stock operations, which is what a GPU
-//! runs; for the CPU backend Flex they are replaced by the kernels in this folder, because burn 0.21's own run the
-//! same network several times slower. Every kernel has a plain scalar counterpart in `reference.rs`, which tests hold
+//! A network is written against [`Operators`]. Its default bodies are burn's stock operations. For the CPU backend Flex they
+//! are replaced by the kernels in this folder, because burn 0.21's own run the same network several times slower; for
+//! GPUs by those in `cube`, because burn chooses its own by timing. Every kernel has a plain scalar counterpart in `reference.rs`, which tests hold
 //! it against, together with burn's stock operations. No result depends on the number of threads: work is cut into
 //! pieces by the tensor's shape alone, and partial sums are added in a fixed order.
 

@@ -378,13 +378,18 @@ fn loss<B: TrainingBackend>(
 ) -> Tensor<B, 1> {
     let shape = training.data.shape;
     let dims = [batch.len, shape.channels, shape.height, shape.width];
-    let images = Tensor::from_data(TensorData::new(batch.pixels, dims), device);
+    let images = flat::<B>(batch.pixels, device).reshape(dims);
     let classes = training.data.classes;
     let smoothed = smooth(batch.targets, training.config.label_smoothing, classes);
-    let targets = TensorData::new(smoothed, [batch.len, classes]);
-    let targets = Tensor::<B, 2>::from_data(targets, device);
+    let targets = flat::<B>(smoothed, device).reshape([batch.len, classes]);
     let scores = network.forward_training(images, noise); // [batch, classes]
     B::cross_entropy(scores, targets)
+}
+
+/// Values on a device, one after the other; with several axes, a GPU would have their rows padded.
+fn flat<B: TrainingBackend>(values: Vec<f32>, device: &B::Device) -> Tensor<B, 1> {
+    let len = values.len();
+    Tensor::from_data(TensorData::new(values, [len]), device)
 }
 
 /// Spreads a share of the targets over all classes.

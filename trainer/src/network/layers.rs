@@ -1,6 +1,6 @@
 //! Convolution and batch norm with their weights.
 
-use burn::module::{Module, Param, RunningState};
+use burn::module::{Module, ModuleMapper, Param, RunningState};
 use burn::tensor::activation::{gelu, silu};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
@@ -172,9 +172,19 @@ impl<B: Operators> Norm<B> {
 }
 
 /// Puts a new value into the place of a running statistic.
+///
+/// As a map over the state, which is shared with its clones: its own `update` keeps updates apart by thread until they are
+/// asked for, and divides their sum by their number, which a GPU would have to do, too.
 fn replace<B: Backend>(running: &RunningState<Tensor<B, 1>>, value: Tensor<B, 1>) {
-    running.update(value.detach());
-    // The state keeps updates apart by thread until they are asked for; asked for at once, it is never stale, and
-    // visitors see what training sees.
-    drop(running.value_sync());
+    drop(running.clone().map(&mut Replace(value.detach())));
+}
+
+/// Puts its tensor into the place of one that has as many values.
+struct Replace<B: Backend>(Tensor<B, 1>);
+
+impl<B: Backend> ModuleMapper<B> for Replace<B> {
+    fn map_float<const D: usize>(&mut self, parameter: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        let (id, old, mapper) = parameter.consume();
+        Param::from_mapped_value(id, self.0.clone().reshape(old.dims()), mapper)
+    }
 }

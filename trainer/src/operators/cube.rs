@@ -194,7 +194,6 @@ impl<R: CubeRuntime, BT: BoolElement> Operators for CubeBackend<R, f32, i32, BT>
 }
 
 impl<R: CubeRuntime, BT: BoolElement> Kernels for CubeBackend<R, f32, i32, BT> {
-    const PROJECTS_BY_CONVOLUTION: bool = true;
     type Moments = [CubeTensor<R>; 2];
 
     fn convolve(input: &CubeTensor<R>, weight: &CubeTensor<R>, window: Window) -> CubeTensor<R> {

@@ -1,6 +1,7 @@
 //! [`Operators`] for the CPU backend.
 
-use burn::backend::Flex;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::{Autodiff, Flex};
 use burn::tensor::{DType, Shape, Tensor};
 use burn_flex::{FlexTensor, Layout};
 use burn_std::Bytes;
@@ -279,7 +280,6 @@ impl Operators for Flex {
 }
 
 impl Kernels for Flex {
-    const PROJECTS_BY_CONVOLUTION: bool = false;
     type Moments = Vec<Moments>;
 
     fn convolve(input: &FlexTensor, weight: &FlexTensor, window: Window) -> FlexTensor {
@@ -385,5 +385,12 @@ impl Kernels for Flex {
         let factors = &factors.storage()[(2 * place + 1) * batch..][..batch];
         mixing::scale(scaled.storage_mut(), factors);
         scaled
+    }
+
+    fn product<C: CheckpointStrategy>(
+        input: Tensor<Autodiff<Self, C>, 2>,
+        weight: Tensor<Autodiff<Self, C>, 2>,
+    ) -> Tensor<Autodiff<Self, C>, 2> {
+        input.matmul(weight.transpose())
     }
 }

@@ -16,8 +16,6 @@ use super::{Normalized, Operators, Running, Window, projection_by_convolution, u
 ///
 /// Where there is a default, it is burn's own operations.
 pub(super) trait Kernels: Operators {
-    /// Whether a product of matrices is left to a convolution, because burn would choose its kernel by time.
-    const PROJECTS_BY_CONVOLUTION: bool;
     /// What a batch norm keeps of its batch for the way back.
     type Moments: Clone + std::fmt::Debug + Send + 'static;
 
@@ -108,6 +106,15 @@ pub(super) trait Kernels: Operators {
         let shares = softmax(scores, 1) * targets.clone().sum_dim(1);
         let gradient = wrap::<Self, 1>(gradient) / batch as f64;
         unwrap((shares - targets) * gradient.unsqueeze())
+    }
+
+    /// The product of `input` and the transposed `weight`, tracked: a convolution of a single pixel, because burn chooses
+    /// between its own kernels by time.
+    fn product<C: CheckpointStrategy>(
+        input: Tensor<Autodiff<Self, C>, 2>,
+        weight: Tensor<Autodiff<Self, C>, 2>,
+    ) -> Tensor<Autodiff<Self, C>, 2> {
+        projection_by_convolution(input, weight)
     }
 
     /// Adds a value to each column. `[rows, columns]` and `[columns]`
@@ -253,11 +260,7 @@ impl<B: Kernels, C: CheckpointStrategy> Operators for Autodiff<B, C> {
         weight: Tensor<Self, 2>,
         bias: Tensor<Self, 1>,
     ) -> Tensor<Self, 2> {
-        let product = if B::PROJECTS_BY_CONVOLUTION {
-            projection_by_convolution(input, weight)
-        } else {
-            input.matmul(weight.transpose())
-        };
+        let product = B::product(input, weight);
         let (product, bias) = (unwrap(product), unwrap(bias));
         let output = B::add_bias(product.primitive, bias.primitive);
         let nodes = [product.node, bias.node];
