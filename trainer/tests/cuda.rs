@@ -256,14 +256,20 @@ fn a_training_is_the_same_from_run_to_run_and_goes_on_where_it_was_interrupted()
 
 #[test]
 #[ignore = "needs a GPU"]
-fn a_network_learns_and_its_compilation_is_not_in_the_budget() {
+fn an_epoch_ends_as_on_the_cpu_and_compilation_is_not_in_its_budget() {
     let splits = digits();
-    let mut task = task(2.0, &[]);
+    let mut task = task(1.0, &[]);
     task.budget.unit = BudgetUnit::Epochs;
     let (cpu, _) = run(&splits, Device::Cpu, &task);
     let (gpu, _) = run(&splits, gpu(), &task);
     println!("loss {} on the CPU, {} on the GPU", cpu.loss, gpu.loss);
-    assert!(gpu.loss < 0.5 && (cpu.loss - gpu.loss).abs() < 0.05);
+    // A few images lie at the border of two classes.
+    assert!((cpu.loss - gpu.loss).abs() < 0.02);
+    for (cpu, gpu) in cpu.curve.iter().zip(&gpu.curve) {
+        let (cpu, gpu) = (cpu.training_loss.unwrap(), gpu.training_loss.unwrap());
+        println!("training loss {cpu} on the CPU, {gpu} on the GPU");
+        assert!((cpu - gpu).abs() < 1e-3 * cpu, "{cpu} {gpu}");
+    }
     assert!(gpu.measures["warm_up_s"] > 0.0);
 }
 
@@ -379,8 +385,8 @@ impl Control for Count {
     }
 }
 
-/// What one step does that waits for nothing, for a batch of images of noise.
-fn counts_of_a_step(task: &Task, shape: ImageShape) -> Counts {
+/// What one step does, and the shortest time that it took the thread that trains.
+fn counts_of_a_step(task: &Task, shape: ImageShape) -> (Counts, Duration) {
     const IMAGES: usize = 256;
     let pixels = vec![100; IMAGES * shape.channels * shape.height * shape.width];
     let labels: Vec<u16> = (0..10).cycle().take(IMAGES).collect();
@@ -421,17 +427,16 @@ fn counts_of_a_step(task: &Task, shape: ImageShape) -> Counts {
             downloaded_bytes: after.downloaded_bytes - before.downloaded_bytes,
             kernel_bytes: after.kernel_bytes - before.kernel_bytes,
         };
-        (counts, *end - *start)
+        (counts, end.saturating_sub(*start))
     };
     let steps: Vec<_> = control.after.windows(2).map(between).collect();
-    let quickest = steps.iter().map(|(_, time)| time).min().unwrap();
+    let quickest = steps.iter().map(|(_, time)| *time).min().unwrap();
+    // On a slow machine each step's loss is read at once: then each has a download, and a wait for it.
     let (ahead, _) = steps
-        .iter()
-        .filter(|(counts, _)| counts.downloads == 0)
-        .min_by_key(|(counts, _)| counts.waits)
-        .expect("a device runs ahead");
-    println!("{ahead:?}, {quickest:?} of the thread that trains");
-    *ahead
+        .into_iter()
+        .min_by_key(|(counts, _)| (counts.downloads, counts.waits))
+        .unwrap();
+    (ahead, quickest)
 }
 
 /// A GPU is slow where a step is many small launches, and where it waits for the host.
@@ -475,13 +480,16 @@ fn a_step_takes_few_launches_uploads_and_no_wait() {
         ("every option", task(1000.0, &[]), small, MOST),
         ("Shake-Shake-26 2x32d", shake_26, large, MOST_OF_SHAKE_26),
     ] {
-        println!("{name}:");
-        let counts = counts_of_a_step(&task, shape);
+        let (counts, time) = counts_of_a_step(&task, shape);
+        println!("{name}: {counts:?}, {time:?} of the thread that trains");
+        assert!(
+            counts.waits <= counts.downloads,
+            "only what is read is waited for"
+        );
         let found = [
             counts.launches,
             counts.uploads,
-            counts.waits,
-            counts.kernel_bytes / 64,
+            counts.kernel_bytes / 64 / 1_000_000,
         ];
         for (found, most) in found.into_iter().zip(most) {
             assert!(found <= most, "{found} for at most {most}: {counts:?}");
@@ -489,10 +497,10 @@ fn a_step_takes_few_launches_uploads_and_no_wait() {
     }
 }
 
-/// Launches, uploads and waits of a step, and bytes of all arrays for an image, as counted when this was written.
-const MOST: [i64; 4] = [600, 300, 3, i64::MAX];
+/// Launches and uploads of a step, and megabytes of all kernels' arrays for an image, as counted when this was written.
+const MOST: [i64; 3] = [186, 3, 0];
 /// The same of Shake-Shake-26 2x32d with batches of 64 images of 32×32 pixels.
-const MOST_OF_SHAKE_26: [i64; 4] = [900, 300, 3, i64::MAX];
+const MOST_OF_SHAKE_26: [i64; 3] = [560, 3, 91];
 
 #[test]
 #[ignore = "needs a GPU"]
