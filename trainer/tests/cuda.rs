@@ -201,21 +201,30 @@ fn convolutions_and_their_gradients_are_those_of_the_cpu() {
 fn a_few_steps_are_those_of_the_cpu() {
     let splits = digits();
     let text = |text: &str| Value::Text(text.to_owned());
-    for changes in [
-        vec![],
-        vec![
-            ("activation", text("gelu")),
-            ("squeeze_excitation", text("true")),
-            ("kernel_size", Value::Integer(5)),
-        ],
-        vec![
-            ("activation", text("silu")),
-            ("optimizer", text("adamw")),
-            ("learning_rate", Value::Float(1e-3)),
-            ("kernel_size", Value::Integer(1)),
-            ("res_branches_1", Value::Integer(3)),
-            ("widen_factor_2", Value::Float(1.7)),
-        ],
+    // How far all that was learnt may be off, relative to the largest number of each tensor. Counted were 9e-7 for the first,
+    // 2e-3 for the velocity of the second's first offset, 4e-4 for that of the third's first weight: where a norm follows,
+    // parts of a gradient cancel, and of a weight with a single input only rounding is left.
+    for (changes, bound) in [
+        (vec![], 1e-5),
+        (
+            vec![
+                ("activation", text("gelu")),
+                ("squeeze_excitation", text("true")),
+                ("kernel_size", Value::Integer(5)),
+            ],
+            4e-3,
+        ),
+        (
+            vec![
+                ("activation", text("silu")),
+                ("optimizer", text("adamw")),
+                ("learning_rate", Value::Float(1e-3)),
+                ("kernel_size", Value::Integer(1)),
+                ("res_branches_1", Value::Integer(3)),
+                ("widen_factor_2", Value::Float(1.7)),
+            ],
+            1e-3,
+        ),
     ] {
         let task = task(5.0, &changes);
         let (cpu, weights) = run(&splits, Device::Cpu, &task);
@@ -228,8 +237,7 @@ fn a_few_steps_are_those_of_the_cpu() {
         }
         let worst = difference(&weights, &weights_there);
         println!("the largest difference of what was learnt: {worst:?}");
-        // Gradients of offsets are sums whose parts cancel: there the last digits of single precision are many.
-        assert!(worst.0 < 5e-3, "{worst:?}");
+        assert!(worst.0 < bound, "{worst:?}, at most {bound}");
     }
 }
 
@@ -362,22 +370,38 @@ fn the_self_test_finds_every_kernel_that_is_a_thousandth_off() {
     self_test::run_anew(gpu()).unwrap();
 }
 
-/// Notes what has been counted, and the time, after each of so many steps.
+/// Notes what has been counted whenever the device has nothing left to do, because a loss was read.
+#[derive(Default)]
 struct Count {
-    steps: usize,
-    after: Vec<(Counts, Duration)>,
+    steps: i64,
+    marks: Vec<Mark>,
+}
+
+struct Mark {
+    steps: i64,
+    counts: Counts,
+    /// CPU time of the thread that trains.
+    time: Duration,
 }
 
 impl Control for Count {
     fn stop_reason(&mut self) -> Option<StopReason> {
-        (self.after.len() >= self.steps).then_some(StopReason::Signal)
+        (self.steps >= 41).then_some(StopReason::Signal)
     }
     fn progress(&mut self, _spent: f64) {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-        let now = Duration::try_from(now).unwrap();
-        self.after.extend(counts().map(|counts| (counts, now)));
+        self.steps += 1;
     }
     fn checkpoint_due(&mut self, _spent: f64) -> bool {
+        let Some(counts) = counts() else { return false };
+        let newest = self.marks.last();
+        if newest.is_none_or(|mark| mark.counts.downloads < counts.downloads) {
+            let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+            self.marks.push(Mark {
+                steps: self.steps,
+                counts,
+                time: Duration::try_from(time).unwrap(),
+            });
+        }
         false
     }
     fn save_checkpoint(&mut self, _spent: f64, _bytes: &[u8]) -> anyhow::Result<()> {
@@ -385,8 +409,8 @@ impl Control for Count {
     }
 }
 
-/// What one step does, and the shortest time that it took the thread that trains.
-fn counts_of_a_step(task: &Task, shape: ImageShape) -> (Counts, Duration) {
+/// What so many steps do after the first ones, and the time that they took the thread that trains.
+fn count_steps(task: &Task, shape: ImageShape) -> (i64, Counts, Duration) {
     const IMAGES: usize = 256;
     let pixels = vec![100; IMAGES * shape.channels * shape.height * shape.width];
     let labels: Vec<u16> = (0..10).cycle().take(IMAGES).collect();
@@ -408,35 +432,23 @@ fn counts_of_a_step(task: &Task, shape: ImageShape) -> (Counts, Duration) {
         settings: TrainingSettings::default(),
         device: gpu(),
     };
-    let mut control = Count {
-        steps: 40,
-        after: Vec::new(),
-    };
+    let mut control = Count::default();
     let ended = trainer.evaluate(task, &mut control).unwrap();
     assert_eq!(ended, Ended::Interrupted);
-    let between = |pair: &[(Counts, Duration)]| {
-        let [(before, start), (after, end)] = pair else {
-            unreachable!("windows of two")
-        };
-        let counts = Counts {
-            launches: after.launches - before.launches,
-            uploads: after.uploads - before.uploads,
-            downloads: after.downloads - before.downloads,
-            waits: after.waits - before.waits,
-            uploaded_bytes: after.uploaded_bytes - before.uploaded_bytes,
-            downloaded_bytes: after.downloaded_bytes - before.downloaded_bytes,
-            kernel_bytes: after.kernel_bytes - before.kernel_bytes,
-        };
-        (counts, end.saturating_sub(*start))
+    let before = control.marks.iter().find(|mark| mark.steps > 2).unwrap();
+    let after = control.marks.last().unwrap();
+    let difference = |count: fn(&Counts) -> i64| count(&after.counts) - count(&before.counts);
+    let counts = Counts {
+        launches: difference(|counts| counts.launches),
+        uploads: difference(|counts| counts.uploads),
+        downloads: difference(|counts| counts.downloads),
+        waits: difference(|counts| counts.waits),
+        uploaded_bytes: difference(|counts| counts.uploaded_bytes),
+        downloaded_bytes: difference(|counts| counts.downloaded_bytes),
+        kernel_bytes: difference(|counts| counts.kernel_bytes),
     };
-    let steps: Vec<_> = control.after.windows(2).map(between).collect();
-    let quickest = steps.iter().map(|(_, time)| *time).min().unwrap();
-    // On a slow machine each step's loss is read at once: then each has a download, and a wait for it.
-    let (ahead, _) = steps
-        .into_iter()
-        .min_by_key(|(counts, _)| (counts.downloads, counts.waits))
-        .unwrap();
-    (ahead, quickest)
+    let time = after.time.saturating_sub(before.time);
+    (after.steps - before.steps, counts, time)
 }
 
 /// A GPU is slow where a step is many small launches, and where it waits for the host.
@@ -474,33 +486,33 @@ fn a_step_takes_few_launches_uploads_and_no_wait() {
     }
     let shake_26 = Task {
         configuration: shake_26,
-        ..task(1000.0, &[])
+        ..task(80.0, &[])
     };
     for (name, task, shape, most) in [
-        ("every option", task(1000.0, &[]), small, MOST),
+        ("every option", task(80.0, &[]), small, MOST),
         ("Shake-Shake-26 2x32d", shake_26, large, MOST_OF_SHAKE_26),
     ] {
-        let (counts, time) = counts_of_a_step(&task, shape);
-        println!("{name}: {counts:?}, {time:?} of the thread that trains");
-        assert!(
-            counts.waits <= counts.downloads,
-            "only what is read is waited for"
-        );
+        let (steps, counts, time) = count_steps(&task, shape);
+        println!("{name}: {counts:?}, {time:?} of the thread that trains, in {steps} steps");
+        assert!(steps >= 20, "marks of {steps} steps");
+        // A loss is a download. All that are read together are waited for once; every 64 uploads, those before them.
+        assert!(counts.waits <= counts.downloads + 1 + counts.uploads / 64);
         let found = [
             counts.launches,
             counts.uploads,
             counts.kernel_bytes / 64 / 1_000_000,
         ];
         for (found, most) in found.into_iter().zip(most) {
+            let most = most * steps;
             assert!(found <= most, "{found} for at most {most}: {counts:?}");
         }
     }
 }
 
 /// Launches and uploads of a step, and megabytes of all kernels' arrays for an image, as counted when this was written.
-const MOST: [i64; 3] = [186, 3, 0];
+const MOST: [i64; 3] = [166, 3, 1];
 /// The same of Shake-Shake-26 2x32d with batches of 64 images of 32×32 pixels.
-const MOST_OF_SHAKE_26: [i64; 3] = [560, 3, 91];
+const MOST_OF_SHAKE_26: [i64; 3] = [554, 3, 91];
 
 #[test]
 #[ignore = "needs a GPU"]
