@@ -9,6 +9,7 @@ use shared::budget::short;
 use shared::error::{Complaints, Error, Invalid};
 use shared::exit::{Code, Failure};
 use shared::format::Record as _;
+use shared::hyperband::Table;
 use shared::objective::Objective;
 use shared::search::{Limit, Scheduling, SearchFile};
 use shared::space::SpaceFile;
@@ -16,7 +17,6 @@ use shared::wording::{significant, thousands};
 use shared::{Directory, Search, fs, layout};
 use tracing::warn;
 
-use crate::bracket::Table;
 use crate::doubts::doubts;
 use crate::fix_from::FixArgs;
 use crate::{programs, working_directory};

@@ -11,7 +11,6 @@ mod nfs;
 mod python;
 mod race;
 mod security;
-mod simulation;
 mod slurm;
 mod steps;
 mod stopping;

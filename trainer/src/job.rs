@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
+use shared::directory::Directory;
 use shared::exit::{Code, Failure};
 use shared::record::Job;
 use shared::signal::Warning;
-use shared::store::Directory;
 use shared::{Error, Invalid, fs, layout};
 use tracing::info;
 
@@ -40,7 +40,7 @@ pub fn run(file: &Path, directory: Option<&Path>, compute: Compute) -> Result<(C
     info!(
         "evaluating job={} on {} to {}; nothing is published",
         job.job,
-        evaluator.computer().device,
+        evaluator.device(),
         job.budget
     );
     let folder = tempfile::tempdir().context("cannot make a folder")?;

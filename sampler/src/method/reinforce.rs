@@ -19,9 +19,10 @@
 use rand::RngExt as _;
 use rand_chacha::ChaCha12Rng;
 
-use crate::history::{History, Ranked, Standing};
+use crate::history::History;
 use crate::kde::Dimension;
 use crate::method::{Ask, Method, Suggestion, random};
+use shared::{Ranked, Score};
 
 /// Bins of a number.
 const BINS: usize = 8;
@@ -57,9 +58,9 @@ impl Reinforce {
     fn learn(&mut self, result: Ranked, vector: &[f64]) {
         let place = self
             .learnt
-            .partition_point(|other| other.standing <= result.standing);
+            .partition_point(|other| other.score <= result.score);
         let num_worse = self.learnt.len() - place;
-        let reward = if result.standing == Standing::Failed {
+        let reward = if result.score == Score::Failed {
             0.0
         } else {
             (num_worse as f64 + 0.5) / (self.learnt.len() as f64 + 1.0)

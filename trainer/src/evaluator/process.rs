@@ -46,7 +46,7 @@ pub(crate) struct Start {
 const FROM_INPUT: &str = "-";
 
 /// What a worker's line that says it is ready begins with.
-pub(crate) const READY: &str = "ready {";
+pub(crate) const READY: &str = "ready ";
 
 /// A line on a program's standard output that is waited for.
 #[derive(Debug, Clone, PartialEq, Eq)]
