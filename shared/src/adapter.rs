@@ -23,19 +23,19 @@ const SPENT: &str = "spent";
 ///
 /// Stands in a search file before the script's own command line:
 ///
-/// "command": ["tandem-run", "--metric", "accuracy: ([0-9.]+)", "--maximise", "python3", "train.py", "--epochs", "{budget}",
-/// "--lr", "{learning_rate}"]
+/// `"command": ["tandem-run", "--metric", "accuracy: ([0-9.]+)", "--maximise", "python3", "train.py", "--epochs", "{budget}",
+/// "--lr", "{lr}"]`
 ///
-/// In the script's arguments {NAME} stands for the value of that hyperparameter; {budget} for the epochs, steps (whole
-/// numbers, at least 1) or seconds to train; {seed} for a number below 2^32; {checkpoints} for a folder that is kept from
-/// attempt to attempt; {job} for the job's id. A hyperparameter goes first where it has one of these names. {{ and }} are
+/// In the script's arguments `{NAME}` stands for the value of that hyperparameter; `{budget}` for the epochs, steps (whole
+/// numbers, at least 1) or seconds to train; `{seed}` for a number below 2^32; `{checkpoints}` for a folder that is kept from
+/// attempt to attempt; `{job}` for the job's id. A hyperparameter goes first where it has one of these names. `{{` and `}}` are
 /// braces. An argument with a hyperparameter that is not active is left out, and so is the option before it.
 #[derive(Debug, Parser)]
 #[command(name = PROGRAM, version, help_expected = true)]
 pub struct Adapter {
     /// Which lines, of stdout or stderr, say the metric: a regular expression with the number in parentheses
     ///
-    /// A group named `spent`, as in "epoch (?<spent>[0-9]+): accuracy ([0-9.]+)", says how far the training is, in the
+    /// A group named `spent`, as in `epoch (?<spent>[0-9]+): accuracy ([0-9.]+)`, says how far the training is, in the
     /// budget's unit; without one the lines are taken to be evenly spaced over the budget.
     #[arg(long, value_name = "PATTERN", value_parser = pattern)]
     pub metric: Regex,
@@ -354,10 +354,10 @@ mod tests {
                 keep_alive: false,
             };
             let complaints = Adapter::complaints(&objective, &space);
-            complaints
+            let lines = complaints
                 .iter()
-                .map(|wrong| format!("{}: {}; {}\n", wrong.at, wrong.expected, wrong.found))
-                .collect::<String>()
+                .map(|wrong| format!("{}: {}; {}", wrong.at, wrong.expected, wrong.found));
+            lines.collect::<Vec<_>>().join("\n")
         };
         assert_eq!(said(&["python3", "t.py", "{nonsense}"]), "");
         let metric = ["bin/tandem-run", "--metric", "loss: (.*)"];
@@ -422,11 +422,9 @@ mod tests {
 
     #[test]
     fn budgets_are_whole_epochs() {
-        let amount = |amount, unit| super::amount(Budget { amount, unit });
-        assert_eq!(
-            [0.2, 1.4, 1.852, 81.0].map(|x| amount(x, BudgetUnit::Epochs) as u32),
-            [1, 1, 2, 81]
-        );
-        assert_eq!(amount(0.25, BudgetUnit::Seconds).to_string(), "0.25");
+        let amount = |amount, unit| super::amount(Budget { amount, unit }).to_string();
+        let epochs = [0.2, 1.4, 1.852, 81.0].map(|x| amount(x, BudgetUnit::Epochs));
+        assert_eq!(epochs, ["1", "1", "2", "81"]);
+        assert_eq!(amount(0.25, BudgetUnit::Seconds), "0.25");
     }
 }

@@ -155,7 +155,7 @@ fn check_rows(folder: &Path) -> Result<usize> {
                     (a - b).abs() <= 1e-6 * b.abs().max(1.0)
                 }
                 Value::String(text) => text == expected,
-                other => other.to_string() == *expected,
+                other => other.as_bool().is_some_and(|b| *expected == b.to_string()),
             };
             ensure!(is_same, "{job}, {name}: {value}, exported {expected}");
         }
@@ -252,79 +252,59 @@ fn rows_in_python_are_those_of_the_last_outcome_where_jobs_were_done_again() -> 
     Ok(())
 }
 
+/// What `scheduler init` says of a command for `tandem-run` with these arguments: exit code, words, whether it made the
+/// directory; `None` without Python.
+fn init(arguments: &[&str]) -> Result<Option<(Option<i32>, String, bool)>> {
+    let command = [&["tandem-run", "--metric"], arguments].concat();
+    let Some(folder) = folder(&json!(command), SCRIPT)? else {
+        return Ok(None);
+    };
+    let output = scheduler(folder.path(), &["init", "search.json", "dir"])?;
+    let is_there = folder.path().join("dir").exists();
+    Ok(Some((output.status.code(), said(&output), is_there)))
+}
+
 #[test]
 fn a_command_with_mistakes_is_refused_before_anything_runs() -> Result<()> {
-    let words = json!([
-        "tandem-run",
-        "--metric",
-        "accuracy: .*",
-        "python3",
-        "train.py"
-    ]);
-    let Some(one) = folder(&words, SCRIPT)? else {
-        return Ok(());
-    };
-    let refused = scheduler(one.path(), &["init", "search.json", "dir"])?;
-    ensure!(refused.status.code() == Some(3), "{refused:?}");
-    ensure!(said(&refused).contains("parentheses"), "{}", said(&refused));
-
-    let words = json!([
-        "tandem-run",
-        "--metric",
+    let no_number = ["accuracy: .*", "python3", "train.py"];
+    let unknown = [
         "a: (.*)",
         "python3",
-        "no.py",
+        "train.py",
         "{budgte}",
-        "{learning_rat}"
-    ]);
-    let Some(two) = folder(&words, SCRIPT)? else {
-        return Ok(());
-    };
-    let refused = scheduler(two.path(), &["init", "search.json", "dir"])?;
-    ensure!(refused.status.code() == Some(3), "{refused:?}");
-    for words in [
+        "{learning_rat}",
+    ];
+    let places = [
         "search.json",
         "objective.command[5]",
         "`budget` meant",
         "objective.command[6]",
         "`learning_rate` meant",
-    ] {
-        ensure!(
-            said(&refused).contains(words),
-            "{words}: {}",
-            said(&refused)
-        );
+    ];
+    for (arguments, complaints) in [(&no_number[..], &["parentheses"][..]), (&unknown, &places)] {
+        let Some((code, words, is_there)) = init(arguments)? else {
+            return Ok(());
+        };
+        ensure!(code == Some(3) && !is_there, "{code:?}, {words}");
+        for complaint in complaints {
+            ensure!(words.contains(complaint), "{complaint}: {words}");
+        }
     }
-    ensure!(!two.path().join("dir").exists(), "something was written");
-
-    let words = json!([
-        "tandem-run",
-        "--metric",
-        "a: (.*)",
-        "python3",
-        "no.py",
-        "{learning_rate}"
-    ]);
-    let Some(three) = folder(&words, SCRIPT)? else {
+    let Some((code, words, is_there)) = init(&["a: (.*)", "python3", "no.py", "{learning_rate}"])?
+    else {
         return Ok(());
     };
-    let doubted = scheduler(three.path(), &["init", "search.json", "dir"])?;
-    ensure!(doubted.status.success(), "{}", said(&doubted));
-    for words in [
+    ensure!(code == Some(0) && is_there, "{code:?}, {words}");
+    for doubt in [
         "script `no.py`",
         "`momentum` stands nowhere",
         "`optimizer` stands nowhere",
     ] {
-        ensure!(
-            said(&doubted).contains(words),
-            "{words}: {}",
-            said(&doubted)
-        );
+        ensure!(words.contains(doubt), "{doubt}: {words}");
     }
     ensure!(
-        !said(&doubted).contains("in no folder"),
-        "tandem-run lies beside: {}",
-        said(&doubted)
+        !words.contains("in no folder"),
+        "tandem-run lies beside: {words}"
     );
     Ok(())
 }

@@ -79,9 +79,9 @@ impl<'a> Readings<'a> {
     /// The result file of a script that has ended well.
     pub(super) fn result(&self) -> Value {
         let pattern = &self.adapter.metric;
-        let values = self.found.iter().map(|(value, _)| *value);
+        let mut values = self.found.iter().map(|(value, _)| *value);
         let chosen = match self.adapter.value {
-            Choice::Last => values.last(),
+            Choice::Last => values.next_back(),
             Choice::Best => values.min_by(|a, b| self.loss(*a).total_cmp(&self.loss(*b))),
         };
         let Some(chosen) = chosen else {
