@@ -554,3 +554,42 @@ fn the_unchanged_pytorch_script_has_the_same_losses_as_the_converted_one() {
         assert_eq!(printed.spent, reported.spent);
     }
 }
+
+#[test]
+fn two_processes_of_pytorch_train_one_configuration_and_go_on_after_a_warning() {
+    let script = document("any-trainer/train_ddp.py");
+    let words = |python: &str| {
+        let launcher = [
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node=2",
+        ];
+        let script = [script.to_str().unwrap()];
+        let mut words = command(python, &[&launcher[..], &script].concat());
+        // Of the tests' processes there are many.
+        words.insert(1, "OMP_NUM_THREADS=1".to_owned());
+        words
+    };
+    let changes = json!({ "budget": { "unit": "epochs", "min": 60, "max": 60 } });
+    let Some(search) = documented(&changes, words) else {
+        return;
+    };
+    let job = search.offer(0, 0, &chosen());
+    let running = search.start();
+    let checkpoint = checkpoints(&search, job).join("tandem.checkpoint");
+    wait_until("a checkpoint", || checkpoint.exists().then_some(()));
+    let (code, _, log) = running.terminate();
+    assert_eq!(code, Some(75), "{log}");
+    let end = search.check_given_back(job, Fate::Preempted);
+    assert!(end.spent >= 1.0, "{end:?}");
+    search.work();
+    let (result, log) = (search.result(job), search.log(job));
+    assert!(
+        log.contains(&format!("going on after {} epochs", end.spent)),
+        "{log}"
+    );
+    assert_eq!(result.measures["processes"], 2.0);
+    assert_eq!(result.curve.len(), 60, "{log}");
+    assert!(search.loss(job) < 0.1, "{log}");
+}
