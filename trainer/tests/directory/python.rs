@@ -557,13 +557,18 @@ fn the_unchanged_pytorch_script_has_the_same_losses_as_the_converted_one() {
 
 #[test]
 fn two_processes_of_pytorch_train_one_configuration_and_go_on_after_a_warning() {
+    // The launcher of Debian's PyTorch 1.13 does not start.
+    let Some(python) = python("torch, sklearn; assert torch.__version__ > '2'") else {
+        shared::cli::report("skipped: there is no python3 with PyTorch 2 and scikit-learn");
+        return;
+    };
     let script = document("any-trainer/train_ddp.py");
-    let words = |python: &str| {
+    let words = |_any: &str| {
         let launcher = [
             "-m",
             "torch.distributed.run",
             "--standalone",
-            "--nproc-per-node=2",
+            "--nproc_per_node=2",
         ];
         let script = [script.to_str().unwrap()];
         let mut words = command(python, &[&launcher[..], &script].concat());
