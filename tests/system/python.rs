@@ -315,9 +315,12 @@ fn a_folder_that_is_no_search_and_records_that_are_none_are_named_in_python() ->
         return Ok(());
     };
     let folder = folder.path();
-    let error = module(folder, "tandem.results('.')").map(|value| value.to_string());
+    let error = module(folder, "tandem.results('nowhere')").map(|value| value.to_string());
     let error = error.err().context("it was read")?.to_string();
-    ensure!(error.contains("`.` is no search directory"), "{error}");
+    ensure!(
+        error.contains("`nowhere` is no search directory"),
+        "{error}"
+    );
     let made = scheduler(folder, &["init", "search.json", "dir"])?;
     ensure!(made.status.success(), "{}", said(&made));
     ensure!(
