@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use shared::adapter::Adapter;
 use shared::budget::short;
 use shared::cli::{DIRECTORY, print};
 use shared::error::{Complaints, Error, Invalid};
@@ -60,7 +61,8 @@ pub fn init(path: &Path, root: &Path, fixed: &FixArgs) -> Result<Directory> {
     };
     let search = Search::check(&file).map_err(wrong)?;
     let others = [Table::new(&search).err(), check_data(&search).err()];
-    if let Some(complaints) = Complaints::new(others.into_iter().flatten()) {
+    let others = others.into_iter().flatten().chain(check_command(&search));
+    if let Some(complaints) = Complaints::new(others) {
         return Err(wrong(complaints).into());
     }
     let mut all = doubts(&file, &search);
@@ -68,6 +70,14 @@ pub fn init(path: &Path, root: &Path, fixed: &FixArgs) -> Result<Directory> {
         (&search.objective, &search.working_directory)
     {
         all.extend(programs::doubts(&command.command, folder));
+        if let Some(Ok(adapter)) = Adapter::of(&command.command) {
+            let unused = adapter.unused(&search.space).into_iter();
+            all.extend(unused.map(|name| {
+                format!(
+                    "`{name}` stands nowhere in the command: write {{{name}}} where its value goes"
+                )
+            }));
+        }
     }
     for doubt in all {
         warn!("{doubt}");
@@ -98,6 +108,18 @@ fn read(path: &Path) -> Result<SearchFile, Error> {
         file.space = Some(space);
     }
     Ok(file)
+}
+
+/// Places without a value would, too.
+fn check_command(search: &Search) -> Vec<Invalid> {
+    let Objective::Command(command) = &search.objective else {
+        return Vec::new();
+    };
+    let complaints = Adapter::complaints(command, &search.space);
+    complaints
+        .into_iter()
+        .map(|wrong| wrong.within("objective"))
+        .collect()
 }
 
 /// Data that are not there would make every single job crash.

@@ -29,6 +29,7 @@
 //! Ids are deterministic, so two schedulers or two samplers that run by accident write the same thing or lose a race
 //! harmlessly. Nothing listens on a port, nobody waits for a lock, and no two machines' clocks are compared.
 
+pub mod adapter;
 pub mod budget;
 pub mod cli;
 pub mod clock;

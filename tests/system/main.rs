@@ -8,6 +8,7 @@ mod determinism;
 mod faults;
 mod launchers;
 mod nfs;
+mod python;
 mod race;
 mod security;
 mod slurm;

@@ -4,6 +4,7 @@
 //! |--|--|
 //! | [`run`], [`claims`], [`control`], [`heartbeat`], [`watchdog`], [`time_limit`] | the supervisor: claims, warnings, heartbeats |
 //! | [`evaluator`], [`assignment`], [`resume`], [`outcome`] | has a worker process do a job, and judges how that ended |
+//! | [`adapt`] | `tandem-run`: an unchanged script as a worker |
 //! | [`job`], [`describe`] | one job by hand; what a configuration is before it is trained |
 //! | [`worker`], [`objective`] | the process that trains; what this program evaluates by itself |
 //! | [`hyperparameters`], [`network`], [`memory`] | configuration → network, its size, its memory |
@@ -23,6 +24,7 @@ use shared::exit::{Code, Failure};
 use crate::device::DeviceChoice;
 use crate::network::ImageShape;
 
+pub mod adapt;
 mod assignment;
 pub mod augment;
 pub mod batch;
