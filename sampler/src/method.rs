@@ -64,7 +64,10 @@ pub fn of_search(search: &Search) -> Box<dyn Method> {
         MethodName::Bohb => Box::new(bohb::Bohb::new(&search.space, search.bohb, search.seed)),
         MethodName::Tpe => Box::new(tpe::Tpe::new(dimensions)),
         MethodName::Evolution => Box::new(evolution::Evolution::new(dimensions)),
-        MethodName::Reinforce => Box::new(reinforce::Reinforce::new(dimensions)),
+        MethodName::Reinforce if search.revision < 3 => {
+            Box::new(reinforce::independent::Independent::new(dimensions))
+        }
+        MethodName::Reinforce => Box::new(reinforce::Reinforce::new(dimensions, search.seed)),
         MethodName::Smbo => Box::new(smbo::Smbo::new(dimensions)),
         MethodName::Tandem => Box::new(tandem::Tandem::new(search)),
         MethodName::Hyperband | MethodName::Random => Box::new(random::Random),

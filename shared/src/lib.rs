@@ -39,6 +39,7 @@ pub mod fault;
 pub mod format;
 pub mod fs;
 pub mod id;
+pub mod known;
 pub mod layout;
 mod number;
 pub mod objective;

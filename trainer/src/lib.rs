@@ -113,9 +113,14 @@ pub enum Command {
     /// Nothing is trained. Says so where the training would not fit into this machine's free memory.
     Describe {
         /// Search space file, such as data/spaces/joint-resnet.json
-        space: PathBuf,
+        #[arg(required_unless_present = "known")]
+        space: Option<PathBuf>,
         /// Configuration file: one JSON object, name to value
-        configuration: PathBuf,
+        #[arg(required_unless_present = "known")]
+        configuration: Option<PathBuf>,
+        /// List the published networks that `start_with` may name, instead
+        #[arg(long, conflicts_with_all = ["space", "configuration"])]
+        known: bool,
         /// Output format
         #[arg(long, value_enum, default_value_t = Format::Table)]
         format: Format,
@@ -251,14 +256,21 @@ pub fn main(args: Args) -> anyhow::Result<Code> {
         Command::Describe {
             space,
             configuration,
+            known: _,
             format,
             image,
             classes,
         } => {
-            let description = describe::read(&space, &configuration, image, usize::from(classes))?;
-            shared::cli::print(&match format {
-                Format::Table => description.table(),
-                Format::Json => format!("{:#}\n", description.json()),
+            let classes = usize::from(classes);
+            shared::cli::print(&match (space, configuration) {
+                (Some(space), Some(configuration)) => {
+                    let described = describe::read(&space, &configuration, image, classes)?;
+                    match format {
+                        Format::Table => described.table(),
+                        Format::Json => format!("{:#}\n", described.json()),
+                    }
+                }
+                _ => describe::known(image, classes, format)?,
             })?;
             Ok(Code::Done)
         }

@@ -2,12 +2,13 @@
 //!
 //! A step's data and noise are functions of the seed and the step's number, so that a training that was interrupted
 //! and resumed equals one that was not, bit for bit on the CPU. The budget counts forward pass, backward pass and
-//! optimizer step alone; waiting for data, evaluation and the GPU's compilations are measured apart.
+//! optimizer step alone, by the wall clock or in CPU time; waiting for data, evaluation and the GPU's compilations are measured apart.
 
 mod optimizer;
 #[cfg(test)]
 mod pytorch;
 mod state;
+mod timer;
 
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
@@ -22,6 +23,7 @@ use shared::{Budget, BudgetUnit, CurvePoint, Seed};
 use self::optimizer::Optimizer;
 pub use self::state::{Learnt, learnt};
 use self::state::{Progress, State};
+use self::timer::Timer;
 use crate::augment::Augmentation;
 use crate::batch::{self, Batch, Batches, Images, TrainingData};
 use crate::hyperparameters::TrainingConfig;
@@ -201,7 +203,8 @@ impl<B: TrainingBackend> Run<'_, B> {
         let Training {
             config, schedule, ..
         } = self.training;
-        let started = Instant::now();
+        let unit = self.training.budget.unit;
+        let timer = Timer::start(unit == BudgetUnit::CpuSeconds);
         let rate = config.learning_rate * schedule.fraction(state.progress.spent);
         let mut noise = self.training.noise(state.progress.step);
         let loss = loss(
@@ -216,15 +219,16 @@ impl<B: TrainingBackend> Run<'_, B> {
         state.network = state.optimizer.step(state.network, gradients, rate, step);
         // Reading the loss waits for the device to have finished.
         let loss: f64 = loss.into_scalar().elem();
-        let elapsed_s = started.elapsed().as_secs_f64();
+        let elapsed = timer.elapsed();
 
         let progress = &mut state.progress;
         progress.step += 1;
-        progress.training_s += elapsed_s;
+        progress.training_s += elapsed.wall_s;
         progress.loss_sum += loss;
         progress.loss_count += 1;
-        progress.spent = match self.training.budget.unit {
-            BudgetUnit::Seconds => progress.spent + elapsed_s,
+        progress.spent = match unit {
+            BudgetUnit::Seconds => progress.spent + elapsed.wall_s,
+            BudgetUnit::CpuSeconds => progress.spent + elapsed.cpu_s.unwrap_or(elapsed.wall_s),
             BudgetUnit::Epochs => progress.step as f64 / self.steps_per_epoch as f64,
             BudgetUnit::Steps => progress.step as f64,
         };
@@ -305,6 +309,9 @@ impl<B: TrainingBackend> Run<'_, B> {
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
+        if self.training.budget.unit == BudgetUnit::CpuSeconds {
+            measures.insert("training_cpu_s".to_owned(), progress.spent);
+        }
         if self.training.is_compiled {
             measures.insert("warm_up_s".to_owned(), progress.warm_up_s);
         }

@@ -1,6 +1,6 @@
-//! Method `reinforce`: a policy over the space, learnt by policy gradient, at the largest budget.
+//! Method `reinforce` of searches of the first two revisions: a policy of independent choices.
 //!
-//! The policy draws every dimension on its own: a level, or one of [`BINS`] equal bins of a number and a uniform value
+//! It draws every dimension on its own: a level, or one of [`BINS`] equal bins of a number and a uniform value
 //! within. After each result, for every dimension,
 //!
 //! ```text
@@ -11,28 +11,22 @@
 //!
 //! Range of validity: any space; an inactive dimension learns nothing from a result. Without results: draws from the
 //! prior, which the policy starts as.
-//!
-//! # Source
-//! Zoph et al. 2018, Learning Transferable Architectures for Scalable Image Recognition; their controller is a recurrent
-//! network, this one is the product of independent choices.
 
 use rand::RngExt as _;
 use rand_chacha::ChaCha12Rng;
 
-use crate::history::{History, Ranked, Standing};
+use super::controller::softmax as probabilities;
+use super::{BASELINE_DECAY, BINS, choice, insert};
+use crate::history::{History, Ranked};
 use crate::kde::Dimension;
 use crate::method::{Ask, Method, Suggestion, random};
 
-/// Bins of a number.
-const BINS: usize = 8;
 /// Step of the logits.
 const RATE: f64 = 0.3;
-/// What the baseline keeps of itself at each result.
-const BASELINE_DECAY: f64 = 0.9;
 
 /// The policy, and how many results it has learnt from.
 #[derive(Debug)]
-pub struct Reinforce {
+pub(crate) struct Independent {
     dimensions: Vec<Dimension>,
     logits: Vec<Vec<f64>>,
     baseline: f64,
@@ -40,9 +34,9 @@ pub struct Reinforce {
     learnt: Vec<Ranked>,
 }
 
-impl Reinforce {
+impl Independent {
     /// The policy that draws from the prior.
-    pub fn new(dimensions: Vec<Dimension>) -> Self {
+    pub(crate) fn new(dimensions: Vec<Dimension>) -> Self {
         Self {
             logits: dimensions
                 .iter()
@@ -55,16 +49,7 @@ impl Reinforce {
     }
 
     fn learn(&mut self, result: Ranked, vector: &[f64]) {
-        let place = self
-            .learnt
-            .partition_point(|other| other.standing <= result.standing);
-        let num_worse = self.learnt.len() - place;
-        let reward = if result.standing == Standing::Failed {
-            0.0
-        } else {
-            (num_worse as f64 + 0.5) / (self.learnt.len() as f64 + 1.0)
-        };
-        self.learnt.insert(place, result);
+        let reward = insert(&mut self.learnt, result);
         for ((logits, dimension), x) in self.logits.iter_mut().zip(&self.dimensions).zip(vector) {
             if x.is_nan() {
                 continue;
@@ -100,7 +85,7 @@ impl Reinforce {
     }
 }
 
-impl Method for Reinforce {
+impl Method for Independent {
     fn propose(&mut self, history: &History, ask: &Ask<'_>) -> Suggestion {
         let results = history.arrivals();
         for result in &results[self.learnt.len()..] {
@@ -124,26 +109,4 @@ impl Method for Reinforce {
             model: None,
         }
     }
-}
-
-/// Which of a dimension's choices a coordinate is.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "coordinates are not negative, and the cast saturates"
-)]
-fn choice(dimension: Dimension, x: f64) -> usize {
-    match dimension {
-        Dimension::Continuous => ((x * BINS as f64) as usize).min(BINS - 1),
-        Dimension::Unordered { levels } | Dimension::Ordered { levels } => {
-            (x.round() as usize).min(levels - 1)
-        }
-    }
-}
-
-fn probabilities(logits: &[f64]) -> Vec<f64> {
-    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let weights: Vec<f64> = logits.iter().map(|x| libm::exp(x - largest)).collect();
-    let sum: f64 = weights.iter().sum();
-    weights.iter().map(|w| w / sum).collect()
 }
