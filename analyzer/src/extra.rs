@@ -70,7 +70,7 @@ pub(crate) fn draw(history: &History, num_unpromoted: usize, seed: Seed) -> Resu
 }
 
 /// Makes a new search directory of a sample: the same search, copies of the sample's proposals and results, and a
-/// ticket for every job it lacks.
+/// open job for every job it lacks.
 ///
 /// # Errors
 /// Where `to` is not empty: a directory that a search is in would be changed.

@@ -22,9 +22,9 @@
 use rand::RngExt as _;
 use rand_chacha::ChaCha12Rng;
 use shared::budget::BracketSizes;
-use shared::{Ladder, Seed};
+use shared::{Ladder, Score, Seed};
 
-use crate::history::{History, Standing};
+use crate::history::History;
 use crate::normal;
 use crate::ranks::mean_ranks;
 
@@ -82,16 +82,16 @@ pub fn evidence(history: &History, ladder: &Ladder) -> Vec<Evidence> {
         .map(|rung| {
             let budget = ladder.budget(rung).amount;
             let pairs = newest.iter().filter_map(|ranked| {
-                let lower = history.standing_at(ranked.job.configuration, rung, budget)?;
-                Some((lower, ranked.standing))
+                let lower = history.score_at(ranked.job.configuration, rung, budget)?;
+                Some((lower, ranked.score))
             });
             of_pairs(rung, &pairs.collect::<Vec<_>>())
         })
         .collect()
 }
 
-fn of_pairs(rung: u8, pairs: &[(Standing, Standing)]) -> Evidence {
-    let ranks = |of: fn(&(Standing, Standing)) -> Standing| {
+fn of_pairs(rung: u8, pairs: &[(Score, Score)]) -> Evidence {
+    let ranks = |of: fn(&(Score, Score)) -> Score| {
         mean_ranks(pairs, |a, b| of(a).cmp(&of(b)), |a, b| of(a) == of(b))
     };
     let correlation = crate::ranks::correlation(&ranks(|pair| pair.0), &ranks(|pair| pair.1));
@@ -234,7 +234,7 @@ mod tests {
             let id = ConfigurationId(number);
             let loss = f64::from(number);
             history.trace(id, [(1.0, low(loss)), (27.0, loss)]);
-            history.learn(id.job(3), Some(Standing::Loss(loss)), vec![0.5]);
+            history.learn(id.job(3), Some(Score::Loss(loss)), vec![0.5]);
         }
         history
     }
@@ -282,12 +282,12 @@ mod tests {
 
     #[test]
     fn failures_rank_after_losses() {
-        let loss = Standing::Loss;
+        let loss = Score::Loss;
         let pairs = [
             (loss(1.0), loss(2.0)),
             (loss(2.0), loss(3.0)),
-            (Standing::Failed, Standing::Failed),
-            (loss(3.0), Standing::Failed),
+            (Score::Failed, Score::Failed),
+            (loss(3.0), Score::Failed),
         ];
         assert!(of_pairs(0, &pairs).correlation > 0.9);
     }

@@ -109,7 +109,7 @@ fn write_what_it_knew(
         let Some(best) = results.first() else {
             continue;
         };
-        let best = match best.standing.loss() {
+        let best = match best.score.loss() {
             Some(loss) => format!("the best is {} with loss {loss}", best.job.configuration),
             None => "all of them failures".to_owned(),
         };
@@ -186,7 +186,7 @@ fn write_values(
 ) -> Result<()> {
     let best = (0..history.num_rungs()).rev().find_map(|rung| {
         let best = history.rung(rung).first()?;
-        best.standing.loss()?;
+        best.score.loss()?;
         Some(best.job.configuration)
     });
     let best = best.map(|id| (id, directory.search().space.decode(history.vector(id))));

@@ -3,68 +3,11 @@
 //! Built up request by request, each adding only what is new. Its order depends on which results are known, never on
 //! when they arrived: equal losses are ordered by job id, so that replays and second samplers agree.
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-use shared::{ConfigurationId, JobId, Outcome, SearchSpace};
+use shared::{ConfigurationId, JobId, Ranked, Score, SearchSpace};
 
 use crate::user_prior::UserPrior;
-
-/// How good a result is. Ordered: every loss comes before every failure.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Standing {
-    /// Evaluated; finite.
-    Loss(f64),
-    /// Diverged, out of memory, or crashed: worse than every loss, by an amount that nobody invents.
-    Failed,
-}
-
-impl Standing {
-    /// The standing of an outcome; `None` for one that says nothing about the configuration.
-    pub fn of(outcome: &Outcome) -> Option<Self> {
-        match outcome.loss() {
-            // -0.0 is 0.0: they are equal losses.
-            Some(loss) => Some(Self::Loss(loss + 0.0)),
-            None => outcome.is_failure().then_some(Self::Failed),
-        }
-    }
-
-    /// The loss, if there is one.
-    pub fn loss(self) -> Option<f64> {
-        match self {
-            Self::Loss(loss) => Some(loss),
-            Self::Failed => None,
-        }
-    }
-}
-
-impl Eq for Standing {}
-
-impl PartialOrd for Standing {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Standing {
-    fn cmp(&self, other: &Self) -> Ordering {
-        match (self, other) {
-            (Self::Loss(a), Self::Loss(b)) => a.total_cmp(b),
-            (Self::Loss(_), Self::Failed) => Ordering::Less,
-            (Self::Failed, Self::Loss(_)) => Ordering::Greater,
-            (Self::Failed, Self::Failed) => Ordering::Equal,
-        }
-    }
-}
-
-/// A result as models see it. Ordered by standing, then by job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ranked {
-    /// How good it is.
-    pub standing: Standing,
-    /// Of which job.
-    pub job: JobId,
-}
 
 /// All that is known when a configuration is proposed.
 #[derive(Debug, Clone)]
@@ -80,7 +23,7 @@ pub struct History {
     /// The results that models see, in the order in which requests named them.
     arrivals: Vec<Ranked>,
     /// The results that models see, by job.
-    standings: BTreeMap<JobId, Standing>,
+    scores: BTreeMap<JobId, Score>,
     /// The learning curve of every configuration that has one: budget spent and loss, ascending.
     curves: BTreeMap<ConfigurationId, Vec<(f64, f64)>>,
     /// Asked for, and no result of it is named yet.
@@ -97,7 +40,7 @@ impl History {
             named: BTreeSet::new(),
             rungs: Vec::new(),
             arrivals: Vec::new(),
-            standings: BTreeMap::new(),
+            scores: BTreeMap::new(),
             curves: BTreeMap::new(),
             outstanding: BTreeSet::new(),
         }
@@ -124,35 +67,35 @@ impl History {
     }
 
     /// A result is named. A second naming of the same one changes nothing.
-    pub fn learn(&mut self, job: JobId, standing: Option<Standing>, vector: Vec<f64>) {
+    pub fn learn(&mut self, job: JobId, score: Option<Score>, vector: Vec<f64>) {
         if !self.named.insert(job) {
             return;
         }
         self.outstanding.remove(&job.configuration);
-        let Some(standing) = standing else { return };
+        let Some(score) = score else { return };
         self.vectors.insert(job.configuration, vector);
         let rung = usize::from(job.rung);
         if self.rungs.len() <= rung {
             self.rungs.resize(rung + 1, Vec::new());
         }
-        let ranked = Ranked { standing, job };
+        let ranked = Ranked { score, job };
         let place = self.rungs[rung].partition_point(|other| *other < ranked);
         self.rungs[rung].insert(place, ranked);
-        self.standings.insert(job, standing);
+        self.scores.insert(job, score);
         self.arrivals.push(ranked);
     }
 
     /// A result takes the place of what was known of its job; whether models saw that before.
-    pub fn supersede(&mut self, job: JobId, standing: Option<Standing>, vector: Vec<f64>) -> bool {
+    pub fn supersede(&mut self, job: JobId, score: Option<Score>, vector: Vec<f64>) -> bool {
         self.named.remove(&job);
         let before = self.arrivals.len();
         self.arrivals.retain(|ranked| ranked.job != job);
         if let Some(rung) = self.rungs.get_mut(usize::from(job.rung)) {
             rung.retain(|ranked| ranked.job != job);
         }
-        self.standings.remove(&job);
+        self.scores.remove(&job);
         let was_seen = self.arrivals.len() < before;
-        self.learn(job, standing, vector);
+        self.learn(job, score, vector);
         was_seen
     }
 
@@ -182,9 +125,9 @@ impl History {
 
     /// What is known of a configuration at a rung of this budget: its result there, else its learning curve's point
     /// nearest to the budget, within a tenth of it.
-    pub fn standing_at(&self, id: ConfigurationId, rung: u8, budget: f64) -> Option<Standing> {
-        if let Some(standing) = self.standings.get(&id.job(rung)) {
-            return Some(*standing);
+    pub fn score_at(&self, id: ConfigurationId, rung: u8, budget: f64) -> Option<Score> {
+        if let Some(score) = self.scores.get(&id.job(rung)) {
+            return Some(*score);
         }
         let curve = self.curve(id);
         let above = curve.partition_point(|(spent, _)| *spent < budget);
@@ -193,7 +136,7 @@ impl History {
         let nearest = around
             .iter()
             .min_by(|a, b| distance(a).total_cmp(&distance(b)))?;
-        (distance(nearest) <= 0.1 * budget).then_some(Standing::Loss(nearest.1))
+        (distance(nearest) <= 0.1 * budget).then_some(Score::Loss(nearest.1))
     }
 
     /// Ids of all results named so far, ascending.
@@ -270,16 +213,16 @@ mod tests {
     #[test]
     fn failures_come_after_every_loss_and_lost_jobs_not_at_all() {
         let mut history = History::new(&space());
-        let standings = [
-            Some(Standing::Failed),
-            Some(Standing::Loss(f64::MAX)),
+        let scores = [
+            Some(Score::Failed),
+            Some(Score::Loss(f64::MAX)),
             None,
-            Some(Standing::Loss(-1.0)),
-            Some(Standing::Loss(f64::MAX)),
+            Some(Score::Loss(-1.0)),
+            Some(Score::Loss(f64::MAX)),
         ];
-        for (number, standing) in (0..).zip(standings) {
+        for (number, score) in (0..).zip(scores) {
             history.ask(id(number));
-            history.learn(id(number).job(1), standing, vec![0.5]);
+            history.learn(id(number).job(1), score, vec![0.5]);
         }
         let order: Vec<u32> = history
             .rung(1)
@@ -301,8 +244,8 @@ mod tests {
         for number in [0, 1, 3] {
             history.know(id(number), vec![0.1]);
         }
-        history.learn(id(0).job(0), Some(Standing::Loss(1.0)), vec![0.1]);
-        history.learn(id(1).job(0), Some(Standing::Loss(1.0)), vec![0.1]);
+        history.learn(id(0).job(0), Some(Score::Loss(1.0)), vec![0.1]);
+        history.learn(id(1).job(0), Some(Score::Loss(1.0)), vec![0.1]);
         assert_eq!(history.unknown(id(3)), [id(2)]);
         history.know(id(2), vec![0.2]);
         // c000000 was promoted; c000001's job is named already.

@@ -7,7 +7,7 @@ use shared::record::{JobResult, ModelUse, Origin, Proposal, Request};
 use shared::{Configuration, ConfigurationId, JobId, ResultId, Search};
 use tracing::warn;
 
-use crate::history::{History, Standing};
+use crate::history::History;
 use crate::method::{self, Ask, Method, Suggestion};
 use crate::tried::Tried;
 
@@ -55,17 +55,17 @@ impl Proposer {
         results.sort_by_key(|result| result.id());
         for result in results {
             let job = result.job();
-            let mut standing = Standing::of(&result.outcome);
+            let mut score = result.outcome.score();
             // A result of another space can only have been put there by hand.
             if let Err(invalid) = self.search.space.check_configuration(&result.configuration) {
                 warn!("the result of {job} is ignored: its configuration is invalid {invalid}");
-                standing = None;
+                score = None;
             }
             if let Some(tried) = &mut self.tried {
                 tried.add(&result.configuration);
             }
             let vector = self.search.space.encode(&result.configuration);
-            if standing.is_some() {
+            if score.is_some() {
                 let points = result.curve.iter();
                 self.history.trace(
                     job.configuration,
@@ -73,8 +73,8 @@ impl Proposer {
                 );
             }
             if result.supersedes.is_none() {
-                self.history.learn(job, standing, vector);
-            } else if self.history.supersede(job, standing, vector) {
+                self.history.learn(job, score, vector);
+            } else if self.history.supersede(job, score, vector) {
                 // What was learnt of results one by one is learnt anew.
                 self.method = method::of_search(&self.search);
             }

@@ -13,7 +13,9 @@ use shared::parallel::read_ahead;
 use shared::record::Proposal;
 use shared::signal::Warning;
 use shared::wait::{News, Waiter, Woken};
-use shared::{ConfigurationId, Directory, Error, Invalid, OwnerId, clock, fs, layout, store};
+use shared::{
+    ConfigurationId, Directory, Error, Invalid, OwnerId, clock, error, fs, layout, owner,
+};
 use tracing::{debug, info, warn};
 
 use crate::follow::{Follower, Next};
@@ -99,7 +101,7 @@ pub fn answer(
             // A file server that restarts comes back; a bad search file does not.
             Err(error @ Error::Io { .. }) if !is_once && failures < MOST_FAILURES => {
                 failures += 1;
-                warn!("will look again: {}", store::chain(&error));
+                warn!("will look again: {}", error::chain(&error));
                 Progress::Waits("the directory".to_owned())
             }
             Err(error) => return Err(error.into()),
@@ -159,7 +161,7 @@ struct Sampler {
 
 impl Sampler {
     fn new(directory: Directory) -> Self {
-        let owner = store::new_owner();
+        let owner = owner::new_owner();
         info!(owner = %owner, "answering requests in `{}`", directory.layout().root().display());
         Self {
             follower: Follower::new(&directory),
@@ -175,11 +177,11 @@ impl Sampler {
     }
 
     fn pass(&mut self, is_interrupted: &dyn Fn() -> bool) -> shared::Result<Progress> {
-        let signs = self.directory.signs()?;
-        if signs.is_stopped {
+        let flags = self.directory.flags()?;
+        if flags.is_stopped {
             return Ok(Progress::Over("somebody asked the search to stop"));
         }
-        if signs.is_finished {
+        if flags.is_finished {
             return Ok(Progress::Over("the search is finished"));
         }
         if self.is_idle {
@@ -246,7 +248,7 @@ impl Sampler {
     /// A proposal that was set aside twice as it is would be so for ever.
     fn refuse_to_go_round(&self, proposal: &Proposal) -> shared::Result<()> {
         const TWICE: usize = 2;
-        let times = self.directory.times_set_aside(proposal)?;
+        let times = self.directory.times_quarantined(proposal)?;
         if times < TWICE {
             return Ok(());
         }
@@ -311,7 +313,7 @@ impl Sampler {
         };
         let path = self.directory.layout().model(&self.owner);
         if let Err(error) = fs::replace_record(&path, &snapshot) {
-            warn!("cannot write the model down: {}", store::chain(&error));
+            warn!("cannot write the model down: {}", error::chain(&error));
         }
         self.unsaved = false;
         self.snapshot_at = Some(clock::instant());

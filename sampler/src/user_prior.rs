@@ -19,10 +19,10 @@
 
 use rand::RngExt as _;
 use rand_chacha::ChaCha12Rng;
-use shared::SearchSpace;
 use shared::space::Kind;
+use shared::{Ranked, SearchSpace};
 
-use crate::history::{History, Ranked};
+use crate::history::History;
 use crate::normal;
 use crate::ranks::{correlation, mean_ranks};
 
@@ -50,7 +50,7 @@ impl UserPrior {
     /// Those of a space; `None` where there are none.
     pub fn of_space(space: &SearchSpace) -> Option<Self> {
         let marginal = |h: &shared::space::Hyperparameter| {
-            let belief = h.belief.as_ref()?;
+            let belief = h.user_prior.as_ref()?;
             let centre = h.kind.encode(&belief.value)?;
             let sharpness = belief.confidence.sharpness();
             Some(match (&h.kind, h.kind.num_levels()) {
@@ -151,7 +151,7 @@ impl UserPrior {
                 .iter()
                 .map(|r| self.ln_density(history.vector(r.job.configuration)))
                 .collect();
-            let by_loss = mean_ranks(&newest, Ord::cmp, |a, b| a.standing == b.standing);
+            let by_loss = mean_ranks(&newest, Ord::cmp, |a, b| a.score == b.score);
             let by_density = mean_ranks(&densities, f64::total_cmp, |a, b| a.total_cmp(b).is_eq());
             if newest.len() >= 3
                 && let Some(correlation) = correlation(&by_loss, &by_density)
@@ -199,10 +199,9 @@ impl Marginal {
 
 #[cfg(test)]
 mod tests {
-    use shared::{ConfigurationId, Seed};
+    use shared::{ConfigurationId, Score, Seed};
 
     use super::*;
-    use crate::history::Standing;
 
     fn space(more: &str) -> SearchSpace {
         let json = format!(
@@ -263,9 +262,9 @@ mod tests {
             let mut rng = Seed::new(7).rng();
             for number in 0..count {
                 let vector = space.sample(&mut rng);
-                let standing = loss(&vector).map_or(Standing::Failed, Standing::Loss);
+                let score = loss(&vector).map_or(Score::Failed, Score::Loss);
                 let job = ConfigurationId(number).job(u8::from(number % 3 == 0));
-                history.learn(job, Some(standing), vector);
+                history.learn(job, Some(score), vector);
             }
             user_prior.trust(&history)
         };

@@ -582,7 +582,7 @@ fn a_named_result_is_waited_for_and_a_vanished_proposal_made_again() {
     assert_eq!(second.origin.num_results, 1);
     // As if found corrupt by the scheduler.
     directory
-        .set_aside(
+        .quarantine(
             &directory.layout().configuration(ConfigurationId(1)),
             &"test",
         )

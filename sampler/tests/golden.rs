@@ -1,12 +1,12 @@
 //! Densities and acquisition values against statsmodels' `KDEMultivariate`, computed once by `golden/kde.py`.
 
-use sampler::history::{History, Standing};
+use sampler::history::History;
 use sampler::kde::{Density, Dimension, normal_reference};
 use sampler::method::Ask;
 use sampler::method::bohb::Bohb;
 use serde::Deserialize;
 use shared::search::BohbSettings;
-use shared::{ConfigurationId, SearchSpace, Seed};
+use shared::{ConfigurationId, Score, SearchSpace, Seed};
 
 #[derive(Deserialize)]
 struct Golden {
@@ -128,7 +128,7 @@ fn the_method_splits_fits_and_values_candidates_as_hpbandster_with_statsmodels_d
         let mut history = History::new(&space);
         for (number, (row, loss)) in (0_u32..).zip(case.results.iter().zip(&case.losses)) {
             let job = ConfigurationId(number).job(1);
-            history.learn(job, Some(Standing::Loss(*loss)), row.clone());
+            history.learn(job, Some(Score::Loss(*loss)), row.clone());
         }
         let ask = Ask {
             configuration: ConfigurationId(1000),

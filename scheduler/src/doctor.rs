@@ -14,8 +14,8 @@ use anyhow::{Context as _, Result};
 use shared::cli::print;
 use shared::exit::{Code, Failure, code_of};
 use shared::fs::{self, Moved, Published};
-use shared::system::What;
-use shared::{env, layout, store};
+use shared::system::FileKind;
+use shared::{env, layout, owner};
 
 /// What `scheduler doctor` is told.
 #[derive(Debug, clap::Args)]
@@ -65,11 +65,11 @@ pub fn run(args: &DoctorArgs) -> Result<Code> {
         );
         Failure::because(Code::BadInput, message, error)
     })?;
-    let me = store::new_owner();
+    let me = owner::new_owner();
     print(&format!(
         "`{}` as seen by host {}\n",
         root.display(),
-        store::host_name()
+        owner::host_name()
     ))?;
     let mut is_usable = true;
     let mut tell = |findings: Vec<Finding>| -> Result<()> {
@@ -84,7 +84,7 @@ pub fn run(args: &DoctorArgs) -> Result<Code> {
     let mut is_shared = fs::is_network(&root);
     let mut has_met = false;
     let mut ask = || -> Result<()> {
-        if fs::what_is(&top)? == Some(What::Link) {
+        if fs::file_kind(&top)? == Some(FileKind::Link) {
             return Err(shared::Error::Link { path: top.clone() }.into());
         }
         fs::make_folder(&folder)?;
@@ -109,7 +109,7 @@ pub fn run(args: &DoctorArgs) -> Result<Code> {
         Ok(())
     };
     let asked = ask();
-    if fs::what_is(&top).is_ok_and(|what| what == Some(What::Folder)) {
+    if fs::file_kind(&top).is_ok_and(|what| what == Some(FileKind::Folder)) {
         clear(&root, &folder);
     }
     tell(unasked(asked)?)?;

@@ -157,7 +157,7 @@ fn about_forbidden(space: &SpaceFile) -> Vec<String> {
 fn about_priors(search: &Search) -> Option<String> {
     let mut believed = Configuration::default();
     for hyperparameter in search.space.hyperparameters() {
-        if let Some(belief) = &hyperparameter.belief {
+        if let Some(belief) = &hyperparameter.user_prior {
             believed.set(hyperparameter.name.as_str(), belief.value.clone());
         }
     }

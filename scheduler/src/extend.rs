@@ -10,11 +10,10 @@ use shared::cli::print;
 use shared::error::Error;
 use shared::exit::Code;
 use shared::format::Record as _;
+use shared::hyperband::Table;
 use shared::record::Extension;
 use shared::search::{Limit, SearchFile};
 use shared::{Directory, clock, layout};
-
-use crate::bracket::Table;
 
 /// What `scheduler extend` is told.
 #[derive(Debug, clap::Args)]

@@ -15,9 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shared::record::{Retry, RetryReason};
-use shared::{AttemptId, JobId, JobResult, Outcome, OwnerId, ResultId, clock};
-
-use crate::bracket::Verdict;
+use shared::{AttemptId, JobId, JobResult, Outcome, OwnerId, ResultId, Score, clock};
 
 /// The field of a result's notes that names the host.
 const HOST: &str = "host";
@@ -32,8 +30,8 @@ pub struct Known {
     pub id: ResultId,
     /// The attempt that gave it.
     pub attempt: u32,
-    /// What it means.
-    pub verdict: Verdict,
+    /// How good it is; `None` if it says nothing about the configuration.
+    pub score: Option<Score>,
     /// How long it took.
     pub elapsed_s: f64,
     /// Whether it has a message that people should see.
@@ -60,11 +58,11 @@ pub enum Doubt {
 
 impl Known {
     /// A result with no doubt about it.
-    pub fn certain(attempt: AttemptId, verdict: Verdict) -> Self {
+    pub fn certain(attempt: AttemptId, score: Option<Score>) -> Self {
         Self {
             id: attempt.job.into(),
             attempt: attempt.attempt,
-            verdict,
+            score,
             elapsed_s: 0.0,
             has_crashed: false,
             doubt: None,
@@ -97,7 +95,7 @@ impl From<&JobResult> for Known {
         Self {
             id: result.id(),
             attempt: result.attempt.attempt,
-            verdict: Verdict::of(&result.outcome),
+            score: result.outcome.score(),
             elapsed_s: result.elapsed_s,
             has_crashed: matches!(result.outcome, Outcome::Crashed { .. }),
             doubt,
@@ -196,7 +194,7 @@ pub struct Faults {
 impl Faults {
     /// A result is known, whether it counts or not.
     pub fn see_result(&mut self, known: &Known) {
-        match (&known.doubt, known.verdict) {
+        match (&known.doubt, known.score) {
             (Some(Doubt::NoProgress), _) => {
                 let attempt = known.attempt();
                 let is_asked = self.retries.get(&attempt.job).is_some_and(|again| {
@@ -206,11 +204,11 @@ impl Faults {
                     self.fruitless.insert(attempt);
                 }
             }
-            (_, Verdict::Lost) => {}
-            (_, Verdict::Evaluated(_) | Verdict::Failed) => {
+            (_, Some(_)) => {
                 self.has_progressed = true;
                 self.proven.extend(known.host.clone());
             }
+            (_, None) => {}
         }
     }
 
@@ -375,7 +373,7 @@ mod tests {
         Known {
             doubt: Some(doubt),
             host: Some(host.to_owned()),
-            ..Known::certain(attempt, Verdict::Failed)
+            ..Known::certain(attempt, Some(Score::Failed))
         }
     }
 
@@ -459,7 +457,7 @@ mod tests {
             let attempt = ConfigurationId(number).job(0).attempt(1);
             faults.see_result(&Known {
                 doubt: Some(Doubt::NoProgress),
-                ..Known::certain(attempt, Verdict::Failed)
+                ..Known::certain(attempt, Some(Score::Failed))
             });
         }
         assert_eq!(faults.pause(5).map(BTreeSet::len), Some(5));

@@ -38,7 +38,7 @@ impl FixArgs {
         };
         let wrong = |message: String| Failure::new(Code::BadInput, message);
         let first = Directory::observe(root)?;
-        if !first.signs()?.is_finished {
+        if !first.flags()?.is_finished {
             warn!("the search in `{}` is not finished", root.display());
         }
         let results = first.all_results()?;

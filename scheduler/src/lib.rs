@@ -4,12 +4,11 @@
 //!   scan ──► State ──► plan ──► Vec<Action> ──► act      again and again, until nothing is left
 //! ```
 //! [`scan`] reads files into a [`state::State`]; [`plan::plan`] is a pure function of it; [`run`](mod@run) acts.
-//! Promotion is in [`bracket`] (with a barrier) and [`asha`] (without). All it knows is in files, so it may be ended
+//! Promotion is in [`shared::hyperband`]. All it knows is in files, so it may be ended
 //! at any instant and started again anywhere, also twice.
 
-pub mod asha;
 pub mod batch;
-pub mod bracket;
+pub mod cost;
 mod devices;
 pub mod doctor;
 pub mod doubts;
@@ -102,6 +101,9 @@ enum Command {
     Plan {
         /// The search directory
         directory: PathBuf,
+        /// A forecast instead
+        #[command(flatten)]
+        cost: cost::CostArgs,
     },
     /// Show what a search is waiting for
     ///
@@ -191,8 +193,12 @@ pub fn run(args: Args) -> Result<Code> {
             once,
             poll_s,
         } => run::run(&directory, once, Duration::from_secs_f64(poll_s)),
-        Command::Plan { directory } => {
-            print(&would_do(&directory)?)?;
+        Command::Plan { directory, cost } => {
+            print(&if cost.cost {
+                cost::run(&directory, &cost)?
+            } else {
+                would_do(&directory)?
+            })?;
             Ok(Code::Done)
         }
         Command::Status {
@@ -232,7 +238,7 @@ fn would_do(root: &Path) -> Result<String> {
         scanner.trainers().len(),
         layout::TRAINERS
     )?;
-    match (state.signs.is_finished, state.signs.is_stopped) {
+    match (state.flags.is_finished, state.flags.is_stopped) {
         (true, _) => writeln!(text, "nothing: the search is finished")?,
         (false, true) => writeln!(text, "nothing: the search is stopped")?,
         (false, false) => {}
@@ -241,7 +247,7 @@ fn would_do(root: &Path) -> Result<String> {
     for action in &actions {
         writeln!(text, "{action}")?;
     }
-    if actions.is_empty() && state.signs == shared::store::Signs::default() {
+    if actions.is_empty() && state.flags == shared::directory::Flags::default() {
         writeln!(
             text,
             "nothing now: everything waits for the sampler or for trainers"

@@ -14,7 +14,7 @@ use shared::cli::report;
 use shared::env::{self, Variable};
 use shared::exit::{Code, Failure};
 use shared::signal::Warning;
-use shared::{Directory, layout, store};
+use shared::{Directory, layout, owner};
 use tracing::{info, warn};
 
 use crate::fix_from::FixArgs;
@@ -428,7 +428,7 @@ impl Post {
 
 /// `logs/trainer-1.HOST.log`: two machines never write one file.
 pub(crate) fn log_path(directory: &Directory, name: &str) -> PathBuf {
-    let host: String = store::host_name()
+    let host: String = owner::host_name()
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
         .collect();

@@ -9,7 +9,6 @@ use shared::record::{Finished, Request};
 use shared::search::TrainerSettings;
 use shared::{AttemptId, Claim, ConfigurationId, Fate, JobId, ResultId};
 
-use crate::bracket::Verdict;
 use crate::fault::{Again, Known};
 use crate::state::State;
 
@@ -22,7 +21,7 @@ pub enum Action {
     Offer {
         /// Which.
         job: JobId,
-        /// The number of the attempt, 1 unless a ticket was lost.
+        /// The number of the attempt, 1 unless its file was lost.
         attempt: u32,
     },
     /// End the attempt of a trainer that is gone, and offer the next one.
@@ -47,12 +46,12 @@ pub enum Action {
     Accept(JobId),
     /// Do a job again, whose failure may be the machine's fault.
     Retry(Again),
-    /// Remove a ticket, to offer the job differently or later.
+    /// Remove an open job, to offer the job differently or later.
     Withdraw(AttemptId),
     /// Remove a claim of a job that has its result.
     DropClaim(Claim),
-    /// Remove a ticket of a job that has its result.
-    DropTicket(AttemptId),
+    /// Remove an open job that has its result.
+    DropOpen(AttemptId),
     /// Remove checkpoints that nobody needs.
     DropCheckpoints {
         /// Whose.
@@ -75,7 +74,7 @@ impl Action {
             | Self::Retry(_)
             | Self::Withdraw(_)
             | Self::DropClaim(_)
-            | Self::DropTicket(_)
+            | Self::DropOpen(_)
             | Self::DropCheckpoints { .. }
             | Self::Finish(_) => false,
         }
@@ -88,11 +87,11 @@ impl Action {
         match self {
             Self::Request(request) => state.see_request(request),
             Self::Offer { job, attempt } => {
-                let ticket = job.attempt(*attempt);
-                state.see_attempt(ticket);
-                state.open.insert(ticket);
+                let offered = job.attempt(*attempt);
+                state.see_attempt(offered);
+                state.open.insert(offered);
                 let restrictions = state.faults.restrictions(*job);
-                state.left_to.insert(ticket, restrictions);
+                state.left_to.insert(offered, restrictions);
             }
             Self::TakeBack { claim, .. } => {
                 state.over.remove(&claim.attempt);
@@ -102,7 +101,7 @@ impl Action {
                 state.over.remove(attempt);
                 state.see_result(Known {
                     id: state.next_result(attempt.job),
-                    ..Known::certain(*attempt, Verdict::Lost)
+                    ..Known::certain(*attempt, None)
                 });
             }
             Self::Accept(job) => {
@@ -115,13 +114,13 @@ impl Action {
             Self::DropClaim(claim) => {
                 state.spent_claims.remove(claim);
             }
-            Self::DropTicket(attempt) => {
-                state.spent_tickets.remove(attempt);
+            Self::DropOpen(attempt) => {
+                state.spent_open.remove(attempt);
             }
             Self::DropCheckpoints { configuration, .. } => {
                 state.spent_checkpoints.remove(configuration);
             }
-            Self::Finish(_) => state.signs.is_finished = true,
+            Self::Finish(_) => state.flags.is_finished = true,
         }
     }
 }
@@ -161,10 +160,10 @@ impl fmt::Display for Action {
                     hosts.join(", ")
                 ),
             },
-            Self::Withdraw(attempt) => write!(f, "withdraw the ticket {attempt}"),
+            Self::Withdraw(attempt) => write!(f, "withdraw the open job {attempt}"),
             Self::DropClaim(claim) => write!(f, "remove the claim {claim}, which has its result"),
-            Self::DropTicket(attempt) => {
-                write!(f, "remove the ticket {attempt}, which nobody needs")
+            Self::DropOpen(attempt) => {
+                write!(f, "remove the open job {attempt}, which nobody needs")
             }
             Self::DropCheckpoints {
                 configuration,
@@ -188,7 +187,7 @@ impl fmt::Display for Action {
 
 /// Plans all that can be done now, in the order in which it should be done.
 pub fn plan(state: &State, settings: &TrainerSettings) -> Vec<Action> {
-    if state.signs.is_stopped || state.signs.is_finished {
+    if state.flags.is_stopped || state.flags.is_finished {
         return Vec::new();
     }
     let mut actions = tidy(state, settings);
@@ -266,7 +265,7 @@ pub fn plan(state: &State, settings: &TrainerSettings) -> Vec<Action> {
 fn tidy(state: &State, settings: &TrainerSettings) -> Vec<Action> {
     let mut actions = Vec::new();
     actions.extend(state.spent_claims.iter().cloned().map(Action::DropClaim));
-    actions.extend(state.spent_tickets.iter().copied().map(Action::DropTicket));
+    actions.extend(state.spent_open.iter().copied().map(Action::DropOpen));
     for (attempt, over) in &state.over {
         match &over.claim {
             Some(claim) if over.without_progress < settings.max_attempts => {
@@ -338,12 +337,12 @@ fn decide(state: &State) -> impl Iterator<Item = Action> + '_ {
     })
 }
 
-/// What those who live now change: crashes that counted, and tickets that are for trainers of which none is left.
+/// What those who live now change: crashes that counted, and open jobs that are for trainers of which none is left.
 fn reconsider(state: &State) -> impl Iterator<Item = Action> + '_ {
     let counted = state.counted.values();
     let again = counted.filter_map(|known| state.faults.reconsider(known));
-    let tickets = reserved_for_nobody(state).map(Action::Withdraw);
-    again.map(Action::Retry).chain(tickets)
+    let open = reserved_for_nobody(state).map(Action::Withdraw);
+    again.map(Action::Retry).chain(open)
 }
 
 /// Tickets that are for trainers of which none lives any more.
@@ -371,10 +370,9 @@ mod tests {
 
     use proptest::prelude::*;
     use shared::search::{Limit, MethodName, Scheduling};
-    use shared::{Configuration, Search};
+    use shared::{Configuration, Score, Search};
 
     use super::*;
-    use crate::bracket::Verdict;
     use crate::state::Over;
     use crate::test_search::{of_whole_numbers, search, search_with};
 
@@ -384,7 +382,7 @@ mod tests {
         state: State,
         offered: Vec<(JobId, u32)>,
         requests: Vec<Request>,
-        verdicts: BTreeMap<JobId, Verdict>,
+        scores: BTreeMap<JobId, Option<Score>>,
         finished: Option<Finished>,
         most_pending: usize,
         most_outstanding: usize,
@@ -397,7 +395,7 @@ mod tests {
                 search,
                 offered: Vec::new(),
                 requests: Vec::new(),
-                verdicts: BTreeMap::new(),
+                scores: BTreeMap::new(),
                 finished: None,
                 most_pending: 0,
                 most_outstanding: 0,
@@ -426,14 +424,14 @@ mod tests {
                         Action::Offer { job, attempt } => self.offered.push((job, attempt)),
                         Action::Finish(finished) => self.finished = Some(finished),
                         Action::GiveUp { attempt, .. } => {
-                            self.verdicts.insert(attempt.job, Verdict::Lost);
+                            self.scores.insert(attempt.job, None);
                         }
                         Action::TakeBack { .. }
                         | Action::Accept(_)
                         | Action::Retry(_)
                         | Action::Withdraw(_)
                         | Action::DropClaim(_)
-                        | Action::DropTicket(_)
+                        | Action::DropOpen(_)
                         | Action::DropCheckpoints { .. } => {}
                     }
                 }
@@ -444,10 +442,9 @@ mod tests {
             );
         }
 
-        fn finish(&mut self, job: JobId, verdict: Verdict) {
-            self.verdicts.insert(job, verdict);
-            self.state
-                .see_result(Known::certain(job.attempt(1), verdict));
+        fn finish(&mut self, job: JobId, score: Option<Score>) {
+            self.scores.insert(job, score);
+            self.state.see_result(Known::certain(job.attempt(1), score));
         }
 
         /// One event that others cause; false if there can be none.
@@ -466,8 +463,8 @@ mod tests {
             let job = pending[choice - awaited.len()];
             let attempt = job.attempt(self.state.pending[&job].attempt);
             match kind {
-                0 => self.finish(job, Verdict::Failed),
-                1 => self.finish(job, Verdict::Lost),
+                0 => self.finish(job, Some(Score::Failed)),
+                1 => self.finish(job, None),
                 2 => self.state.miss(job),
                 3 | 4 => {
                     let over = Over {
@@ -478,7 +475,7 @@ mod tests {
                     };
                     self.state.over.insert(attempt, over);
                 }
-                _ => self.finish(job, Verdict::Evaluated(f64::from(loss))),
+                _ => self.finish(job, Some(Score::Loss(f64::from(loss)))),
             }
             true
         }
@@ -498,11 +495,11 @@ mod tests {
         }
 
         fn evaluated(&self, rung: u8) -> Vec<(JobId, f64)> {
-            let of_rung = self.verdicts.iter().filter(|(job, _)| job.rung == rung);
+            let of_rung = self.scores.iter().filter(|(job, _)| job.rung == rung);
             of_rung
-                .filter_map(|(job, verdict)| match verdict {
-                    Verdict::Evaluated(loss) => Some((*job, *loss)),
-                    Verdict::Failed | Verdict::Lost => None,
+                .filter_map(|(job, score)| match score {
+                    Some(Score::Loss(loss)) => Some((*job, *loss)),
+                    Some(Score::Failed) | None => None,
                 })
                 .collect()
         }
@@ -524,14 +521,14 @@ mod tests {
     /// What holds for every search that has ended.
     fn check(simulation: &Simulation) {
         let finished = simulation.finished.as_ref().expect("it is finished");
-        assert_eq!(finished.jobs, simulation.verdicts.len() as u64);
+        assert_eq!(finished.jobs, simulation.scores.len() as u64);
         assert_eq!(finished.configurations, simulation.requests.len() as u64);
         let mut attempts = BTreeSet::new();
         for offer in &simulation.offered {
             assert!(attempts.insert(*offer), "{offer:?} is offered twice");
         }
         let jobs: BTreeSet<JobId> = simulation.offered.iter().map(|(job, _)| *job).collect();
-        assert_eq!(jobs, simulation.verdicts.keys().copied().collect());
+        assert_eq!(jobs, simulation.scores.keys().copied().collect());
         // Every result is named once at most, after it was offered and never while it is pending, and so is every
         // promoted job.
         let mut named = BTreeSet::new();
@@ -568,13 +565,13 @@ mod tests {
         }
         let known: usize = simulation.requests.iter().map(|r| r.finished.len()).sum();
         // All results but those after the last request.
-        assert!(known > simulation.verdicts.len() - 5, "{known}");
+        assert!(known > simulation.scores.len() - 5, "{known}");
     }
 
     #[test]
     fn nothing_is_planned_for_a_stopped_search() {
         let mut state = State::new(&search(1, 9, 3)).unwrap();
-        state.signs.is_stopped = true;
+        state.flags.is_stopped = true;
         assert_eq!(plan(&state, &search(1, 9, 3).trainers), []);
     }
 
@@ -617,8 +614,8 @@ mod tests {
         for request in &simulation.requests {
             state.see_request(request);
         }
-        for (job, verdict) in simulation.verdicts.iter().filter(|(job, _)| **job != named) {
-            state.see_result(Known::certain(job.attempt(1), *verdict));
+        for (job, score) in simulation.scores.iter().filter(|(job, _)| **job != named) {
+            state.see_result(Known::certain(job.attempt(1), *score));
         }
         let offers = |actions: Vec<Action>| {
             actions
@@ -698,7 +695,7 @@ mod tests {
                 for (stage, _) in sizes.iter().enumerate() {
                     let rung = table.first_rung(bracket) + u8::try_from(stage).unwrap();
                     // The jobs of this bracket and rung are exactly the members'.
-                    let jobs: Vec<ConfigurationId> = simulation.verdicts.keys()
+                    let jobs: Vec<ConfigurationId> = simulation.scores.keys()
                         .filter(|job| job.rung == rung && table.place(job.configuration).bracket == bracket)
                         .map(|job| job.configuration).collect();
                     prop_assert_eq!(&jobs, &members);
@@ -729,17 +726,17 @@ mod tests {
             for rung in 0..3u8 {
                 let mut ranked = simulation.evaluated(rung);
                 ranked.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
-                let count = simulation.verdicts.iter()
-                    .filter(|(job, verdict)| job.rung == rung && **verdict != Verdict::Lost).count();
+                let count = simulation.scores.iter()
+                    .filter(|(job, score)| job.rung == rung && score.is_some()).count();
                 // Whoever is in the best third at the end was promoted, whatever was promoted before.
                 for (job, _) in ranked.iter().take(count / 3) {
-                    prop_assert!(simulation.verdicts.contains_key(&job.configuration.job(rung + 1)));
+                    prop_assert!(simulation.scores.contains_key(&job.configuration.job(rung + 1)));
                 }
                 // Nobody was promoted who had no loss here.
-                for job in simulation.verdicts.keys().filter(|job| job.rung == rung + 1) {
+                for job in simulation.scores.keys().filter(|job| job.rung == rung + 1) {
                     let is_new = simulation.state.table().place(job.configuration).rung == rung + 1;
-                    let below = simulation.verdicts.get(&job.configuration.job(rung));
-                    prop_assert!(is_new || matches!(below, Some(Verdict::Evaluated(_))));
+                    let below = simulation.scores.get(&job.configuration.job(rung));
+                    prop_assert!(is_new || matches!(below, Some(Some(Score::Loss(_)))));
                 }
             }
         }

@@ -10,11 +10,11 @@ use shared::parallel::all_in_parallel;
 use shared::record::{Finished, Job, Request};
 use shared::search::Promotion;
 use shared::signal::Warning;
-use shared::store::Sweeper;
+use shared::sweeper::Sweeper;
 use shared::wait::{News, Waiter};
 use shared::{
     AttemptId, Claim, ConfigurationId, Directory, Error, Fate, JobId, JobResult, Outcome, OwnerId,
-    ResultId, clock, layout, store,
+    ResultId, clock, directory, error, layout, owner,
 };
 use tracing::{info, warn};
 
@@ -94,7 +94,7 @@ impl Scheduler {
             watched,
             scanner,
             state,
-            owner: store::new_owner(),
+            owner: owner::new_owner(),
             longest_pause,
             failures: 0,
             sweeper: Sweeper::default(),
@@ -126,7 +126,7 @@ impl Scheduler {
                 self.failures += 1;
                 warn!(
                     "{}; will try again ({} of {MOST_FAILURES})",
-                    store::chain(&error),
+                    error::chain(&error),
                     self.failures
                 );
                 Ok(Turn::Idle)
@@ -166,7 +166,7 @@ impl Scheduler {
         if let Err(error) = self.scanner.directory().leave_observation(&observation) {
             warn!(
                 "the next scheduler will time trainers anew: {}",
-                store::chain(&error)
+                error::chain(&error)
             );
         }
     }
@@ -176,11 +176,11 @@ impl Scheduler {
         self.sweep()?;
         let mut turn = Turn::Idle;
         loop {
-            if self.state.signs.is_finished {
+            if self.state.flags.is_finished {
                 self.drop_leftovers()?;
                 return Ok(Turn::Finished);
             }
-            if self.state.signs.is_stopped {
+            if self.state.flags.is_stopped {
                 return Ok(Turn::Stopped);
             }
             let settings = self.scanner.directory().search().trainers;
@@ -240,7 +240,7 @@ impl Scheduler {
             Action::Request(_) | Action::Offer { .. } => {}
             Action::TakeBack { claim, spent } => {
                 let message = "no sign of life for longer than the lease";
-                let end = store::attempt_end(claim, Fate::NodeLost, *spent, message);
+                let end = directory::attempt_end(claim, Fate::NodeLost, *spent, message);
                 if directory.end_attempt(&end)? == Moved::Done {
                     info!("took back claim={claim}");
                 }
@@ -266,18 +266,18 @@ impl Scheduler {
                 warn!("{action}");
             }
             Action::Withdraw(attempt) => {
-                if !directory.drop_ticket(*attempt)? {
+                if !directory.drop_open(*attempt)? {
                     return Ok(Taken::NotYet);
                 }
-                info!("withdrew ticket={attempt}");
+                info!("withdrew open={attempt}");
             }
             Action::DropClaim(claim) => {
                 directory.drop_claim(claim)?;
                 info!("dropped claim={claim}, which has its result");
             }
-            Action::DropTicket(attempt) => {
-                directory.drop_ticket(*attempt)?;
-                info!("dropped ticket={attempt}, which nobody needs");
+            Action::DropOpen(attempt) => {
+                directory.drop_open(*attempt)?;
+                info!("dropped open={attempt}, which nobody needs");
             }
             Action::DropCheckpoints {
                 configuration,
@@ -368,21 +368,21 @@ impl Scheduler {
         match claim {
             Some(claim) => directory.drop_claim(claim)?,
             None => {
-                directory.drop_ticket(attempt)?;
+                directory.drop_open(attempt)?;
             }
         }
         Ok(Taken::Yes)
     }
 
-    /// Removes tickets and claims of a finished search. A scheduler that was slow may have offered a job once more that
+    /// Removes open jobs and claims of a finished search. A scheduler that was slow may have offered a job once more that
     /// another scheduler had offered, and a trainer had finished, in between.
     fn drop_leftovers(&self) -> Result<(), Error> {
         let directory = self.scanner.directory();
         let view = directory.jobs()?;
         for attempt in view.open {
             if directory.has_result(self.state.expected_result(attempt.job))? {
-                directory.drop_ticket(attempt)?;
-                info!("dropped ticket={attempt}, which nobody needs");
+                directory.drop_open(attempt)?;
+                info!("dropped open={attempt}, which nobody needs");
             }
         }
         for claim in view.claimed {
@@ -488,7 +488,7 @@ fn make_records(
         |a: &Action, b: &Action| matches!((a, b), (Action::Request(_), Action::Request(_)));
     // Requests one after the other, so that their ids have no gaps.
     let rows: Vec<&[Action]> = actions.chunk_by(are_requests).collect();
-    // A request that names jobs as offered comes after their tickets, and not without them.
+    // A request that names jobs as offered comes after their files, and not without them.
     let names_offers = |row: &&[Action]| matches!(row, [Action::Request(request), ..] if !request.pending.is_empty());
     let (now, then) = match rows.split_last() {
         Some((last, others)) if names_offers(last) => (others, std::slice::from_ref(last)),
@@ -607,7 +607,7 @@ fn drop_checkpoints(directory: &Directory, id: ConfigurationId, below: Option<u8
     if let Err(error) = directory.drop_checkpoints(id, below) {
         warn!(
             "cannot remove checkpoints of {id}: {}",
-            store::chain(&error)
+            error::chain(&error)
         );
     }
 }

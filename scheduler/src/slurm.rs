@@ -23,7 +23,7 @@ use shared::cli::{print, report};
 use shared::exit::{Code, Failure};
 use shared::fs;
 use shared::objective::Objective;
-use shared::{Directory, env, layout, store};
+use shared::{Directory, env, layout, owner};
 use tracing::warn;
 
 use crate::batch::fill::Queue;
@@ -49,7 +49,7 @@ pub fn run(args: &SlurmArgs) -> Result<Code> {
         return cancel(&directory);
     }
     let groups = args.groups().map_err(usage)?;
-    if directory.signs()?.is_finished {
+    if directory.flags()?.is_finished {
         report("the search is finished: nothing to submit");
         return Ok(Code::Done);
     }
@@ -74,12 +74,12 @@ pub fn run(args: &SlurmArgs) -> Result<Code> {
     if args.dry_run {
         return dry_run(&queue);
     }
-    if directory.signs()?.is_stopped {
+    if directory.flags()?.is_stopped {
         warn!(
             "the search is stopped: programs that start will leave at once (`scheduler stop --undo`)"
         );
     }
-    if store::slurm_job().is_none() {
+    if owner::slurm_job().is_none() {
         let unheard = env::unheard_by_sbatch();
         if !unheard.is_empty() {
             warn!(

@@ -7,14 +7,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
+use shared::directory::Flags;
 use shared::error::Invalid;
+use shared::hyperband::{NextPromotion, Schedule, Table};
 use shared::record::Request;
-use shared::search::{Limit, Promotion, Scheduling};
-use shared::store::Signs;
-use shared::{AttemptId, Claim, Configuration, ConfigurationId, Fate, JobId, ResultId, Search};
+use shared::search::{Limit, Promotion};
+use shared::{
+    AttemptId, Claim, Configuration, ConfigurationId, Fate, JobId, Ranked, ResultId, Score, Search,
+};
 
-use crate::asha::Asha;
-use crate::bracket::{Brackets, NextPromotion, Ranked, Table, Verdict};
 use crate::fault::{Again, Doubt, Faults, Known, Restrictions};
 
 /// Crashes that are remembered for people.
@@ -34,7 +35,7 @@ pub struct State {
     /// The schedule before any result.
     empty: Schedule,
     /// What the top folder says.
-    pub signs: Signs,
+    pub flags: Flags,
     /// Trainers that live, as far as one can tell.
     pub num_trainers: u32,
     /// How many configurations are requested: ids are given out without gaps.
@@ -76,7 +77,7 @@ pub struct State {
     /// Claims of jobs that have a result.
     pub(crate) spent_claims: BTreeSet<Claim>,
     /// Tickets of jobs that have a result.
-    pub(crate) spent_tickets: BTreeSet<AttemptId>,
+    pub(crate) spent_open: BTreeSet<AttemptId>,
     /// Configurations whose checkpoints below a rung (or all of them) nobody needs.
     pub(crate) spent_checkpoints: BTreeMap<ConfigurationId, Option<u8>>,
     /// Counts for people.
@@ -88,14 +89,14 @@ pub struct State {
 pub struct Pending {
     /// The highest attempt seen.
     pub attempt: u32,
-    /// Its ticket, claim and result have all been gone for so long that they will not come back.
+    /// Open file, claim and result have all been gone for so long that they will not come back.
     pub is_missing: bool,
 }
 
 /// An attempt that will not give a result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Over {
-    /// The claim that must be ended; `None` for a ticket that is not worth another try.
+    /// The claim that must be ended; `None` for an open job that is not worth another try.
     pub claim: Option<Claim>,
     /// Budget that its newest checkpoint has spent, as far as known.
     pub spent: f64,
@@ -126,17 +127,14 @@ impl Tally {
         let job = settled.id.job;
         let rung = &mut self.rungs[usize::from(job.rung)];
         rung.elapsed_s += settled.elapsed_s;
-        match settled.verdict {
-            Verdict::Evaluated(loss) => {
+        match settled.score {
+            Some(score @ Score::Loss(_)) => {
                 rung.evaluated += 1;
-                let ranked = Ranked {
-                    loss,
-                    configuration: job.configuration,
-                };
+                let ranked = Ranked { score, job };
                 rung.best = Some(rung.best.map_or(ranked, |best| best.min(ranked)));
             }
-            Verdict::Failed => rung.failed += 1,
-            Verdict::Lost => rung.lost += 1,
+            Some(Score::Failed) => rung.failed += 1,
+            None => rung.lost += 1,
         }
         if settled.has_crashed {
             self.crashed.insert(job);
@@ -169,28 +167,6 @@ impl RungTally {
     }
 }
 
-#[derive(Debug, Clone)]
-enum Schedule {
-    Brackets(Brackets),
-    Asha(Asha),
-}
-
-impl Schedule {
-    fn record(&mut self, job: JobId, verdict: Verdict) -> Vec<ConfigurationId> {
-        match self {
-            Self::Brackets(brackets) => brackets.record(job, verdict),
-            Self::Asha(asha) => asha.record(job, verdict),
-        }
-    }
-
-    fn offered(&mut self, job: JobId) {
-        match self {
-            Self::Brackets(brackets) => brackets.offered(job),
-            Self::Asha(asha) => asha.offered(job),
-        }
-    }
-}
-
 /// What is remembered of a result that counts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settled {
@@ -198,7 +174,7 @@ pub struct Settled {
     id: ResultId,
     /// The attempt that gave it.
     attempt: u32,
-    verdict: Verdict,
+    score: Option<Score>,
     elapsed_s: f64,
     has_crashed: bool,
 }
@@ -207,18 +183,13 @@ impl State {
     /// Nothing has happened yet.
     pub fn new(search: &Search) -> Result<Self, Invalid> {
         let table = Table::new(search)?;
-        let schedule = match search.scheduling {
-            Scheduling::Synchronous => Schedule::Brackets(Brackets::new(table.clone())),
-            Scheduling::Asynchronous => {
-                Schedule::Asha(Asha::new(table.num_rungs(), search.ladder.eta()))
-            }
-        };
+        let schedule = Schedule::new(search, &table);
         Ok(Self {
             empty: schedule.clone(),
             promotion: search.promotion,
             learns: search.method.learns(),
             schedule,
-            signs: Signs::default(),
+            flags: Flags::default(),
             num_trainers: 0,
             num_requested: 0,
             awaited: BTreeSet::new(),
@@ -239,7 +210,7 @@ impl State {
             left_to: BTreeMap::new(),
             over: BTreeMap::new(),
             spent_claims: BTreeSet::new(),
-            spent_tickets: BTreeSet::new(),
+            spent_open: BTreeSet::new(),
             spent_checkpoints: BTreeMap::new(),
             tally: Tally::new(&table),
             table,
@@ -271,7 +242,7 @@ impl State {
     /// Median seconds of the evaluated jobs of a rung, if there are so many.
     pub fn median_s(&self, rung: u8, fewest: usize) -> Option<f64> {
         let of_rung = self.results.values().filter(|settled| {
-            settled.id.job.rung == rung && matches!(settled.verdict, Verdict::Evaluated(_))
+            settled.id.job.rung == rung && matches!(settled.score, Some(Score::Loss(_)))
         });
         let mut seconds: Vec<f64> = of_rung.map(|settled| settled.elapsed_s).collect();
         let middle = seconds.len() / 2;
@@ -304,18 +275,12 @@ impl State {
 
     /// Promoted configurations whose next job is not offered, in the order in which it should be.
     pub fn promotions(&self) -> Box<dyn Iterator<Item = JobId> + '_> {
-        match &self.schedule {
-            Schedule::Brackets(brackets) => Box::new(brackets.promotions()),
-            Schedule::Asha(asha) => Box::new(asha.promotions()),
-        }
+        self.schedule.promotions()
     }
 
     /// The promotion that comes next, as far as it can be foreseen.
     pub fn next_promotion(&self) -> Option<NextPromotion> {
-        match &self.schedule {
-            Schedule::Brackets(brackets) => brackets.next_promotion(),
-            Schedule::Asha(asha) => asha.next_promotion(),
-        }
+        self.schedule.next_promotion()
     }
 
     /// A request and the jobs it names, finished and offered ones, are known, ours or another scheduler's.
@@ -356,7 +321,7 @@ impl State {
         }
     }
 
-    /// A ticket or claim of an expected job is there.
+    /// An open job or claim of an expected job is there.
     pub fn see_attempt(&mut self, attempt: AttemptId) {
         let job = attempt.job;
         self.awaited.remove(&job.configuration);
@@ -383,7 +348,7 @@ impl State {
         *ended = attempt.attempt.max(*ended);
     }
 
-    /// A job's ticket, claim and result are all gone.
+    /// A job is in neither folder, and has no result.
     pub fn miss(&mut self, job: JobId) {
         if let Some(pending) = self.pending.get_mut(&job) {
             pending.is_missing = true;
@@ -441,7 +406,7 @@ impl State {
 
     /// A result counts.
     pub fn accept(&mut self, known: &Known) {
-        let Known { id, verdict, .. } = *known;
+        let Known { id, score, .. } = *known;
         let job = id.job;
         self.doubtful.remove(&job);
         self.counted.remove(&job);
@@ -457,7 +422,7 @@ impl State {
         let settled = Settled {
             id,
             attempt: known.attempt,
-            verdict,
+            score,
             elapsed_s: known.elapsed_s,
             has_crashed: known.has_crashed,
         };
@@ -466,7 +431,7 @@ impl State {
             return;
         }
         self.tally.count(&settled);
-        let retired = self.schedule.record(job, verdict);
+        let retired = self.schedule.record(job, score);
         let top = self.table.num_rungs() - 1;
         let below = match self.promotion {
             // What a training to the full budget has learnt is kept: people export it.
@@ -476,11 +441,11 @@ impl State {
             // The next rung does; this one's lower rungs are done.
             Promotion::Continue => job.rung,
         };
-        match verdict {
-            Verdict::Evaluated(_) if below > 0 => self.spend(job.configuration, Some(below)),
-            Verdict::Evaluated(_) => {}
+        match score {
+            Some(Score::Loss(_)) if below > 0 => self.spend(job.configuration, Some(below)),
+            Some(Score::Loss(_)) => {}
             // There is nothing to go on from, and nothing to export.
-            Verdict::Failed | Verdict::Lost => self.spend(job.configuration, None),
+            Some(Score::Failed) | None => self.spend(job.configuration, None),
         }
         for configuration in retired {
             let is_at_top = self.results.contains_key(&configuration.job(top));
@@ -509,7 +474,7 @@ impl State {
         }
     }
 
-    /// The attempt has no result that counts, no ticket and no claim: the next one is to be offered.
+    /// The attempt has no result that counts, no open job and no claim: the next one is to be offered.
     pub fn offer_again(&mut self, attempt: AttemptId) {
         let pending = Pending {
             attempt: attempt.attempt,
@@ -538,7 +503,7 @@ impl State {
         for settled in self.results.values() {
             self.tally.count(settled);
             // Their checkpoints were seen to when they became known.
-            let _retired = self.schedule.record(settled.id.job, settled.verdict);
+            let _retired = self.schedule.record(settled.id.job, settled.score);
         }
     }
 

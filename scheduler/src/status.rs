@@ -16,14 +16,14 @@ use std::time::Instant;
 
 use anyhow::Result;
 use serde::{Serialize, Serializer};
+use shared::directory::JobsView;
+use shared::hyperband::NextPromotion;
 use shared::record::{Outcome, TrainerState};
 use shared::search::{Promotion, Scheduling};
-use shared::store::JobsView;
 use shared::wording::{count, one_line, shortened};
 use shared::{BudgetUnit, Claim, Directory, JobId, OwnerId, Search, clock, fs, layout};
 
 use crate::batch::Queued;
-use crate::bracket::NextPromotion;
 use crate::plan::{Action, plan};
 use crate::scan::Scanner;
 use crate::state::{State, Tally};
@@ -244,7 +244,7 @@ pub fn look(
     let view = directory.jobs()?;
     let rungs = rungs(directory, state, &view);
     let trainers = trainers(scanner, state, &view, watched_since, files);
-    let phase = match (state.signs.is_finished, state.signs.is_stopped) {
+    let phase = match (state.flags.is_finished, state.flags.is_stopped) {
         (true, _) => "finished",
         (false, true) => "stopped",
         (false, false) => "running",
@@ -318,7 +318,7 @@ fn rungs(directory: &Directory, state: &State, view: &JobsView) -> Vec<RungStatu
             evaluated: tally.evaluated,
             failed: tally.failed,
             lost: tally.lost,
-            best_loss: tally.best.map(|best| best.loss),
+            best_loss: tally.best.and_then(|best| best.score.loss()),
             mean_s: (timed > 0).then(|| tally.elapsed_s / timed as f64),
         }
     };
@@ -410,10 +410,10 @@ fn incumbent(directory: &Directory, state: &State) -> Option<Incumbent> {
         .filter_map(|(rung, tally)| Some((rung, tally.best?)))
         .last()?;
     Some(Incumbent {
-        configuration: best.configuration.to_string(),
+        configuration: best.job.configuration.to_string(),
         rung,
         budget: directory.search().ladder.budget(rung).to_string(),
-        loss: best.loss,
+        loss: best.score.loss()?,
     })
 }
 
@@ -425,7 +425,7 @@ fn waiting_for(
     trainers: &[TrainerStatus],
     next_promotion: Option<NextPromotion>,
 ) -> Vec<String> {
-    if state.signs.is_finished {
+    if state.flags.is_finished {
         let finished = directory.read_finished().ok().flatten();
         let number = finished.map_or(0, |finished| {
             finished.jobs.saturating_sub(state.results.len() as u64)
@@ -441,7 +441,7 @@ fn waiting_for(
             ),
         }];
     }
-    if state.signs.is_stopped {
+    if state.flags.is_stopped {
         return vec!["`scheduler stop --undo`: the search is stopped".into()];
     }
     let mut sentences = Vec::new();

@@ -261,7 +261,7 @@ fn a_finished_search_goes_on_when_it_is_extended() {
         [one.join().unwrap(), two.join().unwrap()].concat()
     });
     assert!(both.contains("start its programs again"), "{both}");
-    assert!(!directory.signs().unwrap().is_finished);
+    assert!(!directory.flags().unwrap().is_finished);
     run_all(folder.path(), 2, 2, &|_, _, _| false);
     let after = check_finished(folder.path());
     assert_eq!(after, check_finished(whole.path()));
@@ -302,7 +302,7 @@ fn failures_of_a_finished_search_are_done_again_when_somebody_asks() {
     );
     assert!(say(&["retry", root]).starts_with("exit 2"));
     assert!(say(&["retry", root, "--lost"]).contains("nothing to do again"));
-    assert!(directory.signs().unwrap().is_finished);
+    assert!(directory.flags().unwrap().is_finished);
     let first = directory
         .read_result(shared::ConfigurationId(1).job(0))
         .unwrap();
@@ -430,7 +430,7 @@ fn the_page_of_formats_names_every_field_of_the_status() {
     let status: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(
         (&status["format"], &status["trainers"][0]["host"]),
-        (&json!("status"), &json!(shared::store::host_name()))
+        (&json!("status"), &json!(shared::owner::host_name()))
     );
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/formats.md");
     let page = std::fs::read_to_string(page).unwrap();
@@ -695,7 +695,7 @@ fn act(as_program: impl FnOnce(&Path, &AtomicBool) + Send) {
     std::thread::scope(|scope| {
         scope.spawn(|| as_program(&root, &leave));
         wait_until("the end of the search", || {
-            directory.signs().unwrap().is_finished
+            directory.flags().unwrap().is_finished
         });
         leave.store(true, Ordering::Relaxed);
     });

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use scheduler::bracket::{Brackets, Table, Verdict};
 use serde_json::{Value, json};
-use shared::{ConfigurationId, Search};
+use shared::hyperband::{Brackets, Table};
+use shared::{ConfigurationId, Score, Search};
 
 /// Folder with one folder for each log, for the test of genuine logs.
 const FOLDER: &str = "TANDEM_TEST_HPBANDSTER";
@@ -135,9 +135,9 @@ fn promoted(
                 Some(above) => Some(f64::from(u8::from(!above.contains_key(number)))),
                 None => *loss,
             };
-            let verdict = loss.map_or(Verdict::Failed, Verdict::Evaluated);
+            let score = Some(loss.map_or(Score::Failed, Score::Loss));
             let job = ConfigurationId(first + number).job(u8::try_from(rung).unwrap());
-            brackets.record(job, verdict);
+            brackets.record(job, score);
         }
     }
     brackets

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use fake::{Trainer, check_finished, create, run_all};
 use serde_json::json;
 use shared::record::{AttemptEnd, Fate};
-use shared::{Claim, ConfigurationId, Directory, Outcome, fs, store};
+use shared::{Claim, ConfigurationId, Directory, Outcome, directory, fs};
 
 const HONEST: &(dyn Fn(&Directory, &Claim, &shared::record::Job) -> bool + Sync) = &|_, _, _| false;
 
@@ -176,13 +176,13 @@ fn a_job_that_is_given_back_without_progress_again_and_again_is_lost() {
     run_all(folder.path(), 1, 1, &|directory, claim, _| {
         let is_hopeless = claim.attempt.job.configuration.0 == 1;
         if is_hopeless {
-            let end = store::attempt_end(claim, Fate::DiskFull, 0.0, "");
+            let end = directory::attempt_end(claim, Fate::DiskFull, 0.0, "");
             directory.end_attempt(&end).unwrap();
         }
         is_hopeless
     });
     let jobs = check_finished(folder.path());
-    // A ticket may be claimed again before the scheduler sees it, so there may be more attempts than the limit.
+    // An open job may be claimed again before the scheduler sees it, so there may be more attempts than the limit.
     let is_lost = |(job, outcome): &(String, Outcome)| {
         let lost = matches!(
             outcome,
@@ -264,7 +264,7 @@ fn corrupt_and_foreign_files_are_set_aside_and_cost_no_job() {
     }
     fs::publish_new(&paths.root().join("jobs/open/c000999-r0-a1.json"), b"{}").unwrap();
     let spoilt = Mutex::new(BTreeSet::new());
-    // One trainer: another might withdraw the second ticket of a job while the first holder has not left it yet.
+    // One trainer: another might withdraw the second offer of a job while the first holder has not left it yet.
     run_all(folder.path(), 1, 1, &|directory, claim, _| {
         let is_first = spoilt.lock().unwrap().insert(claim.attempt.job);
         let paths = directory.layout();
@@ -276,7 +276,7 @@ fn corrupt_and_foreign_files_are_set_aside_and_cost_no_job() {
                 directory.drop_claim(claim).unwrap();
                 true
             }
-            // The ticket of the next attempt is.
+            // The open job of the next attempt is.
             3 if is_first => {
                 let path = paths.open(claim.attempt.next());
                 fs::publish_new(&path, b"{ \"format\"").unwrap();

@@ -5,16 +5,16 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp, Unit};
 use serde::{Deserialize, Serialize};
 
-use crate::system::ask;
+use crate::system::with_system;
 
 /// The wall clock as RFC 3339 in UTC, to the millisecond.
 pub fn now() -> String {
-    ask(|system| system.stamp())
+    with_system(|system| system.stamp())
 }
 
 /// This process's stop-watch.
 pub fn instant() -> Instant {
-    ask(|system| system.instant())
+    with_system(|system| system.instant())
 }
 
 /// How long ago that was.
@@ -24,7 +24,7 @@ pub fn since(start: Instant) -> Duration {
 
 /// Waits.
 pub fn sleep(duration: Duration) {
-    ask(|system| system.sleep(duration));
+    with_system(|system| system.sleep(duration));
 }
 
 /// Seconds since 1970 on the wall clock; only to be compared with what this very machine wrote, and with the end of

@@ -46,7 +46,7 @@ pub trait Record: Serialize + DeserializeOwned {
 pub fn to_bytes<R: Record>(record: &R) -> Vec<u8> {
     match to_publish(Path::new("a record"), record) {
         Ok(bytes) => bytes,
-        Err(error) => panic!("{}", crate::store::chain(&error)),
+        Err(error) => panic!("{}", crate::error::chain(&error)),
     }
 }
 

@@ -22,7 +22,7 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Result, io_error};
 use crate::format::{self, Record};
-use crate::system::{self, Identity, What, ask};
+use crate::system::{self, FileKind, Identity, with_system};
 use crate::{clock, fault};
 
 /// How names of drafts start.
@@ -94,7 +94,7 @@ pub fn publish_new(path: &Path, bytes: &[u8]) -> Result<Published> {
 
 /// Makes the names in a folder last, whoever gave them.
 pub fn sync_folder(folder: &Path) -> Result<()> {
-    let synced = fault::before().and_then(|()| ask(|system| system.sync_folder(folder)));
+    let synced = fault::before().and_then(|()| with_system(|system| system.sync_folder(folder)));
     match synced {
         // A folder removed behind our back holds nothing to keep.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -107,7 +107,7 @@ fn publish_unsynced(path: &Path, bytes: &[u8]) -> Result<Published> {
     let draft = Draft::write(path, bytes)?;
     let linked = retried(|| {
         fault::before()?;
-        ask(|system| system.link(&draft.path, path))?;
+        with_system(|system| system.link(&draft.path, path))?;
         fault::after()
     });
     // Whatever was reported: the name is ours exactly if it leads to our draft.
@@ -132,7 +132,7 @@ fn put(path: &Path, bytes: &[u8]) -> Result<()> {
     let draft = Draft::write(path, bytes)?;
     let renamed = retried(|| {
         fault::before()?;
-        ask(|system| system.rename(&draft.path, path))?;
+        with_system(|system| system.rename(&draft.path, path))?;
         fault::after()
     });
     match renamed {
@@ -161,14 +161,14 @@ pub fn hand_over(path: &Path, bytes: &[u8]) -> Result<()> {
 pub fn move_to(from: &Path, to: &Path) -> Result<Moved> {
     let renamed = retried(|| {
         fault::before()?;
-        ask(|system| system.rename(from, to))?;
+        with_system(|system| system.rename(from, to))?;
         fault::after()
     });
     match renamed {
         Ok(()) => {}
         Err(error) => {
             // The first try may have worked although it, or the one after it, reported an error.
-            match ask(|system| system.open(to)) {
+            match with_system(|system| system.open(to)) {
                 Ok(_ours) => {}
                 Err(_) if error.kind() == io::ErrorKind::NotFound => return Ok(Moved::Gone),
                 Err(_) => return Err(io_error("rename", from)(error)),
@@ -182,13 +182,13 @@ pub fn move_to(from: &Path, to: &Path) -> Result<Moved> {
 pub fn remove(path: &Path) -> Result<bool> {
     let removed = retried(|| {
         fault::before()?;
-        ask(|system| system.remove(path))?;
+        with_system(|system| system.remove(path))?;
         fault::after()
     });
     match removed {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(_) if matches!(ask(|system| system.open(path)), Err(e) if e.kind() == io::ErrorKind::NotFound) => {
+        Err(_) if matches!(with_system(|system| system.open(path)), Err(e) if e.kind() == io::ErrorKind::NotFound) => {
             Ok(true)
         }
         Err(error) => Err(io_error("remove", path)(error)),
@@ -202,7 +202,7 @@ pub fn remove_empty_folder(path: &Path) {
 
 /// Removes a folder with all that is in it, following no links; for the checkpoints of a dropped configuration only.
 pub fn remove_folder(path: &Path) -> Result<()> {
-    match ask(|system| system.remove_folder(path)) {
+    match with_system(|system| system.remove_folder(path)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other.map_err(io_error("remove", path)),
     }
@@ -235,7 +235,7 @@ pub fn read_named(path: &Path) -> Result<Vec<u8>> {
 
 /// Reads a file of a search directory, or what a link there was resolved to.
 fn read_up_to(path: &Path, largest: u64) -> Result<Vec<u8>> {
-    let read = retried(|| ask(|system| system.read(path, largest)));
+    let read = retried(|| with_system(|system| system.read(path, largest)));
     match read {
         Ok(Some(bytes)) => Ok(bytes),
         Ok(None) => Err(Error::NotAFile {
@@ -273,7 +273,9 @@ fn if_there<T>(asked: Result<T>) -> Result<Option<T>> {
 /// When a file was last written, in seconds since 1970 on the clock of the file server or, on a local disk, of this
 /// machine; `None` if it is gone.
 pub fn written_s(path: &Path) -> Result<Option<f64>> {
-    if_there(retried(|| ask(|system| system.written_s(path))).map_err(io_error("look at", path)))
+    if_there(
+        retried(|| with_system(|system| system.written_s(path))).map_err(io_error("look at", path)),
+    )
 }
 
 /// When a file was last written, renamed or otherwise changed, by the same clock as [`written_s`]; `None` if that cannot be
@@ -289,14 +291,14 @@ pub fn changed_s(path: &Path) -> Option<f64> {
 pub fn now_s(folder: &Path) -> Result<f64> {
     let asked = || {
         let draft = Draft::try_write(&folder.join("time"), b"")?;
-        ask(|system| system.written_s(&draft.path))
+        with_system(|system| system.written_s(&draft.path))
     };
     asked().map_err(io_error("write to", folder))
 }
 
 /// Whether a file is there, asked by opening it, so that a network filesystem asks its server.
 pub fn is_there(path: &Path) -> Result<bool> {
-    match retried(|| ask(|system| system.open(path))) {
+    match retried(|| with_system(|system| system.open(path))) {
         Ok(_identity) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         // Something is there; reading it tells that it is no file.
@@ -349,8 +351,8 @@ pub fn end_of_log(path: &Path, start: u64, most: u64) -> Option<Vec<u8>> {
 }
 
 /// What has this name, if anything; a link is not followed.
-pub fn what_is(path: &Path) -> Result<Option<What>> {
-    match retried(|| ask(|system| system.what_is(path))) {
+pub fn file_kind(path: &Path) -> Result<Option<FileKind>> {
+    match retried(|| with_system(|system| system.file_kind(path))) {
         Ok(what) => Ok(Some(what)),
         // Where a file is in place of a folder above, nothing is below.
         Err(error)
@@ -373,7 +375,7 @@ pub fn list_named(folder: &Path) -> Result<Vec<String>> {
 
 /// The names in a folder, sorted, without drafts and other names that start with `.`; empty if there is no folder.
 pub fn list(folder: &Path) -> Result<Vec<String>> {
-    match retried(|| ask(|system| system.list(folder))) {
+    match retried(|| with_system(|system| system.list(folder))) {
         Ok(names) => {
             let mut names: Vec<String> = names
                 .into_iter()
@@ -387,7 +389,7 @@ pub fn list(folder: &Path) -> Result<Vec<String>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error)
             if error.kind() == io::ErrorKind::NotADirectory
-                && what_is(folder)? == Some(What::Link) =>
+                && file_kind(folder)? == Some(FileKind::Link) =>
         {
             Err(Error::Link {
                 path: folder.to_path_buf(),
@@ -399,7 +401,7 @@ pub fn list(folder: &Path) -> Result<Vec<String>> {
 
 /// Makes a folder and those above it.
 pub fn make_folder(path: &Path) -> Result<()> {
-    ask(|system| system.make_folder(path)).map_err(io_error("make folder", path))
+    with_system(|system| system.make_folder(path)).map_err(io_error("make folder", path))
 }
 
 /// Bytes of all files below a folder, drafts included. What goes in the meantime does not count; links are not followed.
@@ -427,7 +429,7 @@ pub fn tree_bytes(folder: &Path) -> Result<u64> {
 
 /// Drafts in a folder, with what identifies an unchanged one: its size.
 pub fn drafts(folder: &Path) -> Result<Vec<(PathBuf, u64)>> {
-    let names = match ask(|system| system.list(folder)) {
+    let names = match with_system(|system| system.list(folder)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other.map_err(io_error("list", folder))?,
     };
@@ -436,7 +438,7 @@ pub fn drafts(folder: &Path) -> Result<Vec<(PathBuf, u64)>> {
         .filter(|name| name.to_string_lossy().starts_with(DRAFT))
         .filter_map(|name| {
             let path = folder.join(name);
-            let size = ask(|system| system.size(&path)).ok()?; // gone meanwhile
+            let size = with_system(|system| system.size(&path)).ok()?; // gone meanwhile
             Some((path, size))
         });
     Ok(drafts.collect())
@@ -444,7 +446,7 @@ pub fn drafts(folder: &Path) -> Result<Vec<(PathBuf, u64)>> {
 
 /// Whether a path lies on a filesystem that other machines share, or one that may (FUSE).
 pub fn is_network(path: &Path) -> bool {
-    ask(|system| system.is_network(path))
+    with_system(|system| system.is_network(path))
 }
 
 /// A file that is not yet published; removed when dropped.
@@ -479,7 +481,7 @@ impl Draft {
                 {
                     // Reading the folder above makes NFS ask its server again.
                     if let Some(above) = target.parent().and_then(Path::parent) {
-                        let _only_looked_at = ask(|system| system.list(above));
+                        let _only_looked_at = with_system(|system| system.list(above));
                     }
                     clock::sleep(Duration::from_millis(50));
                 }
@@ -497,11 +499,11 @@ impl Draft {
             // Process ids repeat on other hosts, and two drafts of one name may come from one process.
             let unique = format!(
                 "{:x}-{:x}",
-                ask(|system| system.number()),
+                with_system(|system| system.number()),
                 COUNT.fetch_add(1, Ordering::Relaxed)
             );
             let path = target.with_file_name(format!("{DRAFT}{name}-{unique}"));
-            match ask(|system| system.create(&path, bytes)) {
+            match with_system(|system| system.create(&path, bytes)) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 created => {
                     let identity = created?;
@@ -513,7 +515,7 @@ impl Draft {
 
     /// Whether `path` leads to this very file.
     fn is_at(&self, path: &Path) -> bool {
-        ask(|system| system.open(path)).is_ok_and(|identity| identity == self.identity)
+        with_system(|system| system.open(path)).is_ok_and(|identity| identity == self.identity)
     }
 
     /// The draft's name is gone: it became the target.
@@ -525,14 +527,17 @@ impl Draft {
 impl Drop for Draft {
     fn drop(&mut self) {
         if !self.path.as_os_str().is_empty() && fault::before().is_ok() {
-            let _left_to_the_sweeper = ask(|system| system.remove(&self.path));
+            let _left_to_the_sweeper = with_system(|system| system.remove(&self.path));
         }
     }
 }
 
 /// Hexadecimal text that no other process has.
 pub(crate) fn unique_text() -> String {
-    format!("{:012x}", ask(|system| system.number()) & 0xffff_ffff_ffff)
+    format!(
+        "{:012x}",
+        with_system(|system| system.number()) & 0xffff_ffff_ffff
+    )
 }
 
 fn sync_folder_of(path: &Path) -> Result<()> {

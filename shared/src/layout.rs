@@ -14,7 +14,7 @@ pub const SEARCH: &str = "search.json";
 pub const CREATED: &str = "created.json";
 /// What stands in place of [`SEARCH`] where the results come from another program's log: [`crate::record::Imported`].
 pub const IMPORTED: &str = "imported.json";
-/// Its presence stops the search: [`crate::store::Directory::stop`].
+/// Its presence stops the search: [`crate::directory::Directory::stop`].
 pub const STOP: &str = "stop";
 /// The scheduler's last word: [`crate::record::Finished`].
 pub const FINISHED: &str = "finished.json";

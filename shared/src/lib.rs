@@ -1,6 +1,7 @@
 //! What is on disk in a search directory, and who may write it.
 //!
-//! No algorithm, no network, no SLURM. Every program of Tandem is understood from the records here:
+//! No network, no SLURM, and of algorithms only the one that all must agree on, [`hyperband`]. Every program of Tandem is
+//! understood from the records here:
 //!
 //! ```text
 //! DIR/
@@ -32,37 +33,42 @@ pub mod budget;
 pub mod cli;
 pub mod clock;
 pub mod dataset;
+pub mod directory;
 pub mod env;
 pub mod error;
 pub mod exit;
 pub mod fault;
 pub mod format;
 pub mod fs;
+pub mod hyperband;
 pub mod id;
 pub mod known;
 pub mod layout;
 mod number;
 pub mod objective;
+pub mod owner;
 pub mod parallel;
 pub mod record;
 pub mod schema;
+pub mod score;
 pub mod search;
 pub mod seed;
 mod shape;
 pub mod signal;
 pub mod space;
-pub mod store;
+pub mod sweeper;
 pub mod system;
 pub mod value;
 pub mod wait;
 pub mod wording;
 
 pub use budget::{Budget, BudgetUnit, Ladder};
+pub use directory::Directory;
 pub use error::{Error, Invalid, Result};
 pub use id::{AttemptId, Claim, ConfigurationId, JobId, OwnerId, ResultId};
 pub use record::{CurvePoint, Fate, JobResult, Outcome};
+pub use score::{Ranked, Score};
 pub use search::{Search, SearchFile};
 pub use seed::Seed;
 pub use space::{Hyperparameter, Kind, SearchSpace};
-pub use store::Directory;
 pub use value::{Configuration, Value};

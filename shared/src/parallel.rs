@@ -2,10 +2,10 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::directory::Directory;
 use crate::error::Result;
 use crate::fs;
-use crate::store::Directory;
-use crate::system::{self, Together};
+use crate::system::{self, Concurrency};
 
 /// Threads that ask.
 const ASKERS: usize = 16;
@@ -32,14 +32,16 @@ pub fn all_in_parallel<S: Sync, T: Send>(
     things: &[S],
     question: impl Fn(&S) -> T + Sync,
 ) -> Vec<T> {
-    match system::ask(|system| system.together()) {
-        Together::Threads if things.len() > 1 => {}
-        Together::LastFirst => {
+    match system::with_system(|system| system.concurrency()) {
+        Concurrency::Threads if things.len() > 1 => {}
+        Concurrency::LastToFirst => {
             let mut answers: Vec<T> = things.iter().rev().map(question).collect();
             answers.reverse();
             return answers;
         }
-        Together::FirstFirst | Together::Threads => return things.iter().map(question).collect(),
+        Concurrency::FirstToLast | Concurrency::Threads => {
+            return things.iter().map(question).collect();
+        }
     }
     let next = AtomicUsize::new(0);
     let work = || {

@@ -14,13 +14,13 @@ use crate::error::{Complaints, Invalid};
 use crate::format::Record;
 use crate::value::{Configuration, Value};
 
-mod belief;
 mod diagram;
 mod encode;
 mod fix;
 mod forbidden;
+mod user_prior;
 
-pub use belief::{Belief, Confidence};
+pub use user_prior::{Confidence, UserPrior};
 
 pub use forbidden::{ForbiddenFile, ForbiddenRange, ForbiddenValues};
 
@@ -185,7 +185,7 @@ pub struct Hyperparameter {
     /// When it is active: the index of the parent in the space, and the values of it that activate.
     pub condition: Option<(usize, Vec<Value>)>,
     /// What the user believes to be about the best value of it.
-    pub belief: Option<Belief>,
+    pub user_prior: Option<UserPrior>,
 }
 
 /// A checked search space.
@@ -262,8 +262,8 @@ impl SearchSpace {
             });
             HyperparameterFile {
                 active_when: condition,
-                prior: h.belief.as_ref().map(|belief| belief.value.clone()),
-                confidence: h.belief.as_ref().map(|belief| belief.confidence),
+                prior: h.user_prior.as_ref().map(|prior| prior.value.clone()),
+                confidence: h.user_prior.as_ref().map(|prior| prior.confidence),
                 ..h.kind.to_file(&h.name)
             }
         };
@@ -389,12 +389,12 @@ impl SearchSpace {
             .transpose()
             .map_err(|e| wrong.push(e.within("active_when")));
         let kind = Kind::new(raw, wrong)?;
-        let belief = Belief::new(raw, &kind).map_err(|e| wrong.push(e));
+        let user_prior = UserPrior::new(raw, &kind).map_err(|e| wrong.push(e));
         Some(Hyperparameter {
             name: raw.name.clone(),
             kind,
             condition: condition.ok().flatten(),
-            belief: belief.ok().flatten(),
+            user_prior: user_prior.ok().flatten(),
         })
     }
 

@@ -26,7 +26,7 @@ pub type Identity = (u64, u64);
 
 /// What a name can be that of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What {
+pub enum FileKind {
     /// A folder.
     Folder,
     /// A symbolic link.
@@ -56,7 +56,7 @@ pub trait System {
     /// Opens a file that is no symbolic link and reads it; `None` if it is none.
     fn read(&self, path: &Path, largest: u64) -> io::Result<Option<Vec<u8>>>;
     /// What has this name.
-    fn what_is(&self, path: &Path) -> io::Result<What>;
+    fn file_kind(&self, path: &Path) -> io::Result<FileKind>;
     /// All names in a folder that is no symbolic link, in no order.
     fn list(&self, folder: &Path) -> io::Result<Vec<OsString>>;
     /// The size of a file in bytes.
@@ -84,8 +84,8 @@ pub trait System {
     /// A number that no other process has, on this or any other host.
     fn number(&self) -> u64;
     /// How things are asked that may be asked at the same time.
-    fn together(&self) -> Together {
-        Together::FirstFirst
+    fn concurrency(&self) -> Concurrency {
+        Concurrency::FirstToLast
     }
 }
 
@@ -97,7 +97,7 @@ pub type OnEvent = Box<dyn FnMut(notify::Result<notify::Event>) + Send>;
 pub struct Real;
 
 /// Asks the system of this thread.
-pub(crate) fn ask<T>(question: impl FnOnce(&dyn System) -> T) -> T {
+pub(crate) fn with_system<T>(question: impl FnOnce(&dyn System) -> T) -> T {
     #[cfg(feature = "model")]
     {
         // Not borrowed while it answers: another process may have its turn in between.
@@ -111,13 +111,13 @@ pub(crate) fn ask<T>(question: impl FnOnce(&dyn System) -> T) -> T {
 
 /// In which order things are asked that may be asked at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Together {
+pub enum Concurrency {
     /// By several threads.
     Threads,
     /// By one thread, as its system is not that of others.
-    FirstFirst,
+    FirstToLast,
     /// As well, from the last to the first.
-    LastFirst,
+    LastToFirst,
 }
 
 /// Another system in place of the real one.
@@ -139,8 +139,8 @@ pub mod model {
 }
 
 impl System for Real {
-    fn together(&self) -> Together {
-        Together::Threads
+    fn concurrency(&self) -> Concurrency {
+        Concurrency::Threads
     }
 
     fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<Identity> {
@@ -247,14 +247,14 @@ impl System for Real {
         Ok(Some(bytes))
     }
 
-    fn what_is(&self, path: &Path) -> io::Result<What> {
+    fn file_kind(&self, path: &Path) -> io::Result<FileKind> {
         let metadata = path.symlink_metadata()?;
         Ok(if metadata.is_symlink() {
-            What::Link
+            FileKind::Link
         } else if metadata.is_dir() {
-            What::Folder
+            FileKind::Folder
         } else {
-            What::Other
+            FileKind::Other
         })
     }
 

@@ -16,7 +16,7 @@ use tracing::debug;
 
 use crate::clock;
 use crate::seed::Seed;
-use crate::system::ask;
+use crate::system::with_system;
 
 /// The first poll interval after something has happened.
 pub const FIRST: Duration = Duration::from_millis(50);
@@ -72,7 +72,7 @@ impl Waiter {
         if folders.iter().any(|(_, news)| *news == News::Departures) {
             kinds |= EventKindMask::REMOVE;
         }
-        let watcher = ask(|system| system.watch(&paths, kinds, Box::new(on_event)));
+        let watcher = with_system(|system| system.watch(&paths, kinds, Box::new(on_event)));
         if let Err(error) = &watcher {
             debug!("no file events, polling only: {error}");
         }
@@ -110,7 +110,7 @@ impl Waiter {
                 return Woken::Poll;
             }
             let slice = left.min(SLICE);
-            match ask(|system| system.wait(&self.events, slice)) {
+            match with_system(|system| system.wait(&self.events, slice)) {
                 Ok(()) => {
                     // One look serves all events so far.
                     while self.events.try_recv().is_ok() {}

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use scheduler::bracket::Table;
 use scheduler::fault::Again;
 use scheduler::run::{Scheduler, Turn};
 use shared::exit::{Code, code_of};
 use shared::format;
+use shared::hyperband::Table;
 use shared::record::Extension;
 use shared::search::{Limit, SearchFile};
 use shared::signal::Warning;
-use shared::{ConfigurationId, Directory, clock, store};
+use shared::{ConfigurationId, Directory, clock, error, owner};
 use trainer::device::DeviceChoice;
 use trainer::evaluator::{Compute, Evaluator};
 use trainer::heartbeat::{Computer, HeartbeatWriter, JobStatus};
@@ -140,7 +140,7 @@ pub(crate) fn start(world: &Arc<World>, role: Role) -> Vec<Coroutine> {
 }
 
 fn open() -> Result<Directory, String> {
-    Directory::open(Path::new(ROOT)).map_err(|error| store::chain(&error))
+    Directory::open(Path::new(ROOT)).map_err(|error| error::chain(&error))
 }
 
 fn schedule() -> Result<(), String> {
@@ -167,7 +167,7 @@ fn retry() -> Result<(), String> {
                 directory.reopen(0)?;
                 return Ok(Code::Done);
             }
-            if directory.signs()?.is_finished {
+            if directory.flags()?.is_finished {
                 return Ok(Code::Done);
             }
             clock::sleep(POLL);
@@ -182,7 +182,7 @@ fn extend() -> Result<(), String> {
         let directory = Directory::open(Path::new(ROOT))?;
         loop {
             let has_begun = directory.has_result(ConfigurationId(0).job(0))?;
-            if has_begun || directory.signs()?.is_finished {
+            if has_begun || directory.flags()?.is_finished {
                 if directory.extensions()?.is_empty() {
                     directory.extend(&Extension {
                         limit: Limit::Brackets(1),
@@ -227,7 +227,7 @@ fn train(status: Arc<JobStatus>, has_left: &AtomicBool, is_once: bool) -> Result
     let run = || {
         let directory = Directory::open(Path::new(ROOT))?;
         let evaluator = Evaluator::new(&directory, CPU, &Warning::default())?;
-        let owner = store::new_owner();
+        let owner = owner::new_owner();
         let limit = TimeLimit::none();
         let trainer = Trainer::new(
             &directory,
@@ -263,10 +263,10 @@ fn beat(status: Arc<JobStatus>, has_left: &AtomicBool) -> Result<(), String> {
     let first = HeartbeatWriter::first(
         &directory,
         status,
-        &store::new_owner(),
+        &owner::new_owner(),
         &Computer::default(),
     );
-    let mut writer = first.map_err(|error| store::chain(&error))?;
+    let mut writer = first.map_err(|error| error::chain(&error))?;
     loop {
         clock::sleep(interval);
         if has_left.load(Ordering::Relaxed) {

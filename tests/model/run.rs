@@ -393,7 +393,7 @@ impl Run {
 
     fn look(&mut self, report: &mut Report) -> shared::Result<()> {
         let directory = Directory::open(Path::new(ROOT))?;
-        if !directory.signs()?.is_finished {
+        if !directory.flags()?.is_finished {
             self.violations
                 .push("the search is not finished".to_owned());
         }

@@ -16,7 +16,7 @@ pub(crate) type Number = u64;
 pub(crate) enum Mutant {
     /// Publishing replaces what is there.
     PublishOverwrites,
-    /// Claiming copies the ticket and leaves it where it was.
+    /// Claiming copies the open job's file and leaves it where it was.
     ClaimCopies,
     /// Nobody looks whether a job has its result before taking it back or on.
     ResultsUnseen,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use generator::{Generator, Gn};
 use rustix::io::Errno;
-use shared::system::{Identity, OnEvent, System, Together, What, model};
+use shared::system::{Concurrency, FileKind, Identity, OnEvent, System, model};
 
 use crate::tree::{Mutant, Number, Tree, is_draft};
 
@@ -501,8 +501,8 @@ impl System for Process {
         Ok(Some(self.world.lock().tree.content(number).to_vec()))
     }
 
-    fn what_is(&self, _path: &Path) -> io::Result<What> {
-        Ok(What::Folder) // nobody here plants links
+    fn file_kind(&self, _path: &Path) -> io::Result<FileKind> {
+        Ok(FileKind::Folder) // nobody here plants links
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<OsString>> {
@@ -554,11 +554,11 @@ impl System for Process {
             .ok_or_else(|| Errno::NOENT.into())
     }
 
-    fn together(&self) -> Together {
+    fn concurrency(&self) -> Concurrency {
         if self.world.setting.is_last_first {
-            Together::LastFirst
+            Concurrency::LastToFirst
         } else {
-            Together::FirstFirst
+            Concurrency::FirstToLast
         }
     }
 

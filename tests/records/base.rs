@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use shared::record::TrainerState;
 use shared::search::SearchFile;
 use shared::signal::Warning;
-use shared::{Claim, Directory, format, store};
+use shared::{Claim, Directory, format, owner};
 use trainer::device::DeviceChoice;
 use trainer::evaluator::{Compute, Evaluator};
 use trainer::heartbeat::{Computer, HeartbeatWriter, JobStatus};
@@ -117,7 +117,7 @@ fn train(directory: &Directory, warning: &Warning) -> anyhow::Result<()> {
         threads: 1,
     };
     let evaluator = Evaluator::new(directory, compute, warning)?;
-    let owner = store::new_owner();
+    let owner = owner::new_owner();
     let status = Arc::new(JobStatus::waiting());
     let mut writer =
         HeartbeatWriter::first(directory, Arc::clone(&status), &owner, &Computer::default())?;
@@ -133,7 +133,7 @@ fn train(directory: &Directory, warning: &Warning) -> anyhow::Result<()> {
 
 /// A trainer that claims a job, saves a checkpoint, and is never heard of again.
 fn fall_silent(directory: &Directory) -> anyhow::Result<()> {
-    let owner = store::new_owner();
+    let owner = owner::new_owner();
     let status = Arc::new(JobStatus::waiting());
     let mut writer =
         HeartbeatWriter::first(directory, Arc::clone(&status), &owner, &Computer::default())?;
@@ -157,7 +157,7 @@ pub(crate) fn localised(json: &mut Value) {
         return;
     };
     if json["host"] == "@HOST@" {
-        json["host"] = store::host_name().into();
+        json["host"] = owner::host_name().into();
     }
     if json["reading"]["boot"] == "@BOOT@" {
         json["reading"]["boot"] = reading.boot.into();

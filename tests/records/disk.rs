@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use shared::clock;
-use shared::system::{Identity, OnEvent, System, What, model};
+use shared::system::{FileKind, Identity, OnEvent, System, model};
 
 /// Where the search is.
 pub(crate) const ROOT: &str = "/search";
@@ -230,8 +230,8 @@ impl System for Disk {
         Ok(Some(bytes.to_vec()))
     }
 
-    fn what_is(&self, _path: &Path) -> io::Result<What> {
-        Ok(What::Folder) // nobody here plants links
+    fn file_kind(&self, _path: &Path) -> io::Result<FileKind> {
+        Ok(FileKind::Folder) // nobody here plants links
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<OsString>> {

@@ -15,7 +15,7 @@ use scheduler::status::{self, FileClock, Format};
 use shared::objective::Objective;
 use shared::search::{Limit, Search};
 use shared::signal::Warning;
-use shared::{ConfigurationId, Directory, clock, format, store};
+use shared::{ConfigurationId, Directory, clock, format, owner};
 use trainer::device::DeviceChoice;
 use trainer::evaluator::{Compute, Evaluator};
 use trainer::heartbeat::{Computer, HeartbeatWriter, JobStatus};
@@ -182,7 +182,7 @@ fn train(directory: &Directory) -> anyhow::Result<()> {
         threads: 1,
     };
     let evaluator = Evaluator::new(directory, compute, &Warning::default())?;
-    let owner = store::new_owner();
+    let owner = owner::new_owner();
     let status = Arc::new(JobStatus::waiting());
     let mut writer =
         HeartbeatWriter::first(directory, Arc::clone(&status), &owner, &Computer::default())?;

@@ -205,7 +205,7 @@ fn run_observation(bytes: &[u8]) {
     } else {
         serde_json::to_vec(&json).expect("a JSON value can be written")
     };
-    let host = shared::store::host_name();
+    let host = shared::owner::host_name();
     in_search(&bytes, NOT_FOR_SAMPLERS, |_, layout| {
         layout.observation(&host)
     });

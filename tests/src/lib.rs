@@ -409,7 +409,7 @@ impl TestSearch {
     pub fn check_finished(&self) -> Result<BTreeMap<JobId, JobResult>> {
         let directory = self.directory()?;
         ensure!(
-            directory.signs()?.is_finished,
+            directory.flags()?.is_finished,
             "the search is not finished\n{}",
             self.logs()
         );

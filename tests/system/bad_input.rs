@@ -23,7 +23,7 @@ fn truncated_and_foreign_files_are_set_aside_and_the_search_is_the_same() -> Res
 
     let mut dirty = TestSearch::new(&search)?;
     let layout = dirty.directory()?.layout().clone();
-    let observation = layout.observation(&shared::store::host_name());
+    let observation = layout.observation(&shared::owner::host_name());
     fs::replace(
         &observation,
         b"{\"format\": \"observation\", \"claims\": [[[",

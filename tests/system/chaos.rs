@@ -38,7 +38,7 @@ fn a_search_survives_kills_of_any_program_at_any_moment() -> Result<()> {
     }
     let mut rng = Seed::new(u64::from(kills)).rng();
     let mut num_kills = 0;
-    while num_kills < kills && !disturbed.directory()?.signs()?.is_finished {
+    while num_kills < kills && !disturbed.directory()?.flags()?.is_finished {
         std::thread::sleep(Duration::from_millis(rng.random_range(0..300)));
         let index = rng.random_range(0..disturbed.running().len());
         disturbed.kill(index)?;

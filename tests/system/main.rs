@@ -10,7 +10,6 @@ mod launchers;
 mod nfs;
 mod race;
 mod security;
-mod simulation;
 mod slurm;
 mod steps;
 mod stopping;

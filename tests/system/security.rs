@@ -171,7 +171,7 @@ fn logs_are_not_written_through_links_and_pipes() -> Result<()> {
     let test = TestSearch::new(&counting_ones("hyperband", 1))?;
     let victim = test.beside("victim");
     fs::replace(&victim, b"as it was")?;
-    let host = shared::store::host_name().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+    let host = shared::owner::host_name().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
     let log = test.root().join(format!("logs/scheduler.{host}.log"));
     let search = test.beside("search.json").to_string_lossy().into_owned();
     let root = test.root().to_string_lossy().into_owned();

@@ -68,7 +68,7 @@ fn logs(test: &TestSearch) -> String {
 
 fn wait_for_end(test: &TestSearch) -> Result<()> {
     test.wait_until("the search is finished", |directory| {
-        Ok(directory.signs()?.is_finished)
+        Ok(directory.flags()?.is_finished)
     })
     .with_context(|| logs(test))
 }

@@ -61,7 +61,7 @@ fn a_stopped_search_can_be_gone_on_with() -> Result<()> {
     })?;
     assert!(test.on("scheduler", "stop", &[])?.status.success());
     test.wait_for_all()?;
-    assert!(!test.directory()?.signs()?.is_finished);
+    assert!(!test.directory()?.flags()?.is_finished);
     assert!(test.directory()?.jobs()?.claimed.is_empty());
 
     assert!(test.on("scheduler", "stop", &["--undo"])?.status.success());

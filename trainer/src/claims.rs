@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use rand::RngExt as _;
+use shared::Directory;
+use shared::owner::host_name;
 use shared::record::{Heartbeat, Job, TrainerState};
-use shared::store::{Directory, host_name};
 use shared::{AttemptId, BudgetUnit, Claim, JobId, OwnerId, clock, fs, layout};
 use tracing::{info, warn};
 

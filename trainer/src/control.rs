@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use shared::directory::Directory;
 use shared::record::Fate;
 use shared::search::{Promotion, Search};
 use shared::signal::Warning;
-use shared::store::Directory;
 use shared::{Budget, Claim, clock};
 use tracing::{info, warn};
 

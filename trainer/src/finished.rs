@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use data::{Dataset, Splits};
 use serde_json::{Value, json};
+use shared::directory::Directory;
 use shared::exit::{Code, Failure};
 use shared::objective::{NetworkObjective, Objective};
-use shared::store::Directory;
 use shared::{Claim, Configuration, ConfigurationId, JobId, JobResult, Outcome, fs};
 use tracing::{info, warn};
 

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use shared::directory::Directory;
 use shared::record::{Heartbeat, TrainerState};
-use shared::store::Directory;
 use shared::{Claim, OwnerId, clock};
 use tracing::warn;
 
@@ -138,10 +138,10 @@ impl HeartbeatWriter {
             owner: owner.clone(),
             beat: 0,
             state: TrainerState::Waiting,
-            host: shared::store::host_name(),
+            host: shared::owner::host_name(),
             pid: std::process::id(),
             device: computer.device.clone(),
-            slurm_job: shared::store::slurm_job(),
+            slurm_job: shared::owner::slurm_job(),
             at: clock::now(),
             program: concat!("trainer ", env!("CARGO_PKG_VERSION")).to_owned(),
             memory_mib: computer.memory_mib,
@@ -188,7 +188,7 @@ impl HeartbeatWriter {
             self.left_out = self.one_of;
             warn!(
                 "cannot write the heartbeat: {}",
-                shared::store::chain(&error)
+                shared::error::chain(&error)
             );
         }
     }
@@ -261,7 +261,7 @@ fn look(directory: &Directory, status: &JobStatus) {
         // Whoever looks for a job looks for these signs, too.
         TrainerState::Waiting | TrainerState::Gone => return,
     };
-    if directory.signs().is_ok_and(|signs| signs.is_stopped) {
+    if directory.flags().is_ok_and(|flags| flags.is_stopped) {
         status.is_stopped.store(true, Ordering::Relaxed);
     }
     if directory.holds(&claim).is_ok_and(|holds| !holds) {
@@ -299,7 +299,7 @@ pub(crate) mod tests {
     fn a_trainer_that_waits_leaves_heartbeats_out_and_tells_of_a_job_with_the_next_one() {
         let folder = tempfile::tempdir().unwrap();
         let directory = directory_in(folder.path());
-        let owner = shared::store::new_owner();
+        let owner = shared::owner::new_owner();
         let status = Arc::new(JobStatus::waiting());
         let mut writer =
             HeartbeatWriter::first(&directory, Arc::clone(&status), &owner, &Computer::cpu())

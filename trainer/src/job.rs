@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
+use shared::directory::Directory;
 use shared::exit::{Code, Failure};
 use shared::record::Job;
 use shared::signal::Warning;
-use shared::store::Directory;
 use shared::{Error, Invalid, fs, layout};
 use tracing::info;
 

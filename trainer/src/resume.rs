@@ -36,7 +36,7 @@ pub(crate) fn read_first(directory: &Directory, checkpoints: &[Claim]) -> Option
         let read = directory.read_checkpoint(from, largest_checkpoint());
         // An older one, or none, is better than no training.
         read.unwrap_or_else(|error| {
-            let message = shared::store::chain(&error);
+            let message = shared::error::chain(&error);
             warn!("cannot use checkpoint {from}: {message}");
             None
         })

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use shared::directory::{Directory, FinishedAs, attempt_end};
 use shared::exit::{Code, Failure, code_of};
+use shared::owner::new_owner;
 use shared::record::{Fate, Job, JobResult, Outcome, TrainerState};
 use shared::signal::Warning;
-use shared::store::{Directory, FinishedAs, attempt_end, new_owner};
 use shared::wait::{News, Waiter};
 use shared::{AttemptId, Claim, OwnerId, Seed, clock, layout};
 use tracing::{error, info, warn};
@@ -221,8 +222,8 @@ impl<'a> Trainer<'a> {
 
     /// One look at the directory, and the job it may lead to.
     fn step(&self, settings: &Settings, rng: &mut impl rand::Rng) -> Result<Step> {
-        let signs = self.directory.signs()?;
-        if signs.is_stopped {
+        let flags = self.directory.flags()?;
+        if flags.is_stopped {
             return Ok(Step::Leave(Leave::Stopped));
         }
         let mut open = self.directory.open_jobs()?;
@@ -243,7 +244,7 @@ impl<'a> Trainer<'a> {
             }
             return Ok(if is_well { Step::Worked } else { Step::Failed });
         }
-        if signs.is_finished {
+        if flags.is_finished {
             return Ok(Step::Leave(Leave::Finished));
         }
         Ok(if settings.is_once {
@@ -359,7 +360,7 @@ impl<'a> Trainer<'a> {
         (started_at, start): (String, Instant),
     ) -> JobResult {
         let mut notes = self.evaluator.notes();
-        notes.insert("host".to_owned(), shared::store::host_name());
+        notes.insert("host".to_owned(), shared::owner::host_name());
         notes.insert("device".to_owned(), self.evaluator.computer().device);
         if let Ended::Evaluated(evaluation) = &mut ended {
             notes.append(&mut evaluation.notes);
@@ -417,7 +418,7 @@ impl<'a> Trainer<'a> {
                 true
             }
             Err(error) => {
-                let message = shared::store::chain(&error);
+                let message = shared::error::chain(&error);
                 error!(
                     "cannot publish the result of job={}: {message}",
                     claim.attempt
@@ -446,7 +447,7 @@ impl<'a> Trainer<'a> {
             Err(error) => warn!(
                 "cannot give back job={}: {}",
                 claim.attempt,
-                shared::store::chain(&error)
+                shared::error::chain(&error)
             ),
         }
     }

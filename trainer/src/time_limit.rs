@@ -32,7 +32,7 @@ impl TimeLimit {
     /// `squeue` gives the time left, which needs no clock of another machine. Where it does not answer,
     /// `SLURM_JOB_END_TIME` is compared with this machine's clock.
     pub fn of_slurm_job() -> Self {
-        let Some(job) = shared::store::slurm_job() else {
+        let Some(job) = shared::owner::slurm_job() else {
             return Self::none();
         };
         let left = ask_squeue(&job).or_else(|| {

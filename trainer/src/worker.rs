@@ -137,7 +137,7 @@ impl<'a> WorkerControl<'a> {
         let text = json!(self.progress).to_string();
         if let Err(error) = fs::hand_over(self.file, text.as_bytes()) {
             // The next one may get through.
-            warn!("cannot tell the progress: {}", shared::store::chain(&error));
+            warn!("cannot tell the progress: {}", shared::error::chain(&error));
         }
     }
 }

@@ -275,7 +275,7 @@ fn forbidden_clauses_and_relations_mean_what_they_mean_there() {
 fn steps_become_ordinals_and_normal_distributions_beliefs() {
     let space = of_configspace();
     let belief = |name: &str| {
-        let belief = space.find(name).unwrap().belief.clone().unwrap();
+        let belief = space.find(name).unwrap().user_prior.clone().unwrap();
         (belief.value, belief.confidence.sharpness())
     };
     assert_eq!(belief("momentum"), (Value::Float(0.5), 5.0));
@@ -331,7 +331,7 @@ fn what_was_read_survives_being_written() {
             (&again.name, &again.kind, &again.condition)
         );
         let sharpness =
-            |h: &shared::Hyperparameter| h.belief.as_ref().map(|b| b.confidence.sharpness());
+            |h: &shared::Hyperparameter| h.user_prior.as_ref().map(|b| b.confidence.sharpness());
         let (a, b) = (sharpness(h), sharpness(again));
         assert!(
             a.zip(b).is_none_or(|(a, b)| (a - b).abs() < 1e-6) && a.is_some() == b.is_some(),

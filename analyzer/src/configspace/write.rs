@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::{Value as Json, json};
 use shared::exit::{Code, Failure};
-use shared::space::{Belief, ForbiddenFile, ForbiddenRange, ForbiddenValues};
+use shared::space::{ForbiddenFile, ForbiddenRange, ForbiddenValues, UserPrior};
 use shared::{Configuration, Hyperparameter, Kind, SearchSpace, Value};
 
 use super::MOST_LISTED;
@@ -61,7 +61,7 @@ pub fn to_json(space: &SearchSpace, name: &str, generation: Generation) -> Resul
 /// The coordinate of a default.
 fn default(hyperparameter: &Hyperparameter) -> f64 {
     let kind = &hyperparameter.kind;
-    let believed = hyperparameter.belief.as_ref();
+    let believed = hyperparameter.user_prior.as_ref();
     let believed = believed.and_then(|belief| kind.encode(&belief.value));
     believed.unwrap_or_else(|| kind.num_levels().map_or(0.5, |_| 0.0))
 }
@@ -109,7 +109,7 @@ fn hyperparameter(h: &Hyperparameter, defaults: &Configuration, generation: Gene
             if is_categorical {
                 json["weights"] = Json::Null;
             }
-            if let Some(belief) = &h.belief {
+            if let Some(belief) = &h.user_prior {
                 believe(&mut json, &h.kind, belief);
             }
         }
@@ -121,7 +121,7 @@ fn hyperparameter(h: &Hyperparameter, defaults: &Configuration, generation: Gene
 ///
 /// # Source
 /// ConfigSpace 1.2.2: the standard deviation on a logarithmic scale is |ln(lower + sigma)| / ln(upper / lower).
-fn believe(json: &mut Json, kind: &Kind, belief: &Belief) {
+fn believe(json: &mut Json, kind: &Kind, belief: &UserPrior) {
     let width = belief.confidence.sharpness().recip();
     let mut normal = |name: &str, lower: f64, upper: f64, log: bool| {
         let sigma = if log {

@@ -14,7 +14,7 @@ use shared::record::{Imported, Proposal};
 use shared::search::Promotion;
 use shared::{
     Budget, BudgetUnit, Configuration, ConfigurationId, CurvePoint, JobId, JobResult, Outcome,
-    OwnerId, ResultId, SearchSpace, fs, store,
+    OwnerId, ResultId, SearchSpace, directory, fs,
 };
 
 use super::Wanted;
@@ -25,7 +25,7 @@ use crate::history::{
 
 pub(super) fn read_search(path: &Path, wanted: Wanted) -> Result<History> {
     let layout = Layout::new(path);
-    let search = store::read_search(path)?;
+    let search = directory::read_search(path)?;
     let ladder = &search.ladder;
     let about = About {
         name: search.name.clone(),
@@ -75,14 +75,14 @@ pub(super) fn read_imported(path: &Path, wanted: Wanted) -> Result<History> {
 fn state(layout: &Layout) -> Result<State> {
     let names = fs::list_named(layout.root())?;
     let has = |name: &str| names.iter().any(|n| n == name);
-    let tickets = fs::list(&layout.path(layout::OPEN))?;
+    let open = fs::list(&layout.path(layout::OPEN))?;
     let claims = fs::list(&layout.path(layout::CLAIMED))?;
-    let is_ticket = |name: &&String| layout::id_in::<AttemptId>(name).is_some();
+    let is_open_job = |name: &&String| layout::id_in::<AttemptId>(name).is_some();
     let is_claim = |name: &&String| layout::id_in::<Claim>(name).is_some();
     Ok(State {
         is_finished: has(layout::FINISHED),
         is_stopped: has(layout::STOP),
-        num_open: tickets.iter().filter(is_ticket).count(),
+        num_open: open.iter().filter(is_open_job).count(),
         num_claimed: claims.iter().filter(is_claim).count(),
     })
 }

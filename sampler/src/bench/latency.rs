@@ -11,11 +11,11 @@ use anyhow::Result;
 use rustix::time::{ClockId, clock_gettime};
 use shared::exit::Code;
 use shared::space::SpaceFile;
-use shared::{ConfigurationId, Search, cli};
+use shared::{ConfigurationId, Score, Search, cli};
 
 use crate::bench::problem::Problem;
 use crate::bench::{Named, method, simulate};
-use crate::history::{History, Standing};
+use crate::history::History;
 use crate::method::{self as methods, Ask};
 
 /// Arguments of `sampler latency`.
@@ -96,7 +96,7 @@ fn times(search: &Search, num_results: u32, repeats: u32) -> Vec<f64> {
             .count();
         let rung = u8::try_from(rung).unwrap_or(top).min(top); // at most 3
         let id = ConfigurationId(number);
-        history.learn(id.job(rung), Some(Standing::Loss(loss)), vector);
+        history.learn(id.job(rung), Some(Score::Loss(loss)), vector);
     };
     for number in 0..num_results {
         learn(&mut history, number);

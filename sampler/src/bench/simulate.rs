@@ -5,15 +5,16 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use shared::budget::{BracketSizes, BudgetSettings};
+use shared::hyperband::{Brackets, Table};
 use shared::objective::ObjectiveFile;
 use shared::search::{
     BohbSettings, Limit, MethodName, Promotion, REVISION, Scheduling, TrainerSettings,
 };
-use shared::{BudgetUnit, Configuration, ConfigurationId, JobId, Search, SearchFile, Seed};
+use shared::{BudgetUnit, Configuration, ConfigurationId, JobId, Score, Search, SearchFile, Seed};
 
 use crate::bench::problem::Problem;
 use crate::bracket_start;
-use crate::history::{History, Ranked, Standing};
+use crate::history::History;
 use crate::method::{self, Ask, Method};
 use crate::normal;
 
@@ -94,61 +95,8 @@ pub fn search(problem: &Problem, method: MethodName, faithful: bool, seed: u64) 
 /// A job that is evaluated somewhere.
 struct Running {
     ends_at: f64,
-    bracket: usize,
     job: JobId,
     loss: f64,
-}
-
-/// A bracket under way.
-struct Bracket {
-    sizes: Vec<u32>,
-    first_rung: u8,
-    /// Which of its rungs is being filled.
-    stage: usize,
-    /// Configurations still to be evaluated on that rung, last first; on the first rung they are not yet asked for.
-    queue: Vec<ConfigurationId>,
-    num_started: u32,
-    results: Vec<Ranked>,
-}
-
-impl Bracket {
-    fn new(search: &Search, sizes: Vec<u32>) -> Self {
-        let num_rungs = u8::try_from(sizes.len()).unwrap_or(u8::MAX); // a ladder has at most 54
-        Self {
-            first_rung: search.ladder.num_rungs().saturating_sub(num_rungs),
-            sizes,
-            stage: 0,
-            queue: Vec::new(),
-            num_started: 0,
-            results: Vec::new(),
-        }
-    }
-
-    fn size(&self) -> usize {
-        usize::try_from(self.sizes[self.stage]).unwrap_or(usize::MAX) // a usize holds a u32
-    }
-
-    fn rung(&self) -> u8 {
-        self.first_rung + u8::try_from(self.stage).unwrap_or(u8::MAX) // a ladder has at most 54 rungs
-    }
-
-    /// When the rung is complete, the best go on: in the order of their ids, as HpBandSter does.
-    fn promote(&mut self) {
-        if self.results.len() < self.size() || self.stage + 1 >= self.sizes.len() {
-            return;
-        }
-        self.results.sort_unstable();
-        self.stage += 1;
-        let mut best: Vec<ConfigurationId> = self.results[..self.size()]
-            .iter()
-            .map(|r| r.job.configuration)
-            .collect();
-        best.sort_unstable();
-        best.reverse();
-        self.queue = best;
-        self.num_started = 0;
-        self.results.clear();
-    }
 }
 
 /// Runs a search on one simulated worker until `total` largest budgets are spent, or on many until each has had the time
@@ -162,7 +110,8 @@ pub fn run(problem: &Problem, search: &Search, total: f64, num_workers: usize) -
         is_parallel: num_workers > 1,
         history: History::new(&search.space),
         method: method::of_search(search),
-        brackets: Vec::new(),
+        brackets: Brackets::new(Table::endless(search)),
+        num_brackets: 0,
         running: Vec::new(),
         configurations: Vec::new(),
         pool_rows: Vec::new(),
@@ -188,7 +137,9 @@ struct Simulation<'a> {
     is_parallel: bool,
     history: History,
     method: Box<dyn Method>,
-    brackets: Vec<Bracket>,
+    brackets: Brackets,
+    /// How many of them were begun with sizes of their own.
+    num_brackets: u32,
     running: Vec<Running>,
     configurations: Vec<Configuration>,
     /// Of a pool, the row that stands for each configuration.
@@ -217,7 +168,7 @@ impl Simulation<'_> {
 
     /// Starts the next job.
     fn start(&mut self) -> Result<()> {
-        let (bracket, job) = self.next_job();
+        let job = self.next_job();
         let index = usize::try_from(job.configuration.0)?;
         let budget = self.search.ladder.budget(job.rung).amount;
         let max_budget = self.search.ladder.budget(self.search.ladder.top()).amount;
@@ -241,12 +192,7 @@ impl Simulation<'_> {
             ended_at: self.is_parallel.then_some(ends_at),
         });
         self.spent_on[index] = self.spent_on[index].max(budget);
-        self.running.push(Running {
-            ends_at,
-            bracket,
-            job,
-            loss,
-        });
+        self.running.push(Running { ends_at, job, loss });
         Ok(())
     }
 
@@ -271,10 +217,10 @@ impl Simulation<'_> {
         let Some(first) = first else { return false };
         let done = self.running.swap_remove(first);
         self.now = done.ends_at;
-        let standing = if done.loss.is_finite() {
-            Standing::Loss(done.loss)
+        let score = if done.loss.is_finite() {
+            Score::Loss(done.loss)
         } else {
-            Standing::Failed
+            Score::Failed
         };
         let vector = self.history.vector(done.job.configuration).to_vec();
         if let Some(pool) = self.problem.as_pool() {
@@ -284,59 +230,50 @@ impl Simulation<'_> {
             let curve = pool.curve(row, budget);
             self.history.trace(done.job.configuration, curve);
         }
-        self.history.learn(done.job, Some(standing), vector);
-        let bracket = &mut self.brackets[done.bracket];
-        bracket.results.push(Ranked {
-            standing,
-            job: done.job,
-        });
-        bracket.promote();
+        self.history.learn(done.job, Some(score), vector);
+        self.brackets.record(done.job, Some(score));
         true
     }
 
-    /// The next job: of the oldest bracket that has one, else of a new bracket.
-    fn next_job(&mut self) -> (usize, JobId) {
-        let mut index = 0;
-        loop {
-            if index == self.brackets.len() {
-                let number = u32::try_from(index).unwrap_or(u32::MAX); // no run gets there
-                let sizes = self.bracket_sizes(number);
-                self.brackets.push(Bracket::new(self.search, sizes));
-            }
-            let bracket = &mut self.brackets[index];
-            let rung = bracket.rung();
-            if bracket.stage == 0 && bracket.num_started < bracket.sizes[0] {
-                bracket.num_started += 1;
-                return (index, self.propose(rung).job(rung));
-            }
-            if let Some(id) = bracket.queue.pop() {
-                return (index, id.job(rung));
-            }
-            index += 1;
+    /// The next job: a promoted configuration's, else a new one's.
+    fn next_job(&mut self) -> JobId {
+        let promoted = self.brackets.promotions().next();
+        if let Some(job) = promoted {
+            self.brackets.offered(job);
+            return job;
         }
+        let id = ConfigurationId(u32::try_from(self.configurations.len()).unwrap_or(u32::MAX)); // no run gets there
+        if self.is_adaptive() && id.0 == self.brackets.table().num_begun() {
+            let sizes = self.bracket_sizes();
+            self.brackets.begin(sizes);
+        }
+        let rung = self.brackets.table().place(id).rung;
+        self.propose(id, rung);
+        id.job(rung)
     }
 
-    /// The sizes of a new bracket's rungs.
-    fn bracket_sizes(&self, number: u32) -> Vec<u32> {
-        let Search {
-            ladder,
-            bracket_sizes: form,
-            ..
-        } = self.search;
-        let is_fixed = !self.problem.adaptive_starts || self.search.method != MethodName::Tandem;
+    /// Whether brackets start where the correlation of budgets says that screening pays.
+    fn is_adaptive(&self) -> bool {
+        self.problem.adaptive_starts && self.search.method == MethodName::Tandem
+    }
+
+    /// The sizes of the rungs of the bracket that is begun, from what the results say.
+    fn bracket_sizes(&mut self) -> Vec<u32> {
+        let number = self.num_brackets;
+        self.num_brackets += 1;
         // The first one has nothing to go by.
-        if is_fixed || number == 0 {
+        if number == 0 {
             return self.search.bracket_sizes(number);
         }
+        let ladder = &self.search.ladder;
+        let form = self.search.bracket_sizes;
         let evidence = bracket_start::evidence(&self.history, ladder);
         let seed = self.search.seed.child("bracket start", number);
-        let rung = bracket_start::first_rung(&evidence, ladder, *form, seed);
-        ladder.bracket_sizes(u32::from(rung), *form)
+        let rung = bracket_start::first_rung(&evidence, ladder, form, seed);
+        ladder.bracket_sizes(u32::from(rung), form)
     }
 
-    fn propose(&mut self, rung: u8) -> ConfigurationId {
-        let number = u32::try_from(self.configurations.len()).unwrap_or(u32::MAX); // no run gets there
-        let id = ConfigurationId(number);
+    fn propose(&mut self, id: ConfigurationId, rung: u8) {
         let pending: Vec<JobId> = self.running.iter().map(|running| running.job).collect();
         let ask = Ask {
             configuration: id,
@@ -354,7 +291,6 @@ impl Simulation<'_> {
         self.history.know(id, vector);
         self.configurations.push(values);
         self.spent_on.push(0.0);
-        id
     }
 }
 

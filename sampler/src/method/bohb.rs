@@ -118,9 +118,9 @@ impl Bohb {
         let model = self.fit(history, ask)?;
         let mut terms = Vec::new();
         let value = |point: &Vec<f64>| match model.score(point, &mut terms) {
-            Score::Known(score) => score,
-            Score::Unknown => f64::NAN,
-            Score::TakeAtOnce => f64::MAX,
+            Acquisition::Known(score) => score,
+            Acquisition::Unknown => f64::NAN,
+            Acquisition::TakeAtOnce => f64::MAX,
         };
         Some(points.iter().map(value).collect())
     }
@@ -253,9 +253,9 @@ impl Bohb {
                 continue;
             }
             match model.score(&candidate, &mut terms) {
-                Score::TakeAtOnce => return Some((f64::MAX, candidate)),
-                Score::Unknown => {}
-                Score::Known(score) => {
+                Acquisition::TakeAtOnce => return Some((f64::MAX, candidate)),
+                Acquisition::Unknown => {}
+                Acquisition::Known(score) => {
                     if best.as_ref().is_none_or(|(best, _)| score > *best) {
                         best = Some((score, candidate));
                     }
@@ -366,7 +366,7 @@ impl Method for Bohb {
 }
 
 /// What a candidate is worth.
-enum Score {
+enum Acquisition {
     /// ln l(x)/g(x), finite.
     Known(f64),
     /// The densities divide to nothing that could be compared.
@@ -376,16 +376,16 @@ enum Score {
 }
 
 impl Model {
-    fn score(&self, candidate: &[f64], terms: &mut Vec<f64>) -> Score {
+    fn score(&self, candidate: &[f64], terms: &mut Vec<f64>) -> Acquisition {
         let ln_good = self.good.ln_pdf_into(candidate, terms);
         let ln_bad = self.bad.ln_pdf_into(candidate, terms);
         let Some(quirk) = &self.quirk else {
             // Two densities that underflow even as logarithms say nothing about each other.
             let score = ln_good - ln_bad;
             return if score.is_nan() {
-                Score::Unknown
+                Acquisition::Unknown
             } else {
-                Score::Known(score.clamp(f64::MIN, f64::MAX))
+                Acquisition::Known(score.clamp(f64::MIN, f64::MAX))
             };
         };
         let is_infinite = |only: &[Option<f64>]| {
@@ -395,10 +395,10 @@ impl Model {
         };
         let smallest = libm::log(FAITHFUL_SMALLEST_DENSITY);
         match (is_infinite(&quirk.good), is_infinite(&quirk.bad)) {
-            (false, false) => Score::Known(ln_good.max(smallest) - ln_bad.max(smallest)),
-            (true, false) => Score::Known(f64::MAX),
-            (false, true) => Score::TakeAtOnce,
-            (true, true) => Score::Unknown,
+            (false, false) => Acquisition::Known(ln_good.max(smallest) - ln_bad.max(smallest)),
+            (true, false) => Acquisition::Known(f64::MAX),
+            (false, true) => Acquisition::TakeAtOnce,
+            (true, true) => Acquisition::Unknown,
         }
     }
 
@@ -486,8 +486,9 @@ fn only_levels(dimensions: &[Dimension], rows: &[Vec<f64>]) -> Vec<Option<f64>> 
 
 #[cfg(test)]
 mod tests {
+    use shared::Score;
+
     use super::*;
-    use crate::history::Standing;
 
     fn space(json: &str) -> SearchSpace {
         let json = format!(r#"{{"hyperparameters":[{json}]}}"#);
@@ -549,12 +550,8 @@ mod tests {
     fn history(space: &SearchSpace, rung: u8, rows: &[[f64; 2]]) -> History {
         let mut history = History::new(space);
         for (number, row) in (0_u32..).zip(rows) {
-            let standing = Standing::Loss(f64::from(number));
-            history.learn(
-                ConfigurationId(number).job(rung),
-                Some(standing),
-                row.to_vec(),
-            );
+            let score = Score::Loss(f64::from(number));
+            history.learn(ConfigurationId(number).job(rung), Some(score), row.to_vec());
         }
         history
     }
@@ -587,7 +584,7 @@ mod tests {
         assert_eq!(method.best_rung(&history), Some((0, 3, 17)));
         for number in 0..6 {
             let job = ConfigurationId(number).job(2);
-            history.learn(job, Some(Standing::Failed), vec![0.5, 0.0]);
+            history.learn(job, Some(Score::Failed), vec![0.5, 0.0]);
             let expected = if number < 5 { (0, 3, 17) } else { (2, 3, 3) };
             assert_eq!(method.best_rung(&history), Some(expected));
         }
@@ -627,7 +624,7 @@ mod tests {
         let model = bohb(&space, true).fit(&one_bad, &ask()).unwrap();
         assert!(matches!(
             model.score(&point[0], &mut Vec::new()),
-            Score::TakeAtOnce
+            Acquisition::TakeAtOnce
         ));
         assert!(value(false, &one_bad) > 5.0 && value(false, &one_bad) < 10.0);
     }

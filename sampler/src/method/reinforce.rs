@@ -23,10 +23,10 @@ pub(super) mod independent;
 
 use rand::RngExt as _;
 use rand_chacha::ChaCha12Rng;
-use shared::Seed;
+use shared::{Ranked, Score, Seed};
 
 use self::controller::{Choices, Controller};
-use crate::history::{History, Ranked, Standing};
+use crate::history::History;
 use crate::kde::Dimension;
 use crate::method::{Ask, Method, Suggestion, random};
 
@@ -121,9 +121,9 @@ impl Method for Reinforce {
 
 /// Puts a result in its place; returns its reward, the share of the earlier ones that are worse.
 fn insert(seen: &mut Vec<Ranked>, result: Ranked) -> f64 {
-    let place = seen.partition_point(|other| other.standing <= result.standing);
+    let place = seen.partition_point(|other| other.score <= result.score);
     let num_worse = seen.len() - place;
-    let reward = if result.standing == Standing::Failed {
+    let reward = if result.score == Score::Failed {
         0.0
     } else {
         (num_worse as f64 + 0.5) / (seen.len() as f64 + 1.0)
@@ -184,5 +184,67 @@ fn choice(dimension: Dimension, x: f64) -> usize {
         Dimension::Unordered { levels } | Dimension::Ordered { levels } => {
             (x.round() as usize).min(levels - 1)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::ConfigurationId;
+
+    use super::*;
+
+    /// Teaches a controller results of which every pair of choices is as frequent, and the equal ones are good.
+    fn taught(number: u32) -> Reinforce {
+        let mut method = Reinforce::new(vec![Dimension::Unordered { levels: 3 }; 2], Seed::new(4));
+        let mut rng = Seed::new(5).rng();
+        for id in 0..number {
+            let vector = [0, 1].map(|_| f64::from(rng.random_range(0..3_u8)));
+            let is_pair = (vector[0] - vector[1]).abs() < 0.5;
+            let result = Ranked {
+                score: Score::Loss(f64::from(u8::from(!is_pair)) + 0.1 * rng.random::<f64>()),
+                job: ConfigurationId(id).job(0),
+            };
+            method.learn(result, &vector);
+        }
+        method
+    }
+
+    #[test]
+    fn the_controller_learns_that_two_choices_belong_together() {
+        // Neither choice is better than the others alone: independent policies learn nothing here.
+        let method = taught(200);
+        for first in 0..3 {
+            let of_second = &method.controller.probabilities(&vec![Some(first), None])[1];
+            assert!(of_second[first] > 0.8, "after {first}: {of_second:?}");
+        }
+    }
+
+    #[test]
+    fn it_learns_from_whole_batches_only() {
+        let probabilities = |number| taught(number).controller.probabilities(&vec![None, None]);
+        assert_eq!(probabilities(4), probabilities(0));
+        assert_ne!(probabilities(5), probabilities(0));
+        assert_eq!(probabilities(9), probabilities(5));
+    }
+
+    #[test]
+    fn nothing_is_gained_beyond_the_clip() {
+        let before = [0.5, 0.5];
+        let entropy_only = |chosen, advantage, now: [f64; 2]| {
+            let clipped = slopes(chosen, advantage, &now, &before, 1);
+            let without = slopes(chosen, 0.0, &now, &before, 1);
+            clipped == without
+        };
+        assert!(entropy_only(0, 1.0, [0.61, 0.39]) && !entropy_only(0, 1.0, [0.59, 0.41]));
+        assert!(entropy_only(0, -1.0, [0.39, 0.61]) && !entropy_only(0, -1.0, [0.41, 0.59]));
+        // What was bad and has become likelier is not left alone.
+        assert!(!entropy_only(0, -1.0, [0.7, 0.3]));
+    }
+
+    #[test]
+    fn entropy_draws_towards_equal_shares() {
+        let slopes = slopes(0, 0.0, &[0.9, 0.1], &[0.9, 0.1], 1);
+        // Descending against them makes the likelier one less so.
+        assert!(slopes[0] > 0.0 && slopes[1] < 0.0, "{slopes:?}");
     }
 }

@@ -16,10 +16,11 @@
 use rand::RngExt as _;
 use rand_chacha::ChaCha12Rng;
 
-use crate::history::{History, Ranked};
+use crate::history::History;
 use crate::kde::Dimension;
 use crate::method::{Ask, Method, Suggestion, random};
 use crate::normal;
+use shared::Ranked;
 
 const NUM_TREES: usize = 20;
 const LEAF: usize = 3;

@@ -34,9 +34,9 @@ use rand::RngExt as _;
 use rand_chacha::ChaCha12Rng;
 use serde_json::{Map, Value as Json, json};
 use shared::record::ModelUse;
-use shared::{Search, SearchSpace};
+use shared::{Ranked, Score, Search, SearchSpace};
 
-use crate::history::{History, Ranked, Standing};
+use crate::history::History;
 use crate::kde::Dimension;
 use crate::method::{Ask, Method, Suggestion, random};
 use crate::surrogate::{Features, LengthPrior, Observation, Surrogate};
@@ -186,10 +186,7 @@ impl Method for Tandem {
             let reason = format!("a model needs {} results at least", self.fewest_results);
             return random::draw(history, &mut rng, reason);
         }
-        if results
-            .iter()
-            .all(|ranked| ranked.standing == Standing::Failed)
-        {
+        if results.iter().all(|ranked| ranked.score == Score::Failed) {
             return random::draw(history, &mut rng, "every configuration so far has failed");
         }
         if rng.random::<f64>() < RANDOM_FRACTION {
@@ -359,7 +356,7 @@ mod tests {
         let rung = |rung: u8, count: u32| -> Vec<Ranked> {
             (0..count)
                 .map(|number| Ranked {
-                    standing: Standing::Loss(f64::from(number)),
+                    score: Score::Loss(f64::from(number)),
                     job: ConfigurationId(number).job(rung),
                 })
                 .collect()

@@ -19,10 +19,11 @@
 use rand::RngExt as _;
 use rand_chacha::ChaCha12Rng;
 
-use crate::history::{History, Ranked};
+use crate::history::History;
 use crate::kde::{Dimension, ln_sum_exp};
 use crate::method::{Ask, Method, Suggestion, random};
 use crate::normal;
+use shared::Ranked;
 
 /// Draws from the prior before the densities are asked.
 const NUM_STARTUP: usize = 20;

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use shared::cli::report;
 use shared::exit::Code;
 use shared::signal::Warning;
-use shared::{Directory, layout, store};
+use shared::{Directory, layout, owner};
 use tracing::{error, info, warn};
 
 use super::fill::Queue;
@@ -31,7 +31,7 @@ const LOOK: Duration = Duration::from_secs(5);
 pub(crate) fn keep(queue: &Queue<'_>, poll_s: f64) -> Result<Code> {
     let directory = queue.directory;
     let warning = Warning::listen().context("cannot listen for signals")?;
-    if store::slurm_job().is_none() {
+    if owner::slurm_job().is_none() {
         let number: u32 = queue.groups.iter().map(|group| group.number).sum();
         report(&format!(
             "keeping {number} trainers in SLURM's queue; where compute nodes may submit, the coordinator does so too, and \
@@ -75,8 +75,8 @@ pub(crate) fn keep(queue: &Queue<'_>, poll_s: f64) -> Result<Code> {
 
 /// Whether no program of the search is needed any more; what cannot be read now may be later.
 fn is_over(directory: &Directory) -> bool {
-    let signs = directory.signs().unwrap_or_default();
-    signs.is_finished || signs.is_stopped
+    let flags = directory.flags().unwrap_or_default();
+    flags.is_finished || flags.is_stopped
 }
 
 fn turn(queue: &Queue<'_>, was_broken: &mut bool) -> Result<()> {

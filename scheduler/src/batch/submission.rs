@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use shared::format::Record;
-use shared::{Directory, fs, layout, store};
+use shared::{Directory, error, fs, layout};
 use tracing::info;
 
 use super::{Kind, Role};
@@ -69,7 +69,7 @@ pub(crate) fn all(directory: &Directory) -> Result<Vec<Submission>> {
         match fs::read_record(&path) {
             Ok(submission) => all.push(submission),
             Err(error) if error.is_bad_file() => {
-                directory.set_aside(&path, &store::chain(&error))?;
+                directory.quarantine(&path, &error::chain(&error))?;
             }
             Err(error) => return Err(error.into()),
         }

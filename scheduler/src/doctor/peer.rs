@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use shared::exit::{Code, Failure};
-use shared::{OwnerId, fs, store};
+use shared::{OwnerId, fs, owner};
 
 use super::{Finding, race};
 
@@ -138,7 +138,7 @@ impl Table {
         findings.extend(self.race()?);
         let host = fs::read_if_there(&self.folder.join(format!("here.{}", self.other)))?;
         self.clear()?;
-        let is_same_host = host.is_some_and(|host| host == store::host_name().as_bytes());
+        let is_same_host = host.is_some_and(|host| host == owner::host_name().as_bytes());
         if is_same_host {
             findings.push(Finding::Note(
                 "both processes ran on this host, which says nothing about two: run one of them elsewhere".into(),
@@ -154,7 +154,7 @@ impl Table {
             .context("the table has a folder above it")?
             .join("meeting");
         let here = self.folder.join(format!("here.{}", self.me));
-        fs::publish_new(&here, store::host_name().as_bytes())?;
+        fs::publish_new(&here, owner::host_name().as_bytes())?;
         let mut beat = 1_000_000_u64;
         self.wait(&format!("here.{}", self.other), || {
             beat += 1;

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use shared::directory::JobsView;
 use shared::record::Outcome;
-use shared::store::JobsView;
 use shared::wording::{about, count, one_line, shortened};
 use shared::{BudgetUnit, Claim, Directory, JobResult, Result, fs, layout};
 

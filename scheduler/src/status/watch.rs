@@ -138,7 +138,7 @@ impl Looker {
     /// Reads all again when the search is finished: more may have come since it was read than open and claimed jobs tell
     /// of. What was heard of trainers stays.
     fn read_the_end(&mut self) -> Result<()> {
-        if self.state.signs.is_finished {
+        if self.state.flags.is_finished {
             let root = self.scanner.directory().layout().root();
             let (_, state) = Scanner::load(Directory::observe(root)?)?;
             self.state = state;

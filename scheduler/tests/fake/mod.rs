@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use scheduler::run::{Scheduler, Turn};
 use shared::record::{Heartbeat, Job, Origin, Proposal, TrainerState};
 use shared::{
-    Claim, ConfigurationId, Directory, JobResult, Outcome, OwnerId, SearchFile, clock, fs, store,
+    Claim, ConfigurationId, Directory, JobResult, Outcome, OwnerId, SearchFile, clock, fs, owner,
 };
 
 /// How long any wait of a test may take.
@@ -148,7 +148,7 @@ impl<'a> Trainer<'a> {
             beat: 0,
             done: 0,
             sabotage,
-            host: store::host_name(),
+            host: owner::host_name(),
             memory_mib: None,
             fails: None,
         }
@@ -301,7 +301,7 @@ pub(crate) fn check_finished(root: &Path) -> Vec<(String, Outcome)> {
     let view = directory.jobs().unwrap();
     assert!(view.claimed.is_empty(), "left claimed: {view:?}");
     assert!(view.open.is_empty(), "left open: {view:?}");
-    assert!(directory.signs().unwrap().is_finished);
+    assert!(directory.flags().unwrap().is_finished);
     let results = directory.all_results().unwrap();
     results
         .into_iter()

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use crate::fake::{Trainer, check_finished, create, proposal, result, schedule};
 use rand::RngExt as _;
 use serde_json::json;
+use shared::directory::FinishedAs;
 use shared::record::{Job, TrainerState};
-use shared::store::FinishedAs;
 use shared::wait::{News, Waiter};
 use shared::{Claim, ConfigurationId, Directory, Seed, layout};
 

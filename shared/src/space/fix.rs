@@ -44,7 +44,7 @@ impl SearchSpace {
                 let expected = || hyperparameter.kind.describe();
                 let value = typed.ok_or_else(|| Invalid::new(name, expected(), value.quoted()))?;
                 hyperparameter.kind = Kind::Constant { value };
-                hyperparameter.belief = None;
+                hyperparameter.user_prior = None;
             }
             if !matches!(hyperparameter.kind, Kind::Constant { .. }) {
                 fixed.dimensions.push(fixed.hyperparameters.len());

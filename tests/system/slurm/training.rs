@@ -263,10 +263,10 @@ fn slurm_repeats_less_training_than_a_checkpoint_interval_whatever_happens() -> 
     run.preempt(&nodes[1])?;
     run.requeue(&coordinator)?;
     ensure!(
-        !run.test.directory()?.signs()?.is_finished,
+        !run.test.directory()?.flags()?.is_finished,
         "the search was over before all had happened"
     );
-    let is_finished = |directory: &Directory| Ok(directory.signs()?.is_finished);
+    let is_finished = |directory: &Directory| Ok(directory.flags()?.is_finished);
     run.test
         .wait_at_most(LONG, "the search is finished", is_finished)
         .with_context(|| logs(&run.test))?;

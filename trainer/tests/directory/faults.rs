@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use shared::owner::new_owner;
 use shared::record::{Fate, Heartbeat, JobResult, TrainerState};
-use shared::store::new_owner;
 use shared::{JobId, Outcome, clock, fs};
 
 use crate::command::{PREAMBLE, a, number};

@@ -14,10 +14,11 @@
 
 use rand::RngExt as _;
 use rand_chacha::ChaCha12Rng;
+use shared::Ranked;
 
 use super::controller::softmax as probabilities;
 use super::{BASELINE_DECAY, BINS, choice, insert};
-use crate::history::{History, Ranked};
+use crate::history::History;
 use crate::kde::Dimension;
 use crate::method::{Ask, Method, Suggestion, random};
 

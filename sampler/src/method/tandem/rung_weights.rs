@@ -20,8 +20,9 @@ use rand::RngExt as _;
 use rand_chacha::ChaCha12Rng;
 
 use super::{FEWEST_AT_TOP, FIT_STEPS, MOST_FITTED, Tandem, choose};
-use crate::history::{History, Ranked};
+use crate::history::History;
 use crate::surrogate::{KernelParameters, Observation, Surrogate};
+use shared::Ranked;
 
 /// What is fitted on some first results.
 #[derive(Debug)]
@@ -156,12 +157,11 @@ fn normalised(models: Vec<(usize, f64, KernelParameters)>) -> Vec<RungModel> {
 mod tests {
     use rand::RngExt as _;
     use shared::search::MethodName;
-    use shared::{ConfigurationId, Seed};
+    use shared::{ConfigurationId, Score, Seed};
 
     use super::*;
     use crate::bench::problem::Problem;
     use crate::bench::simulate;
-    use crate::history::Standing;
 
     /// The models after 30 results of the lowest rung, whose loss at a point is `low`, and `num_top` of the top rung, of
     /// other configurations, whose loss is a bowl.
@@ -181,7 +181,7 @@ mod tests {
             };
             history.ask(id);
             history.know(id, vector.clone());
-            history.learn(id.job(rung), Some(Standing::Loss(loss)), vector);
+            history.learn(id.job(rung), Some(Score::Loss(loss)), vector);
         }
         let count = history.arrivals().len();
         RungModels::new(&method, &history, count)

@@ -12,9 +12,9 @@
 //! Range of validity: any number of results, failures among them. Equal losses: spread 1, all scores 0. Failures rank
 //! after all losses and have the value score of the worst loss, at least 1: no loss is invented for them.
 
-use crate::history::{Ranked, Standing};
 use crate::normal;
 use crate::ranks::mean_ranks;
+use shared::{Ranked, Score};
 
 /// Distance from the median to the 10 % quantile of the standard normal distribution.
 const TENTH: f64 = 1.281_551_565_544_600_4;
@@ -32,7 +32,7 @@ pub(super) fn scores(results: &[Ranked]) -> Vec<f64> {
 
 fn rank_scores(results: &[Ranked]) -> Vec<f64> {
     let n = results.len() as f64;
-    let ranks = mean_ranks(results, Ord::cmp, |a, b| a.standing == b.standing);
+    let ranks = mean_ranks(results, Ord::cmp, |a, b| a.score == b.score);
     ranks
         .iter()
         .map(|rank| normal::quantile((rank + 0.5) / n))
@@ -40,7 +40,7 @@ fn rank_scores(results: &[Ranked]) -> Vec<f64> {
 }
 
 fn value_scores(results: &[Ranked]) -> Vec<f64> {
-    let mut losses: Vec<f64> = results.iter().filter_map(|r| r.standing.loss()).collect();
+    let mut losses: Vec<f64> = results.iter().filter_map(|r| r.score.loss()).collect();
     losses.sort_unstable_by(f64::total_cmp);
     let Some(largest) = losses.last() else {
         return vec![0.0; results.len()];
@@ -48,10 +48,7 @@ fn value_scores(results: &[Ranked]) -> Vec<f64> {
     // Further apart than the largest number: in quarters they are not, and scores do not depend on a factor.
     if !(largest - losses[0]).is_finite() {
         let quarter = |r: &Ranked| Ranked {
-            standing: r
-                .standing
-                .loss()
-                .map_or(r.standing, |x| Standing::Loss(0.25 * x)),
+            score: r.score.loss().map_or(r.score, |x| Score::Loss(0.25 * x)),
             job: r.job,
         };
         return value_scores(&results.iter().map(quarter).collect::<Vec<Ranked>>());
@@ -67,8 +64,8 @@ fn value_scores(results: &[Ranked]) -> Vec<f64> {
         if t > 0.0 { libm::log1p(t) } else { t }
     };
     let worst = score(*largest).max(1.0);
-    let standing = |r: &Ranked| r.standing.loss().map_or(worst, score);
-    results.iter().map(standing).collect()
+    let score = |r: &Ranked| r.score.loss().map_or(worst, score);
+    results.iter().map(score).collect()
 }
 
 #[cfg(test)]
@@ -81,7 +78,7 @@ mod tests {
         (0..)
             .zip(standings)
             .map(|(number, loss)| Ranked {
-                standing: loss.map_or(Standing::Failed, Standing::Loss),
+                score: loss.map_or(Score::Failed, Score::Loss),
                 job: ConfigurationId(number).job(0),
             })
             .collect()

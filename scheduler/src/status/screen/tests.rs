@@ -3,10 +3,10 @@
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::{Buffer, Cell};
+use shared::hyperband::NextPromotion;
 
 use super::*;
 use crate::batch::{Kind, Queued};
-use crate::bracket::NextPromotion;
 use crate::status::{Crash, Incumbent, tests};
 
 fn rung(rung: u8, expected: u64, evaluated: u64) -> RungStatus {

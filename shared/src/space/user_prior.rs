@@ -11,16 +11,16 @@ use super::{HyperparameterFile, Kind};
 use crate::error::Invalid;
 use crate::value::Value;
 
-/// A belief, checked.
+/// A user prior, checked.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Belief {
+pub struct UserPrior {
     /// The value believed in.
     pub value: Value,
     /// How firmly.
     pub confidence: Confidence,
 }
 
-impl Belief {
+impl UserPrior {
     pub(super) fn new(raw: &HyperparameterFile, kind: &Kind) -> Result<Option<Self>, Invalid> {
         let Some(value) = &raw.prior else {
             return match raw.confidence {

@@ -1,75 +1,11 @@
-//! Hyperband's brackets: which configuration belongs to which, and successive halving with a barrier.
-//!
-//! The semantics are those of HpBandSter 0.7.4 (`core/base_iteration.py`, `optimizers/iterations/successivehalving.py`):
-//! a rung is compared when all its jobs have results, and the best move up. It differs in two places. Equal losses are
-//! ranked by id, where HpBandSter leaves them to an unstable sort. And a rung that has too few evaluated
-//! configurations promotes fewer: HpBandSter fills the next rung with new configurations that start there, and fails
-//! when there is none to compare. A configuration that diverged, ran out of memory, crashed or was lost is never
-//! promoted.
-
-use std::collections::{BTreeMap, BTreeSet};
+//! Which configurations a search will have, in which brackets, and where each of them starts.
 
 use rand::RngExt as _;
-use serde::Serialize;
-use shared::error::Invalid;
-use shared::search::{Limit, Scheduling};
-use shared::{ConfigurationId, JobId, Outcome, Search, Seed};
 
-/// What a result means for promotion.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Verdict {
-    /// It has a finite loss.
-    Evaluated(f64),
-    /// The configuration itself failed: worse than every loss.
-    Failed,
-    /// It says nothing about the configuration.
-    Lost,
-}
-
-impl Verdict {
-    /// The verdict on an outcome.
-    pub fn of(outcome: &Outcome) -> Self {
-        match outcome {
-            Outcome::Evaluated { loss } => Self::Evaluated(*loss),
-            Outcome::Diverged { .. } | Outcome::OutOfMemory { .. } | Outcome::Crashed { .. } => {
-                Self::Failed
-            }
-            Outcome::Lost { .. } => Self::Lost,
-        }
-    }
-}
-
-/// An evaluated configuration, ordered by loss. Equal losses: the lower id is better, so that replays agree.
-#[derive(Debug, Clone, Copy)]
-pub struct Ranked {
-    /// Its loss, finite.
-    pub loss: f64,
-    /// Which.
-    pub configuration: ConfigurationId,
-}
-
-impl Ord for Ranked {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        // 0.0 and -0.0 are the same loss, which `total_cmp` alone would deny.
-        (self.loss + 0.0)
-            .total_cmp(&(other.loss + 0.0))
-            .then(self.configuration.cmp(&other.configuration))
-    }
-}
-
-impl PartialOrd for Ranked {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Ranked {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Ranked {}
+use crate::error::Invalid;
+use crate::id::ConfigurationId;
+use crate::search::{Limit, Scheduling, Search};
+use crate::seed::Seed;
 
 /// A bracket and a rung.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,31 +34,54 @@ pub struct Table {
     last: Option<(u32, Vec<u32>)>,
     /// The seed of the draws; only without barrier.
     draw: Option<Seed>,
+    /// First ids, and sizes of the rungs, of brackets that were begun with sizes of their own.
+    begun: Vec<(u32, Vec<u32>)>,
 }
 
 impl Table {
     /// The table of a search; complaints are about its limit.
     pub fn new(search: &Search) -> Result<Self, Invalid> {
-        let num_rungs = search.ladder.num_rungs();
-        let kinds: Vec<Vec<u32>> = (0..)
-            .take(search.first_rungs.len())
-            .map(|bracket| search.bracket_sizes(bracket))
-            .collect();
         let mut table = Self {
-            kinds,
-            num_rungs,
-            eta: search.ladder.eta(),
-            limit: search.limit,
             most: search.most_configurations(),
-            total: 0,
-            last: None,
             draw: match search.scheduling {
                 Scheduling::Synchronous => None,
                 Scheduling::Asynchronous => Some(search.seed),
             },
+            ..Self::endless(search)
         };
         table.set_limit(search.limit)?;
         Ok(table)
+    }
+
+    /// The table of a search that never ends, with a barrier, for simulations: also a small space's brackets are whole.
+    pub fn endless(search: &Search) -> Self {
+        Self {
+            kinds: (0..)
+                .take(search.first_rungs.len())
+                .map(|bracket| search.bracket_sizes(bracket))
+                .collect(),
+            num_rungs: search.ladder.num_rungs(),
+            eta: search.ladder.eta(),
+            limit: Limit::Brackets(u32::MAX),
+            most: None,
+            total: u32::MAX,
+            last: None,
+            draw: None,
+            begun: Vec::new(),
+        }
+    }
+
+    /// Begins the next bracket with sizes of its own, in place of those of its kind. Either all brackets are begun so, in
+    /// order, or none.
+    pub fn begin(&mut self, sizes: Vec<u32>) {
+        let first = self.num_begun();
+        self.begun.push((first, sizes));
+    }
+
+    /// How many configurations the brackets have that were begun with sizes of their own.
+    pub fn num_begun(&self) -> u32 {
+        let last = self.begun.last();
+        last.map_or(0, |(first, sizes)| first + sizes[0])
     }
 
     fn set_limit(&mut self, limit: Limit) -> Result<(), Invalid> {
@@ -216,6 +175,9 @@ impl Table {
         {
             return sizes;
         }
+        if let Some((_, sizes)) = self.begun.get(bracket as usize) {
+            return sizes;
+        }
         &self.kinds[bracket as usize % self.kinds.len()]
     }
 
@@ -274,7 +236,10 @@ impl Table {
     }
 
     /// The number of configurations in all brackets before this one.
-    fn first_of(&self, bracket: u32) -> u128 {
+    pub(super) fn first_of(&self, bracket: u32) -> u128 {
+        if let Some((first, _)) = self.begun.get(bracket as usize) {
+            return u128::from(*first);
+        }
         let per_cycle: u128 = self.kinds.iter().map(|sizes| u128::from(sizes[0])).sum();
         let kinds = self.kinds.len();
         let in_cycle = &self.kinds[..bracket as usize % kinds];
@@ -283,6 +248,10 @@ impl Table {
     }
 
     fn bracket_by_order(&self, id: ConfigurationId) -> u32 {
+        if id.0 < self.num_begun() {
+            let after = self.begun.partition_point(|(first, _)| *first <= id.0);
+            return u32::try_from(after - 1).expect("no more brackets than configurations");
+        }
         let per_cycle: u64 = self.kinds.iter().map(|sizes| u64::from(sizes[0])).sum();
         let mut rest = u64::from(id.0) % per_cycle;
         let cycle = u64::from(id.0) / per_cycle;
@@ -318,226 +287,11 @@ fn share(jobs: u64, eta: f64) -> u64 {
     (jobs as f64 / eta) as u64
 }
 
-/// The brackets that are not finished, as far as results are known.
-#[derive(Debug, Clone)]
-pub struct Brackets {
-    table: Table,
-    live: BTreeMap<u32, Bracket>,
-    /// Brackets that are finished although earlier ones may not be.
-    finished: BTreeSet<u32>,
-    due: BTreeSet<JobId>,
-}
-
-/// What the promotion that comes next waits for, for people and scripts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct NextPromotion {
-    /// The bracket; none where promotions have no barrier.
-    pub bracket: Option<u32>,
-    /// The rung whose results are missing.
-    pub rung: u8,
-    /// How many are; without barrier about.
-    pub missing: usize,
-    /// How many configurations are then promoted; 0 if the bracket ends there.
-    pub promoted: usize,
-}
-
-impl Brackets {
-    /// No results yet.
-    pub fn new(table: Table) -> Self {
-        Self {
-            table,
-            live: BTreeMap::new(),
-            finished: BTreeSet::new(),
-            due: BTreeSet::new(),
-        }
-    }
-
-    /// Takes note of a result; returns the configurations that will get no job any more.
-    ///
-    /// The same results in any order lead to the same state.
-    pub fn record(&mut self, job: JobId, verdict: Verdict) -> Vec<ConfigurationId> {
-        let number = self.table.place(job.configuration).bracket;
-        self.due.remove(&job);
-        if self.finished.contains(&number) {
-            return vec![job.configuration];
-        }
-        let table = &self.table;
-        let bracket = self
-            .live
-            .entry(number)
-            .or_insert_with(|| Bracket::new(table, number));
-        let retired = bracket.record(job, verdict, &mut self.due);
-        if bracket.is_finished() {
-            self.live.remove(&number);
-            self.finished.insert(number);
-        }
-        retired
-    }
-
-    /// Takes note that a job is offered. One that is offered before its rung is complete, because the results there have
-    /// changed since, stays promoted.
-    pub fn offered(&mut self, job: JobId) {
-        self.due.remove(&job);
-        let place = self.table.place(job.configuration);
-        if job.rung <= place.rung || self.finished.contains(&place.bracket) {
-            return;
-        }
-        let table = &self.table;
-        let new = || Bracket::new(table, place.bracket);
-        let bracket = self.live.entry(place.bracket).or_insert_with(new);
-        if job.rung > bracket.rung() {
-            bracket.promoted.insert(job);
-        }
-    }
-
-    /// Promoted configurations whose next job is not offered; earlier brackets first, then lower ids.
-    pub fn promotions(&self) -> impl Iterator<Item = JobId> + '_ {
-        self.due.iter().copied()
-    }
-
-    /// What the earliest bracket that has begun waits for.
-    pub fn next_promotion(&self) -> Option<NextPromotion> {
-        let (number, bracket) = self.live.first_key_value()?;
-        let next_size = bracket.sizes.get(bracket.stage + 1);
-        let promoted = next_size.map_or(0, |size| *size as usize);
-        Some(NextPromotion {
-            bracket: Some(*number),
-            rung: bracket.rung(),
-            missing: bracket.missing.len(),
-            promoted: promoted.min(bracket.missing.len() + bracket.evaluated.len()),
-        })
-    }
-}
-
-/// One bracket, at one of its rungs.
-#[derive(Debug, Clone)]
-struct Bracket {
-    first_rung: u8,
-    sizes: Vec<u32>,
-    /// The rung being filled, counted from the bracket's first.
-    stage: usize,
-    /// Configurations at this rung that have no result.
-    missing: BTreeSet<ConfigurationId>,
-    /// Configurations at this rung that have one.
-    evaluated: BTreeSet<Ranked>,
-    /// Results of higher rungs, which another scheduler may have got further to see.
-    early: BTreeMap<JobId, Verdict>,
-    /// Jobs of higher rungs that were offered already.
-    promoted: BTreeSet<JobId>,
-}
-
-impl Bracket {
-    fn new(table: &Table, number: u32) -> Self {
-        let first = u32::try_from(table.first_of(number)).expect("ids are below the total");
-        let sizes = table.sizes(number).to_vec();
-        Self {
-            first_rung: table.first_rung(number),
-            missing: (first..first + sizes[0]).map(ConfigurationId).collect(),
-            sizes,
-            stage: 0,
-            evaluated: BTreeSet::new(),
-            early: BTreeMap::new(),
-            promoted: BTreeSet::new(),
-        }
-    }
-
-    fn rung(&self) -> u8 {
-        self.first_rung + u8::try_from(self.stage).expect("at most one stage a rung")
-    }
-
-    fn is_finished(&self) -> bool {
-        self.stage == self.sizes.len()
-    }
-
-    fn record(
-        &mut self,
-        job: JobId,
-        verdict: Verdict,
-        due: &mut BTreeSet<JobId>,
-    ) -> Vec<ConfigurationId> {
-        let mut retired = Vec::new();
-        if job.rung > self.rung() {
-            self.early.insert(job, verdict);
-            return retired;
-        }
-        self.take(job, verdict, &mut retired);
-        while self.missing.is_empty() && !self.is_finished() {
-            self.advance(due, &mut retired);
-        }
-        retired
-    }
-
-    fn take(&mut self, job: JobId, verdict: Verdict, retired: &mut Vec<ConfigurationId>) {
-        let configuration = job.configuration;
-        if job.rung != self.rung() || !self.missing.remove(&configuration) {
-            return;
-        }
-        match verdict {
-            Verdict::Evaluated(loss) => {
-                self.evaluated.insert(Ranked {
-                    loss,
-                    configuration,
-                });
-            }
-            Verdict::Failed | Verdict::Lost => retired.push(configuration),
-        }
-    }
-
-    /// All results of this rung are known: the best go up.
-    fn advance(&mut self, due: &mut BTreeSet<JobId>, retired: &mut Vec<ConfigurationId>) {
-        self.stage += 1;
-        let size = self.sizes.get(self.stage).map_or(0, |size| *size as usize);
-        let ranked = std::mem::take(&mut self.evaluated);
-        let rung = self.rung();
-        for (place, ranked) in ranked.into_iter().enumerate() {
-            let job = ranked.configuration.job(rung);
-            let is_promoted = self.promoted.remove(&job) || self.early.contains_key(&job);
-            if place < size || is_promoted {
-                self.missing.insert(ranked.configuration);
-            } else {
-                retired.push(ranked.configuration);
-            }
-            if place < size && !is_promoted {
-                due.insert(job);
-            }
-        }
-        if self.missing.is_empty() {
-            // Nothing to promote: the bracket ends here.
-            self.stage = self.sizes.len();
-            return;
-        }
-        for (job, verdict) in std::mem::take(&mut self.early) {
-            if job.rung == rung {
-                self.take(job, verdict, retired);
-            } else {
-                self.early.insert(job, verdict);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
-    use shared::SearchFile;
-    use shared::search::MethodName;
-
     use super::*;
-    use crate::test_search::{of_whole_numbers, search, search_with};
-
-    fn brackets() -> Brackets {
-        // Budgets 1, 3, 9: brackets [9,3,1] [3,1] [3].
-        Brackets::new(Table::new(&search(1, 9, 3)).unwrap())
-    }
-
-    fn job(id: u32, rung: u8) -> JobId {
-        ConfigurationId(id).job(rung)
-    }
-
-    fn due(brackets: &Brackets) -> Vec<String> {
-        brackets.promotions().map(|job| job.to_string()).collect()
-    }
+    use crate::hyperband::testing::{of_whole_numbers, search, search_with};
+    use crate::search::{MethodName, SearchFile};
 
     #[test]
     fn ids_are_dealt_to_brackets_in_turn() {
@@ -581,6 +335,20 @@ mod tests {
         assert!(table.extend(Limit::Configurations(3)).is_err());
         assert!(table.extend(Limit::Brackets(u32::MAX)).is_err());
         assert_eq!(table.total(), whole.total());
+    }
+
+    #[test]
+    fn brackets_may_be_begun_with_sizes_of_their_own() {
+        let mut table = Table::endless(&search(1, 9, 3));
+        table.begin(vec![9, 3, 1]);
+        table.begin(vec![2]);
+        table.begin(vec![3, 1]);
+        let places = [0, 8, 9, 10, 11, 13].map(|id| {
+            let place = table.place(ConfigurationId(id));
+            (place.bracket, place.rung)
+        });
+        assert_eq!(places, [(0, 0), (0, 0), (1, 2), (1, 2), (2, 1), (2, 1)]);
+        assert_eq!(table.num_begun(), 14);
     }
 
     #[test]
@@ -672,90 +440,5 @@ mod tests {
     fn a_search_with_more_configurations_than_ids_is_refused() {
         let search = search_with(1, 59_049, 3, |file| file.limit = Limit::Brackets(u32::MAX));
         assert_eq!(Table::new(&search).unwrap_err().at, "limit");
-    }
-
-    #[test]
-    fn the_best_third_moves_up_when_the_last_result_is_in() {
-        let mut brackets = brackets();
-        for id in 0..8 {
-            assert_eq!(
-                brackets.record(job(id, 0), Verdict::Evaluated(f64::from(id % 4))),
-                []
-            );
-            assert_eq!(due(&brackets), [""; 0]);
-        }
-        // Losses 0 1 2 3 0 1 2 3 and 9: of the equal ones 1 and 5 the lower id goes up.
-        let retired = brackets.record(job(8, 0), Verdict::Evaluated(9.0));
-        assert_eq!(due(&brackets), ["c000000-r1", "c000001-r1", "c000004-r1"]);
-        assert_eq!(retired.len(), 6);
-        brackets.offered(job(1, 1));
-        assert_eq!(due(&brackets), ["c000000-r1", "c000004-r1"]);
-    }
-
-    #[test]
-    fn failures_are_never_promoted_and_make_the_next_rung_smaller() {
-        let mut brackets = brackets();
-        brackets.record(job(3, 0), Verdict::Evaluated(5.0));
-        for id in [0, 1, 2, 4, 5, 6, 7] {
-            brackets.record(job(id, 0), Verdict::Failed);
-        }
-        brackets.record(job(8, 0), Verdict::Lost);
-        assert_eq!(due(&brackets), ["c000003-r1"]);
-        brackets.record(job(3, 1), Verdict::Failed);
-        assert_eq!(due(&brackets), [""; 0]);
-        assert_eq!(brackets.next_promotion(), None);
-        assert!(brackets.finished.contains(&0));
-    }
-
-    #[test]
-    fn what_was_promoted_stays_when_an_outcome_changes_and_what_is_better_now_joins_it() {
-        // A failure was counted, the best three went up, and then it was done again.
-        let mut brackets = brackets();
-        for id in [0, 1, 2] {
-            brackets.offered(job(id, 1));
-        }
-        brackets.record(job(0, 1), Verdict::Evaluated(0.5));
-        for id in 0..8 {
-            brackets.record(job(id, 0), Verdict::Evaluated(f64::from(id)));
-        }
-        assert_eq!(due(&brackets), [""; 0]);
-        brackets.record(job(8, 0), Verdict::Evaluated(-1.0));
-        assert_eq!(due(&brackets), ["c000008-r1"]);
-        for id in [1, 2] {
-            brackets.record(job(id, 1), Verdict::Evaluated(1.0));
-        }
-        assert_eq!(due(&brackets), ["c000008-r1"]);
-        brackets.offered(job(8, 1));
-        brackets.record(job(8, 1), Verdict::Evaluated(0.1));
-        assert_eq!(due(&brackets), ["c000008-r2"]);
-    }
-
-    proptest! {
-        #[test]
-        fn the_order_of_results_does_not_matter(
-            losses in proptest::collection::vec(0u8..6, 9),
-            failed in proptest::collection::vec(proptest::bool::weighted(0.2), 9),
-            order in Just((0..13usize).collect::<Vec<_>>()).prop_shuffle(),
-        ) {
-            let verdict = |id: u32| if failed[id as usize] { Verdict::Failed } else {
-                Verdict::Evaluated(f64::from(losses[id as usize]))
-            };
-            // Reference: rung by rung.
-            let mut reference = brackets();
-            let mut all: Vec<JobId> = (0..9).map(|id| job(id, 0)).collect();
-            for job in &all { reference.record(*job, verdict(job.configuration.0)); }
-            loop {
-                let due: Vec<JobId> = reference.promotions().collect();
-                if due.is_empty() { break }
-                for job in due { reference.record(job, verdict(job.configuration.0)); all.push(job); }
-            }
-            let mut shuffled = brackets();
-            for index in order {
-                if let Some(job) = all.get(index) { shuffled.record(*job, verdict(job.configuration.0)); }
-            }
-            prop_assert_eq!(due(&shuffled), due(&reference));
-            prop_assert_eq!(&shuffled.finished, &reference.finished);
-            prop_assert!(shuffled.finished.contains(&0));
-        }
     }
 }

@@ -10,9 +10,9 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use shared::{ConfigurationId, JobId};
-
-use crate::bracket::{NextPromotion, Ranked, Verdict};
+use crate::hyperband::NextPromotion;
+use crate::id::{ConfigurationId, JobId};
+use crate::score::{Ranked, Score};
 
 /// What is known of each rung.
 #[derive(Debug, Clone)]
@@ -50,28 +50,25 @@ impl Asha {
     /// Takes note of a result; returns the configurations that will get no job any more.
     ///
     /// The same results and offers in any order lead to the same state.
-    pub fn record(&mut self, job: JobId, verdict: Verdict) -> Vec<ConfigurationId> {
+    pub fn record(&mut self, job: JobId, score: Option<Score>) -> Vec<ConfigurationId> {
         self.offered(job);
         let is_top = job.rung == self.top;
         let rung = &mut self.rungs[usize::from(job.rung)];
-        let is_retired = match verdict {
-            Verdict::Evaluated(loss) => {
+        let is_retired = match score {
+            Some(score @ Score::Loss(_)) => {
                 rung.num_results += 1;
-                let ranked = Ranked {
-                    loss,
-                    configuration: job.configuration,
-                };
+                let ranked = Ranked { score, job };
                 rung.top.insert(ranked);
                 if !rung.promoted.contains(&job.configuration) {
                     rung.candidates.insert(ranked);
                 }
                 is_top
             }
-            Verdict::Failed => {
+            Some(Score::Failed) => {
                 rung.num_results += 1;
                 true
             }
-            Verdict::Lost => true,
+            None => true,
         };
         rung.balance(self.eta);
         is_retired
@@ -88,7 +85,7 @@ impl Asha {
         let rung = &mut self.rungs[below];
         if rung.promoted.insert(job.configuration) {
             rung.candidates
-                .retain(|ranked| ranked.configuration != job.configuration);
+                .retain(|ranked| ranked.job.configuration != job.configuration);
         }
     }
 
@@ -109,7 +106,7 @@ impl Asha {
     pub fn promotions(&self) -> impl Iterator<Item = JobId> + '_ {
         (0..self.top).rev().flat_map(|rung| {
             let candidates = self.rungs[usize::from(rung)].candidates.iter();
-            candidates.map(move |ranked| ranked.configuration.job(rung + 1))
+            candidates.map(move |ranked| ranked.job.configuration.job(rung + 1))
         })
     }
 }
@@ -151,7 +148,7 @@ impl Rung {
             && let Some(best) = self.rest.pop_first()
         {
             self.top.insert(best);
-            if !self.promoted.contains(&best.configuration) {
+            if !self.promoted.contains(&best.job.configuration) {
                 self.candidates.insert(best);
             }
         }
@@ -163,6 +160,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::hyperband::testing::{FAILED, loss};
 
     fn job(id: u32, rung: u8) -> JobId {
         ConfigurationId(id).job(rung)
@@ -175,20 +173,20 @@ mod tests {
     #[test]
     fn the_best_third_so_far_may_go_up_without_waiting() {
         let mut asha = Asha::new(3, 3.0);
-        asha.record(job(0, 0), Verdict::Evaluated(0.5));
-        asha.record(job(1, 0), Verdict::Evaluated(0.4));
+        asha.record(job(0, 0), loss(0.5));
+        asha.record(job(1, 0), loss(0.4));
         assert_eq!(promotions(&asha), [""; 0]);
-        asha.record(job(2, 0), Verdict::Failed);
+        asha.record(job(2, 0), FAILED);
         assert_eq!(promotions(&asha), ["c000001-r1"]);
         // A better one comes before it is promoted, and takes its place.
-        asha.record(job(3, 0), Verdict::Evaluated(0.3));
+        asha.record(job(3, 0), loss(0.3));
         assert_eq!(promotions(&asha), ["c000003-r1"]);
         asha.offered(job(3, 1));
         assert_eq!(promotions(&asha), [""; 0]);
-        asha.record(job(4, 0), Verdict::Lost);
-        asha.record(job(5, 0), Verdict::Evaluated(0.9));
+        asha.record(job(4, 0), None);
+        asha.record(job(5, 0), loss(0.9));
         assert_eq!(promotions(&asha), [""; 0]);
-        asha.record(job(6, 0), Verdict::Evaluated(0.9));
+        asha.record(job(6, 0), loss(0.9));
         assert_eq!(promotions(&asha), ["c000001-r1"]);
     }
 
@@ -196,10 +194,10 @@ mod tests {
     fn upper_rungs_are_promoted_first() {
         let mut asha = Asha::new(3, 2.0);
         for id in 0..4 {
-            asha.record(job(id, 0), Verdict::Evaluated(f64::from(id)));
+            asha.record(job(id, 0), loss(f64::from(id)));
         }
-        asha.record(job(0, 1), Verdict::Evaluated(1.0));
-        asha.record(job(7, 1), Verdict::Evaluated(0.5));
+        asha.record(job(0, 1), loss(1.0));
+        asha.record(job(7, 1), loss(0.5));
         assert_eq!(promotions(&asha), ["c000007-r2", "c000001-r1"]);
     }
 
@@ -213,19 +211,19 @@ mod tests {
             let mut asha = Asha::new(2, eta as f64);
             let mut evaluated = Vec::new();
             let mut num_results = 0;
-            for (id, (loss, kind)) in (0u32..).zip(&results) {
+            for (id, (amount, kind)) in (0u32..).zip(&results) {
                 if promoted.contains(&id) && id % 2 == 0 { asha.offered(job(id, 1)); }
-                let verdict = match kind { 0 => Verdict::Failed, 1 => Verdict::Lost, _ => Verdict::Evaluated(f64::from(*loss)) };
-                asha.record(job(id, 0), verdict);
+                let score = match kind { 0 => FAILED, 1 => None, _ => loss(f64::from(*amount)) };
+                asha.record(job(id, 0), score);
                 if promoted.contains(&id) { asha.offered(job(id, 1)); }
-                if verdict != Verdict::Lost { num_results += 1; }
-                if let Verdict::Evaluated(loss) = verdict {
-                    evaluated.push(Ranked { loss, configuration: ConfigurationId(id) });
+                if score.is_some() { num_results += 1; }
+                if let Some(score @ Score::Loss(_)) = score {
+                    evaluated.push(Ranked { score, job: job(id, 0) });
                 }
                 evaluated.sort();
                 let expected: Vec<JobId> = evaluated.iter().take(num_results / eta)
-                    .filter(|ranked| !(promoted.contains(&ranked.configuration.0) && ranked.configuration.0 <= id))
-                    .map(|ranked| ranked.configuration.job(1)).collect();
+                    .filter(|ranked| !(promoted.contains(&ranked.job.configuration.0) && ranked.job.configuration.0 <= id))
+                    .map(|ranked| ranked.job.configuration.job(1)).collect();
                 prop_assert_eq!(asha.promotions().collect::<Vec<_>>(), expected);
             }
         }

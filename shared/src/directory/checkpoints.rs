@@ -1,0 +1,77 @@
+//! Checkpoints of configurations.
+
+use std::collections::BTreeSet;
+
+use crate::directory::Directory;
+use crate::error::Result;
+use crate::fs;
+use crate::id::{Claim, ConfigurationId};
+use crate::layout;
+use crate::search::Promotion;
+
+impl Directory {
+    /// Saves a checkpoint of a claimed job. Each attempt has a file of its own, so no two processes write one.
+    pub fn save_checkpoint(&self, claim: &Claim, bytes: &[u8]) -> Result<()> {
+        fs::replace(&self.inside(self.layout.checkpoint(claim))?, bytes)
+    }
+
+    /// Checkpoints of a configuration, latest rung and attempt first.
+    pub fn checkpoints(&self, id: ConfigurationId) -> Result<Vec<Claim>> {
+        let names = fs::list(&self.inside(self.layout.checkpoints(id))?)?;
+        let mut claims: Vec<Claim> = names
+            .iter()
+            .filter_map(|name| layout::claim_of_checkpoint(name))
+            .filter(|claim| claim.attempt.job.configuration == id)
+            .collect();
+        claims.sort_by(|a, b| b.cmp(a));
+        Ok(claims)
+    }
+
+    /// Configurations that have checkpoints of any kind.
+    pub fn checkpointed(&self) -> Result<BTreeSet<ConfigurationId>> {
+        let mut ids = BTreeSet::new();
+        for shard in self.shards(layout::CHECKPOINTS)? {
+            let names = fs::list(&self.layout.shard(layout::CHECKPOINTS, shard))?;
+            ids.extend(
+                names
+                    .iter()
+                    .filter_map(|name| name.parse::<ConfigurationId>().ok()), // foreign names are no ids
+            );
+        }
+        Ok(ids)
+    }
+
+    /// The bytes of a checkpoint, if it is still there; at most `largest`.
+    pub fn read_checkpoint(&self, claim: &Claim, largest: u64) -> Result<Option<Vec<u8>>> {
+        let path = self.inside(self.layout.checkpoint(claim))?;
+        fs::read_large_if_there(&path, largest)
+    }
+
+    /// Removes the checkpoints of a configuration whose jobs are below `from_rung`, or all of them.
+    pub fn drop_checkpoints(&self, id: ConfigurationId, below: Option<u8>) -> Result<()> {
+        self.inside(self.layout.checkpoints(id))?;
+        for claim in self.checkpoints(id)? {
+            if below.is_none_or(|rung| claim.attempt.job.rung < rung) {
+                fs::remove(&self.layout.checkpoint(&claim))?;
+            }
+        }
+        for rung in 0..below.unwrap_or_default() {
+            let folder = self
+                .layout
+                .program_checkpoints(id.job(rung), Promotion::Scratch);
+            if fs::is_there(&folder)? {
+                fs::remove_folder(&folder)?;
+            }
+        }
+        if below.is_none() {
+            // Drafts that a crash left, and what an outside program kept, go with them.
+            fs::remove_folder(&self.layout.checkpoints(id))?;
+        }
+        Ok(())
+    }
+
+    /// Bytes in all checkpoints, those of outside programs included.
+    pub fn checkpoint_bytes(&self) -> Result<u64> {
+        fs::tree_bytes(&self.layout.path(layout::CHECKPOINTS))
+    }
+}

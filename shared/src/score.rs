@@ -1,0 +1,92 @@
+//! How good an outcome is: the one order in which configurations are ranked.
+
+use std::cmp::Ordering;
+
+use crate::id::JobId;
+use crate::record::Outcome;
+
+/// How good an outcome is. Ordered, best first: every loss comes before every failure.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Score {
+    /// Evaluated; finite.
+    Loss(f64),
+    /// Diverged, out of memory, or crashed: worse than every loss, by an amount that nobody invents.
+    Failed,
+}
+
+impl Score {
+    /// The loss, if there is one.
+    pub fn loss(self) -> Option<f64> {
+        match self {
+            Self::Loss(loss) => Some(loss),
+            Self::Failed => None,
+        }
+    }
+}
+
+impl Outcome {
+    /// How good it is; `None` for a lost job, which says nothing about its configuration.
+    pub fn score(&self) -> Option<Score> {
+        match self {
+            // -0.0 is 0.0: they are equal losses.
+            Self::Evaluated { loss } => Some(Score::Loss(loss + 0.0)),
+            Self::Diverged { .. } | Self::OutOfMemory { .. } | Self::Crashed { .. } => {
+                Some(Score::Failed)
+            }
+            Self::Lost { .. } => None,
+        }
+    }
+}
+
+impl Eq for Score {}
+
+impl PartialOrd for Score {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Score {
+    fn cmp(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            // 0.0 and -0.0 are the same loss, which `total_cmp` alone would deny.
+            (Self::Loss(a), Self::Loss(b)) => (a + 0.0).total_cmp(&(b + 0.0)),
+            (Self::Loss(_), Self::Failed) => Ordering::Less,
+            (Self::Failed, Self::Loss(_)) => Ordering::Greater,
+            (Self::Failed, Self::Failed) => Ordering::Equal,
+        }
+    }
+}
+
+/// A job and its score, ordered by score. Equal scores: the lower id is better, so that replays agree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ranked {
+    /// How good it is.
+    pub score: Score,
+    /// Of which job.
+    pub job: JobId,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::ConfigurationId;
+
+    #[test]
+    fn losses_come_before_failures_and_equal_scores_are_ordered_by_id() {
+        let ranked = |score, id| Ranked {
+            score,
+            job: ConfigurationId(id).job(0),
+        };
+        let mut all = [
+            ranked(Score::Failed, 0),
+            ranked(Score::Loss(f64::MAX), 1),
+            ranked(Score::Loss(0.0), 3),
+            ranked(Score::Loss(-0.0), 2),
+            ranked(Score::Failed, 4),
+        ];
+        all.sort_unstable();
+        let order = all.map(|ranked| ranked.job.configuration.0);
+        assert_eq!(order, [2, 3, 1, 0, 4]);
+    }
+}
