@@ -294,15 +294,33 @@ fn every_method_and_origin_is_explained_in_words_of_its_own() {
         (r#"{"method":"smbo"}"#.into(), 16, "model", "by a forest of"),
         (
             r#"{"method":"reinforce"}"#.into(),
-            6,
+            8,
             "policy",
-            "It is a draw from a policy",
+            "drawn by the controller, one hyperparameter after the other",
         ),
         (
             r#"{"method":"evolution"}"#.into(),
             28,
             "mutation",
             "It is a mutation of an earlier configuration",
+        ),
+        (
+            r#"{"method":"tournament"}"#.into(),
+            28,
+            "mutation",
+            "one hyperparameter goes one step",
+        ),
+        (
+            r#"{"method":"progressive"}"#.into(),
+            20,
+            "model",
+            "by the mean of 5 trees",
+        ),
+        (
+            r#"{"method":"reinforce","revision":2}"#.into(),
+            6,
+            "policy",
+            "It is a draw from a policy",
         ),
         (
             r#"{"method":"hyperband"}"#.into(),

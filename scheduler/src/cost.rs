@@ -50,7 +50,9 @@ pub struct CostArgs {
 
 fn not_negative(text: &str) -> Result<f64, String> {
     let number: Result<f64, _> = text.parse();
-    let number = number.ok().filter(|number| *number >= 0.0 && number.is_finite()); // said below
+    let number = number
+        .ok()
+        .filter(|number| *number >= 0.0 && number.is_finite()); // said below
     number.ok_or_else(|| "a number of at least 0 is needed".to_owned())
 }
 
@@ -121,7 +123,10 @@ impl Conditions {
             preemptions_a_second: args.preemptions / DAY_S,
             back_s: args.back_s,
             checkpoint_s: search.trainers.checkpoint_s,
-            lease_s: search.trainers.lease_s.unwrap_or(10.0 * search.trainers.heartbeat_s),
+            lease_s: search
+                .trainers
+                .lease_s
+                .unwrap_or(10.0 * search.trainers.heartbeat_s),
         }
     }
 }
@@ -282,23 +287,42 @@ fn work(
 fn interruption(conditions: &Conditions, rng: &mut ChaCha12Rng) -> Option<(f64, bool)> {
     let rate = conditions.deaths_a_second + conditions.preemptions_a_second;
     let (after, kind): (f64, f64) = (rng.random(), rng.random());
-    (rate > 0.0).then(|| (-(1.0 - after).ln() / rate, kind * rate < conditions.deaths_a_second))
+    (rate > 0.0).then(|| {
+        (
+            -(1.0 - after).ln() / rate,
+            kind * rate < conditions.deaths_a_second,
+        )
+    })
 }
 
 fn text(search: &Search, args: &CostArgs, conditions: &Conditions, played: &Played) -> String {
     let mut text = String::new();
     let mut line = |line: String| writeln!(text, "{line}").expect("a string takes everything");
     let (hours, ladder) = (|s: f64| significant(s / 3600.0, 3), &search.ladder);
-    line(format!("{:>4}  {:>16}  {:>8}  {:>10}", "rung", "budget", "jobs", "hours"));
+    line(format!(
+        "{:>4}  {:>16}  {:>8}  {:>10}",
+        "rung", "budget", "jobs", "hours"
+    ));
     for (rung, jobs) in (0..ladder.num_rungs()).zip(&played.jobs) {
         let spent_s = conditions.job_s[usize::from(rung)] * *jobs as f64;
         let budget = ladder.budget(rung).to_string();
-        line(format!("{rung:>4}  {budget:>16}  {jobs:>8}  {:>10}", hours(spent_s)));
+        line(format!(
+            "{rung:>4}  {budget:>16}  {jobs:>8}  {:>10}",
+            hours(spent_s)
+        ));
     }
     let jobs: u64 = played.jobs.iter().sum();
     let all = thousands(usize::try_from(jobs).unwrap_or(usize::MAX));
-    let what = format!("{:>4}  {:>16}  {all:>8}  {:>10}", "all", "", hours(played.busy_s));
-    line(format!("{what}  of one trainer: {} days\n", significant(played.busy_s / 86_400.0, 3)));
+    let what = format!(
+        "{:>4}  {:>16}  {all:>8}  {:>10}",
+        "all",
+        "",
+        hours(played.busy_s)
+    );
+    line(format!(
+        "{what}  of one trainer: {} days\n",
+        significant(played.busy_s / 86_400.0, 3)
+    ));
     let share = played.busy_s / (conditions.num_trainers as f64 * played.wall_s);
     line(format!(
         "with {} trainers: {}, of which they train {} %",
@@ -314,7 +338,10 @@ fn text(search: &Search, args: &CostArgs, conditions: &Conditions, played: &Play
             hours(played.lost_s)
         ));
     }
-    let (kept, under_way) = (played.jobs.last().copied().unwrap_or(0), conditions.num_trainers);
+    let (kept, under_way) = (
+        played.jobs.last().copied().unwrap_or(0),
+        conditions.num_trainers,
+    );
     let size = args.checkpoint_mib.map_or_else(String::new, |mib| {
         let gib = (kept + under_way as u64) as f64 * mib / 1024.0;
         format!(": {} GiB", significant(gib, 3))
@@ -323,4 +350,122 @@ fn text(search: &Search, args: &CostArgs, conditions: &Conditions, played: &Play
         "checkpoints: {kept} of full budgets stay, and up to {under_way} of jobs under way{size}"
     ));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::search::{Limit, MethodName};
+
+    use super::*;
+    use crate::test_search::search_with;
+
+    /// The budgets of the poster, in minutes.
+    fn poster(brackets: u32, change: impl FnOnce(&mut shared::SearchFile)) -> Search {
+        search_with(400, 10_800, 3, |file| {
+            file.method = MethodName::Bohb;
+            file.limit = Limit::Brackets(brackets);
+            change(file);
+        })
+    }
+
+    fn conditions(search: &Search, num_trainers: usize) -> Conditions {
+        let rungs = 0..search.ladder.num_rungs();
+        Conditions {
+            num_trainers,
+            job_s: rungs
+                .map(|rung| search.ladder.budget(rung).amount)
+                .collect(),
+            deaths_a_second: 0.0,
+            preemptions_a_second: 0.0,
+            back_s: 600.0,
+            checkpoint_s: 300.0,
+            lease_s: 240.0,
+        }
+    }
+
+    #[test]
+    fn jobs_are_those_of_hpbandsters_brackets() {
+        let search = poster(32, |_| {});
+        let played = play(&search, &conditions(&search, 10)).unwrap();
+        // 27, 18, 12 and 8 in a cycle of four brackets: 520 in all.
+        assert_eq!(played.jobs, [216, 144, 96, 64]);
+        assert_eq!(played.jobs, Table::new(&search).unwrap().expected_jobs());
+        let spent: f64 = [
+            216.0 * 400.0,
+            144.0 * 1200.0,
+            96.0 * 3600.0,
+            64.0 * 10_800.0,
+        ]
+        .iter()
+        .sum();
+        assert!((played.busy_s - spent).abs() < 1e-3, "{}", played.busy_s);
+    }
+
+    #[test]
+    fn one_trainer_never_waits_and_many_do_at_the_end() {
+        let search = poster(8, |_| {});
+        let wall_s = |num_trainers| {
+            let played = play(&search, &conditions(&search, num_trainers)).unwrap();
+            let share = played.busy_s / (num_trainers as f64 * played.wall_s);
+            (played.wall_s, share)
+        };
+        assert!((wall_s(1).1 - 1.0).abs() < 1e-9);
+        let (few, many) = (wall_s(10), wall_s(1000));
+        assert!(few.0 < wall_s(1).0 / 5.0 && few.1 > 0.5, "{few:?}");
+        // A configuration that goes all the way up takes all four budgets one after the other.
+        assert!(
+            (many.0 - 16_000.0).abs() < 1e-6 && many.1 < 0.05,
+            "{many:?}"
+        );
+    }
+
+    #[test]
+    fn the_dead_lose_what_they_had_not_saved_and_the_preempted_nothing() {
+        let search = poster(8, |_| {});
+        let calm = play(&search, &conditions(&search, 4)).unwrap();
+        let played = |deaths: f64, preemptions: f64| {
+            let mut conditions = conditions(&search, 4);
+            conditions.deaths_a_second = deaths / 86_400.0;
+            conditions.preemptions_a_second = preemptions / 86_400.0;
+            play(&search, &conditions).unwrap()
+        };
+        let (dying, preempted) = (played(8.0, 0.0), played(0.0, 8.0));
+        for disturbed in [&dying, &preempted] {
+            assert_eq!(disturbed.jobs, calm.jobs);
+            assert!((disturbed.busy_s - disturbed.lost_s - calm.busy_s).abs() < 1e-3);
+            assert!(disturbed.wall_s > calm.wall_s);
+        }
+        assert!(dying.deaths > 20 && dying.preemptions == 0);
+        // Half of the time between checkpoints, on average.
+        let lost_s = dying.lost_s / dying.deaths as f64;
+        assert!((100.0..200.0).contains(&lost_s), "{lost_s}");
+        assert!(preempted.preemptions > 20 && preempted.lost_s < 1e-9);
+    }
+
+    #[test]
+    fn promotions_without_barrier_wait_for_nobody() {
+        let with = poster(8, |_| {});
+        let without = poster(8, |file| {
+            file.scheduling = shared::search::Scheduling::Asynchronous
+        });
+        let wall_s = |search: &Search| play(search, &conditions(search, 40)).unwrap().wall_s;
+        assert!(wall_s(&without) < wall_s(&with));
+    }
+
+    #[test]
+    fn what_goes_on_from_its_checkpoint_costs_the_difference() {
+        let search = poster(1, |file| file.promotion = Promotion::Continue);
+        let args = CostArgs {
+            cost: true,
+            trainers: 1,
+            unit_s: None,
+            beside_s: 10.0,
+            deaths: 0.0,
+            preemptions: 0.0,
+            back_s: 0.0,
+            checkpoint_mib: None,
+        };
+        let conditions = Conditions::new(&search, &args, 1.0);
+        assert_eq!(conditions.job_s, [410.0, 810.0, 2410.0, 7210.0]);
+    }
 }

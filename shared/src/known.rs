@@ -92,8 +92,13 @@ impl Known {
 
     /// Its network and training, for spaces that vary whatever it consists of.
     pub fn configuration(&self) -> Configuration {
-        let network = self.network().into_iter().map(|(name, value, _)| (name, value));
-        let training = self.training().map(|(name, value)| (name.to_owned(), value));
+        let network = self
+            .network()
+            .into_iter()
+            .map(|(name, value, _)| (name, value));
+        let training = self
+            .training()
+            .map(|(name, value)| (name.to_owned(), value));
         network.chain(training).collect()
     }
 
@@ -154,9 +159,21 @@ impl Known {
             let (blocks, branches) = (i64::from(self.blocks), i64::from(self.branches));
             let widening_value = Value::Float(f64::from(widening));
             values.extend([
-                (format!("nr_residual_blocks_{group}"), Value::Integer(blocks), blocks == 3),
-                (format!("widen_factor_{group}"), widening_value, widening == default),
-                (format!("res_branches_{group}"), Value::Integer(branches), branches == 1),
+                (
+                    format!("nr_residual_blocks_{group}"),
+                    Value::Integer(blocks),
+                    blocks == 3,
+                ),
+                (
+                    format!("widen_factor_{group}"),
+                    widening_value,
+                    widening == default,
+                ),
+                (
+                    format!("res_branches_{group}"),
+                    Value::Integer(branches),
+                    branches == 1,
+                ),
             ]);
         }
         values
@@ -188,12 +205,19 @@ fn nearest(kind: &Kind, value: &Value) -> Value {
         (Kind::Float { lower, upper, .. }, Some(number)) => {
             Value::Float(number.clamp(*lower, *upper))
         }
-        (Kind::Integer { lower, upper, .. }, _) => value
-            .as_i64()
-            .map_or_else(|| value.clone(), |number| Value::Integer(number.clamp(*lower, *upper))),
-        (Kind::Ordinal { sequence: levels } | Kind::Categorical { choices: levels }, Some(number)) => {
-            let distance = |level: &Value| level.as_f64().map_or(f64::INFINITY, |x| (x - number).abs());
-            let nearest = levels.iter().min_by(|a, b| distance(a).total_cmp(&distance(b)));
+        (Kind::Integer { lower, upper, .. }, _) => value.as_i64().map_or_else(
+            || value.clone(),
+            |number| Value::Integer(number.clamp(*lower, *upper)),
+        ),
+        (
+            Kind::Ordinal { sequence: levels } | Kind::Categorical { choices: levels },
+            Some(number),
+        ) => {
+            let distance =
+                |level: &Value| level.as_f64().map_or(f64::INFINITY, |x| (x - number).abs());
+            let nearest = levels
+                .iter()
+                .min_by(|a, b| distance(a).total_cmp(&distance(b)));
             nearest.unwrap_or(value).clone()
         }
         _ => value.clone(),
@@ -287,7 +311,10 @@ mod tests {
 
     #[test]
     fn a_name_stands_for_the_network_and_the_nearest_training() {
-        let configuration = Known::find("wide-resnet-28-8").unwrap().within(&space(SPACE)).unwrap();
+        let configuration = Known::find("wide-resnet-28-8")
+            .unwrap()
+            .within(&space(SPACE))
+            .unwrap();
         let text = serde_json::to_string(&configuration).unwrap();
         let expected = r#"{"batch_size":100,"learning_rate":0.1,"nr_residual_blocks_1":4,"nr_residual_blocks_2":4,"nr_residual_blocks_3":4,"res_branches_1":1,"widen_factor_1":8.0}"#;
         assert_eq!(text, expected);

@@ -92,7 +92,8 @@ impl Record for SearchFile {
     const FORMAT: &'static str = "search";
     /// 1.0: first. 1.1: `forbidden`, `prior` and `confidence` in the space; `fix`, `fixed_from`, `first_rungs`. 1.2:
     /// `revision`; `keep_alive`; `job_limit_s`, `silence_limit_s`, `output_kib`, `pause_after`; `working_directory`. 1.3:
-    /// `cpu_seconds`; names in `start_with`.
+    /// `cpu_seconds`; names in `start_with`; methods `tournament` and
+    /// `progressive`.
     const VERSION: [u32; 2] = [1, 3];
     const IS_WRITTEN_BY_PEOPLE: bool = true;
 
@@ -156,6 +157,11 @@ pub enum MethodName {
     Reinforce,
     /// Random forest and expected improvement, after Hutter et al. 2011 (SMAC), at the largest budget only.
     Smbo,
+    /// Evolution by tournaments in a population that only grows, after Liu et al. 2018, at the largest budget only.
+    Tournament,
+    /// From small configurations to large ones, ranked by an ensemble, after Liu et al. 2018 (PNAS), at the largest budget
+    /// only.
+    Progressive,
 }
 
 impl MethodName {
@@ -170,13 +176,21 @@ impl MethodName {
             Self::Evolution => "evolution",
             Self::Reinforce => "reinforce",
             Self::Smbo => "smbo",
+            Self::Tournament => "tournament",
+            Self::Progressive => "progressive",
         }
     }
 
     /// Whether it trains on the largest budget only.
     pub fn has_one_budget(self) -> bool {
         match self {
-            Self::Random | Self::Tpe | Self::Evolution | Self::Reinforce | Self::Smbo => true,
+            Self::Random
+            | Self::Tpe
+            | Self::Evolution
+            | Self::Reinforce
+            | Self::Smbo
+            | Self::Tournament
+            | Self::Progressive => true,
             Self::Bohb | Self::Hyperband | Self::Tandem => false,
         }
     }
@@ -190,7 +204,9 @@ impl MethodName {
             | Self::Tpe
             | Self::Evolution
             | Self::Reinforce
-            | Self::Smbo => true,
+            | Self::Smbo
+            | Self::Tournament
+            | Self::Progressive => true,
         }
     }
 }

@@ -329,7 +329,8 @@ mod tests {
         };
         let table = known(image, 10, Format::Table).unwrap();
         insta::assert_snapshot!(table);
-        let json: Vec<Value> = serde_json::from_str(&known(image, 10, Format::Json).unwrap()).unwrap();
+        let json: Vec<Value> =
+            serde_json::from_str(&known(image, 10, Format::Json).unwrap()).unwrap();
         let parameters = |name: &str| {
             let known = json.iter().find(|known| known["name"] == name).unwrap();
             known["parameters"].as_u64().unwrap()
@@ -348,8 +349,14 @@ mod tests {
             sum + 10 * before + 10
         };
         assert_eq!(parameters("resnet-20"), by_hand(3, 1, [16, 32, 64]));
-        assert_eq!(parameters("wide-resnet-28-8"), by_hand(4, 1, [128, 256, 512]));
-        assert_eq!(parameters("shake-shake-26-2x32d"), by_hand(4, 2, [32, 64, 128]));
+        assert_eq!(
+            parameters("wide-resnet-28-8"),
+            by_hand(4, 1, [128, 256, 512])
+        );
+        assert_eq!(
+            parameters("shake-shake-26-2x32d"),
+            by_hand(4, 2, [32, 64, 128])
+        );
         // He et al. give 0.27 million, Zagoruyko and Komodakis 23.4 and 36.5, Gastaldi 2.9, 11.7 and 26.2.
         for (name, millions) in [
             ("resnet-20", 0.27),

@@ -138,7 +138,11 @@ fn improve(controller: &mut Controller, batch: &[(Choices, f64)]) {
         .iter()
         .map(|(choices, _)| controller.probabilities(choices))
         .collect();
-    let num_choices = batch.iter().flat_map(|(choices, _)| choices).flatten().count();
+    let num_choices = batch
+        .iter()
+        .flat_map(|(choices, _)| choices)
+        .flatten()
+        .count();
     for _ in 0..PASSES {
         let mut gradient = vec![0.0; controller.num_weights()];
         for ((choices, advantage), before) in batch.iter().zip(&before) {
@@ -155,9 +159,13 @@ fn improve(controller: &mut Controller, batch: &[(Choices, f64)]) {
 /// The slopes along one choice's logits of minus the mean that is maximised.
 fn slopes(chosen: usize, advantage: f64, now: &[f64], before: &[f64], number: usize) -> Vec<f64> {
     let quotient = now[chosen] / before[chosen];
-    let is_clipped = (advantage > 0.0 && quotient > 1.0 + CLIP)
-        || (advantage < 0.0 && quotient < 1.0 - CLIP);
-    let gain = if is_clipped { 0.0 } else { advantage * quotient };
+    let is_clipped =
+        (advantage > 0.0 && quotient > 1.0 + CLIP) || (advantage < 0.0 && quotient < 1.0 - CLIP);
+    let gain = if is_clipped {
+        0.0
+    } else {
+        advantage * quotient
+    };
     let entropy: f64 = now.iter().map(|p| -p * ln(*p)).sum();
     let along = |(i, p): (usize, &f64)| {
         let indicator = f64::from(u8::from(i == chosen));

@@ -83,9 +83,13 @@ mod tests {
     #[test]
     fn only_computing_costs_cpu_time() {
         let waited = timed(1, || std::thread::sleep(Duration::from_millis(200)));
-        assert!(waited.wall_s >= 0.2 && waited.cpu_s.unwrap() < 0.1, "{waited:?}");
+        assert!(
+            waited.wall_s >= 0.2 && waited.cpu_s.unwrap() < 0.1,
+            "{waited:?}"
+        );
         let elsewhere = timed(1, || {
-            std::thread::scope(|scope| scope.spawn(|| spin(Duration::from_millis(200))).join()).unwrap();
+            std::thread::scope(|scope| scope.spawn(|| spin(Duration::from_millis(200))).join())
+                .unwrap();
         });
         assert!(elsewhere.cpu_s.unwrap() < 0.1, "{elsewhere:?}");
         let computed = timed(1, || spin(Duration::from_millis(200)));

@@ -46,7 +46,14 @@ impl Matrix {
     }
 
     /// From the gradient of the output to those of the input and of the matrix.
-    fn back(self, weights: &[f64], input: &[f64], output: &[f64], to_input: &mut [f64], to: &mut [f64]) {
+    fn back(
+        self,
+        weights: &[f64],
+        input: &[f64],
+        output: &[f64],
+        to_input: &mut [f64],
+        to: &mut [f64],
+    ) {
         for (row, slope) in output.iter().enumerate() {
             let range = self.row(row);
             for ((x, gradient), (weight, to)) in input
@@ -192,7 +199,9 @@ impl Controller {
         let mut gates = self.weights[self.layout.bias..][..4 * HIDDEN].to_vec();
         let input = &self.weights[embedding.clone()];
         self.layout.input.times(&self.weights, input, &mut gates);
-        self.layout.state.times(&self.weights, &state_before, &mut gates);
+        self.layout
+            .state
+            .times(&self.weights, &state_before, &mut gates);
         for (index, gate) in gates.iter_mut().enumerate() {
             *gate = if index < 3 * HIDDEN {
                 sigmoid(*gate)
@@ -271,7 +280,13 @@ impl Controller {
             ..
         } = &self.layout;
         from_input.back(&self.weights, input, &to_gates, &mut to_input, gradient);
-        from_state.back(&self.weights, &step.state_before, &to_gates, &mut to_before, gradient);
+        from_state.back(
+            &self.weights,
+            &step.state_before,
+            &to_gates,
+            &mut to_before,
+            gradient,
+        );
         add(&mut gradient[step.embedding.start..], &to_input);
         (to_before, to_cell_before)
     }
@@ -333,12 +348,17 @@ mod tests {
         for weight in &mut controller.weights {
             *weight = rng.random::<f64>() - 0.5;
         }
-        for choices in [vec![Some(2), Some(0), Some(1)], vec![Some(1), None, Some(3)]] {
+        for choices in [
+            vec![Some(2), Some(0), Some(1)],
+            vec![Some(1), None, Some(3)],
+        ] {
             // Minus the logarithm of the probability of what was chosen, where something was.
             let loss = |controller: &Controller| -> f64 {
                 let probabilities = controller.probabilities(&choices);
                 let chosen = probabilities.iter().zip(&choices);
-                chosen.filter_map(|(p, chosen)| Some(-p[(*chosen)?].ln())).sum()
+                chosen
+                    .filter_map(|(p, chosen)| Some(-p[(*chosen)?].ln()))
+                    .sum()
             };
             let mut gradient = vec![0.0; controller.num_weights()];
             controller.add_gradient(
@@ -346,7 +366,10 @@ mod tests {
                 |j, p| {
                     let is_chosen = |i| f64::from(u8::from(choices[j] == Some(i)));
                     let applies = f64::from(u8::from(choices[j].is_some()));
-                    p.iter().enumerate().map(|(i, p)| applies * p - is_chosen(i)).collect()
+                    p.iter()
+                        .enumerate()
+                        .map(|(i, p)| applies * p - is_chosen(i))
+                        .collect()
                 },
                 &mut gradient,
             );
@@ -358,7 +381,11 @@ mod tests {
                 };
                 let difference = (loss_at(at + 1e-5) - loss_at(at - 1e-5)) / 2e-5;
                 controller.weights[k] = at;
-                assert!((gradient[k] - difference).abs() < 1e-7, "{k}: {} {difference}", gradient[k]);
+                assert!(
+                    (gradient[k] - difference).abs() < 1e-7,
+                    "{k}: {} {difference}",
+                    gradient[k]
+                );
             }
         }
     }
