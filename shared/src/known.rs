@@ -238,14 +238,14 @@ impl Start {
     pub(crate) fn within(&self, space: &SearchSpace) -> Result<Configuration, Invalid> {
         match self {
             Self::Values(configuration) => space.check_configuration(configuration),
-            Self::Known(name) => match Known::find(name) {
-                Some(known) => known.within(space),
-                None => {
+            Self::Known(name) => {
+                let known = Known::find(name).ok_or_else(|| {
                     let names: Vec<&str> = KNOWN.iter().map(|known| known.name).collect();
                     let expected = format!("values, or one of {}", names.join(", "));
-                    Err(Invalid::new("", expected, format!("\"{name}\"")))
-                }
-            },
+                    Invalid::new("", expected, format!("\"{name}\""))
+                })?;
+                known.within(space)
+            }
         }
     }
 }

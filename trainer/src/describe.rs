@@ -49,6 +49,26 @@ pub fn describe(
     })
 }
 
+/// What `trainer describe` prints: of a space and a configuration file, or of all known networks where there is none.
+///
+/// # Errors
+/// A file that cannot be read, or a hyperparameter that is unknown, missing or out of range.
+pub(crate) fn text(
+    files: Option<(&Path, &Path)>,
+    image: ImageShape,
+    classes: usize,
+    format: Format,
+) -> anyhow::Result<String> {
+    let Some((space, configuration)) = files else {
+        return Ok(known(image, classes, format)?);
+    };
+    let described = read(space, configuration, image, classes)?;
+    Ok(match format {
+        Format::Table => described.table(),
+        Format::Json => format!("{:#}\n", described.json()),
+    })
+}
+
 /// Reads a space and a configuration file and describes the configuration.
 ///
 /// # Errors
@@ -120,7 +140,7 @@ pub fn known(image: ImageShape, classes: usize, format: Format) -> Result<String
                     "configuration": known.configuration(),
                 })
             });
-            format!("{:#}\n", Value::from_iter(rows))
+            format!("{:#}\n", rows.collect::<Value>())
         }
     })
 }

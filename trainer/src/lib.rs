@@ -261,17 +261,9 @@ pub fn main(args: Args) -> anyhow::Result<Code> {
             image,
             classes,
         } => {
+            let files = space.as_deref().zip(configuration.as_deref());
             let classes = usize::from(classes);
-            shared::cli::print(&match (space, configuration) {
-                (Some(space), Some(configuration)) => {
-                    let described = describe::read(&space, &configuration, image, classes)?;
-                    match format {
-                        Format::Table => described.table(),
-                        Format::Json => format!("{:#}\n", described.json()),
-                    }
-                }
-                _ => describe::known(image, classes, format)?,
-            })?;
+            shared::cli::print(&describe::text(files, image, classes, format)?)?;
             Ok(Code::Done)
         }
         Command::Export {

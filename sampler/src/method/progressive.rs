@@ -1,10 +1,11 @@
 //! Method `progressive`: from small configurations to large ones, ranked by an ensemble, at the largest budget.
 //!
 //! What grows are the whole numbers and ordinals of the space. The first [`WIDTH`] configurations have the smallest value of
-//! each; then come [`WIDTH`] up to the middle of their ranges, and from then on the whole ranges are allowed. From the second
-//! stage on a proposal is an expansion of one of the [`WIDTH`] best so far: some of its sizes become larger, at random up to
-//! what the stage allows, and one other hyperparameter may change. Of [`NUM_EXPANSIONS`] for each the one with the best mean
-//! prediction is proposed, by [`NUM_TREES`] regression trees, each on a bootstrap sample of the results' normal scores.
+//! each; then come [`WIDTH`] up to the middle of their ranges, and from then on the whole ranges are allowed. From the
+//! second stage on a proposal is an expansion of one of the [`WIDTH`] best so far: one of its sizes becomes larger, maybe
+//! others do, at random up to what the stage allows, and one other hyperparameter may change. Of [`NUM_EXPANSIONS`] for
+//! each the one with the best mean prediction is proposed, by [`NUM_TREES`] regression trees, each on a bootstrap sample of
+//! the results' normal scores.
 //!
 //! Range of validity: any space; one without sizes grows nothing. In the last stage every [`INTERLEAVE`]th proposal has sizes
 //! redrawn instead of enlarged, so that a search that goes on does not end at the largest networks.
@@ -54,7 +55,7 @@ impl Method for Progressive {
             return Suggestion { vector, ..start };
         }
         let trees = grow(history, results, NUM_TREES, &mut rng);
-        let is_redrawn = stage >= STAGES.len() && ask.configuration.0 % INTERLEAVE == 0;
+        let is_redrawn = stage >= STAGES.len() && ask.configuration.0.is_multiple_of(INTERLEAVE);
         let mut best: Option<(f64, Vec<f64>, Ranked)> = None;
         for parent in results.iter().take(WIDTH) {
             for _ in 0..NUM_EXPANSIONS {
@@ -105,6 +106,16 @@ impl Size {
             Self::Levels(last) => (last as f64 * reach).floor(),
         }
     }
+
+    /// A coordinate beyond a known one, at least half of the way to the limit.
+    fn grown(self, known: f64, reach: f64, rng: &mut ChaCha12Rng) -> f64 {
+        let way = self.limit(reach) - known;
+        let share = 0.5 + 0.5 * rng.random::<f64>();
+        match self {
+            Self::Number => known + share * way,
+            Self::Levels(_) => known + (share * way).ceil(),
+        }
+    }
 }
 
 /// The dimensions that grow.
@@ -136,7 +147,8 @@ impl Sizes {
         vector
     }
 
-    /// An expansion of a configuration: a size in three becomes larger, and one other hyperparameter may change.
+    /// An expansion of a configuration: one size that can grows, and a third of the others may; one other hyperparameter may
+    /// change.
     fn expand(
         &self,
         history: &History,
@@ -147,12 +159,18 @@ impl Sizes {
     ) -> Vec<f64> {
         let mut vector = self.limited(history.space().sample(rng), reach);
         let other = rng.random_range(0..vector.len());
+        let can_grow = |j: &usize| self.0[*j].is_some_and(|size| known[*j] < size.limit(reach));
+        let growing: Vec<usize> = (0..known.len()).filter(can_grow).collect();
+        let grown = growing.get(rng.random_range(0..growing.len().max(1)));
         for (j, (x, known)) in vector.iter_mut().zip(known).enumerate() {
             if known.is_nan() {
                 continue;
             }
             let kind = history.space().dimensions().nth(j).map(|h| &h.kind);
             *x = match (self.0[j], kind) {
+                (Some(size), _) if grown == Some(&j) && !is_redrawn => {
+                    size.grown(*known, reach, rng)
+                }
                 (Some(_), _) if rng.random_range(0..3) > 0 => *known,
                 (Some(_), _) if is_redrawn => *x,
                 (Some(_), _) => x.max(*known),

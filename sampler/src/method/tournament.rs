@@ -156,10 +156,8 @@ mod tests {
                 _ => {}
             }
         }
-        for values in [&mut blocks] {
-            values.sort_unstable();
-            values.dedup();
-        }
+        blocks.sort_unstable();
+        blocks.dedup();
         kinds.sort_unstable();
         kinds.dedup();
         assert_eq!(blocks, [4, 6]);
