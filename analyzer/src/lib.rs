@@ -28,6 +28,7 @@ mod infer;
 mod json;
 pub mod load;
 pub mod optuna;
+mod paired;
 mod picture;
 pub mod plot;
 mod projection;

@@ -8,13 +8,15 @@ use sampler::proposer::Proposer;
 use shared::record::{Fate, JobResult, Proposal, Request};
 use shared::{Configuration, ConfigurationId, JobId, Outcome, Search, SearchFile, Value};
 
-const METHODS: [&str; 8] = [
+const METHODS: [&str; 10] = [
     "bohb",
     "tandem",
     "tpe",
     "evolution",
     "reinforce",
     "smbo",
+    "tournament",
+    "progressive",
     "hyperband",
     "random",
 ];
@@ -30,7 +32,7 @@ fn forbidding(space: &str, forbidden: &str, method: &str, more: &str) -> Search 
 fn search_file(space: &str, forbidden: &str, method: &str, more: &str) -> SearchFile {
     let json = format!(
         r#"{{"name":"test","space":{{"hyperparameters":[{space}],"forbidden":[{forbidden}]}},"objective":{{"command":["true"]}},
-            "budget":{{"unit":"epochs","min":1,"max":9}},"limit":{{"brackets":3}},"seed":5,"revision":2,"method":"{method}"{more}}}"#
+            "budget":{{"unit":"epochs","min":1,"max":9}},"limit":{{"brackets":3}},"seed":5,"revision":3,"method":"{method}"{more}}}"#
     );
     serde_json::from_str(&json).unwrap()
 }
@@ -673,6 +675,8 @@ fn every_method_that_learns_beats_chance() {
         (MethodName::Smbo, 4),
         (MethodName::Tpe, 4),
         (MethodName::Evolution, 4),
+        (MethodName::Tournament, 4),
+        (MethodName::Progressive, 4),
         (MethodName::Reinforce, 4),
     ] {
         let (found, chance) = (regret(method, point), regret(MethodName::Random, point));

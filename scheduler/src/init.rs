@@ -12,7 +12,7 @@ use shared::exit::{Code, Failure};
 use shared::format::Record as _;
 use shared::hyperband::Table;
 use shared::objective::Objective;
-use shared::search::{Limit, Scheduling, SearchFile};
+use shared::search::{Limit, REVISION, Scheduling, SearchFile};
 use shared::space::SpaceFile;
 use shared::wording::{plain, significant, thousands};
 use shared::{Directory, Search, fs, layout};
@@ -43,15 +43,7 @@ pub fn run(args: &InitArgs) -> Result<Code> {
 
 /// Makes a search directory, or finds that it is this search's already.
 pub fn init(path: &Path, root: &Path, fixed: &FixArgs) -> Result<Directory> {
-    let mut file = read(path).map_err(|error| {
-        if error.is_not_found() {
-            // What the user names and is not there is a wrong input, not a broken disk.
-            let message = format!("there is no search file `{}`", path.display());
-            anyhow::Error::from(Failure::new(Code::BadInput, message))
-        } else {
-            error.into()
-        }
-    })?;
+    let mut file = read_named(path)?;
     fixed.apply(&mut file)?;
     working_directory::record(&mut file, path, root)?;
     let wrong = |source| Error::Value {
@@ -83,6 +75,32 @@ pub fn init(path: &Path, root: &Path, fixed: &FixArgs) -> Result<Directory> {
         warn!("{doubt}");
     }
     Ok(Directory::create(root, &file, path)?)
+}
+
+/// A search file as it would begin today; data and programs need not be there.
+pub(crate) fn check(path: &Path) -> Result<Search> {
+    let mut file = read_named(path)?;
+    file.working_directory = None; // for trainers alone
+    file.revision.get_or_insert(REVISION);
+    let search = Search::check(&file).map_err(|source| Error::Value {
+        path: path.to_path_buf(),
+        format: SearchFile::FORMAT,
+        source,
+    })?;
+    Ok(search)
+}
+
+/// Reads a search file that a user names.
+fn read_named(path: &Path) -> Result<SearchFile> {
+    read(path).map_err(|error| {
+        if error.is_not_found() {
+            // What the user names and is not there is a wrong input, not a broken disk.
+            let message = format!("there is no search file `{}`", path.display());
+            Failure::new(Code::BadInput, message).into()
+        } else {
+            error.into()
+        }
+    })
 }
 
 /// Reads a search file and puts its space in.

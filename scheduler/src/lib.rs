@@ -8,6 +8,7 @@
 //! at any instant and started again anywhere, also twice.
 
 pub mod batch;
+pub mod cost;
 mod devices;
 pub mod doctor;
 pub mod doubts;

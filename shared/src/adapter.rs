@@ -131,7 +131,7 @@ pub const PLACES: [&str; 4] = ["budget", "seed", "checkpoints", "job"];
 /// The budget as a script takes it: a whole number of epochs or steps, at least 1; seconds as they are.
 pub fn amount(budget: Budget) -> f64 {
     match budget.unit {
-        BudgetUnit::Seconds => budget.amount,
+        BudgetUnit::Seconds | BudgetUnit::CpuSeconds => budget.amount,
         BudgetUnit::Epochs | BudgetUnit::Steps => budget.amount.round().max(1.0),
     }
 }

@@ -43,6 +43,7 @@ pub mod format;
 pub mod fs;
 pub mod hyperband;
 pub mod id;
+pub mod known;
 pub mod layout;
 mod number;
 pub mod objective;

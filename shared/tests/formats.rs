@@ -81,6 +81,12 @@ fn searches_and_spaces_of_version_1_2_are_read_and_written_unchanged() {
 }
 
 #[test]
+fn searches_of_version_1_3_are_read_and_written_unchanged() {
+    let search: SearchFile = round_trip("1.3");
+    Search::new(&search).unwrap();
+}
+
+#[test]
 fn every_outcome_is_read_and_written_unchanged() {
     for text in [
         r#"{"kind":"evaluated","loss":0.5}"#,
@@ -157,7 +163,7 @@ fn keys(json: &Json, found: &mut BTreeSet<String>) {
 fn the_page_of_formats_names_every_field() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = std::fs::read_to_string(root.join("../docs/formats.md")).unwrap();
-    let files = ["1.0", "1.1", "1.2"]
+    let files = ["1.0", "1.1", "1.2", "1.3"]
         .into_iter()
         .flat_map(|version| std::fs::read_dir(root.join("tests/formats").join(version)).unwrap());
     for entry in files {

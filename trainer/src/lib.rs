@@ -118,9 +118,14 @@ pub enum Command {
     /// Nothing is trained. Says so where the training would not fit into this machine's free memory.
     Describe {
         /// Search space file, such as data/spaces/joint-resnet.json
-        space: PathBuf,
+        #[arg(required_unless_present = "known")]
+        space: Option<PathBuf>,
         /// Configuration file: one JSON object, name to value
-        configuration: PathBuf,
+        #[arg(required_unless_present = "known")]
+        configuration: Option<PathBuf>,
+        /// List the published networks that `start_with` may name, instead
+        #[arg(long, conflicts_with_all = ["space", "configuration"])]
+        known: bool,
         /// Output format
         #[arg(long, value_enum, default_value_t = Format::Table)]
         format: Format,
@@ -242,15 +247,14 @@ pub fn main(args: Args) -> anyhow::Result<Code> {
         Command::Describe {
             space,
             configuration,
+            known: _,
             format,
             image,
             classes,
         } => {
-            let description = describe::read(&space, &configuration, image, usize::from(classes))?;
-            cli::print(&match format {
-                Format::Table => description.table(),
-                Format::Json => format!("{:#}\n", description.json()),
-            })?;
+            let files = space.as_deref().zip(configuration.as_deref());
+            let classes = usize::from(classes);
+            cli::print(&describe::text(files, image, classes, format)?)?;
             Ok(Code::Done)
         }
         Command::Export {

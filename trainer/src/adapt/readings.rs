@@ -69,7 +69,7 @@ impl<'a> Readings<'a> {
     pub(super) fn spent(&self, elapsed: Duration) -> f64 {
         let said = self.found.last().and_then(|(_, spent)| *spent);
         let spent = said.unwrap_or(match self.budget.unit {
-            BudgetUnit::Seconds => elapsed.as_secs_f64(),
+            BudgetUnit::Seconds | BudgetUnit::CpuSeconds => elapsed.as_secs_f64(),
             // A line is at least one of them.
             BudgetUnit::Epochs | BudgetUnit::Steps => self.found.len() as f64,
         });
