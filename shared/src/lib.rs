@@ -11,6 +11,7 @@
 //!   configurations/000/c000123.json          the answer              sampler -> all         record::Proposal
 //!   jobs/open/c000123-r2-a1.json             free to claim           scheduler -> trainers  record::Job
 //!   jobs/claimed/c000123-r2-a1.OWNER.json    in OWNER's hands        trainer (by rename)    record::Job
+//!   evidence/DIGEST.json                     results of earlier searches   scheduler -> sampler   evidence::Evidence
 //!   results/000/c000123-r2.json              the outcome             trainer -> all         record::JobResult
 //!   attempts/000/c000123-r2-a1.OWNER.json    ended without a result  trainer or scheduler   record::AttemptEnd
 //!   late/c000123-r2-a1.OWNER.json            a second result, ignored   trainer             record::JobResult
@@ -36,6 +37,7 @@ pub mod dataset;
 pub mod directory;
 pub mod env;
 pub mod error;
+pub mod evidence;
 pub mod exit;
 pub mod fault;
 pub mod format;
