@@ -91,6 +91,7 @@ mod testing {
 
     pub(super) const FAILED: Option<Score> = Some(Score::Failed);
 
+    #[expect(clippy::unnecessary_wraps, reason = "as `record` takes it")]
     pub(super) fn loss(loss: f64) -> Option<Score> {
         Some(Score::Loss(loss))
     }

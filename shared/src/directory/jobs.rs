@@ -1,7 +1,5 @@
 //! Jobs: offered, claimed, finished, given back.
 
-use std::collections::BTreeSet;
-
 use tracing::warn;
 
 use crate::directory::{Directory, FinishedAs, JobsView};

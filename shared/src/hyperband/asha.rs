@@ -216,7 +216,7 @@ mod tests {
                 let score = match kind { 0 => FAILED, 1 => None, _ => loss(f64::from(*amount)) };
                 asha.record(job(id, 0), score);
                 if promoted.contains(&id) { asha.offered(job(id, 1)); }
-                if score != None { num_results += 1; }
+                if score.is_some() { num_results += 1; }
                 if let Some(score @ Score::Loss(_)) = score {
                     evaluated.push(Ranked { score, job: job(id, 0) });
                 }
