@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use sha2::{Digest as _, Sha256};
+use shared::evidence::{EarlierResult, Evidence};
 use shared::record::{JobResult, ModelUse, Origin, Proposal, Request};
-use shared::{Configuration, ConfigurationId, JobId, ResultId, Search};
+use shared::{Score, Configuration, ConfigurationId, JobId, ResultId, Search};
 use tracing::warn;
 
-use crate::history::History;
+use crate::history::{Earlier, EarlierSearch, History};
 use crate::method::{self, Ask, Method, Suggestion};
 use crate::tried::Tried;
 
@@ -27,10 +28,19 @@ pub struct Proposer {
 }
 
 impl Proposer {
-    /// Before the first request.
+    /// Before the first request, with nothing learnt from other searches.
     pub fn new(search: &Search) -> Self {
+        Self::with_evidence(search, &[])
+    }
+
+    /// Before the first request.
+    pub fn with_evidence(search: &Search, evidence: &[Evidence]) -> Self {
+        let mut history = History::new(&search.space);
+        for evidence in evidence {
+            history.learn_from(earlier(search, evidence));
+        }
         Self {
-            history: History::new(&search.space),
+            history,
             method: method::of_search(search),
             search: search.clone(),
             pending: BTreeSet::new(),
@@ -192,6 +202,27 @@ impl Proposer {
                 (values, suggestion)
             }
         }
+    }
+}
+
+/// The results of an earlier search, as models see them.
+fn earlier(search: &Search, evidence: &Evidence) -> EarlierSearch {
+    let results = evidence.results.iter();
+    // Those of another space or ladder can only have been put there by hand.
+    let fits = |result: &&EarlierResult| {
+        let typed = search.space.check_configuration(&result.configuration);
+        result.rung <= search.ladder.top() && typed.as_ref() == Ok(&result.configuration)
+    };
+    let of = |result: &EarlierResult| Earlier {
+        vector: search.space.encode(&result.configuration),
+        rung: result.rung,
+        score: result
+            .loss
+            .map_or(Score::Failed, |loss| Score::Loss(loss + 0.0)),
+    };
+    EarlierSearch {
+        source: evidence.source.clone(),
+        results: results.filter(fits).map(of).collect(),
     }
 }
 

@@ -12,16 +12,17 @@ use shared::hyperband::Table;
 use shared::objective::Objective;
 use shared::search::{Limit, Scheduling, SearchFile};
 use shared::space::SpaceFile;
-use shared::wording::{significant, thousands};
+use shared::wording::{count, significant, thousands};
 use shared::{Directory, Search, fs, layout};
 use tracing::warn;
 
 use crate::doubts::doubts;
 use crate::fix_from::FixArgs;
+use crate::learn_from::LearnArgs;
 use crate::{programs, working_directory};
 
 /// Makes a search directory, or finds that it is this search's already.
-pub fn init(path: &Path, root: &Path, fixed: &FixArgs) -> Result<Directory> {
+pub fn init(path: &Path, root: &Path, fixed: &FixArgs, learn: &LearnArgs) -> Result<Directory> {
     let mut file = read(path).map_err(|error| {
         if error.is_not_found() {
             // What the user names and is not there is a wrong input, not a broken disk.
@@ -52,6 +53,7 @@ pub fn init(path: &Path, root: &Path, fixed: &FixArgs) -> Result<Directory> {
     for doubt in all {
         warn!("{doubt}");
     }
+    learn.apply(&mut file, root)?;
     Ok(Directory::create(root, &file, path)?)
 }
 
@@ -177,6 +179,11 @@ pub fn describe(directory: &Directory) -> Result<String> {
     }
     if let Some(folder) = &search.working_directory {
         writeln!(text, "trainers work in `{}`\n", folder.display())?;
+    }
+    for evidence in &search.learn_from {
+        let results = usize::try_from(evidence.results).unwrap_or(usize::MAX);
+        let results = count(results, "result");
+        writeln!(text, "learns from {results} of `{}`\n", evidence.source)?;
     }
     text += &notes(&ladder);
     writeln!(text, "{:>4}  {:>16}  {:>8}", "rung", "budget", "jobs")?;

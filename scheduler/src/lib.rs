@@ -15,6 +15,7 @@ pub mod extend;
 pub mod fault;
 pub mod fix_from;
 pub mod init;
+pub mod learn_from;
 pub mod local;
 pub mod new;
 pub mod plan;
@@ -80,6 +81,8 @@ enum Command {
         directory: PathBuf,
         #[command(flatten)]
         fixed: fix_from::FixArgs,
+        #[command(flatten)]
+        learn: learn_from::LearnArgs,
     },
     /// Schedule a search until it is finished
     ///
@@ -179,8 +182,9 @@ pub fn run(args: Args) -> Result<Code> {
             search,
             directory,
             fixed,
+            learn,
         } => {
-            let created = init::init(&search, &directory, &fixed)?;
+            let created = init::init(&search, &directory, &fixed, &learn)?;
             print(&plain(&init::describe(&created)?))?;
             Ok(Code::Done)
         }

@@ -7,6 +7,7 @@ mod clocks;
 mod determinism;
 mod faults;
 mod launchers;
+mod learning;
 mod nfs;
 mod race;
 mod security;

@@ -11,7 +11,6 @@ use shared::{SearchSpace, Value};
 
 use super::field::{list, text, value, values};
 use super::{MOST_LISTED, condition, forbidden};
-use crate::json::lenient;
 
 /// A space read from ConfigSpace's JSON, and what of it was dropped.
 #[derive(Debug, Clone, PartialEq)]
