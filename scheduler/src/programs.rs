@@ -1,11 +1,11 @@
 //! The programs that a search needs: Tandem's own, and the one that its objective names.
 
 use std::io::Read as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use shared::env;
 use shared::exit::{Code, Failure};
+use shared::fs::is_executable;
 
 /// All programs of Tandem, which lie in one folder.
 const ALL: [&str; 4] = ["scheduler", "sampler", "trainer", "analyzer"];
@@ -91,12 +91,6 @@ fn doubt_about_program(
     }
 }
 
-/// Whether somebody may run it; `None` if it is not there.
-fn is_executable(path: &Path) -> Option<bool> {
-    let metadata = std::fs::metadata(path).ok()?; // not there, or not to be seen
-    Some(metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
-}
-
 /// The interpreter in a script's first line, if it is not there.
 fn missing_interpreter(script: &Path) -> Option<String> {
     let mut start = [0; 256];
@@ -112,6 +106,8 @@ fn missing_interpreter(script: &Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use shared::fs;
 
     use super::*;

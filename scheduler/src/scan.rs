@@ -35,8 +35,8 @@ pub struct Scanner {
     directory: Directory,
     claimed_before: BTreeSet<Claim>,
     twice_before: BTreeSet<AttemptId>,
-    /// Tickets of configurations of which no request was seen, and since when.
-    unrequested: BTreeMap<AttemptId, Instant>,
+    /// Open and claimed jobs of which no request or retry was seen, and since when.
+    unexplained: BTreeMap<AttemptId, Instant>,
     /// Hosts whose clock was said to be wrong, and whether it is ahead.
     told_clocks: BTreeSet<(String, bool)>,
     absent: BTreeMap<JobId, Absence>,
@@ -77,7 +77,7 @@ impl Scanner {
             directory,
             claimed_before: BTreeSet::new(),
             twice_before: BTreeSet::new(),
-            unrequested: BTreeMap::new(),
+            unexplained: BTreeMap::new(),
             told_clocks: BTreeSet::new(),
             absent: BTreeMap::new(),
             trainers: BTreeMap::new(),

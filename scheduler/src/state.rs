@@ -363,6 +363,16 @@ impl State {
             || self.faults.superseded(job) >= Some(attempt)
     }
 
+    /// Whether a spent attempt was made after the outcome that makes it so: perhaps somebody has asked for a retry that
+    /// this host has not been shown yet.
+    pub(crate) fn may_be_a_retry(&self, attempt: AttemptId) -> bool {
+        let job = attempt.job;
+        let settled = self.results.get(&job).map(|settled| settled.attempt);
+        let doubtful = self.doubtful.get(&job).map(|known| known.attempt);
+        let last = settled.max(doubtful);
+        last.is_some_and(|last| attempt.attempt > last)
+    }
+
     /// The number of the next attempt at a job that is offered for the first time, as far as is known.
     pub fn next_attempt(&self, job: JobId) -> u32 {
         let ended = self.ended.get(&job).copied();

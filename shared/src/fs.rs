@@ -13,7 +13,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -348,6 +348,12 @@ pub fn end_of_log(path: &Path, start: u64, most: u64) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(most).read_to_end(&mut bytes).ok()?;
     Some(bytes)
+}
+
+/// Whether a path that a person names leads to a program that somebody may run; `None` if nothing is there.
+pub fn is_executable(path: &Path) -> Option<bool> {
+    let metadata = std::fs::metadata(path).ok()?; // not there, or not to be seen
+    Some(metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
 /// What has this name, if anything; a link is not followed.

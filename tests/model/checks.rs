@@ -89,7 +89,6 @@ fn a_search_survives_many_disturbances_by_chance() {
 }
 
 #[test]
-#[ignore = "finds searches that do not end, or wishes that nobody hears, after single disturbances: not mended yet"]
 fn a_retry_is_heard_whatever_happens_to_whom() {
     for setting in SETTINGS {
         let scene = Scene {
@@ -104,7 +103,6 @@ fn a_retry_is_heard_whatever_happens_to_whom() {
 }
 
 #[test]
-#[ignore = "finds searches that do not end, or wishes that nobody hears, after single disturbances: not mended yet"]
 fn an_extension_is_heard_whatever_happens_to_whom() {
     for setting in SETTINGS {
         // What comes out is what comes of a search with as many brackets from the start.

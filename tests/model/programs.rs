@@ -52,6 +52,11 @@ impl Role {
     pub(crate) fn is_short(self) -> bool {
         matches!(self, Self::TwoTurns | Self::OnePass | Self::JobsThatAreOpen)
     }
+
+    /// Whether it asks once for more than the search file does.
+    pub(crate) fn is_wish(self) -> bool {
+        matches!(self, Self::Retry | Self::Extend)
+    }
 }
 
 /// Two of each that may be doubled by accident, and three trainers.
@@ -165,9 +170,6 @@ fn retry() -> Result<(), String> {
             if let Some(result) = directory.read_result(job)? {
                 directory.retry(&Again::asked(result.attempt).record())?;
                 directory.reopen(0)?;
-                return Ok(Code::Done);
-            }
-            if directory.flags()?.is_finished {
                 return Ok(Code::Done);
             }
             clock::sleep(POLL);

@@ -129,7 +129,7 @@ impl Run {
                 )
                 .find(|index| ready.contains(index) && !behind.contains(index));
             let Some(next) = next.or_else(|| ready.first().copied()) else {
-                if !self.advance(false) {
+                if self.is_deserted() || !self.advance(false) {
                     break;
                 }
                 continue;
@@ -164,6 +164,31 @@ impl Run {
             self.kill(self.processes[host].1.host);
         }
         self.violations.extend(self.world.violations());
+    }
+
+    /// Whether some program has left for good while others wait for it: the search was finished, and reopened too late for
+    /// all to hear of it. Somebody will start the programs again, as he was told.
+    fn is_deserted(&mut self) -> bool {
+        let mut wishes = self.processes.iter().filter(|(role, _)| role.is_wish());
+        let has_wished = wishes
+            .next()
+            .is_some_and(|(_, thread)| thread.ended.is_some())
+            && wishes.all(|(_, thread)| thread.ended.is_some());
+        let has_left = |role: &Role| {
+            let mut of_role = self.processes.iter().filter(|(other, _)| other == role);
+            of_role.all(|(_, thread)| thread.ended.is_some())
+        };
+        let is_deserted = has_wished && ALL.iter().any(has_left) && !self.is_finished();
+        // Those who wait are stopped.
+        self.is_disturbed |= is_deserted;
+        is_deserted
+    }
+
+    fn is_finished(&self) -> bool {
+        let flags = self
+            .world
+            .quietly(|| Directory::open(Path::new(ROOT)).and_then(|directory| directory.flags()));
+        flags.is_ok_and(|flags| flags.is_finished)
     }
 
     fn ready(&self) -> Vec<usize> {

@@ -73,8 +73,6 @@ pub struct JobControl<'a> {
     /// Budget spent, as reported last, and when it changed.
     spent: Option<f64>,
     changed_at: Instant,
-    /// Budget that the newest checkpoint of this attempt has spent.
-    saved: f64,
     has_log: bool,
     reason: Option<StopReason>,
 }
@@ -99,7 +97,6 @@ impl<'a> JobControl<'a> {
             started: clock::instant(),
             spent: None,
             changed_at: clock::instant(),
-            saved: 0.0,
             has_log: false,
             reason: None,
         }
@@ -107,7 +104,7 @@ impl<'a> JobControl<'a> {
 
     /// Budget that the newest checkpoint of this attempt has spent; 0 if it has none.
     pub fn saved(&self) -> f64 {
-        self.saved
+        self.times.saved
     }
 
     /// Why the job was asked to stop, if it was.
@@ -184,12 +181,11 @@ impl Control for JobControl<'_> {
     fn save_checkpoint(&mut self, spent: f64, bytes: &[u8]) -> anyhow::Result<()> {
         self.directory.save_checkpoint(self.claim, bytes)?;
         self.times.saved(spent);
-        self.saved = spent;
         Ok(())
     }
 
     fn kept(&mut self, spent: f64) {
-        self.saved = spent;
+        self.times.saved(spent);
     }
 
     fn patience(&self, grace: Duration) -> Duration {

@@ -7,6 +7,8 @@ mod temporary;
 mod verdict;
 pub mod worker;
 
+pub(crate) use self::process::READY;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -84,16 +86,17 @@ impl Evaluator {
         }
     }
 
-    /// What it computes with, for heartbeats and results.
+    /// The device that it computes on, for results.
+    pub fn device(&self) -> &str {
+        self.ready().map_or(Computer::CPU, |ready| &ready.device)
+    }
+
+    /// What it computes with, for heartbeats: asks the system for its memory.
     pub fn computer(&self) -> Computer {
-        let cpu = Computer::cpu();
-        match self.ready() {
-            None => cpu,
-            Some(ready) => Computer {
-                device: ready.device.clone(),
-                device_memory_mib: ready.device_memory_mib,
-                ..cpu
-            },
+        Computer {
+            device: self.device().to_owned(),
+            device_memory_mib: self.ready().and_then(|ready| ready.device_memory_mib),
+            ..Computer::cpu()
         }
     }
 

@@ -32,10 +32,13 @@ pub struct Computer {
 }
 
 impl Computer {
+    /// How a CPU is called as a device.
+    pub(crate) const CPU: &str = "cpu";
+
     /// A CPU, with the memory that there is.
     pub fn cpu() -> Self {
         Self {
-            device: "cpu".to_owned(),
+            device: Self::CPU.to_owned(),
             memory_mib: memory::total().map(memory::mib),
             device_memory_mib: None,
         }

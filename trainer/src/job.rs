@@ -40,7 +40,7 @@ pub fn run(file: &Path, directory: Option<&Path>, compute: Compute) -> Result<(C
     info!(
         "evaluating job={} on {} to {}; nothing is published",
         job.job,
-        evaluator.computer().device,
+        evaluator.device(),
         job.budget
     );
     let folder = tempfile::tempdir().context("cannot make a folder")?;

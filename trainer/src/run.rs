@@ -361,7 +361,7 @@ impl<'a> Trainer<'a> {
     ) -> JobResult {
         let mut notes = self.evaluator.notes();
         notes.insert("host".to_owned(), shared::owner::host_name());
-        notes.insert("device".to_owned(), self.evaluator.computer().device);
+        notes.insert("device".to_owned(), self.evaluator.device().to_owned());
         if let Ended::Evaluated(evaluation) = &mut ended {
             notes.append(&mut evaluation.notes);
         }

@@ -17,6 +17,7 @@ use tracing::warn;
 use crate::batch::Images;
 use crate::control::CheckpointTimes;
 use crate::device::{Device, DeviceChoice};
+use crate::evaluator::READY;
 use crate::evaluator::contract::{JobFile, Progress, Ready, result_of};
 use crate::hyperparameters;
 use crate::network::ImageShape;
@@ -51,7 +52,7 @@ pub fn run(root: &Path, choice: DeviceChoice) -> Result<Code> {
         notes: [("data_digest".to_owned(), splits.digest.to_string())].into(),
         data: trainer.data_size(),
     };
-    say(&format!("ready {}", serde_json::to_string(&ready)?))?;
+    say(&format!("{READY}{}", serde_json::to_string(&ready)?))?;
     for line in std::io::stdin().lock().lines() {
         let line = line.context("cannot read the next job's path")?;
         let job: JobFile = serde_json::from_slice(&fs::read_named(Path::new(&line))?)

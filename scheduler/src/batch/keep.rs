@@ -172,19 +172,7 @@ fn failed_starts(arrays: &[Submission], live: &BTreeSet<&str>, good: &BTreeSet<S
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn array(number: u32) -> Submission {
-        Submission {
-            kind: Kind::Trainers,
-            slurm_job: number.to_string(),
-            name: "tandem".into(),
-            group: None,
-            tasks: 2,
-            script: "x.sh".into(),
-            excluded: Vec::new(),
-            at: String::new(),
-        }
-    }
+    use crate::batch::submission::tests::array;
 
     fn task(meaning: Meaning, node: &str) -> Task {
         Task {

@@ -122,10 +122,11 @@ pub(crate) fn numbers(directory: &Directory) -> Result<(u32, u32)> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn array(number: u32) -> Submission {
+    /// A record of an array of trainers.
+    pub(crate) fn array(number: u32) -> Submission {
         Submission {
             kind: Kind::Trainers,
             slurm_job: number.to_string(),

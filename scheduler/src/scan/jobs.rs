@@ -27,13 +27,15 @@ impl Scanner {
         }
         let claimed: BTreeSet<AttemptId> = view.claimed.iter().map(|c| c.attempt).collect();
         let mut twice = BTreeSet::new();
-        let unrequested_before = std::mem::take(&mut self.unrequested);
+        let unexplained_before = std::mem::take(&mut self.unexplained);
+        let since = |attempt: &AttemptId| unexplained_before.get(attempt).copied().unwrap_or(now);
         for attempt in &view.open {
             if !state.expects(attempt.job) {
-                let since = unrequested_before.get(attempt).copied().unwrap_or(now);
-                self.see_unexpected(state, *attempt, since, now)?;
+                self.see_unexpected(state, *attempt, since(attempt), now)?;
             } else if state.is_spent(*attempt) {
-                state.spent_open.insert(*attempt);
+                if self.is_surely_spent(state, *attempt, since(attempt), now) {
+                    state.spent_open.insert(*attempt);
+                }
             } else {
                 state.see_attempt(*attempt);
                 state.open.insert(*attempt);
@@ -43,11 +45,12 @@ impl Scanner {
             }
         }
         for claim in &view.claimed {
-            if state.expects(claim.attempt.job) {
-                if state.is_spent(claim.attempt) {
+            let attempt = claim.attempt;
+            if state.expects(attempt.job) {
+                if !state.is_spent(attempt) {
+                    state.see_attempt(attempt);
+                } else if self.is_surely_spent(state, attempt, since(&attempt), now) {
                     state.spent_claims.insert(claim.clone());
-                } else {
-                    state.see_attempt(claim.attempt);
                 }
             }
         }
@@ -62,6 +65,22 @@ impl Scanner {
         Ok(())
     }
 
+    /// Whether nobody can need a spent attempt any more: no retry has shown itself that explains it.
+    fn is_surely_spent(
+        &mut self,
+        state: &State,
+        attempt: AttemptId,
+        since: Instant,
+        now: Instant,
+    ) -> bool {
+        let lasted = now.saturating_duration_since(since);
+        let is_unexplained = state.may_be_a_retry(attempt) && lasted < self.patience();
+        if is_unexplained {
+            self.unexplained.insert(attempt, since);
+        }
+        !is_unexplained
+    }
+
     /// An open job of no job that is known: not this search's, or another scheduler's, whose request is in no listing that
     /// this host has been shown so far.
     fn see_unexpected(
@@ -73,7 +92,7 @@ impl Scanner {
     ) -> Result<()> {
         let lasted = now.saturating_duration_since(since);
         if state.may_expect(attempt.job) && lasted < self.patience() {
-            self.unrequested.insert(attempt, since);
+            self.unexplained.insert(attempt, since);
             return Ok(());
         }
         let path = self.directory.layout().open(attempt);

@@ -49,23 +49,26 @@ impl Directory {
 
     /// Removes the checkpoints of a configuration whose jobs are below `from_rung`, or all of them.
     pub fn drop_checkpoints(&self, id: ConfigurationId, below: Option<u8>) -> Result<()> {
-        self.inside(self.layout.checkpoints(id))?;
+        let Some(below) = below else {
+            // Drafts that a crash left, and what an outside program kept, go with them.
+            return fs::remove_folder(&self.inside(self.layout.checkpoints(id))?);
+        };
         for claim in self.checkpoints(id)? {
-            if below.is_none_or(|rung| claim.attempt.job.rung < rung) {
+            if claim.attempt.job.rung < below {
                 fs::remove(&self.layout.checkpoint(&claim))?;
             }
         }
-        for rung in 0..below.unwrap_or_default() {
+        let names = fs::list(&self.layout.checkpoints(id))?;
+        for rung in 0..below {
             let folder = self
                 .layout
                 .program_checkpoints(id.job(rung), Promotion::Scratch);
-            if fs::is_there(&folder)? {
+            if folder
+                .file_name()
+                .is_some_and(|name| names.iter().any(|other| name == other.as_str()))
+            {
                 fs::remove_folder(&folder)?;
             }
-        }
-        if below.is_none() {
-            // Drafts that a crash left, and what an outside program kept, go with them.
-            fs::remove_folder(&self.layout.checkpoints(id))?;
         }
         Ok(())
     }

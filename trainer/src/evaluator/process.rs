@@ -43,7 +43,7 @@ pub(crate) struct Start {
 }
 
 /// What a worker's line that says it is ready begins with.
-pub(crate) const READY: &str = "ready {";
+pub(crate) const READY: &str = "ready ";
 
 /// A line on a program's standard output that is waited for.
 #[derive(Debug, Clone, PartialEq, Eq)]

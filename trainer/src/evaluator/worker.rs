@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::ffi::OsString;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -18,7 +17,7 @@ use super::process::{Answer, POLL, Process, READY, Start};
 use super::verdict::{End, MemorySeen, Seen, judge};
 use super::{Assignment, Compute, temporary};
 use crate::memory;
-use crate::objective::{Control, Ended};
+use crate::objective::{Control, Ended, StopReason};
 use crate::watchdog::{PROGRAM_GRACE, TRAINING_GRACE};
 
 /// The largest result file, in bytes: it becomes part of a record that every program reads.
@@ -136,11 +135,7 @@ impl Worker {
             return false;
         };
         let path = Path::new(name);
-        let is_program = |path: &Path| {
-            std::fs::metadata(path).is_ok_and(|metadata| {
-                metadata.is_file() && metadata.permissions().mode() & 0o111 != 0
-            })
-        };
+        let is_program = |path: &Path| fs::is_executable(path) == Some(true);
         if path.components().count() > 1 {
             let folder = self.start.working_directory.clone().unwrap_or_default();
             return is_program(&folder.join(path));
@@ -295,9 +290,7 @@ fn get_ready(
     process.expect(Answer::Ready);
     loop {
         if let Some(line) = process.answer() {
-            let json = line
-                .strip_prefix(READY.trim_end_matches('{'))
-                .unwrap_or_default();
+            let json = line.strip_prefix(READY).unwrap_or_default();
             let ready = serde_json::from_str(json).context("the worker does not say what it is")?;
             return Ok(Some((process, ready)));
         }
@@ -322,7 +315,7 @@ fn get_ready(
 /// What was seen of a process while it had a job.
 struct Watched {
     end: End,
-    told: Option<crate::objective::StopReason>,
+    told: Option<StopReason>,
     peak: Option<u64>,
 }
 
@@ -339,7 +332,6 @@ fn watch(
     let mut num_looks: u32 = 0;
     loop {
         if process.answer().is_some() {
-            let told = told.map(|told: (_, Duration)| told.0);
             return Ok(Watched {
                 end: End::Answered,
                 told,
@@ -358,9 +350,7 @@ fn watch(
         }
         if has_ended {
             let status = process.end()?;
-            let told = told
-                .map(|told| told.0)
-                .or_else(|| same_warning(status, control));
+            let told = told.or_else(|| same_warning(status, control));
             return Ok(Watched {
                 end: End::Exited(status),
                 told,
@@ -370,11 +360,10 @@ fn watch(
         match (told, control.stop_reason()) {
             (None, Some(reason)) => {
                 process.terminate();
-                let patience = control.patience(grace);
-                told = Some((reason, patience));
-                kill_at = Instant::now().checked_add(patience);
+                told = Some(reason);
+                kill_at = Instant::now().checked_add(control.patience(grace));
             }
-            (Some((reason, _)), _)
+            (Some(reason), _)
                 if kill_at.is_some_and(|at| Instant::now() >= at)
                     && (reason.limit().is_some()
                         || !progress.is_some_and(|progress| progress.saving)) =>
@@ -382,7 +371,7 @@ fn watch(
                 process.end()?;
                 return Ok(Watched {
                     end: End::Killed,
-                    told: Some(reason),
+                    told,
                     peak,
                 });
             }
@@ -392,10 +381,7 @@ fn watch(
 }
 
 /// Who warns this process may warn the program too, and it may be the first to act on it.
-fn same_warning(
-    status: std::process::ExitStatus,
-    control: &mut dyn Control,
-) -> Option<crate::objective::StopReason> {
+fn same_warning(status: std::process::ExitStatus, control: &mut dyn Control) -> Option<StopReason> {
     use std::os::unix::process::ExitStatusExt as _;
     let start = Instant::now();
     while (status.signal().is_some() || status.code() == Some(75))
