@@ -77,14 +77,7 @@ pub const FOLDERS: [&str; 13] = [
 ];
 
 /// Those that come when they are needed.
-pub const LATER_FOLDERS: [&str; 6] = [
-    "jobs",
-    EVIDENCE,
-    RETRIES,
-    EXTENSIONS,
-    OBSERVATIONS,
-    DOCTOR,
-];
+pub const LATER_FOLDERS: [&str; 6] = ["jobs", EVIDENCE, RETRIES, EXTENSIONS, OBSERVATIONS, DOCTOR];
 
 /// Paths of one search directory.
 #[derive(Debug, Clone, PartialEq, Eq)]

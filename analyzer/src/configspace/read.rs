@@ -6,6 +6,7 @@ use anyhow::Result;
 use serde_json::Value as Json;
 use shared::exit::{Code, Failure};
 use shared::format::parse;
+use shared::python_json::lenient;
 use shared::space::{Confidence, HyperparameterFile, KindName, SpaceFile};
 use shared::{SearchSpace, Value};
 

@@ -178,7 +178,10 @@ impl Tandem {
     }
 
     fn levels(&self, history: &History, earlier: Option<usize>) -> Levels {
-        Levels::new(self.num_rungs, earlier.map(|index| &history.earlier()[index]))
+        Levels::new(
+            self.num_rungs,
+            earlier.map(|index| &history.earlier()[index]),
+        )
     }
 
     /// What is under way, the newest first: jobs at their rungs, configurations without a job at the rung asked for.
@@ -208,7 +211,7 @@ impl Method for Tandem {
         let mut rng = ask.seed.rng();
         let results = history.arrivals();
         if results.len() < self.fewest_results || self.dimensions.is_empty() {
-            if let Some(suggestion) = earlier::first_ones(history, &mut rng) {
+            if let Some(suggestion) = earlier::first_ones(self, history, &mut rng) {
                 return suggestion;
             }
             let reason = format!("a model needs {} results at least", self.fewest_results);

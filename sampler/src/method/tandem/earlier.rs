@@ -3,39 +3,49 @@
 //! ```text
 //! levels     earlier 0 ─ own 0 ─ earlier 1 ─ own 1 ─ … ─ earlier R ─ own R      where the earlier search has results
 //! model s    sees one earlier search and all of this one; its steps between levels are fitted as those between rungs are
-//! weight s   as in [`rung_weights`](super::rung_weights); with few results at the top, by how the earlier search foretells
-//!            this one's results on all rungs
+//! trust s    Φ(Σᵣ zᵣ / √R),   zᵣ = (rank correlation of this search's losses on rung r with what the earlier search alone
+//!            foretells for them) √(nᵣ - 1)                       R: rungs with three results or more
+//! share s    of the proposals: max(0, 2 trust - 1), at most 0.9, of several the largest in all, in proportion to each
 //! ```
 //! An earlier search has scores and offsets of its own, so only what it says of differences between configurations
 //! counts: its losses may be on another scale. Improvements are counted from the best of this search: what was best
-//! elsewhere is the first thing to be asked for here, not something that is had already. Models that see no earlier
-//! search are among the models drawn, with half of the weight at first, so an earlier search that misleads is given up
-//! after a handful of results.
+//! elsewhere is the first thing to be asked for here, not something that is had already. It has to show that it
+//! foretells: one that says nothing of this search has a small share by chance, and one that misleads none.
 //!
-//! Until a model is asked, half of the configurations are the best of the earlier searches.
+//! Until there are three results, half of the configurations are the best of the earlier searches; then, until a model is
+//! asked, as many as the share says, at most half.
 //!
 //! Range of validity: any number of results, on any rungs.
 //!
 //! # Source
 //! Starting from what was best on other data: Feurer et al. 2015. Weighing earlier searches by how they foretell this
-//! one: Feurer et al. 2018 (RGPE), who count misordered pairs.
+//! one: Feurer et al. 2018 (RGPE), who count misordered pairs as well.
 
 use rand::RngExt as _;
 use rand_chacha::ChaCha12Rng;
 use shared::{ConfigurationId, Ranked, Score};
 
 use super::scores::scores;
-use super::{Tandem, choose};
+use super::{FIT_STEPS, MOST_FITTED, Tandem, choose};
 use crate::history::{EarlierSearch, History};
 use crate::method::Suggestion;
-use crate::surrogate::Observation;
+use crate::normal;
+use crate::ranks::{correlation, mean_ranks};
+use crate::surrogate::{KernelParameters, Observation, Surrogate, Work};
 
 /// Share of the configurations that come from earlier searches until a model is asked.
 const START_FRACTION: f64 = 0.5;
 /// Only the best one in so many of an earlier search is worth asking for again.
 const ONE_IN: usize = 4;
-/// An earlier search has this share of the observations at least.
+/// An earlier search has one in so many of the observations at least.
 const FEWEST_SHARE: usize = 3;
+/// The largest share of the proposals: the others see this search alone.
+const LARGEST_SHARE: f64 = 0.9;
+/// Results of a rung that an earlier search is compared with, at least and at most.
+const FEWEST_COMPARED: usize = 3;
+const MOST_COMPARED: usize = 100;
+/// Results on a rung from which an earlier search is asked about that rung alone.
+const FEWEST_ON_RUNG: usize = 8;
 
 /// The steps of the model's process, from the one that says least of the top rung.
 #[derive(Debug)]
@@ -100,13 +110,122 @@ impl Tandem {
     }
 }
 
+/// The shares of the proposals that come from models that see the earlier searches; they sum to at most
+/// [`LARGEST_SHARE`].
+pub(super) fn shares(method: &Tandem, history: &History, own: &[Ranked]) -> Vec<f64> {
+    let share = |search| {
+        let trust = trust(method, history, search, own).unwrap_or(0.5);
+        (2.0 * trust - 1.0).clamp(0.0, LARGEST_SHARE)
+    };
+    let mut shares: Vec<f64> = history.earlier().iter().map(share).collect();
+    let (largest, sum) = (
+        shares.iter().copied().fold(0.0, f64::max),
+        shares.iter().sum::<f64>(),
+    );
+    if sum > 0.0 {
+        shares.iter_mut().for_each(|share| *share *= largest / sum);
+    }
+    shares
+}
+
+/// How far this search's results bear an earlier one out; `None` while there are fewer than three on each rung.
+fn trust(
+    method: &Tandem,
+    history: &History,
+    search: &EarlierSearch,
+    own: &[Ranked],
+) -> Option<f64> {
+    let (mut sum, mut num_rungs) = (0.0, 0.0);
+    for rung in 0..method.num_rungs {
+        let on_rung = own.iter().rev().filter(|r| method.rung(r.job.rung) == rung);
+        let mut newest: Vec<Ranked> = on_rung.take(MOST_COMPARED).copied().collect();
+        newest.sort_unstable();
+        if newest.len() < FEWEST_COMPARED {
+            continue;
+        }
+        let predicted = method.foretold(history, search, rung, &newest)?;
+        let by_loss = mean_ranks(&newest, Ord::cmp, |a, b| a.score == b.score);
+        let by_prediction = mean_ranks(&predicted, f64::total_cmp, |a, b| a.total_cmp(b).is_eq());
+        if let Some(correlation) = correlation(&by_loss, &by_prediction) {
+            sum += correlation * (newest.len() as f64 - 1.0).sqrt();
+            num_rungs += 1.0;
+        }
+    }
+    (num_rungs > 0.0).then(|| normal::distribution(sum / f64::sqrt(num_rungs)))
+}
+
+impl Tandem {
+    /// What an earlier search alone says of configurations on a rung, the smaller the better: by its results there or,
+    /// where it has few, by all.
+    fn foretold(
+        &self,
+        history: &History,
+        search: &EarlierSearch,
+        rung: usize,
+        own: &[Ranked],
+    ) -> Option<Vec<f64>> {
+        let ranked = (0..).zip(&search.results).map(|(number, result)| Ranked {
+            score: result.score,
+            job: ConfigurationId(number).job(result.rung),
+        });
+        let mut there: Vec<Ranked> = ranked.collect();
+        there.sort_unstable();
+        let on_rung: Vec<Ranked> = there
+            .iter()
+            .filter(|ranked| self.rung(ranked.job.rung) == rung)
+            .copied()
+            .collect();
+        let seen = if on_rung.len() < FEWEST_ON_RUNG {
+            &there
+        } else {
+            &on_rung
+        };
+        let chosen = choose(&[seen], MOST_FITTED / FEWEST_SHARE);
+        let observation = |(ranked, value): (&Ranked, f64)| Observation {
+            point: self
+                .features
+                .of_vector(&search.results[ranked.job.configuration.0 as usize].vector),
+            rung: 0,
+            value,
+        };
+        let values = scores(&chosen);
+        let observations: Vec<Observation> = chosen.iter().zip(values).map(observation).collect();
+        let parameters = KernelParameters::fit(
+            &self.features,
+            &observations,
+            1,
+            self.length_prior,
+            FIT_STEPS,
+        );
+        let model = Surrogate::new(&self.features, &parameters, &observations, &[], 0)?;
+        let mut work = Work::default();
+        let mean = |ranked: &Ranked| {
+            let vector = history.vector(ranked.job.configuration);
+            let point = self.features.of_vector(vector);
+            model.predict(&point, &mut work).mean
+        };
+        Some(own.iter().map(mean).collect())
+    }
+}
+
 /// A configuration that did well in an earlier search and has not been asked for here, for a share of the first ones.
-pub(super) fn first_ones(history: &History, rng: &mut ChaCha12Rng) -> Option<Suggestion> {
+pub(super) fn first_ones(
+    method: &Tandem,
+    history: &History,
+    rng: &mut ChaCha12Rng,
+) -> Option<Suggestion> {
     let searches = history.earlier();
-    if searches.is_empty() || rng.random::<f64>() >= START_FRACTION {
+    if searches.is_empty() {
         return None;
     }
     let search = &searches[rng.random_range(0..searches.len())];
+    let share = match trust(method, history, search, history.arrivals()) {
+        Some(trust) => (2.0 * trust - 1.0).clamp(0.0, START_FRACTION),
+        None => START_FRACTION,
+    };
+    if rng.random::<f64>() >= share {
+        return None;
+    }
     let evaluated = search.results.iter().filter(|r| r.score != Score::Failed);
     let top = evaluated.clone().map(|result| result.rung).max()?;
     let mut best: Vec<_> = evaluated.filter(|result| result.rung == top).collect();

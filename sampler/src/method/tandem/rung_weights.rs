@@ -10,6 +10,8 @@
 //! Where small budgets mislead, the weight goes to models that do not see them, after a handful of results at the top:
 //! within one model, many misleading results outvote those few.
 //!
+//! Models that see an earlier search get the share that [`earlier`](super::earlier) gives it, and leave these the rest.
+//!
 //! Range of validity: with fewer than four results at the top rung, all rungs are believed.
 //!
 //! # Source
@@ -19,7 +21,7 @@
 use rand::RngExt as _;
 use rand_chacha::ChaCha12Rng;
 
-use super::{FEWEST_AT_TOP, FIT_STEPS, MOST_FITTED, Tandem, choose};
+use super::{FEWEST_AT_TOP, FIT_STEPS, MOST_FITTED, Tandem, choose, earlier};
 use crate::history::History;
 use crate::surrogate::{KernelParameters, Observation, Surrogate};
 use shared::Ranked;
@@ -59,53 +61,46 @@ impl RungModels {
         let top = by_rung[method.num_rungs - 1];
         // Every model is judged on the same results.
         let judged = choose(&[top], MOST_FITTED / method.num_rungs);
-        let is_judged = top.len() >= FEWEST_AT_TOP;
-        let searches = history.earlier().len();
-        let own = (0..method.num_rungs).map(|lowest_rung| (lowest_rung, None));
-        let sights: Vec<(usize, Option<usize>)> = own
-            .filter(|(lowest, _)| {
-                *lowest == 0 || (is_judged && !by_rung[lowest - 1].is_empty())
-            })
-            .chain((0..searches).map(|index| (0, Some(index))))
-            .collect();
-        let fit = |(lowest_rung, earlier): (usize, Option<usize>)| {
+        let mut models = Vec::new();
+        for lowest_rung in 0..method.num_rungs {
+            if lowest_rung > 0 && (top.len() < FEWEST_AT_TOP || by_rung[lowest_rung - 1].is_empty())
+            {
+                continue;
+            }
             let mut seen = by_rung.clone();
             seen[..lowest_rung].fill(&[]);
-            let (observations, num_earlier) =
-                method.observations(history, &seen, MOST_FITTED, earlier);
-            let num_levels = method.levels(history, earlier).count;
+            let (observations, _) = method.observations(history, &seen, MOST_FITTED, None);
             let parameters = KernelParameters::fit(
                 &method.features,
                 &observations,
-                num_levels,
+                method.num_rungs,
                 method.length_prior,
                 FIT_STEPS,
             );
-            let ln_density = if !is_judged && searches == 0 {
+            let ln_weight = if top.len() < FEWEST_AT_TOP {
                 0.0
-            } else if !is_judged {
-                let num_own = observations.len() - num_earlier;
-                ln_density_of_last(method, &parameters, &observations, num_own)
             } else if judged.len() == top.len() {
-                ln_density_of_top(method, &parameters, observations, num_levels)
+                ln_predictive_density(method, &parameters, observations)
             } else {
                 seen[method.num_rungs - 1] = &judged;
-                let (observations, _) = method.observations(history, &seen, MOST_FITTED, earlier);
-                ln_density_of_top(method, &parameters, observations, num_levels)
+                let (observations, _) = method.observations(history, &seen, MOST_FITTED, None);
+                ln_predictive_density(method, &parameters, observations)
             };
-            // All earlier searches together begin with as much weight as none of them.
-            let ln_prior = earlier.map_or(0.0, |_| -libm::log(searches as f64));
-            RungModel {
-                lowest_rung,
-                earlier,
-                weight: ln_density + ln_prior,
-                parameters,
-            }
-        };
-        Self {
-            count,
-            models: normalised(sights.into_iter().map(fit).collect()),
+            models.push((lowest_rung, ln_weight, parameters));
         }
+        let shares = earlier::shares(method, history, &history.arrivals()[..count]);
+        let mut models = normalised(models);
+        for model in &mut models {
+            model.weight *= 1.0 - shares.iter().sum::<f64>();
+        }
+        let seen = shares.iter().enumerate().filter(|(_, share)| **share > 0.0);
+        models.extend(seen.map(|(index, share)| RungModel {
+            lowest_rung: 0,
+            earlier: Some(index),
+            weight: *share,
+            parameters: parameters_with(method, history, &by_rung, index),
+        }));
+        Self { count, models }
     }
 
     /// One of them, by weight.
@@ -120,30 +115,36 @@ impl RungModels {
     }
 }
 
-/// ln p(y of the top rung | y of all else), in units of the standard deviation of the former.
-fn ln_density_of_top(
+/// The parameters of a model that sees all results and an earlier search.
+fn parameters_with(
+    method: &Tandem,
+    history: &History,
+    by_rung: &[&[Ranked]],
+    earlier: usize,
+) -> KernelParameters {
+    let (observations, _) = method.observations(history, by_rung, MOST_FITTED, Some(earlier));
+    KernelParameters::fit(
+        &method.features,
+        &observations,
+        method.levels(history, Some(earlier)).count,
+        method.length_prior,
+        FIT_STEPS,
+    )
+}
+
+/// ln p(y of the top rung | y of the rungs below), in units of the standard deviation of the former.
+fn ln_predictive_density(
     method: &Tandem,
     parameters: &KernelParameters,
     mut observations: Vec<Observation>,
-    num_levels: usize,
 ) -> f64 {
     observations.sort_by_key(|o| o.rung);
-    let top = observations.partition_point(|o| o.rung + 1 < num_levels);
-    let count = observations.len() - top;
-    ln_density_of_last(method, parameters, &observations, count)
-}
-
-/// ln p(the last `count` values | those before), in units of the standard deviation of the former.
-fn ln_density_of_last(
-    method: &Tandem,
-    parameters: &KernelParameters,
-    observations: &[Observation],
-    count: usize,
-) -> f64 {
-    let last = &observations[observations.len() - count..];
-    let values: Vec<f64> = last.iter().map(|o| o.value).collect();
-    match Surrogate::new(&method.features, parameters, observations, &[], 0) {
-        Some(model) => model.ln_density_of_last(count) + count as f64 * ln_deviation(&values),
+    let top = observations.partition_point(|o| o.rung + 1 < method.num_rungs);
+    let values: Vec<f64> = observations[top..].iter().map(|o| o.value).collect();
+    match Surrogate::new(&method.features, parameters, &observations, &[], 0) {
+        Some(model) => {
+            model.ln_density_of_last(values.len()) + values.len() as f64 * ln_deviation(&values)
+        }
         None => f64::NEG_INFINITY, // singular
     }
 }
@@ -156,27 +157,28 @@ fn ln_deviation(values: &[f64]) -> f64 {
     0.5 * libm::log(square.max(1e-18))
 }
 
-/// Turns the logarithms of weights into weights that sum to 1.
-fn normalised(mut models: Vec<RungModel>) -> Vec<RungModel> {
+fn normalised(models: Vec<(usize, f64, KernelParameters)>) -> Vec<RungModel> {
     let largest = models
         .iter()
-        .map(|model| model.weight)
+        .map(|(_, ln_weight, _)| *ln_weight)
         .fold(f64::NEG_INFINITY, f64::max);
     // All singular: all alike.
     let largest = if largest.is_finite() { largest } else { 0.0 };
-    let sum: f64 = models
-        .iter()
-        .map(|model| libm::exp(model.weight - largest))
-        .sum();
+    let sum: f64 = models.iter().map(|m| libm::exp(m.1 - largest)).sum();
     let alike = 1.0 / models.len() as f64;
-    for model in &mut models {
-        model.weight = if sum > 0.0 {
-            libm::exp(model.weight - largest) / sum
-        } else {
-            alike
-        };
-    }
     models
+        .into_iter()
+        .map(|(lowest_rung, ln_weight, parameters)| RungModel {
+            lowest_rung,
+            earlier: None,
+            weight: if sum > 0.0 {
+                libm::exp(ln_weight - largest) / sum
+            } else {
+                alike
+            },
+            parameters,
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -259,13 +261,10 @@ mod tests {
     #[test]
     fn models_that_fail_count_alike() {
         let parameters = KernelParameters::prior(2, 2, crate::surrogate::LengthPrior::Medium);
-        let model = RungModel {
-            lowest_rung: 0,
-            earlier: None,
-            weight: f64::NEG_INFINITY,
-            parameters,
-        };
-        let models = vec![model.clone(), model];
+        let models = vec![
+            (0, f64::NEG_INFINITY, parameters.clone()),
+            (1, f64::NEG_INFINITY, parameters),
+        ];
         let weights: Vec<f64> = normalised(models).iter().map(|fit| fit.weight).collect();
         assert!(
             weights.iter().all(|w| (w - 0.5).abs() < 1e-15),
