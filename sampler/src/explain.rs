@@ -106,7 +106,10 @@ fn write_what_it_knew(
     )?;
     for search in history.earlier() {
         let (count, source) = (search.results.len(), one_line(&search.source));
-        writeln!(text, "It learnt from {count} earlier results, of `{source}`.")?;
+        writeln!(
+            text,
+            "It learnt from {count} earlier results, of `{source}`."
+        )?;
     }
     for rung in 0..history.num_rungs().min(ladder.num_rungs()) {
         let results = history.rung(rung);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use sha2::{Digest as _, Sha256};
 use shared::evidence::{EarlierResult, Evidence};
 use shared::record::{JobResult, ModelUse, Origin, Proposal, Request};
-use shared::{Score, Configuration, ConfigurationId, JobId, ResultId, Search};
+use shared::{Configuration, ConfigurationId, JobId, ResultId, Score, Search};
 use tracing::warn;
 
 use crate::history::{Earlier, EarlierSearch, History};

@@ -403,7 +403,8 @@ mod tests {
         let parameters = KernelParameters::prior(4, 3, LengthPrior::Medium);
         let point = vec![0.9, 2.0, 0.0, 0.1];
         let at = |under_way: &[(Vec<f64>, usize)]| {
-            let model = Surrogate::new(&features, &parameters, &observations, under_way, 0).unwrap();
+            let model =
+                Surrogate::new(&features, &parameters, &observations, under_way, 0).unwrap();
             model.predict(&point, &mut Work::default())
         };
         let (free, busy) = (

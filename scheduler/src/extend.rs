@@ -46,7 +46,9 @@ pub fn run(args: &ExtendArgs) -> Result<Code> {
     };
     let mut table = table(&directory)?;
     let before = table.total();
-    table.extend(more).map_err(|source| wrong(&directory, source))?;
+    table
+        .extend(more)
+        .map_err(|source| wrong(&directory, source))?;
     directory.extend(&Extension {
         limit: more,
         at: clock::now(),

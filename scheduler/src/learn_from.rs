@@ -232,7 +232,10 @@ impl Sorted {
             ));
         }
         if self.num_too_many > 0 {
-            parts.push(format!("{} more than {MOST_RESULTS}", are(self.num_too_many)));
+            parts.push(format!(
+                "{} more than {MOST_RESULTS}",
+                are(self.num_too_many)
+            ));
         }
         parts.join("; ")
     }

@@ -18,8 +18,8 @@ use shared::{Directory, layout, owner};
 use tracing::{info, warn};
 
 use crate::fix_from::FixArgs;
-use crate::learn_from::LearnArgs;
 use crate::init;
+use crate::learn_from::LearnArgs;
 use crate::progress::Progress;
 use crate::run::{Scheduler, Turn};
 use crate::state::Tally;

@@ -300,7 +300,11 @@ fn requests<'a>(
     let from = state.num_requested;
     // What somebody gave comes first, and one at a time: it moves all that come after it.
     let gift = state.waiting.first_key_value();
-    let number = if gift.is_some() { number.min(1) } else { number };
+    let number = if gift.is_some() {
+        number.min(1)
+    } else {
+        number
+    };
     let to = state
         .total()
         .min(from.saturating_add(u32::try_from(number).unwrap_or(u32::MAX))); // capped by the total

@@ -102,7 +102,11 @@ fn read(path: &Path, space: &SearchSpace) -> Result<Vec<Configuration>> {
         }
     }
     if configurations.is_empty() && wrong.is_empty() {
-        wrong.push(Invalid::new("", "at least one configuration", "an empty list"));
+        wrong.push(Invalid::new(
+            "",
+            "at least one configuration",
+            "an empty list",
+        ));
     }
     match Complaints::new(wrong) {
         None => Ok(configurations),

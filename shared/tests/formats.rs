@@ -8,8 +8,8 @@ use serde_json::Value as Json;
 use shared::evidence::Evidence;
 use shared::format::{Record, from_bytes, to_bytes};
 use shared::record::{
-    AttemptEnd, Created, Extension, Finished, Given, Heartbeat, Imported, Job, JobResult, Observation,
-    Outcome, Proposal, Request, Retry,
+    AttemptEnd, Created, Extension, Finished, Given, Heartbeat, Imported, Job, JobResult,
+    Observation, Outcome, Proposal, Request, Retry,
 };
 use shared::space::SpaceFile;
 use shared::{Search, SearchFile, SearchSpace};

@@ -1,7 +1,7 @@
 //! Configurations of one's own: at any time, on any rung, by several people at once, whoever is killed meanwhile.
 
 use anyhow::{Context as _, Result, ensure};
-use harness::{TestSearch, command, counting_ones, with_faults};
+use harness::{TestSearch, counting_ones, with_faults};
 use shared::{Configuration, ConfigurationId, Directory, Outcome, fs};
 
 const PROGRAMS: [&str; 3] = ["scheduler", "sampler", "trainer"];
@@ -59,10 +59,15 @@ fn configurations_are_tried_while_a_search_runs_and_when_it_is_finished() -> Res
         test.start(program, None)?;
     }
     test.wait_until("the search has begun", |directory| {
-        directory.has_result(ConfigurationId(2).job(0)).map_err(Into::into)
+        directory
+            .has_result(ConfigurationId(2).job(0))
+            .map_err(Into::into)
     })?;
     let said = give(&test, "one.json", &[0.25], &[])?;
-    ensure!(said == "1 configuration will be tried with 27 steps\n", "{said}");
+    ensure!(
+        said == "1 configuration will be tried with 27 steps\n",
+        "{said}"
+    );
     give(&test, "two.json", &[0.5, 0.75], &["--budget", "3"])?;
     test.wait_for_all()?;
     test.check_finished()?;
@@ -83,7 +88,10 @@ fn configurations_are_tried_while_a_search_runs_and_when_it_is_finished() -> Res
     // Extended after that, the rest goes on as if nothing had been given.
     let output = test.on("scheduler", "extend", &["--brackets", "1"])?;
     let said = String::from_utf8(output.stdout)?;
-    ensure!(output.status.success() && said.contains("start its programs again"), "{said}");
+    ensure!(
+        output.status.success() && said.contains("start its programs again"),
+        "{said}"
+    );
     Ok(())
 }
 
@@ -124,7 +132,10 @@ fn whoever_gives_may_be_killed_at_every_step_and_give_again() -> Result<()> {
     let mut test = TestSearch::new(&counting_ones("random", 2))?;
     let file = test.beside("one.json");
     let directory = test.directory()?;
-    fs::replace(&file, &serde_json::to_vec(&configuration(&directory, 0.5)?)?)?;
+    fs::replace(
+        &file,
+        &serde_json::to_vec(&configuration(&directory, 0.5)?)?,
+    )?;
     let mut kill_at = 1;
     loop {
         let faults = format!("kill-at={kill_at}");
@@ -160,15 +171,23 @@ fn what_is_no_configuration_of_the_space_is_refused_and_nothing_is_lost() -> Res
         ("3", &[], 3, "an object of hyperparameters"),
         (r#"[{"cat_0": 1}, {"nothing": 1}]"#, &[], 3, "[1].nothing"),
         (r#"{"cat_0": 7}"#, &[], 3, "cat_0"),
-        ("{}", &["--rung", "9"], 2, "expected one of the search's rungs (0: 1 steps"),
-        ("{}", &["--budget", "5"], 2, "expected one of the search's rungs"),
+        (
+            "{}",
+            &["--rung", "9"],
+            2,
+            "expected one of the search's rungs (0: 1 steps",
+        ),
+        (
+            "{}",
+            &["--budget", "5"],
+            2,
+            "expected one of the search's rungs",
+        ),
     ] {
         let file = test.beside("one.json");
         fs::replace(&file, text.as_bytes())?;
         let file = file.to_string_lossy();
-        let output = command("scheduler")
-            .args([&["propose", &*root, &*file], more].concat())
-            .output()?;
+        let output = test.output("scheduler", &[&["propose", &*root, &*file], more].concat())?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(output.status.code() == Some(code), "{text}: {output:?}");
         ensure!(said.contains(words), "{text}: {said}");

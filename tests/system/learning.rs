@@ -76,7 +76,10 @@ fn results_are_the_same_evidence_from_a_directory_a_log_and_a_table() -> Result<
         ensure!(is_done, "{said}");
         all.push(results(&Directory::open(&root)?)?);
     }
-    ensure!(all[0].len() == number && all[0] == all[1] && all[0] == all[2], "{all:?}");
+    ensure!(
+        all[0].len() == number && all[0] == all[1] && all[0] == all[2],
+        "{all:?}"
+    );
     Ok(())
 }
 
@@ -143,7 +146,11 @@ fn evidence_that_was_changed_or_removed_is_named_and_not_used() -> Result<()> {
     fs::remove(&path)?;
     refused(5, "No such file")?;
     // The same source makes the same file again, whoever asks for it.
-    let (is_done, _) = init(&first, &first.beside("third"), &["--learn-from", &text(&first.root())])?;
+    let (is_done, _) = init(
+        &first,
+        &first.beside("third"),
+        &["--learn-from", &text(&first.root())],
+    )?;
     ensure!(is_done);
     fs::make_folder(&root.join("evidence"))?;
     std::fs::copy(evidence_file(&first.beside("third"))?, &path)?;
@@ -160,13 +167,19 @@ fn what_cannot_be_learnt_from_is_refused_with_what_to_write() -> Result<()> {
     let (from, table) = (text(&first.root()), text(&table));
     let nowhere = text(&first.beside("nowhere"));
     for (arguments, words) in [
-        (&["--learn-from", &nowhere][..], "is not there: expected a folder with"),
+        (
+            &["--learn-from", &nowhere][..],
+            "is not there: expected a folder with",
+        ),
         (&["--learn-from", &table], "expected a column `cat_1`"),
         (
             &["--learn-from", &from, "--learn-budgets", "9=27"],
             "say with --learn-budgets THERE=HERE what they stand for",
         ),
-        (&["--learn-from", &from, "--learn-budgets", "9"], "expected two budgets"),
+        (
+            &["--learn-from", &from, "--learn-budgets", "9"],
+            "expected two budgets",
+        ),
         (&["--learn-budgets", "9=27"], "--learn-from <PATH>"),
     ] {
         let root = first.beside("refused");
@@ -184,6 +197,10 @@ fn what_cannot_be_learnt_from_is_refused_with_what_to_write() -> Result<()> {
     ensure!(is_done, "{said}");
     let evidence = Directory::open(&root)?.evidence()?;
     let rungs = evidence[0].results.iter().map(|r| (r.budget, r.rung));
-    ensure!(rungs.clone().all(|(budget, rung)| budget > 26.9 && rung == 2));
+    ensure!(
+        rungs
+            .clone()
+            .all(|(budget, rung)| budget > 26.9 && rung == 2)
+    );
     Ok(())
 }

@@ -10,7 +10,9 @@ use shared::objective::ObjectiveFile;
 use shared::search::{
     BohbSettings, Limit, MethodName, Promotion, REVISION, Scheduling, TrainerSettings,
 };
-use shared::{BudgetUnit, Configuration, ConfigurationId, JobId, Ranked, Score, Search, SearchFile, Seed};
+use shared::{
+    BudgetUnit, Configuration, ConfigurationId, JobId, Ranked, Score, Search, SearchFile, Seed,
+};
 
 use crate::bench::problem::Problem;
 use crate::bracket_start;

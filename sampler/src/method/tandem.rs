@@ -178,7 +178,10 @@ impl Tandem {
     }
 
     fn levels(&self, history: &History, earlier: Option<usize>) -> Levels {
-        Levels::new(self.num_rungs, earlier.map(|index| &history.earlier()[index]))
+        Levels::new(
+            self.num_rungs,
+            earlier.map(|index| &history.earlier()[index]),
+        )
     }
 
     /// What is under way, the newest first: jobs at their rungs, configurations without a job at the rung asked for.

@@ -6,9 +6,7 @@ use anyhow::{Result, bail};
 use shared::exit::{Code, Failure};
 use shared::layout::{self, Layout};
 use shared::record::Imported;
-use shared::{
-    BudgetUnit, Directory, JobResult, Outcome, ResultId, SearchSpace, fs, hpbandster,
-};
+use shared::{BudgetUnit, Directory, JobResult, Outcome, ResultId, SearchSpace, fs, hpbandster};
 use tracing::warn;
 
 use super::{Found, table};

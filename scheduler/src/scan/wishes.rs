@@ -61,8 +61,7 @@ impl Scanner {
 
     /// Takes back that the search is finished, where there is more to do; whether it did.
     pub fn reopen(&self, state: &State) -> Result<bool> {
-        let is_reopened =
-            !self.directory.is_observer() && self.directory.reopen(state.total())?;
+        let is_reopened = !self.directory.is_observer() && self.directory.reopen(state.total())?;
         if is_reopened {
             info!("the search was finished; it goes on, since there is more to do");
         }

@@ -63,9 +63,7 @@ impl RungModels {
         let searches = history.earlier().len();
         let own = (0..method.num_rungs).map(|lowest_rung| (lowest_rung, None));
         let sights: Vec<(usize, Option<usize>)> = own
-            .filter(|(lowest, _)| {
-                *lowest == 0 || (is_judged && !by_rung[lowest - 1].is_empty())
-            })
+            .filter(|(lowest, _)| *lowest == 0 || (is_judged && !by_rung[lowest - 1].is_empty()))
             .chain((0..searches).map(|index| (0, Some(index))))
             .collect();
         let fit = |(lowest_rung, earlier): (usize, Option<usize>)| {
