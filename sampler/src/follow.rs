@@ -87,7 +87,7 @@ impl Follower {
         }
         self.proposer.learn(&std::mem::take(&mut self.read));
         self.learnt = Some(request.configuration);
-        self.proposer.begin(&request.pending);
+        self.proposer.see(&request);
         self.rung = request.rung;
         if self.is_answered(request.configuration)? {
             return Ok(Next::Answered(request));

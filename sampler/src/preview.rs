@@ -141,6 +141,7 @@ fn news(
         finished: new.iter().map(shared::JobResult::job).collect(),
         pending: Vec::new(),
         superseding: Vec::new(),
+        given: None,
     })
 }
 

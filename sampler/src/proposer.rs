@@ -25,6 +25,8 @@ pub struct Proposer {
     /// What has been asked for; `None` where the same may be tried again.
     tried: Option<Tried>,
     digests: Digests,
+    /// Configurations that somebody gave while the search ran.
+    given: BTreeSet<ConfigurationId>,
 }
 
 impl Proposer {
@@ -46,6 +48,7 @@ impl Proposer {
             pending: BTreeSet::new(),
             tried: search.tries_nothing_twice().then(Tried::default),
             digests: Digests::default(),
+            given: BTreeSet::new(),
         }
     }
 
@@ -127,19 +130,35 @@ impl Proposer {
         self.history.know(id, self.search.space.encode(values));
     }
 
+    /// Takes note of what a request asks for, once or more often.
+    pub fn see(&mut self, request: &Request) {
+        if request.given.is_some() {
+            self.given.insert(request.configuration);
+        }
+        self.begin(&request.pending);
+    }
+
     /// Answers a request whose results have been learnt, with all configurations under way known.
     pub fn propose(&mut self, request: &Request) -> Proposal {
         let id = request.configuration;
-        self.begin(&request.pending);
-        let given = usize::try_from(id.0)
-            .ok()
-            .and_then(|i| self.search.start_with.get(i)); // a usize holds a u32
-        let (values, suggestion) = if let Some(values) = given {
+        self.see(request);
+        // Those of the search file are the first of those that nobody gave since.
+        let before = self.given.range(..id).count();
+        let number = usize::try_from(id.0).unwrap_or(usize::MAX) - before; // a usize holds a u32
+        let (values, suggestion) = if let Some(gift) = &request.given {
+            let suggestion = Suggestion {
+                vector: Vec::new(),
+                source: "given",
+                reason: format!("by `scheduler propose`, number {}", gift.number),
+                model: None,
+            };
+            (gift.values.clone(), suggestion)
+        } else if let Some(values) = self.search.start_with.get(number) {
             let count = self.search.start_with.len();
             let suggestion = Suggestion {
                 vector: Vec::new(),
                 source: "given",
-                reason: format!("number {} of {count} given in `start_with`", id.0 + 1),
+                reason: format!("number {} of {count} given in `start_with`", number + 1),
                 model: None,
             };
             (values.clone(), suggestion)

@@ -21,6 +21,7 @@ pub mod new;
 pub mod plan;
 mod programs;
 mod progress;
+pub mod propose;
 pub mod retry;
 pub mod run;
 pub mod scan;
@@ -136,6 +137,11 @@ enum Command {
     /// Also one that is finished: what there is keeps its place, and the models go on from it. May be said while the
     /// search runs, from any host.
     Extend(extend::ExtendArgs),
+    /// Try configurations of your own
+    ///
+    /// Also in a search that is finished. They come next, beyond the limit and outside of brackets: each is trained once, with
+    /// the largest budget unless said otherwise, and models learn from it.
+    Propose(propose::ProposeArgs),
     /// Do jobs again that have failed
     ///
     /// Their outcomes stay in the directory and count no longer; the search goes on, also one that was finished.
@@ -207,6 +213,7 @@ pub fn run(args: Args) -> Result<Code> {
             Ok(Code::Done)
         }
         Command::Extend(args) => extend::run(&args),
+        Command::Propose(args) => propose::run(&args),
         Command::Retry(args) => retry::run(&args),
         Command::Local(args) => local::run(&args),
         Command::Slurm(args) => slurm::run(&args),

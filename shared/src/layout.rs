@@ -5,7 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::id::{AttemptId, Claim, ConfigurationId, ExtensionId, JobId, OwnerId, ResultId};
+use crate::id::{
+    AttemptId, Claim, ConfigurationId, ExtensionId, GivenId, JobId, OwnerId, ResultId,
+};
 use crate::search::Promotion;
 
 /// The search: [`crate::search::SearchFile`].
@@ -36,6 +38,8 @@ pub const RETRIES: &str = "retries";
 pub const EVIDENCE: &str = "evidence";
 /// What was added to the search's limit.
 pub const EXTENSIONS: &str = "extensions";
+/// Configurations that somebody wants to be tried.
+pub const GIVEN: &str = "given";
 /// Attempts that ended without a result, in shards.
 pub const ATTEMPTS: &str = "attempts";
 /// Results of jobs that already had one.
@@ -77,7 +81,15 @@ pub const FOLDERS: [&str; 13] = [
 ];
 
 /// Those that come when they are needed.
-pub const LATER_FOLDERS: [&str; 6] = ["jobs", EVIDENCE, RETRIES, EXTENSIONS, OBSERVATIONS, DOCTOR];
+pub const LATER_FOLDERS: [&str; 7] = [
+    "jobs",
+    EVIDENCE,
+    RETRIES,
+    EXTENSIONS,
+    GIVEN,
+    OBSERVATIONS,
+    DOCTOR,
+];
 
 /// Paths of one search directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,6 +167,11 @@ impl Layout {
     pub fn evidence(&self, digest: &str) -> PathBuf {
         let name: String = digest.chars().take(16).collect();
         self.path(EVIDENCE).join(format!("{name}.json"))
+    }
+
+    /// `given/0001.json`
+    pub fn given(&self, id: GivenId) -> PathBuf {
+        self.path(GIVEN).join(format!("{id}.json"))
     }
 
     /// `late/c000123-r2-a1.OWNER.json`

@@ -22,6 +22,7 @@
 //!   aside/                                   corrupt and foreign files, never deleted   all
 //!   logs/, slurm/                            one writer a file
 //!   stop                                     its presence: leave     anybody
+//!   given/0001.json                          somebody's own configuration   scheduler -> scheduler  record::Given
 //!   finished.json                            nothing left to do      scheduler -> all       record::Finished
 //! ```
 //!

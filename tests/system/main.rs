@@ -6,6 +6,7 @@ mod chaos;
 mod clocks;
 mod determinism;
 mod faults;
+mod given;
 mod launchers;
 mod learning;
 mod nfs;
