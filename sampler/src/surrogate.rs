@@ -367,6 +367,7 @@ mod tests {
             &KernelParameters::prior(4, 3, LengthPrior::Medium),
             &observations,
             &[],
+            0,
         )
         .unwrap();
         let point = vec![0.4, 1.0, 1.0 / 3.0, 0.7];
@@ -427,6 +428,7 @@ mod tests {
             &KernelParameters::prior(4, 3, LengthPrior::Medium),
             &observations,
             &[],
+            0,
         )
         .unwrap();
         let mut work = Work::default();
@@ -442,5 +444,23 @@ mod tests {
             others.clone().count() == 14
                 && others.into_iter().all(|p| p.difference_variance > 1e-3)
         );
+    }
+
+    #[test]
+    fn improvements_are_counted_from_this_search_alone() {
+        let features = Features::new(&dimensions());
+        let observations = observations(12, 3);
+        let model = |num_earlier| {
+            let parameters = KernelParameters::prior(4, 3, LengthPrior::Medium);
+            Surrogate::new(&features, &parameters, &observations, &[], num_earlier)
+        };
+        let all = model(0).unwrap();
+        let best = (0..12).min_by(|a, b| all.means()[*a].total_cmp(&all.means()[*b]));
+        let later = model(best.unwrap() + 1).unwrap();
+        let own = &later.means()[best.unwrap() + 1..];
+        let smallest = own.iter().copied().fold(f64::INFINITY, f64::min);
+        assert_eq!(later.reference_mean().to_bits(), smallest.to_bits());
+        assert!(all.reference_mean() < later.reference_mean());
+        assert!(model(12).is_none(), "nothing is known of this search");
     }
 }

@@ -249,7 +249,12 @@ pub(super) fn first_ones(
 
 #[cfg(test)]
 mod tests {
+    use shared::Seed;
+    use shared::search::MethodName;
+
     use super::*;
+    use crate::bench::problem::Problem;
+    use crate::bench::simulate;
     use crate::history::Earlier;
 
     fn search(rungs: &[u8]) -> EarlierSearch {
@@ -271,5 +276,79 @@ mod tests {
         let levels = Levels::new(3, Some(&search(&[2, 0, 2])));
         assert_eq!((levels.own, levels.count), (vec![1, 2, 4], 5));
         assert_eq!((levels.earlier[0], levels.earlier[2]), (0, 3));
+    }
+
+    /// A method, and a history of `count` results of this search on the lowest rung that are a bowl, after an earlier search
+    /// whose results at the same rung are `there`.
+    fn after(there: fn(&[f64], f64) -> f64, count: u32, seed: u64) -> (Tandem, History) {
+        let problem = Problem::function("mf-hartmann3", None, None).unwrap();
+        let search = simulate::search(&problem, MethodName::Tandem, false, 0).unwrap();
+        let mut rng = Seed::new(seed).rng();
+        let mut history = History::new(&search.space);
+        let results = (0..30).map(|_| {
+            let vector = search.space.sample(&mut rng);
+            let score = Score::Loss(there(&vector, rng.random()));
+            Earlier {
+                vector,
+                rung: 0,
+                score,
+            }
+        });
+        history.learn_from(EarlierSearch {
+            source: "earlier".to_owned(),
+            results: results.collect(),
+        });
+        for number in 0..count {
+            let id = ConfigurationId(number);
+            let vector = search.space.sample(&mut rng);
+            history.ask(id);
+            history.know(id, vector.clone());
+            let score = Some(Score::Loss(bowl(&vector)));
+            history.learn(id.job(0), score, vector);
+        }
+        (Tandem::new(&search), history)
+    }
+
+    fn bowl(x: &[f64]) -> f64 {
+        x.iter().map(|x| (x - 0.6) * (x - 0.6)).sum()
+    }
+
+    fn share(there: fn(&[f64], f64) -> f64, count: u32, seed: u64) -> f64 {
+        let (method, history) = after(there, count, seed);
+        shares(&method, &history, history.arrivals())[0]
+    }
+
+    #[test]
+    fn an_earlier_search_is_believed_as_far_as_it_foretells_this_one() {
+        let mut unrelated = 0.0;
+        for seed in 0..10 {
+            let foretelling = share(|x, noise| 5.0 * bowl(x) + 7.0 + 0.1 * noise, 8, seed);
+            assert!(foretelling > 0.8, "{seed}: {foretelling}");
+            let misleading = share(|x, _| -bowl(x), 8, seed);
+            assert!(misleading < 1e-12, "{seed}: {misleading}");
+            unrelated += share(|_, noise| noise, 8, seed) / 10.0;
+        }
+        // By chance it is between nothing and all; the mean of 2 trust - 1, where that is positive, is a quarter.
+        assert!(unrelated < 0.5, "{unrelated}");
+    }
+
+    #[test]
+    fn a_search_begins_with_what_was_best_until_its_own_results_speak_against_it() {
+        let count = |there: fn(&[f64], f64) -> f64, results: u32| {
+            let (method, history) = after(there, results, 1);
+            let draws = 0..200;
+            let given =
+                draws.filter_map(|seed| first_ones(&method, &history, &mut Seed::new(seed).rng()));
+            let given: Vec<Suggestion> = given.collect();
+            // The best is suggested until it has been asked for.
+            assert!(
+                given
+                    .iter()
+                    .all(|s| s.source == "earlier" && s.reason.contains("number 1 of 30"))
+            );
+            given.len()
+        };
+        assert!(count(|x, _| bowl(x), 0).abs_diff(100) < 30);
+        assert_eq!(count(|x, _| -bowl(x), 7), 0);
     }
 }
