@@ -25,7 +25,6 @@ pub mod history;
 pub mod hpbandster;
 pub mod importance;
 mod infer;
-mod json;
 pub mod load;
 pub mod optuna;
 mod paired;

@@ -9,11 +9,33 @@ use shared::{ConfigurationId, JobId, Ranked, Score, SearchSpace};
 
 use crate::user_prior::UserPrior;
 
+/// A result of an earlier search, as models see it.
+#[derive(Debug, Clone)]
+pub struct Earlier {
+    /// The configuration, as a vector of the space.
+    pub vector: Vec<f64>,
+    /// The rung whose results it is compared with.
+    pub rung: u8,
+    /// How good it was there.
+    pub score: Score,
+}
+
+/// What is known of an earlier search.
+#[derive(Debug, Clone)]
+pub struct EarlierSearch {
+    /// Where it comes from, for people.
+    pub source: String,
+    /// Its results.
+    pub results: Vec<Earlier>,
+}
+
 /// All that is known when a configuration is proposed.
 #[derive(Debug, Clone)]
 pub struct History {
     space: SearchSpace,
     user_prior: Option<UserPrior>,
+    /// Their results have no ids here and never count as results of this search.
+    earlier: Vec<EarlierSearch>,
     /// The encoded configuration of every id whose values are known, by id.
     vectors: BTreeMap<ConfigurationId, Vec<f64>>,
     /// Every result named so far, lost ones too.
@@ -36,6 +58,7 @@ impl History {
         Self {
             space: space.clone(),
             user_prior: UserPrior::of_space(space),
+            earlier: Vec::new(),
             vectors: BTreeMap::new(),
             named: BTreeSet::new(),
             rungs: Vec::new(),
@@ -49,6 +72,23 @@ impl History {
     /// The search space.
     pub fn space(&self) -> &SearchSpace {
         &self.space
+    }
+
+    /// An earlier search became known, before any result of this one.
+    pub fn learn_from(&mut self, earlier: EarlierSearch) {
+        self.earlier.push(earlier);
+    }
+
+    /// The earlier searches that are known.
+    pub fn earlier(&self) -> &[EarlierSearch] {
+        &self.earlier
+    }
+
+    /// Whether a configuration has been asked for, as far as the values of those are known.
+    pub fn has_asked_for(&self, vector: &[f64]) -> bool {
+        let same = |a: &f64, b: &f64| a.total_cmp(b).is_eq() || (a.is_nan() && b.is_nan());
+        let mut asked = self.vectors.values();
+        asked.any(|other| other.iter().zip(vector).all(|(a, b)| same(a, b)))
     }
 
     /// What the user believes about good values, if anything.

@@ -57,6 +57,7 @@ fn request(id: u32, finished: Vec<JobId>, pending: Vec<JobId>) -> Request {
         finished,
         pending,
         superseding: Vec::new(),
+        given: None,
     }
 }
 

@@ -239,6 +239,7 @@ fn drive(
             finished: results.iter().map(JobResult::job).collect(),
             pending: Vec::new(),
             superseding: Vec::new(),
+            given: None,
         };
         proposer.learn(&results);
         let proposal = proposer.propose(&request);
@@ -359,6 +360,7 @@ proptest! {
             finished: Vec::new(),
             pending: Vec::new(),
             superseding: Vec::new(),
+            given: None,
         };
         let answer = |results: &[JobResult]| {
             let mut proposer = Proposer::new(&search);
@@ -650,6 +652,7 @@ fn a_proposal_depends_on_the_results_known_and_not_on_how_they_were_learnt() {
             finished: Vec::new(),
             pending: Vec::new(),
             superseding: Vec::new(),
+            given: None,
         };
         assert_eq!(proposer.propose(&request), *last);
     }
@@ -723,6 +726,7 @@ fn a_superseded_outcome_leaves_no_trace_in_any_method() {
                 finished: Vec::new(),
                 pending: Vec::new(),
                 superseding: vec![again(then.clone()).id()],
+                given: None,
             };
             // A model that was fitted before it was known.
             let before = proposer.propose(&request);

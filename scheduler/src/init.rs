@@ -14,12 +14,13 @@ use shared::hyperband::Table;
 use shared::objective::Objective;
 use shared::search::{Limit, REVISION, Scheduling, SearchFile};
 use shared::space::SpaceFile;
-use shared::wording::{plain, significant, thousands};
+use shared::wording::{count, plain, significant, thousands};
 use shared::{Directory, Search, fs, layout};
 use tracing::warn;
 
 use crate::doubts::doubts;
 use crate::fix_from::FixArgs;
+use crate::learn_from::LearnArgs;
 use crate::{programs, working_directory};
 
 /// What `scheduler init` is told.
@@ -32,17 +33,19 @@ pub struct InitArgs {
     directory: PathBuf,
     #[command(flatten)]
     fixed: FixArgs,
+    #[command(flatten)]
+    learn: LearnArgs,
 }
 
 /// Runs the subcommand.
 pub fn run(args: &InitArgs) -> Result<Code> {
-    let created = init(&args.search, &args.directory, &args.fixed)?;
+    let created = init(&args.search, &args.directory, &args.fixed, &args.learn)?;
     print(&plain(&describe(&created)?))?;
     Ok(Code::Done)
 }
 
 /// Makes a search directory, or finds that it is this search's already.
-pub fn init(path: &Path, root: &Path, fixed: &FixArgs) -> Result<Directory> {
+pub fn init(path: &Path, root: &Path, fixed: &FixArgs, learn: &LearnArgs) -> Result<Directory> {
     let mut file = read_named(path)?;
     fixed.apply(&mut file)?;
     working_directory::record(&mut file, path, root)?;
@@ -74,6 +77,7 @@ pub fn init(path: &Path, root: &Path, fixed: &FixArgs) -> Result<Directory> {
     for doubt in all {
         warn!("{doubt}");
     }
+    learn.apply(&mut file, root)?;
     Ok(Directory::create(root, &file, path)?)
 }
 
@@ -237,6 +241,11 @@ pub fn describe(directory: &Directory) -> Result<String> {
     }
     if let Some(folder) = &search.working_directory {
         writeln!(text, "trainers work in `{}`\n", folder.display())?;
+    }
+    for evidence in &search.learn_from {
+        let results = usize::try_from(evidence.results).unwrap_or(usize::MAX);
+        let results = count(results, "result");
+        writeln!(text, "learns from {results} of `{}`\n", evidence.source)?;
     }
     text += &notes(&ladder);
     writeln!(text, "{:>4}  {:>16}  {:>8}", "rung", "budget", "jobs")?;

@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::budget::{BracketSizes, BudgetSettings, Ladder};
 use crate::error::{Complaints, Invalid};
+use crate::evidence::EvidenceFile;
 use crate::format::{self, Record};
 use crate::known::Start;
 use crate::number;
@@ -83,6 +84,9 @@ pub struct SearchFile {
     /// Configurations to be tried before any that the method proposes: values, or names of published networks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub start_with: Vec<Start>,
+    /// Results of earlier searches that this one learns from; `scheduler init --learn-from` writes it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub learn_from: Vec<EvidenceFile>,
     /// How trainers and the scheduler watch each other.
     #[serde(default)]
     pub trainers: TrainerSettings,
@@ -92,8 +96,7 @@ impl Record for SearchFile {
     const FORMAT: &'static str = "search";
     /// 1.0: first. 1.1: `forbidden`, `prior` and `confidence` in the space; `fix`, `fixed_from`, `first_rungs`. 1.2:
     /// `revision`; `keep_alive`; `job_limit_s`, `silence_limit_s`, `output_kib`, `pause_after`; `working_directory`. 1.3:
-    /// `cpu_seconds`; names in `start_with`; methods `tournament` and
-    /// `progressive`.
+    /// `cpu_seconds`; names in `start_with`; methods `tournament` and `progressive`; `learn_from`.
     const VERSION: [u32; 2] = [1, 3];
     const IS_WRITTEN_BY_PEOPLE: bool = true;
 
@@ -440,6 +443,8 @@ pub struct Search {
     pub revision: u32,
     /// Tried first; checked against the space.
     pub start_with: Vec<Configuration>,
+    /// The evidence that it learns from.
+    pub learn_from: Vec<EvidenceFile>,
     /// Heartbeats, leases, attempts.
     pub trainers: TrainerSettings,
     /// SHA-256 of the search as version 1.0 would have written it, in hexadecimal: it stays when the format's version
@@ -468,6 +473,7 @@ impl Search {
         let trainers = file.trainers.check().map_err(|e| e.within("trainers"));
         noted(&mut wrong, trainers);
         noted(&mut wrong, file.check_limit());
+        wrong.extend(file.check_learn_from());
         let first_rungs = ladder.and_then(|ladder| {
             let first_rungs = first_rungs(file, ladder.top());
             noted(&mut wrong, first_rungs)
@@ -496,6 +502,7 @@ impl Search {
             name: file.name.clone(),
             revision,
             start_with,
+            learn_from: file.learn_from.clone(),
             space: if is_exact {
                 space
             } else {
@@ -578,6 +585,23 @@ impl SearchFile {
             }
             _ => Ok(()),
         }
+    }
+
+    /// What is wrong with what it learns from.
+    fn check_learn_from(&self) -> Vec<Invalid> {
+        let entries = self.learn_from.iter().enumerate();
+        let mut wrong: Vec<Invalid> = entries
+            .filter_map(|(index, entry)| {
+                let wrong = entry.check().err()?;
+                Some(wrong.within(&format!("learn_from[{index}]")))
+            })
+            .collect();
+        if !self.learn_from.is_empty() && self.method != MethodName::Tandem {
+            let expected = "nothing, because only method `tandem` learns from other searches";
+            let found = format!("method `{}`", self.method.as_str());
+            wrong.push(Invalid::new("learn_from", expected, found));
+        }
+        wrong
     }
 
     /// Whether it is to do what `HpBandSter` does, faults included.

@@ -10,11 +10,13 @@ use shared::objective::ObjectiveFile;
 use shared::search::{
     BohbSettings, Limit, MethodName, Promotion, REVISION, Scheduling, TrainerSettings,
 };
-use shared::{BudgetUnit, Configuration, ConfigurationId, JobId, Score, Search, SearchFile, Seed};
+use shared::{
+    BudgetUnit, Configuration, ConfigurationId, JobId, Ranked, Score, Search, SearchFile, Seed,
+};
 
 use crate::bench::problem::Problem;
 use crate::bracket_start;
-use crate::history::History;
+use crate::history::{Earlier, EarlierSearch, History};
 use crate::method::{self, Ask, Method};
 use crate::normal;
 
@@ -87,6 +89,7 @@ pub fn search(problem: &Problem, method: MethodName, faithful: bool, seed: u64) 
         working_directory: None,
         seed,
         start_with: Vec::new(),
+        learn_from: Vec::new(),
         trainers: TrainerSettings::default(),
     };
     Ok(Search::new(&file)?)
@@ -103,12 +106,58 @@ struct Running {
 /// of so many. The durations of many are the budget with log-normal spread; a free worker gets a job at once, and what it
 /// is given is decided by all that has ended by then.
 pub fn run(problem: &Problem, search: &Search, total: f64, num_workers: usize) -> Result<Vec<Row>> {
+    let history = History::new(&search.space);
+    Ok(played(problem, search, total, num_workers, history)?.rows)
+}
+
+/// As [`run`], after an earlier search on one worker whose results it learns from.
+pub fn run_after(
+    problem: &Problem,
+    search: &Search,
+    total: f64,
+    num_workers: usize,
+    earlier: EarlierSearch,
+) -> Result<Vec<Row>> {
+    let mut history = History::new(&search.space);
+    history.learn_from(earlier);
+    Ok(played(problem, search, total, num_workers, history)?.rows)
+}
+
+/// What another search can learn from one that has spent `total` largest budgets; its losses are multiplied by `factor`.
+pub fn earlier(
+    problem: &Problem,
+    search: &Search,
+    total: f64,
+    factor: f64,
+) -> Result<EarlierSearch> {
+    let history = played(problem, search, total, 1, History::new(&search.space))?.history;
+    let result = |ranked: &Ranked| Earlier {
+        vector: history.vector(ranked.job.configuration).to_vec(),
+        rung: ranked.job.rung,
+        score: ranked
+            .score
+            .loss()
+            .map_or(Score::Failed, |loss| Score::Loss(factor * loss)),
+    };
+    Ok(EarlierSearch {
+        source: problem.name.clone(),
+        results: history.arrivals().iter().map(result).collect(),
+    })
+}
+
+fn played<'a>(
+    problem: &'a Problem,
+    search: &'a Search,
+    total: f64,
+    num_workers: usize,
+    history: History,
+) -> Result<Simulation<'a>> {
     let mut simulation = Simulation {
         problem,
         search,
         noise: search.seed.child("noise", &problem.name),
         is_parallel: num_workers > 1,
-        history: History::new(&search.space),
+        history,
         method: method::of_search(search),
         brackets: Brackets::new(Table::endless(search)),
         num_brackets: 0,
@@ -125,7 +174,7 @@ pub fn run(problem: &Problem, search: &Search, total: f64, num_workers: usize) -
             simulation.start()?;
         }
         if !simulation.end() {
-            return Ok(simulation.rows);
+            return Ok(simulation);
         }
     }
 }

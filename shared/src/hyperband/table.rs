@@ -36,6 +36,9 @@ pub struct Table {
     draw: Option<Seed>,
     /// First ids, and sizes of the rungs, of brackets that were begun with sizes of their own.
     begun: Vec<(u32, Vec<u32>)>,
+    /// Configurations that somebody gave, ascending, and the rung of each: they are in no bracket, and the brackets' go on
+    /// behind them.
+    given: Vec<(ConfigurationId, u8)>,
 }
 
 impl Table {
@@ -68,7 +71,37 @@ impl Table {
             last: None,
             draw: None,
             begun: Vec::new(),
+            given: Vec::new(),
         }
+    }
+
+    /// A configuration that somebody gave takes an id that is not taken so far: those of the brackets come after it.
+    pub fn insert(&mut self, id: ConfigurationId, rung: u8) {
+        self.given.push((id, rung));
+    }
+
+    /// The rung of a configuration that somebody gave; `None` for those of brackets.
+    pub fn given_at(&self, id: ConfigurationId) -> Option<u8> {
+        let found = self.given.binary_search_by_key(&id, |(id, _)| *id);
+        found.ok().map(|place| self.given[place].1) // no such id: of a bracket
+    }
+
+    /// The number of a configuration among those of brackets.
+    fn number(&self, id: ConfigurationId) -> ConfigurationId {
+        let before = self.given.partition_point(|(given, _)| *given < id);
+        ConfigurationId(id.0 - u32::try_from(before).expect("no more than ids"))
+    }
+
+    /// The id of the configuration with a number among those of brackets.
+    pub(super) fn id(&self, number: u32) -> ConfigurationId {
+        let mut id = ConfigurationId(number);
+        for (given, _) in &self.given {
+            if *given > id {
+                break;
+            }
+            id.0 += 1;
+        }
+        id
     }
 
     /// Begins the next bracket with sizes of its own, in place of those of its kind. Either all brackets are begun so, in
@@ -155,7 +188,8 @@ impl Table {
 
     /// How many configurations there will be.
     pub fn total(&self) -> u32 {
-        self.total
+        let given = u32::try_from(self.given.len()).unwrap_or(u32::MAX); // no more than ids
+        self.total.saturating_add(given)
     }
 
     /// How many brackets there will be, where the space ends them; the last one may be another than its kind.
@@ -188,12 +222,16 @@ impl Table {
         self.num_rungs - length
     }
 
-    /// Where a configuration starts.
+    /// Where a configuration starts. One that somebody gave counts to the bracket of the next.
     pub fn place(&self, id: ConfigurationId) -> Place {
+        let number = self.number(id);
         let bracket = match self.draw {
-            None => self.bracket_by_order(id),
-            Some(seed) => self.bracket_by_draw(seed, id),
+            None => self.bracket_by_order(number),
+            Some(seed) => self.bracket_by_draw(seed, number),
         };
+        if let Some(rung) = self.given_at(id) {
+            return Place { bracket, rung };
+        }
         Place {
             bracket,
             rung: self.first_rung(bracket),
@@ -231,6 +269,9 @@ impl Table {
             for rung in 1..jobs.len() {
                 jobs[rung] += share(jobs[rung - 1], self.eta);
             }
+        }
+        for (_, rung) in &self.given {
+            jobs[usize::from(*rung)] += 1;
         }
         jobs
     }
