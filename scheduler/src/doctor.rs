@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use shared::cli::print;
+use shared::cli::{DIRECTORY, print};
 use shared::exit::{Code, Failure, code_of};
 use shared::fs::{self, Moved, Published};
 use shared::system::FileKind;
@@ -21,12 +21,13 @@ use shared::{env, layout, owner};
 #[derive(Debug, clap::Args)]
 pub struct DoctorArgs {
     /// The search directory, or the folder in which it shall be
+    #[arg(value_name = DIRECTORY)]
     directory: PathBuf,
     /// Also ask what two hosts see of each other: run this on both, at the same time
     #[arg(long)]
     peer: bool,
     /// How long the other host is waited for, in seconds: until it shows itself, and for each of its answers
-    #[arg(long, default_value_t = 120.0, value_name = "S", value_parser = crate::seconds)]
+    #[arg(long, default_value_t = 120.0, value_name = "S", value_parser = shared::cli::seconds)]
     wait_s: f64,
     /// One of the processes that race for names
     #[arg(long, hide = true, value_name = "FOLDER")]
