@@ -3,6 +3,7 @@
 //! On one host it can ask what one host can know ([`mount`], [`race`]). What two hosts see of each other needs the same
 //! command with `--peer` on both at the same time ([`peer`]). Times are measured on one clock each, there and back.
 
+mod device;
 mod mount;
 mod peer;
 mod race;
@@ -29,6 +30,9 @@ pub struct DoctorArgs {
     /// How long the other host is waited for, in seconds: until it shows itself, and for each of its answers
     #[arg(long, default_value_t = 120.0, value_name = "S", value_parser = shared::cli::seconds)]
     wait_s: f64,
+    /// Also compare what a device of this host computes with what its CPU computes: `cuda`
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
     /// One of the processes that race for names
     #[arg(long, hide = true, value_name = "FOLDER")]
     racer: Option<PathBuf>,
@@ -95,6 +99,9 @@ pub fn run(args: &DoctorArgs) -> Result<Code> {
         tell(race::run(&root, &folder.join("race"))?)?;
         tell(vec![speed(&folder)?])?;
         tell(caches())?;
+        if let Some(device) = &args.device {
+            tell(vec![device::test(device)?])?;
+        }
         if args.peer {
             let met = peer::run(&top, &me, Duration::from_secs_f64(args.wait_s))?;
             tell(met.findings)?;
