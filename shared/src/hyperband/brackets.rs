@@ -34,16 +34,6 @@ impl Brackets {
         }
     }
 
-    /// Begins the next bracket with sizes of its own, as [`Table::begin`].
-    pub fn begin(&mut self, sizes: Vec<u32>) {
-        self.table.begin(sizes);
-    }
-
-    /// Which configuration belongs to which bracket.
-    pub fn table(&self) -> &Table {
-        &self.table
-    }
-
     /// Takes note of a result; returns the configurations that will get no job any more.
     ///
     /// The same results in any order lead to the same state.
