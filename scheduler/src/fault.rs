@@ -9,7 +9,7 @@
 //! | out of memory | else | counts |
 //! | any other | | counts |
 //!
-//! When a search begins with such crashes and nothing else, jobs are offered no more until somebody has had a look.
+//! When a search begins with attempts that crash so, or that are lost, and with nothing else, jobs are offered no more until somebody has had a look.
 #![warn(clippy::wildcard_enum_match_arm)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,6 +38,8 @@ pub struct Known {
     pub has_crashed: bool,
     /// Why it may not be the configuration's fault.
     pub doubt: Option<Doubt>,
+    /// How many attempts in a row, up to this one, ended without any progress.
+    pub fruitless: u32,
     /// The host it comes from.
     pub host: Option<String>,
 }
@@ -66,6 +68,7 @@ impl Known {
             elapsed_s: 0.0,
             has_crashed: false,
             doubt: None,
+            fruitless: 0,
             host: None,
         }
     }
@@ -92,6 +95,17 @@ impl From<&JobResult> for Known {
             | Outcome::Crashed { .. }
             | Outcome::Lost { .. } => None,
         };
+        let fruitless = match &result.outcome {
+            Outcome::Crashed {
+                progressed: Some(false),
+                ..
+            } => 1,
+            Outcome::Lost { attempts, .. } => *attempts,
+            Outcome::Evaluated { .. }
+            | Outcome::Diverged { .. }
+            | Outcome::Crashed { .. }
+            | Outcome::OutOfMemory { .. } => 0,
+        };
         Self {
             id: result.id(),
             attempt: result.attempt.attempt,
@@ -99,6 +113,7 @@ impl From<&JobResult> for Known {
             elapsed_s: result.elapsed_s,
             has_crashed: matches!(result.outcome, Outcome::Crashed { .. }),
             doubt,
+            fruitless,
             host: result.notes.get(HOST).cloned(),
         }
     }
@@ -187,28 +202,27 @@ pub struct Faults {
     proven: BTreeSet<String>,
     /// Whether anything has, wherever it was.
     has_progressed: bool,
-    /// Crashes without any progress which nobody has asked to be retried.
+    /// Attempts that crashed or were lost without any progress, of jobs which nobody has asked to be retried.
     fruitless: BTreeSet<AttemptId>,
 }
 
 impl Faults {
     /// A result is known, whether it counts or not.
     pub fn see_result(&mut self, known: &Known) {
-        match (&known.doubt, known.score) {
-            (Some(Doubt::NoProgress), _) => {
-                let attempt = known.attempt();
-                let is_asked = self.retries.get(&attempt.job).is_some_and(|again| {
-                    again.supersedes >= attempt && again.reason == RetryReason::Asked
-                });
-                if !is_asked {
-                    self.fruitless.insert(attempt);
-                }
+        if known.fruitless > 0 {
+            let attempt = known.attempt();
+            let is_asked = self.retries.get(&attempt.job).is_some_and(|again| {
+                again.supersedes >= attempt && again.reason == RetryReason::Asked
+            });
+            if !is_asked {
+                let first = attempt.attempt.saturating_sub(known.fruitless - 1);
+                let attempts = first..=attempt.attempt;
+                self.fruitless
+                    .extend(attempts.map(|number| attempt.job.attempt(number)));
             }
-            (_, Some(_)) => {
-                self.has_progressed = true;
-                self.proven.extend(known.host.clone());
-            }
-            (_, None) => {}
+        } else if known.score.is_some() {
+            self.has_progressed = true;
+            self.proven.extend(known.host.clone());
         }
     }
 
@@ -247,7 +261,7 @@ impl Faults {
         superseded.is_some_and(|superseded| known.attempt() <= superseded)
     }
 
-    /// The first crashes of a search that nothing has progressed in, if there are so many that jobs are not offered any
+    /// The first attempts of a search that nothing has progressed in, if there are so many that jobs are not offered any
     /// more.
     pub fn pause(&self, after: u32) -> Option<&BTreeSet<AttemptId>> {
         let is_paused = after > 0 && !self.has_progressed && self.fruitless.len() >= after as usize;
@@ -371,6 +385,7 @@ mod tests {
     fn failure(attempt: u32, host: &str, doubt: Doubt) -> Known {
         let attempt = ConfigurationId(0).job(0).attempt(attempt);
         Known {
+            fruitless: u32::from(doubt == Doubt::NoProgress),
             doubt: Some(doubt),
             host: Some(host.to_owned()),
             ..Known::certain(attempt, Some(Score::Failed))
@@ -457,6 +472,7 @@ mod tests {
             let attempt = ConfigurationId(number).job(0).attempt(1);
             faults.see_result(&Known {
                 doubt: Some(Doubt::NoProgress),
+                fruitless: 1,
                 ..Known::certain(attempt, Some(Score::Failed))
             });
         }
@@ -468,5 +484,18 @@ mod tests {
         // Whatever goes on shows that the search can.
         faults.see_progress("b");
         assert!(faults.pause(5).is_none());
+    }
+
+    #[test]
+    fn a_search_whose_first_job_is_lost_after_so_many_attempts_is_paused() {
+        let mut faults = faults(&[("a", 1.0)]);
+        let last = ConfigurationId(0).job(0).attempt(7);
+        faults.see_result(&Known {
+            fruitless: 5,
+            ..Known::certain(last, None)
+        });
+        assert_eq!(faults.pause(5).map(BTreeSet::len), Some(5));
+        faults.see_retry(Again::asked(last));
+        assert!(faults.pause(1).is_none());
     }
 }

@@ -97,10 +97,15 @@ impl Action {
                 state.over.remove(&claim.attempt);
                 state.see_attempt(claim.attempt.next());
             }
-            Self::GiveUp { attempt, .. } => {
+            Self::GiveUp {
+                attempt,
+                without_progress,
+                ..
+            } => {
                 state.over.remove(attempt);
                 state.see_result(Known {
                     id: state.next_result(attempt.job),
+                    fruitless: *without_progress,
                     ..Known::certain(*attempt, None)
                 });
             }

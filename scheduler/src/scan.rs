@@ -153,6 +153,10 @@ impl Scanner {
         self.see_trainers(state, now)?;
         self.see_claims(state, &view, now)?;
         self.see_hopeless_jobs(state, &view)?;
+        if state.flags.is_finished {
+            // No failure was left in doubt: whoever finished the search let the last ones count, too.
+            state.accept_all();
+        }
         self.claimed_before = view.claimed;
         Ok(())
     }

@@ -414,6 +414,13 @@ impl State {
         }
     }
 
+    /// All failures that were in doubt count.
+    pub(crate) fn accept_all(&mut self) {
+        for known in std::mem::take(&mut self.doubtful).into_values() {
+            self.accept(&known);
+        }
+    }
+
     /// A result counts.
     pub fn accept(&mut self, known: &Known) {
         let Known { id, score, .. } = *known;

@@ -7,15 +7,17 @@
 mod fake;
 
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use fake::{DEADLINE, Fails, Trainer, check_finished, create, run_all, sample};
+use fake::{DEADLINE, Fails, Trainer, check_finished, create, proposal, run_all, sample};
 use scheduler::fault::Again;
 use scheduler::run::{Scheduler, Turn};
 use serde_json::json;
+use shared::directory::attempt_end;
 use shared::record::{Job, TrainerState};
-use shared::{ConfigurationId, Directory, Outcome};
+use shared::{ConfigurationId, Directory, Fate, Outcome};
 
 /// A trainer's host, its memory, and what fails there.
 type Place<'a> = (&'a str, Option<f64>, Fails<'a>);
@@ -64,6 +66,16 @@ fn fruitless(_: &Job) -> Option<Outcome> {
 
 fn well(_: &Job) -> Option<Outcome> {
     None
+}
+
+/// What `scheduler status` says.
+fn status(root: &Path) -> String {
+    let status = Command::new(env!("CARGO_BIN_EXE_scheduler"))
+        .arg("status")
+        .arg(root)
+        .output()
+        .unwrap();
+    String::from_utf8(status.stdout).unwrap()
 }
 
 fn reference() -> Vec<(String, Outcome)> {
@@ -124,6 +136,18 @@ fn a_configuration_that_crashes_on_two_good_hosts_has_crashed() {
 }
 
 #[test]
+fn who_looks_at_a_finished_search_finds_no_failure_in_doubt() {
+    let folder = tempfile::tempdir().unwrap();
+    create(folder.path(), json!({}));
+    // The last of all, which no request names any more.
+    let last = |job: &Job| (job.job.rung == 2).then(|| fruitless(job)).flatten();
+    let turn = run_at(folder.path(), &[("lone", None, &last)], &|_| false);
+    assert_eq!(turn, Turn::Finished);
+    let told = status(folder.path());
+    assert!(told.contains("nothing: the search is finished"), "{told}");
+}
+
+#[test]
 fn a_search_that_begins_with_crashes_alone_waits_for_somebody_to_ask() {
     let folder = tempfile::tempdir().unwrap();
     let directory = create(folder.path(), json!({"trainers": {"ahead": 4}}));
@@ -139,6 +163,42 @@ fn a_search_that_begins_with_crashes_alone_waits_for_somebody_to_ask() {
     assert!(directory.jobs().unwrap().open.is_empty());
     // Mended, and asked for.
     for result in directory.all_results().unwrap() {
+        directory
+            .retry(&Again::asked(result.attempt).record())
+            .unwrap();
+    }
+    let places: &[Place<'_>] = &[("a", None, &well), ("b", None, &well)];
+    assert_eq!(run_at(folder.path(), places, &|_| false), Turn::Finished);
+    assert_eq!(check_finished(folder.path()), reference());
+}
+
+#[test]
+fn a_command_that_cannot_be_started_pauses_the_search_and_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = create(folder.path(), json!({}));
+    // What trainers do when they cannot start a program.
+    let mut scheduler = Scheduler::new(directory.clone(), Duration::from_millis(50)).unwrap();
+    scheduler.turn().unwrap();
+    let first = ConfigurationId(0);
+    directory.propose(&proposal(&directory, first)).unwrap();
+    scheduler.turn().unwrap();
+    let owner = shared::owner::new_owner();
+    while scheduler.state().faults.pause(5).is_none() {
+        let attempt = directory.jobs().unwrap().open.pop_first().unwrap();
+        let (claim, _) = directory.claim(attempt, &owner).unwrap().unwrap();
+        let message = "cannot start `pyhton3`: No such file or directory";
+        let end = attempt_end(&claim, Fate::InputOutput, 0.0, message);
+        directory.end_attempt(&end).unwrap();
+        scheduler.turn().unwrap();
+    }
+    let told = status(folder.path());
+    assert!(
+        told.contains("--lost`") && told.contains("cannot start `pyhton3`"),
+        "{told}"
+    );
+    assert!(directory.jobs().unwrap().open.is_empty(), "{told}");
+    for result in directory.all_results().unwrap() {
+        assert!(matches!(result.outcome, Outcome::Lost { .. }));
         directory
             .retry(&Again::asked(result.attempt).record())
             .unwrap();

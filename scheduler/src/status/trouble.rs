@@ -1,13 +1,13 @@
 //! What goes wrong in a search, for people: crashes that have paused it, jobs that take too long, attempts that ended
 //! without a result, and open jobs that are left to few trainers or to none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use shared::directory::JobsView;
 use shared::record::Outcome;
 use shared::wording::{about, count, one_line, shortened};
-use shared::{BudgetUnit, Claim, Directory, JobResult, Result, fs, layout};
+use shared::{BudgetUnit, Claim, Directory, JobId, JobResult, Result, fs, layout};
 
 use super::{FileClock, MOST_SHOWN, RungStatus, TrainerStatus};
 use crate::scan::Scanner;
@@ -24,11 +24,13 @@ const MOST_ATTEMPTS: usize = 300;
 /// Hosts that are shown.
 const MOST_HOSTS: usize = 10;
 
-/// The search began with crashes alone, and no more jobs are offered.
+/// The search began with failures alone, and no more jobs are offered.
 #[derive(Debug, Clone, Serialize)]
 pub struct Pause {
-    /// How many there were.
-    pub crashes: usize,
+    /// How many attempts there were.
+    pub attempts: usize,
+    /// The options of `scheduler retry` that have their jobs done again.
+    pub retried_by: BTreeSet<&'static str>,
     /// The last of them.
     pub job: String,
     /// What it said.
@@ -43,12 +45,15 @@ impl Pause {
     /// The pause of a search, if it is paused.
     pub fn of(directory: &Directory, state: &State) -> Result<Option<Self>> {
         let pause_after = directory.search().trainers.pause_after();
-        let Some(crashed) = state.faults.pause(pause_after) else {
+        let Some(fruitless) = state.faults.pause(pause_after) else {
             return Ok(None);
         };
+        let jobs: BTreeSet<JobId> = fruitless.iter().map(|attempt| attempt.job).collect();
         let mut last: Option<JobResult> = None;
-        for attempt in crashed {
-            let result = directory.last_result(attempt.job)?;
+        let mut retried_by = BTreeSet::new();
+        for job in jobs {
+            let result = directory.last_result(job)?;
+            retried_by.extend(result.as_ref().and_then(retried_by_option));
             let is_later = |result: &JobResult| {
                 last.as_ref()
                     .is_none_or(|last| last.finished_at <= result.finished_at)
@@ -57,19 +62,28 @@ impl Pause {
                 last = Some(result);
             }
         }
-        Ok(last.map(|last| {
-            let host = last.notes.get("host").cloned();
-            let (message, log) = match last.outcome {
-                Outcome::Crashed { message, log, .. } => (message, log),
-                other => (other.as_str().to_owned(), None),
-            };
-            Self {
-                crashes: crashed.len(),
-                job: last.attempt.to_string(),
-                message,
-                host,
-                log,
-            }
+        let Some(last) = last else {
+            return Ok(None);
+        };
+        let host = last.notes.get("host").cloned();
+        let (message, host, log) = match last.outcome {
+            Outcome::Crashed { message, log, .. } => (message, host, log),
+            // The trainer that gave it back last said why.
+            _ => match directory.attempt_ends(last.attempt.job)?.pop() {
+                Some(end) => {
+                    let trainer = directory.read_heartbeat(&end.claim.owner)?;
+                    (end.message, trainer.map(|trainer| trainer.host), None)
+                }
+                None => (last.outcome.as_str().to_owned(), host, None),
+            },
+        };
+        Ok(Some(Self {
+            attempts: fruitless.len(),
+            retried_by,
+            job: last.attempt.to_string(),
+            message,
+            host,
+            log,
         }))
     }
 
@@ -82,13 +96,26 @@ impl Pause {
             format!("; its output is in `{}`", root.join(log).display())
         });
         format!(
-            "somebody to mend what crashes, then `scheduler retry {} --crashed`: the first {} crashed without any \
-             progress, and no more jobs are offered; {}{host} said: {}{log}",
+            "somebody to mend what fails, then `scheduler retry {} {}`: the first {} ended without any progress, and no \
+             more jobs are offered; {}{host} said: {}{log}",
             root.display(),
-            count(self.crashes, "attempt"),
+            self.retried_by
+                .iter()
+                .copied()
+                .collect::<Vec<_>>()
+                .join(" "),
+            count(self.attempts, "attempt"),
             self.job,
             shortened(&one_line(&self.message), MOST_SHOWN)
         )
+    }
+}
+
+fn retried_by_option(result: &JobResult) -> Option<&'static str> {
+    match result.outcome {
+        Outcome::Crashed { .. } => Some("--crashed"),
+        Outcome::Lost { .. } => Some("--lost"),
+        Outcome::Evaluated { .. } | Outcome::Diverged { .. } | Outcome::OutOfMemory { .. } => None,
     }
 }
 

@@ -163,7 +163,12 @@ impl Seen {
         };
         let has_aborted =
             status.signal() == Some(libc::SIGABRT) && self.printed.lines().any(is_abort);
-        (is_killed && (has_killed || had_nearly_all)) || has_aborted || speaks_of_memory(words)
+        // A process of its own was killed, such as one that loads data, and the program could not go on without it.
+        let has_lost_a_process = has_killed && speaks_of_a_killed_process(&self.printed);
+        (is_killed && (has_killed || had_nearly_all))
+            || has_lost_a_process
+            || has_aborted
+            || speaks_of_memory(words)
     }
 
     fn out_of_memory(&self) -> Ended {
@@ -201,6 +206,20 @@ fn speaks_of_memory(words: &str) -> bool {
         "CUDNN_STATUS_ALLOC_FAILED",
     ];
     PHRASES.iter().any(|phrase| words.contains(phrase))
+}
+
+/// Whether a program says that a process which it had started was killed: the words of Python's pools, of PyTorch's data
+/// loaders and launchers, and of shells.
+fn speaks_of_a_killed_process(printed: &str) -> bool {
+    const PHRASES: [&str; 6] = [
+        "Killed",
+        "SIGKILL",
+        "signal 9",
+        "exitcode: -9",
+        "exit code -9",
+        "terminated abruptly",
+    ];
+    PHRASES.iter().any(|phrase| printed.contains(phrase))
 }
 
 /// Whether a program says of its failure that the device failed: no later computation in that process can be trusted.
@@ -331,6 +350,27 @@ mod tests {
         // A kill in the group that this program's own end has nothing to do with.
         let ended = judged(exit(1), |seen| seen.memory.has_killed = true);
         assert!(matches!(ended, Ended::Crashed { .. }), "{ended:?}");
+    }
+
+    #[test]
+    fn a_process_of_the_program_that_was_killed_for_memory_is_out_of_memory() {
+        for line in [
+            "RuntimeError: DataLoader worker (pid 4242) is killed by signal: Killed. ",
+            "concurrent.futures.process.BrokenProcessPool: A process in the process pool was terminated abruptly while \
+             the future was running or pending.",
+            "The exit codes of the workers are {SIGKILL(-9)}",
+            "exitcode: -9 (pid: 7) of binary: /usr/bin/python3",
+        ] {
+            let ended = |has_killed| {
+                judged(exit(1), |seen| {
+                    seen.memory.has_killed = has_killed;
+                    seen.printed = format!("Traceback (most recent call last):\n{line}\n");
+                })
+            };
+            assert!(matches!(ended(true), Ended::OutOfMemory { .. }), "{line}");
+            // The kernel knows of no lack of memory: somebody else has killed it.
+            assert!(matches!(ended(false), Ended::Crashed { .. }), "{line}");
+        }
     }
 
     #[test]
