@@ -336,12 +336,15 @@ mod tests {
         problem.stopping = true;
         let search = search(&problem, MethodName::Hyperband, false, 3).unwrap();
         let rows = run(&problem, &search, 10.0, 1).unwrap();
-        let (max, min) = (problem.max_budget as f64, problem.min_budget as f64);
-        let count = |budget: f64| {
+        let max = problem.max_budget as f64;
+        let count = |rung: u8| {
+            let budget = search.ladder.budget(rung).amount;
             let same = |row: &&Row| (row.budget - budget).abs() < 1e-9;
             rows.iter().filter(same).count()
         };
-        assert!(count(max) > 3 && count(min) > count(max), "{rows:?}");
+        let counts: Vec<usize> = (0..search.ladder.num_rungs()).map(count).collect();
+        assert!(counts[3] > 3 && counts[0] > counts[3], "{counts:?}");
+        assert_eq!(counts.iter().sum::<usize>(), rows.len());
         let spent: f64 = rows.iter().map(|row| row.budget / max).sum();
         assert!((spent - rows.last().unwrap().cum_restart).abs() < 1e-9);
     }
