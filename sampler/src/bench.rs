@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use rayon::prelude::*;
 use shared::cli;
 use shared::exit::{Code, Failure};
-use shared::search::MethodName;
+use shared::search::{MethodName, Scheduling};
 use shared::space::Confidence;
 
 use crate::bench::curve::{AtPoints, Mean, PARALLEL_POINTS, POINTS};
@@ -63,9 +63,12 @@ pub struct Args {
     /// The rungs at which brackets start, in turn, as in `search.json`
     #[arg(long, value_name = "RUNGS", value_delimiter = ',')]
     first_rungs: Option<Vec<u8>>,
-    /// Start brackets of `tandem` where the correlation of budgets that was measured so far says that screening pays
-    #[arg(long, conflicts_with = "first_rungs")]
-    adaptive_starts: bool,
+    /// When configurations are promoted, as in `search.json`: `synchronous` or `asynchronous`
+    #[arg(long, value_name = "WHEN", default_value = "synchronous", value_parser = scheduling)]
+    scheduling: Scheduling,
+    /// Train all configurations on the largest budget, and stop those that are not among the best 1/eta at a lower rung's
+    #[arg(long, conflicts_with_all = ["first_rungs", "scheduling"])]
+    stopping: bool,
     /// The table's column of learning rates: gives low budgets a synthetic learning curve
     #[arg(long, value_name = "COLUMN", requires = "table")]
     curve: Option<String>,
@@ -121,6 +124,10 @@ fn seeds(text: &str) -> Result<(u64, u64), String> {
         Some((from, to)) if from < to => Ok((from, to)),
         _ => Err("expected two numbers such as 0..20".to_owned()),
     }
+}
+
+fn scheduling(text: &str) -> Result<Scheduling, String> {
+    serde_json::from_value(text.into()).map_err(|error| error.to_string())
 }
 
 fn confidence(text: &str) -> Result<Confidence, String> {
@@ -221,7 +228,8 @@ fn problems(args: &Args) -> Result<Vec<Problem>> {
         problem.min_budget = args.min_budget.unwrap_or(default);
         problem.eta = args.eta;
         problem.first_rungs.clone_from(&args.first_rungs);
-        problem.adaptive_starts = args.adaptive_starts;
+        problem.scheduling = args.scheduling;
+        problem.stopping = args.stopping;
     }
     Ok(problems)
 }

@@ -44,10 +44,6 @@ pub struct History {
     rungs: Vec<Vec<Ranked>>,
     /// The results that models see, in the order in which requests named them.
     arrivals: Vec<Ranked>,
-    /// The results that models see, by job.
-    scores: BTreeMap<JobId, Score>,
-    /// The learning curve of every configuration that has one: budget spent and loss, ascending.
-    curves: BTreeMap<ConfigurationId, Vec<(f64, f64)>>,
     /// Asked for, and no result of it is named yet.
     outstanding: BTreeSet<ConfigurationId>,
 }
@@ -63,8 +59,6 @@ impl History {
             named: BTreeSet::new(),
             rungs: Vec::new(),
             arrivals: Vec::new(),
-            scores: BTreeMap::new(),
-            curves: BTreeMap::new(),
             outstanding: BTreeSet::new(),
         }
     }
@@ -121,7 +115,6 @@ impl History {
         let ranked = Ranked { score, job };
         let place = self.rungs[rung].partition_point(|other| *other < ranked);
         self.rungs[rung].insert(place, ranked);
-        self.scores.insert(job, score);
         self.arrivals.push(ranked);
     }
 
@@ -133,50 +126,9 @@ impl History {
         if let Some(rung) = self.rungs.get_mut(usize::from(job.rung)) {
             rung.retain(|ranked| ranked.job != job);
         }
-        self.scores.remove(&job);
         let was_seen = self.arrivals.len() < before;
         self.learn(job, score, vector);
         was_seen
-    }
-
-    /// A result's learning curve: budget spent and loss. A later result of the configuration may continue it, or repeat
-    /// it from the start; of two points at one budget the first known stays.
-    pub fn trace(&mut self, id: ConfigurationId, points: impl IntoIterator<Item = (f64, f64)>) {
-        let mut points = points
-            .into_iter()
-            .filter(|(spent, loss)| spent.is_finite() && loss.is_finite())
-            .peekable();
-        if points.peek().is_none() {
-            return;
-        }
-        let curve = self.curves.entry(id).or_default();
-        for (spent, loss) in points {
-            let place = curve.partition_point(|(other, _)| *other < spent);
-            if curve.get(place).is_none_or(|(other, _)| *other > spent) {
-                curve.insert(place, (spent, loss + 0.0));
-            }
-        }
-    }
-
-    /// The learning curve of a configuration as far as it is known: budget spent and loss, ascending.
-    pub fn curve(&self, id: ConfigurationId) -> &[(f64, f64)] {
-        self.curves.get(&id).map_or(&[], Vec::as_slice)
-    }
-
-    /// What is known of a configuration at a rung of this budget: its result there, else its learning curve's point
-    /// nearest to the budget, within a tenth of it.
-    pub fn score_at(&self, id: ConfigurationId, rung: u8, budget: f64) -> Option<Score> {
-        if let Some(score) = self.scores.get(&id.job(rung)) {
-            return Some(*score);
-        }
-        let curve = self.curve(id);
-        let above = curve.partition_point(|(spent, _)| *spent < budget);
-        let around = curve.get(above.saturating_sub(1)..curve.len().min(above + 1))?;
-        let distance = |point: &(f64, f64)| (point.0 - budget).abs();
-        let nearest = around
-            .iter()
-            .min_by(|a, b| distance(a).total_cmp(&distance(b)))?;
-        (distance(nearest) <= 0.1 * budget).then_some(Score::Loss(nearest.1))
     }
 
     /// Ids of all results named so far, ascending.

@@ -78,13 +78,6 @@ impl Proposer {
                 tried.add(&result.configuration);
             }
             let vector = self.search.space.encode(&result.configuration);
-            if score.is_some() {
-                let points = result.curve.iter();
-                self.history.trace(
-                    job.configuration,
-                    points.filter_map(|point| Some((point.spent, point.loss?))),
-                );
-            }
             if result.supersedes.is_none() {
                 self.history.learn(job, score, vector);
             } else if self.history.supersede(job, score, vector) {

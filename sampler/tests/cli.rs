@@ -410,7 +410,10 @@ fn pools_of_learning_curves_are_compared_together() {
     assert_ne!(other, table);
     assert_ne!(
         stdout(&run(&[
-            "--adaptive-starts",
+            "--scheduling",
+            "asynchronous",
+            "--first-rungs",
+            "0",
             "--max-budget",
             "9",
             "--eta",

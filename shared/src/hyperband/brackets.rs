@@ -34,11 +34,6 @@ impl Brackets {
         }
     }
 
-    /// Begins the next bracket with sizes of its own, as [`Table::begin`].
-    pub fn begin(&mut self, sizes: Vec<u32>) {
-        self.table.begin(sizes);
-    }
-
     /// A configuration that somebody gave takes the next id, as [`Table::insert`].
     pub fn insert(&mut self, id: ConfigurationId, rung: u8) {
         self.table.insert(id, rung);
