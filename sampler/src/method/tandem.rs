@@ -122,6 +122,30 @@ impl Tandem {
         self.fitted.insert(fits)
     }
 
+    /// What is suggested while a model cannot be asked, or must not be.
+    fn without_model(&self, history: &History, rng: &mut ChaCha12Rng) -> Option<Suggestion> {
+        let results = history.arrivals();
+        if results.len() < self.fewest_results || self.dimensions.is_empty() {
+            if let Some(suggestion) = earlier::first_ones(self, history, rng) {
+                return Some(suggestion);
+            }
+            let reason = format!("a model needs {} results at least", self.fewest_results);
+            return Some(random::draw(history, rng, reason));
+        }
+        if results.iter().all(|ranked| ranked.score == Score::Failed) {
+            return Some(random::draw(
+                history,
+                rng,
+                "every configuration so far has failed",
+            ));
+        }
+        if rng.random::<f64>() < RANDOM_FRACTION {
+            let reason = format!("a share of {RANDOM_FRACTION} is drawn from the prior");
+            return Some(random::draw(history, rng, reason));
+        }
+        None
+    }
+
     /// Some proposals follow what the user believes, fewer as results come.
     fn near_the_user_prior(
         &self,
@@ -209,20 +233,8 @@ impl Tandem {
 impl Method for Tandem {
     fn propose(&mut self, history: &History, ask: &Ask<'_>) -> Suggestion {
         let mut rng = ask.seed.rng();
-        let results = history.arrivals();
-        if results.len() < self.fewest_results || self.dimensions.is_empty() {
-            if let Some(suggestion) = earlier::first_ones(self, history, &mut rng) {
-                return suggestion;
-            }
-            let reason = format!("a model needs {} results at least", self.fewest_results);
-            return random::draw(history, &mut rng, reason);
-        }
-        if results.iter().all(|ranked| ranked.score == Score::Failed) {
-            return random::draw(history, &mut rng, "every configuration so far has failed");
-        }
-        if rng.random::<f64>() < RANDOM_FRACTION {
-            let reason = format!("a share of {RANDOM_FRACTION} is drawn from the prior");
-            return random::draw(history, &mut rng, reason);
+        if let Some(suggestion) = self.without_model(history, &mut rng) {
+            return suggestion;
         }
         let share = |prior: &UserPrior| prior.share(&history.newest(MOST_RESULTS));
         let believed = history.user_prior().map(|prior| (prior, share(prior)));

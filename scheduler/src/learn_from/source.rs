@@ -20,12 +20,12 @@ pub(super) fn read(path: &Path, space: &SearchSpace, unit: BudgetUnit) -> Result
     }
     if has(layout::SEARCH) {
         let directory = Directory::observe(path)?;
-        check_unit(path, Some(directory.search().ladder.unit()), unit)?;
+        warn_of_unit(path, Some(directory.search().ladder.unit()), unit);
         return Ok(of_results(&directory.all_results()?));
     }
     if has(layout::IMPORTED) {
         let imported: Imported = fs::read_record(&path.join(layout::IMPORTED))?;
-        check_unit(path, imported.unit, unit)?;
+        warn_of_unit(path, imported.unit, unit);
         return Ok(of_results(&imported_results(path)?));
     }
     if has(hpbandster::CONFIGS) && has(hpbandster::RESULTS) {
@@ -47,7 +47,7 @@ pub(super) fn read(path: &Path, space: &SearchSpace, unit: BudgetUnit) -> Result
 }
 
 /// Says that budgets of two units are compared by their amounts.
-fn check_unit(path: &Path, there: Option<BudgetUnit>, here: BudgetUnit) -> Result<()> {
+fn warn_of_unit(path: &Path, there: Option<BudgetUnit>, here: BudgetUnit) {
     if let Some(there) = there.filter(|there| *there != here) {
         warn!(
             "budgets of `{}` are amounts of {}, here of {}: their numbers are compared",
@@ -56,7 +56,6 @@ fn check_unit(path: &Path, there: Option<BudgetUnit>, here: BudgetUnit) -> Resul
             here.symbol()
         );
     }
-    Ok(())
 }
 
 fn of_results(results: &[JobResult]) -> Vec<Found> {

@@ -93,7 +93,9 @@ impl Tandem {
                 job: ConfigurationId(number).job(result.rung),
             });
         }
-        by_rung.iter_mut().for_each(|rung| rung.sort_unstable());
+        for rung in &mut by_rung {
+            rung.sort_unstable();
+        }
         let by_rung: Vec<&[Ranked]> = by_rung.iter().map(Vec::as_slice).collect();
         let room = (most / FEWEST_SHARE).max(most.saturating_sub(num_own));
         let chosen = choose(&by_rung, room);
@@ -123,7 +125,9 @@ pub(super) fn shares(method: &Tandem, history: &History, own: &[Ranked]) -> Vec<
         shares.iter().sum::<f64>(),
     );
     if sum > 0.0 {
-        shares.iter_mut().for_each(|share| *share *= largest / sum);
+        for share in &mut shares {
+            *share *= largest / sum;
+        }
     }
     shares
 }
