@@ -446,7 +446,7 @@ mod tests {
     fn promotions_without_barrier_wait_for_nobody() {
         let with = poster(8, |_| {});
         let without = poster(8, |file| {
-            file.scheduling = shared::search::Scheduling::Asynchronous
+            file.scheduling = shared::search::Scheduling::Asynchronous;
         });
         let wall_s = |search: &Search| play(search, &conditions(search, 40)).unwrap().wall_s;
         assert!(wall_s(&without) < wall_s(&with));

@@ -55,7 +55,6 @@ fn this_thread_s() -> f64 {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 mod tests {
     use std::hint::black_box;
     use std::time::Duration;
