@@ -442,6 +442,22 @@ impl Drop for TestSearch {
     }
 }
 
+/// The first jobs of the configurations that somebody gave, which are in no bracket, and of all others.
+fn requested(directory: &Directory) -> Result<(Vec<JobId>, Vec<JobId>)> {
+    let (mut given, mut others) = (Vec::new(), Vec::new());
+    let requests = (0..).map_while(|id| directory.read_request(ConfigurationId(id)).transpose());
+    for request in requests {
+        let request = request?;
+        let list = if request.given.is_some() {
+            &mut given
+        } else {
+            &mut others
+        };
+        list.push(request.configuration.job(request.rung));
+    }
+    Ok((given, others))
+}
+
 /// Every bracket has the sizes it must have, and promoted the best of each rung.
 fn check_brackets(directory: &Directory, results: &BTreeMap<JobId, JobResult>) -> Result<()> {
     let search = directory.search();
@@ -451,20 +467,7 @@ fn check_brackets(directory: &Directory, results: &BTreeMap<JobId, JobResult>) -
     if search.scheduling != shared::search::Scheduling::Synchronous {
         return Ok(());
     }
-    // Configurations that somebody gave are in no bracket; each has one job.
-    let mut requests =
-        (0..).map_while(|id| directory.read_request(ConfigurationId(id)).transpose());
-    let (given, all) =
-        requests.try_fold((Vec::new(), Vec::new()), |(mut given, mut all), request| {
-            let request = request?;
-            let list = if request.given.is_some() {
-                &mut given
-            } else {
-                &mut all
-            };
-            list.push(request.configuration.job(request.rung));
-            anyhow::Ok((given, all))
-        })?;
+    let (given, all) = requested(directory)?;
     for job in &given {
         ensure!(
             results.contains_key(job),
