@@ -18,6 +18,7 @@ use crate::bench::simulate::Row;
 use crate::bench::summary::{Compared, SMALLEST_RATIO};
 
 pub mod curve;
+mod file;
 pub mod latency;
 mod pool;
 pub mod problem;

@@ -17,7 +17,7 @@ use crate::proposer::Proposer;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The search directory
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = cli::DIRECTORY)]
     directory: PathBuf,
     /// The configuration, such as c000123
     #[arg(value_name = "ID")]

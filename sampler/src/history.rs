@@ -102,6 +102,21 @@ impl History {
         &self.arrivals
     }
 
+    /// The newest results of each rung, `most` of them, best first, with their vectors.
+    pub fn newest(&self, most: usize) -> Vec<Vec<(Ranked, &[f64])>> {
+        let of_rung = |rung: u8| {
+            let arrivals = self.arrivals.iter().rev();
+            let of_rung = arrivals.filter(|ranked| ranked.job.rung == rung);
+            let mut newest: Vec<_> = of_rung
+                .take(most)
+                .map(|ranked| (*ranked, self.vector(ranked.job.configuration)))
+                .collect();
+            newest.sort_unstable_by_key(|(ranked, _)| *ranked);
+            newest
+        };
+        (0..self.num_rungs()).map(of_rung).collect()
+    }
+
     /// The results of a rung, best first.
     pub fn rung(&self, rung: u8) -> &[Ranked] {
         self.rungs.get(usize::from(rung)).map_or(&[], Vec::as_slice)

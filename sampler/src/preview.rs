@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
+use shared::cli::Format;
 use shared::exit::{Code, Failure};
 use shared::record::{Proposal, Request};
 use shared::wording::{plain, plain_json};
@@ -14,19 +15,18 @@ use shared::{ConfigurationId, Directory, JobId, Search, cli, layout};
 use crate::explain;
 use crate::follow::{Follower, Next};
 use crate::proposer::Proposer;
-use crate::replay::Format;
 
 /// Arguments of `sampler propose`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The search directory
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = cli::DIRECTORY)]
     directory: PathBuf,
     /// How many proposals, each counting those before it as under way
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     count: u32,
-    /// How to print: `table` for people, `json` for programs
-    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    /// How it is written
+    #[arg(long, value_enum, default_value = "table")]
     format: Format,
 }
 

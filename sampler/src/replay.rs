@@ -17,20 +17,11 @@ use crate::follow::{Follower, Next};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The search directory
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = cli::DIRECTORY)]
     directory: PathBuf,
-    /// How to print: `table` for people, `json` for programs
-    #[arg(long, value_name = "FORMAT", default_value = "table")]
-    format: Format,
-}
-
-/// How results are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
-    /// For people.
-    Table,
-    /// For programs.
-    Json,
+    /// How it is written
+    #[arg(long, value_enum, default_value = "table")]
+    format: cli::Format,
 }
 
 /// What a replay found.
@@ -79,8 +70,8 @@ pub fn run(args: &Args) -> Result<Code> {
     let directory = Directory::observe(&args.directory)?;
     let report = replay(&directory)?;
     match args.format {
-        Format::Table => cli::print(&plain(&table(&report)))?,
-        Format::Json => {
+        cli::Format::Table => cli::print(&plain(&table(&report)))?,
+        cli::Format::Json => {
             let text = serde_json::to_string_pretty(&report)?;
             cli::print(&format!("{}\n", plain_json(&text)))?;
         }

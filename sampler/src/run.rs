@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
+use shared::cli;
 use shared::exit::Code;
 use shared::format::Record;
 use shared::fs::Published;
@@ -24,7 +25,7 @@ use crate::follow::{Follower, Next};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The search directory
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = cli::DIRECTORY)]
     directory: PathBuf,
     /// Answer what can be answered now, then leave
     #[arg(long)]
@@ -32,15 +33,8 @@ pub struct Args {
     /// Longest time between two looks at the directory, in seconds
     ///
     /// File events end the wait early, but only for changes by this very machine.
-    #[arg(long, value_name = "S", default_value_t = 5.0, value_parser = seconds)]
+    #[arg(long, value_name = "S", default_value_t = 5.0, value_parser = cli::seconds)]
     poll_s: f64,
-}
-
-fn seconds(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(s) if s > 0.0 && s <= 3600.0 => Ok(s),
-        _ => Err("expected more than 0 and at most 3600 seconds".to_owned()),
-    }
 }
 
 /// How often the snapshot of the model is written at most.

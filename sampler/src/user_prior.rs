@@ -22,12 +22,11 @@ use rand_chacha::ChaCha12Rng;
 use shared::space::Kind;
 use shared::{Ranked, SearchSpace};
 
-use crate::history::History;
 use crate::normal;
 use crate::ranks::{correlation, mean_ranks};
 
 /// Results of a rung that are compared with the belief at most, so that the cost of a proposal stays the same.
-const MOST_RESULTS: usize = 100;
+pub const MOST_RESULTS: usize = 100;
 /// The largest share of draws that follow the belief: the others go on to test it.
 const LARGEST_SHARE: f64 = 0.75;
 
@@ -134,24 +133,17 @@ impl UserPrior {
     }
 
     /// How far the results bear the beliefs out: 0 to 1, ½ where they say nothing.
-    pub fn trust(&self, history: &History) -> f64 {
+    ///
+    /// `rungs`: of each rung the newest [`MOST_RESULTS`] results, best first, with their vectors.
+    pub fn trust(&self, rungs: &[Vec<(Ranked, &[f64])>]) -> f64 {
         let mut sum = 0.0;
         let mut num_rungs = 0.0;
-        for rung in 0..history.num_rungs() {
-            let mut newest: Vec<Ranked> = history
-                .arrivals()
-                .iter()
-                .rev()
-                .filter(|ranked| ranked.job.rung == rung)
-                .take(MOST_RESULTS)
-                .copied()
-                .collect();
-            newest.sort_unstable();
+        for newest in rungs {
             let densities: Vec<f64> = newest
                 .iter()
-                .map(|r| self.ln_density(history.vector(r.job.configuration)))
+                .map(|(_, vector)| self.ln_density(vector))
                 .collect();
-            let by_loss = mean_ranks(&newest, Ord::cmp, |a, b| a.score == b.score);
+            let by_loss = mean_ranks(newest, |a, b| a.0.cmp(&b.0), |a, b| a.0.score == b.0.score);
             let by_density = mean_ranks(&densities, f64::total_cmp, |a, b| a.total_cmp(b).is_eq());
             if newest.len() >= 3
                 && let Some(correlation) = correlation(&by_loss, &by_density)
@@ -163,9 +155,9 @@ impl UserPrior {
         normal::distribution(sum / f64::max(num_rungs, 1.0).sqrt())
     }
 
-    /// The share of draws that is to follow the belief: as much as it is trusted.
-    pub fn share(&self, history: &History) -> f64 {
-        self.trust(history).min(LARGEST_SHARE)
+    /// The share of draws that is to follow the belief: as much as it is trusted. `rungs` as in [`trust`](Self::trust).
+    pub fn share(&self, rungs: &[Vec<(Ranked, &[f64])>]) -> f64 {
+        self.trust(rungs).min(LARGEST_SHARE)
     }
 }
 
@@ -202,6 +194,7 @@ mod tests {
     use shared::{ConfigurationId, Score, Seed};
 
     use super::*;
+    use crate::history::History;
 
     fn space(more: &str) -> SearchSpace {
         let json = format!(
@@ -266,7 +259,7 @@ mod tests {
                 let job = ConfigurationId(number).job(u8::from(number % 3 == 0));
                 history.learn(job, Some(score), vector);
             }
-            user_prior.trust(&history)
+            user_prior.trust(&history.newest(MOST_RESULTS))
         };
         assert!((trust(0, &|_| None) - 0.5).abs() < f64::MIN_POSITIVE);
         assert!((trust(30, &|_| None) - 0.5).abs() < 1e-15);

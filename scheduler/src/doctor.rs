@@ -3,6 +3,7 @@
 //! On one host it can ask what one host can know ([`mount`], [`race`]). What two hosts see of each other needs the same
 //! command with `--peer` on both at the same time ([`peer`]). Times are measured on one clock each, there and back.
 
+mod device;
 mod mount;
 mod peer;
 mod race;
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use shared::cli::print;
+use shared::cli::{DIRECTORY, print};
 use shared::exit::{Code, Failure, code_of};
 use shared::fs::{self, Moved, Published};
 use shared::system::FileKind;
@@ -21,13 +22,17 @@ use shared::{env, layout, owner};
 #[derive(Debug, clap::Args)]
 pub struct DoctorArgs {
     /// The search directory, or the folder in which it shall be
+    #[arg(value_name = DIRECTORY)]
     directory: PathBuf,
     /// Also ask what two hosts see of each other: run this on both, at the same time
     #[arg(long)]
     peer: bool,
     /// How long the other host is waited for, in seconds: until it shows itself, and for each of its answers
-    #[arg(long, default_value_t = 120.0, value_name = "S", value_parser = crate::seconds)]
+    #[arg(long, default_value_t = 120.0, value_name = "S", value_parser = shared::cli::seconds)]
     wait_s: f64,
+    /// Also compare what a device of this host computes with what its CPU computes: `cuda`
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
     /// One of the processes that race for names
     #[arg(long, hide = true, value_name = "FOLDER")]
     racer: Option<PathBuf>,
@@ -94,6 +99,9 @@ pub fn run(args: &DoctorArgs) -> Result<Code> {
         tell(race::run(&root, &folder.join("race"))?)?;
         tell(vec![speed(&folder)?])?;
         tell(caches())?;
+        if let Some(device) = &args.device {
+            tell(vec![device::test(device)?])?;
+        }
         if args.peer {
             let met = peer::run(&top, &me, Duration::from_secs_f64(args.wait_s))?;
             tell(met.findings)?;

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use shared::cli::print;
+use shared::cli::{DIRECTORY, print};
 use shared::error::Error;
 use shared::exit::Code;
 use shared::format::Record as _;
@@ -19,6 +19,7 @@ use shared::{Directory, clock, layout};
 #[derive(Debug, clap::Args)]
 pub struct ExtendArgs {
     /// The search directory
+    #[arg(value_name = DIRECTORY)]
     directory: PathBuf,
     #[command(flatten)]
     more: More,

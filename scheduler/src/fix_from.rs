@@ -15,7 +15,7 @@ pub struct FixArgs {
     /// A search directory whose best configuration gives values to be fixed in this search
     ///
     /// The best is the one with the smallest loss at the largest budget. The values become part of `search.json`.
-    #[arg(long, value_name = "DIRECTORY")]
+    #[arg(long, value_name = shared::cli::DIRECTORY)]
     fix_from: Option<PathBuf>,
     /// Which hyperparameters are fixed so, separated by commas; default: all that both searches have
     #[arg(

@@ -1,10 +1,11 @@
 //! `scheduler init`: from the search file a person wrote to a search directory, with everything checked.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use shared::budget::short;
+use shared::cli::{DIRECTORY, print};
 use shared::error::{Complaints, Error, Invalid};
 use shared::exit::{Code, Failure};
 use shared::format::Record as _;
@@ -12,13 +13,32 @@ use shared::hyperband::Table;
 use shared::objective::Objective;
 use shared::search::{Limit, Scheduling, SearchFile};
 use shared::space::SpaceFile;
-use shared::wording::{significant, thousands};
+use shared::wording::{plain, significant, thousands};
 use shared::{Directory, Search, fs, layout};
 use tracing::warn;
 
 use crate::doubts::doubts;
 use crate::fix_from::FixArgs;
 use crate::{programs, working_directory};
+
+/// What `scheduler init` is told.
+#[derive(Debug, clap::Args)]
+pub struct InitArgs {
+    /// The search file
+    search: PathBuf,
+    /// The search directory; made if it does not exist
+    #[arg(value_name = DIRECTORY)]
+    directory: PathBuf,
+    #[command(flatten)]
+    fixed: FixArgs,
+}
+
+/// Runs the subcommand.
+pub fn run(args: &InitArgs) -> Result<Code> {
+    let created = init(&args.search, &args.directory, &args.fixed)?;
+    print(&plain(&describe(&created)?))?;
+    Ok(Code::Done)
+}
 
 /// Makes a search directory, or finds that it is this search's already.
 pub fn init(path: &Path, root: &Path, fixed: &FixArgs) -> Result<Directory> {

@@ -10,11 +10,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use shared::cli::report;
+use shared::cli::{DIRECTORY, report};
 use shared::env::{self, Variable};
 use shared::exit::{Code, Failure};
 use shared::signal::Warning;
-use shared::{Directory, layout, owner};
+use shared::{Directory, owner};
 use tracing::{info, warn};
 
 use crate::fix_from::FixArgs;
@@ -30,6 +30,7 @@ pub struct LocalArgs {
     /// The search file
     search: PathBuf,
     /// The search directory; made if it does not exist, continued if it does
+    #[arg(value_name = DIRECTORY)]
     directory: PathBuf,
     /// How many trainers work at the same time
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
@@ -282,7 +283,10 @@ impl<'a> Children<'a> {
     fn look_after(&mut self) -> Result<Vec<u32>> {
         let mut dead = Vec::new();
         for post in &mut self.posts {
-            let log = log_path(self.directory, &post.name);
+            let log = self
+                .directory
+                .layout()
+                .program_log(&post.name, &owner::host_name());
             if let Some(child) = &mut post.child {
                 let Some(status) = child.try_wait().context("cannot wait for a child")? else {
                     continue;
@@ -424,16 +428,6 @@ impl Post {
         self.next_start = Instant::now() + Duration::from_secs(u64::from(self.short_lives));
         Ok(())
     }
-}
-
-/// `logs/trainer-1.HOST.log`: two machines never write one file.
-pub(crate) fn log_path(directory: &Directory, name: &str) -> PathBuf {
-    let host: String = owner::host_name()
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
-        .collect();
-    let logs = directory.layout().path(layout::LOGS);
-    logs.join(format!("{name}.{host}.log"))
 }
 
 /// The last lines of a log.

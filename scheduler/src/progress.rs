@@ -8,10 +8,9 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use shared::budget::short;
 use shared::cli::{redirect_logs, report};
 use shared::wording::{about, count, significant};
-use shared::{Budget, Directory};
+use shared::{Budget, Directory, owner};
 use tracing::warn;
 
-use crate::local::log_path;
 use crate::run::Scheduler;
 use crate::status::{FileClock, Incumbent, RungStatus, Status, look};
 
@@ -44,7 +43,10 @@ impl Progress {
         } else {
             None
         };
-        let log = shared::fs::open_log(&log_path(directory, "scheduler"))?;
+        let log = directory
+            .layout()
+            .program_log("scheduler", &owner::host_name());
+        let log = shared::fs::open_log(&log)?;
         let all = bars.as_ref().map(|bars| bars.all.clone());
         redirect_logs(move |line| {
             let is_urgent = line.contains(" WARN ") || line.contains("ERROR ");

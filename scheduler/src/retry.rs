@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use shared::cli::print;
+use shared::cli::{DIRECTORY, print};
 use shared::exit::{Code, Failure};
 use shared::fs::Published;
 use shared::wording::count;
@@ -18,6 +18,7 @@ use crate::fault::Again;
 #[derive(Debug, clap::Args)]
 pub struct RetryArgs {
     /// The search directory
+    #[arg(value_name = DIRECTORY)]
     directory: PathBuf,
     #[command(flatten)]
     which: Which,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use shared::cli::{DIRECTORY, seconds};
 use shared::exit::Code;
 use shared::fs::{self, Moved, Published};
 use shared::parallel::all_in_parallel;
@@ -435,9 +436,25 @@ impl Scheduler {
     }
 }
 
+/// What `scheduler run` is told.
+#[derive(Debug, clap::Args)]
+pub struct RunArgs {
+    /// The search directory
+    #[arg(value_name = DIRECTORY)]
+    directory: PathBuf,
+    /// Do all that can be done now, then exit
+    #[arg(long)]
+    once: bool,
+    /// Longest pause between two looks at the directory, in seconds
+    #[arg(long, default_value_t = 5.0, value_name = "S", value_parser = seconds)]
+    poll_s: f64,
+}
+
 /// Runs the scheduler until the search is finished or stopped, or a signal comes.
-pub fn run(root: &std::path::Path, once: bool, longest_pause: Duration) -> Result<Code> {
+pub fn run(args: &RunArgs) -> Result<Code> {
+    let root = &args.directory;
     let warning = Warning::listen().context("cannot listen for signals")?;
+    let longest_pause = Duration::from_secs_f64(args.poll_s);
     let mut scheduler = Scheduler::new(Directory::open(root)?, longest_pause)?;
     info!(
         "scheduling the search `{}` in `{}`",
@@ -451,7 +468,7 @@ pub fn run(root: &std::path::Path, once: bool, longest_pause: Duration) -> Resul
             return Ok(Code::Again);
         }
         // Who asks for one run is told when it could not be done; nobody waits for a better moment.
-        let turn = if once {
+        let turn = if args.once {
             scheduler.try_turn()?
         } else {
             scheduler.turn()?
@@ -465,11 +482,11 @@ pub fn run(root: &std::path::Path, once: bool, longest_pause: Duration) -> Resul
                 info!("the search is stopped: leaving (`scheduler stop --undo` takes that back)");
                 return Ok(Code::Done);
             }
-            Turn::Idle if once => {
+            Turn::Idle if args.once => {
                 scheduler.leave_word();
                 return Ok(Code::Done);
             }
-            Turn::Acted if once => {}
+            Turn::Acted if args.once => {}
             Turn::Idle | Turn::Acted => {
                 scheduler.wait(turn, &mut || warning.received().is_some())?;
             }

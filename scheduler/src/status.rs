@@ -3,6 +3,7 @@
 //! A [`Status`] is all that one look shows. It is written as text ([`table`]), as JSON, or drawn again and again on a
 //! terminal ([`screen`]); [`watch`] is the loop around them.
 
+mod looker;
 mod queue;
 pub mod screen;
 mod table;
@@ -29,19 +30,10 @@ use crate::scan::Scanner;
 use crate::state::{State, Tally};
 
 pub use trouble::{Ended, Overdue, Pause};
-pub use watch::run;
+pub use watch::{StatusArgs, run};
 
 /// Characters of a message that are shown.
 const MOST_SHOWN: usize = 200;
-
-/// How the status is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
-    /// For people.
-    Table,
-    /// For scripts: one object, and with --watch one on each line.
-    Json,
-}
 
 /// What a look at a search shows; `docs/formats.md` describes it as scripts see it.
 #[derive(Debug, Clone, Serialize)]

@@ -851,6 +851,18 @@ fn the_doctor_finds_a_local_disk_usable_and_a_read_only_folder_not() {
     );
     let output = run(&["doctor", "/proc"]);
     assert_eq!(output.status.code(), Some(5), "{output:?}");
+    // A device is asked for by the trainer's name of it.
+    let output = run(&["doctor", root, "--device", "abacus"]);
+    assert_eq!(output.status.code(), Some(5), "{output:?}");
+    let said = text(&output.stdout);
+    let expected = "BAD   no trainer computes on this device: ";
+    assert!(said.contains(expected) && said.contains("abacus"), "{said}");
+    let output = run(&["doctor", root, "--device", "cpu"]);
+    let said = text(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("good  cpu: "),
+        "{said}"
+    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What the command lines of all programs share: logs, printing, and how errors end a program.
+//! What the command lines of all programs share: arguments, logs, printing, and how errors end a program.
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write};
@@ -11,6 +11,29 @@ use tracing_subscriber::EnvFilter;
 use crate::env;
 use crate::exit::{self, Code};
 use crate::wording::plain;
+
+/// What helps call the argument that is a search directory.
+pub const DIRECTORY: &str = "DIR";
+
+/// How output is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+}
+
+/// Reads an argument that is a number of seconds to wait: above 0, and up to a day.
+///
+/// # Errors
+/// What was expected.
+pub fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds <= 86_400.0 => Ok(seconds),
+        _ => Err("expected a number of seconds above 0 and up to 86400".to_owned()),
+    }
+}
 
 /// Parses the command line, runs the program, and reports its error, if any, as one line on stderr.
 pub fn run<A: clap::Parser>(program: fn(A) -> Result<Code>) -> ExitCode {

@@ -186,17 +186,16 @@ impl Layout {
             .join(format!("{claim}.log"))
     }
 
+    /// `logs/trainer-1.HOST.log`: what a program logged that `scheduler local` started; two hosts never write one file.
+    pub fn program_log(&self, program: &str, host: &str) -> PathBuf {
+        let host = plain(host).replace('-', "_");
+        self.path(LOGS).join(format!("{program}.{host}.log"))
+    }
+
     /// `observations/HOST.json`
     pub fn observation(&self, host: &str) -> PathBuf {
-        let plain = |c: char| {
-            if c.is_ascii_alphanumeric() || c == '-' {
-                c
-            } else {
-                '_'
-            }
-        };
-        let host: String = host.chars().map(plain).take(200).collect();
-        self.path(OBSERVATIONS).join(format!("{host}.json"))
+        self.path(OBSERVATIONS)
+            .join(format!("{}.json", plain(host)))
     }
 
     /// `models/OWNER.json`
@@ -219,6 +218,18 @@ pub fn claim_of_checkpoint(file_name: &str) -> Option<Claim> {
 pub fn shard_in(folder_name: &str) -> Option<u32> {
     let number = folder_name.parse().ok()?; // foreign folders are no shards
     (format!("{number:03}") == folder_name).then_some(number)
+}
+
+/// A host's name as part of a file's.
+fn plain(host: &str) -> String {
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '-' {
+            c
+        } else {
+            '_'
+        }
+    };
+    host.chars().map(plain).take(200).collect()
 }
 
 #[cfg(test)]

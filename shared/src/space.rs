@@ -14,18 +14,20 @@ use crate::error::{Complaints, Invalid};
 use crate::format::Record;
 use crate::value::{Configuration, Value};
 
+mod clause;
 mod diagram;
 mod encode;
 mod fix;
 mod forbidden;
+mod forbidden_file;
 mod user_prior;
 
 pub use user_prior::{Confidence, UserPrior};
 
-pub use forbidden::{ForbiddenFile, ForbiddenRange, ForbiddenValues};
+pub use forbidden_file::{ForbiddenFile, ForbiddenRange, ForbiddenValues};
 
+use clause::Clause;
 use diagram::Diagram;
-use forbidden::Clause;
 
 /// A space as a person writes it: `data/spaces/*.json`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]

@@ -1,12 +1,16 @@
 // libnvrtc.so for the emulated driver: keeps each program's source under its digest, for the driver to run. With
 // EMULATED_GPU_NVRTC=FILE, the real library, every program is compiled by that one as well, and must be accepted.
+#include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <dlfcn.h>
+#include <sstream>
 #include <string>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <vector>
 
 struct Program {
   void *real = nullptr;
@@ -34,8 +38,15 @@ template <class... A> static int real(const char *name, A... arguments) {
   return ((int (*)(A...))dlsym(library(), name))(arguments...);
 }
 
-// FNV-1a, twice from different starts: 128 bits.
-static std::string digest(const std::string &text) {
+// FNV-1a, twice from different starts: 128 bits. Of the lines in order, because cubecl declares a kernel's variables in
+// another order in each process: it is the same kernel, and is compiled once.
+static std::string digest(const std::string &source) {
+  std::vector<std::string> lines;
+  std::istringstream stream(source);
+  for (std::string line; std::getline(stream, line);) lines.push_back(line + "\n");
+  std::sort(lines.begin(), lines.end());
+  std::string text;
+  for (auto &line : lines) text += line;
   char hex[33];
   uint64_t a = 1469598103934665603ull, b = 0x9e3779b97f4a7c15ull;
   for (unsigned char c : text) { a = (a ^ c) * 1099511628211ull; b = (b ^ c) * 0x100000001b3ull + 1; }

@@ -4,7 +4,8 @@
 // EMULATED_GPU_DIR       folder of sources and of what they are compiled to
 // EMULATED_GPU_COMPILER  g++ with its options; the header is compiled already, in the folders `waiting` and `plain`
 // EMULATED_GPU_MEMORY_MB memory of the device (4096); what is allocated is filled with NaNs
-// EMULATED_GPU_LAUNCHES  file that launches of each kernel are written to
+// EMULATED_GPU_LAUNCHES  file that launches of each kernel, and the bytes of their arrays, are written to
+// EMULATED_GPU_COMPUTE   `off`: kernels are counted, not run, and memory is filled with zeros
 #include "api.h"
 
 #include <cstdio>
@@ -14,17 +15,25 @@
 #include <fstream>
 #include <map>
 #include <mutex>
+#include <regex>
 #include <sstream>
 #include <string>
 #include <unistd.h>
+#include <vector>
 
 typedef void (*Entry)(void **arguments, const unsigned *grid, const unsigned *block, unsigned shared);
 struct Module {
   std::string path;
 };
+struct Array {
+  size_t argument, element_size;
+  bool is_read, is_written;
+};
 struct Function {
   std::string name;
   Entry entry;
+  std::vector<Array> arrays;
+  size_t info, lengths; // place of the argument with all sizes, and of the arrays' lengths in it
 };
 struct Stream {};
 struct Event {};
@@ -40,6 +49,11 @@ static std::string variable(const char *name, const char *otherwise = "") {
   return value && *value ? value : otherwise;
 }
 
+static bool computes() {
+  static bool is_on = variable("EMULATED_GPU_COMPUTE") != "off";
+  return is_on;
+}
+
 static size_t total_memory() {
   static size_t bytes = (size_t)atol(variable("EMULATED_GPU_MEMORY_MB", "4096").c_str()) << 20;
   return bytes;
@@ -47,21 +61,34 @@ static size_t total_memory() {
 
 // What programs have done to the device: tests compare it with bounds.
 struct Counts {
-  long launches, uploads, downloads, waits, uploaded_bytes, downloaded_bytes;
+  long launches, uploads, downloads, waits, uploaded_bytes, downloaded_bytes, kernel_bytes;
 };
 static Counts counts;
 extern "C" const Counts *emulated_gpu_counts() { return &counts; }
 
-// Launches by kernel, for people: one line each, when the process ends.
+// A kernel that is wrong on purpose: all it writes is 0.1 % too large.
+static std::string planted;
+extern "C" void emulated_gpu_plant(const char *kernel) {
+  Guard guard(mutex);
+  planted = kernel;
+}
+
+// Launches by kernel with the bytes of their arrays, for people: one line each, when the process ends.
 static struct Launches {
-  std::map<std::string, long> by_kernel;
+  std::map<std::string, std::pair<long, long>> by_kernel;
   ~Launches() {
     std::string file = variable("EMULATED_GPU_LAUNCHES");
     if (file.empty()) return;
     std::ofstream out(file, std::ios::app);
-    for (auto &kernel : by_kernel) out << kernel.second << "\t" << kernel.first << "\n";
+    for (auto &kernel : by_kernel) out << kernel.second.first << "\t" << kernel.second.second << "\t" << kernel.first << "\n";
   }
 } launches;
+
+// Calls a function with the name of each kernel that has been launched.
+extern "C" void emulated_gpu_kernels(void (*visit)(const char *name, void *), void *visitor) {
+  Guard guard(mutex);
+  for (auto &kernel : launches.by_kernel) visit(kernel.first.c_str(), visitor);
+}
 
 static CUresult complain(const char *what) {
   fprintf(stderr, "emulated GPU: %s\n", what);
@@ -79,7 +106,7 @@ static CUresult allocate(CUdeviceptr *out, size_t size) {
   Guard guard(mutex);
   void *block = nullptr;
   if (used + size > total_memory() || posix_memalign(&block, 512, size + 512)) return CUDA_ERROR_OUT_OF_MEMORY;
-  memset(block, 0xff, size + 512); // all ones are a NaN: who reads what nobody wrote is found out
+  memset(block, computes() ? 0xff : 0, size + 512); // all ones are a NaN: who reads what nobody wrote is found out
   memory[(CUdeviceptr)block] = size;
   used += size;
   *out = (CUdeviceptr)block;
@@ -112,14 +139,45 @@ static CUresult download(void *to, CUdeviceptr from, size_t size) {
   return CUDA_SUCCESS;
 }
 
+static std::string text_of(const std::string &file) {
+  std::stringstream text;
+  text << std::ifstream(file).rdbuf();
+  return text.str();
+}
+
+static size_t size_of(std::string type) {
+  size_t count = 1, at = type.rfind('_');
+  if (at != std::string::npos) count = atol(type.c_str() + at + 1), type.resize(at);
+  bool is_small = type.find('8') != std::string::npos || type == "bool", is_half = type.find("16") != std::string::npos;
+  return count * (is_small ? 1 : is_half ? 2 : type.find("64") != std::string::npos || type == "double" ? 8 : 4);
+}
+
+// Learns from a kernel's source which arrays it takes, and where their lengths are told.
+static void read_signature(const std::string &source, Function &function) {
+  size_t start = source.find("__global__"), end = source.find(")\n{", start), body = end;
+  if (end == std::string::npos) end = body = source.find(") {", start);
+  const std::string head = source.substr(start, end - start), rest = source.substr(body);
+  std::regex argument("(const )?(\\w+)\\* (?:__restrict__ )?(buffer_\\d+|dynamic_meta)");
+  for (std::sregex_iterator it(head.begin(), head.end(), argument), none; it != none; ++it) {
+    function.info++;
+    if ((*it)[3] == "dynamic_meta") continue;
+    bool is_written = !(*it)[1].matched, is_read = !is_written || rest.find("= " + it->str(3) + "[") != std::string::npos;
+    function.arrays.push_back({function.info - 1, size_of((*it)[2]), is_read, is_written});
+  }
+  size_t fields = source.find("struct info_st"), meta = source.find("static_meta[", fields);
+  if (fields == std::string::npos || meta == std::string::npos) { function.arrays.clear(); return; }
+  const std::string before = source.substr(fields, meta - fields);
+  std::regex scalars("(\\w+) scalars_\\w+\\[(\\d+)\\]");
+  for (std::sregex_iterator it(before.begin(), before.end(), scalars), none; it != none; ++it)
+    function.lengths += size_of((*it)[1]) * atol((*it)[2].str().c_str());
+  function.lengths += 4 * function.arrays.size(); // behind the sizes of their buffers
+}
+
 // Compiles a kernel for the host, unless that was done before; the shared object's path, or nothing.
 static std::string compile(const std::string &path, const char *name) {
   std::string object = path + ".so";
   if (!access(object.c_str(), R_OK)) return object;
-  std::ifstream file(path + ".cu");
-  std::stringstream source;
-  source << file.rdbuf();
-  const std::string text = source.str(), part = path + "." + std::to_string(getpid());
+  const std::string text = text_of(path + ".cu"), part = path + "." + std::to_string(getpid());
   bool waits = text.find("__sync") != std::string::npos || text.find("_sync(") != std::string::npos;
   std::ofstream(part + ".cpp") << text << "\nEMULATED_ENTRY(" << name << ")\n";
   std::string include = variable("EMULATED_GPU_DIR") + (waits ? "/waiting" : "/plain");
@@ -219,6 +277,10 @@ CUresult cuModuleUnload(CUmodule module) { delete module; return CUDA_SUCCESS; }
 
 CUresult cuModuleGetFunction(CUfunction *out, CUmodule module, const char *name) {
   Guard guard(mutex);
+  auto function = new Function{name, nullptr, {}, 0, 0};
+  read_signature(text_of(module->path + ".cu"), *function);
+  *out = function;
+  if (!computes()) return CUDA_SUCCESS;
   std::string object = compile(module->path, name);
   void *handle = object.empty() ? nullptr : dlopen(object.c_str(), RTLD_NOW | RTLD_LOCAL);
   void *entry = handle ? dlsym(handle, "emulated_entry") : nullptr;
@@ -226,7 +288,7 @@ CUresult cuModuleGetFunction(CUfunction *out, CUmodule module, const char *name)
     fprintf(stderr, "emulated GPU: %s of %s.cu does not run on the host\n", name, module->path.c_str());
     return CUDA_ERROR_NO_BINARY_FOR_GPU;
   }
-  *out = new Function{name, (Entry)entry};
+  function->entry = (Entry)entry;
   return CUDA_SUCCESS;
 }
 CUresult cuFuncSetAttribute(CUfunction, int, int) { return CUDA_SUCCESS; }
@@ -236,10 +298,22 @@ CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, u
   Guard guard(mutex);
   bool fits = grid_x && grid_y && grid_z && grid_y < 65536 && grid_z < 65536 && block_x * block_y * block_z <= 1024;
   if (!fits) return complain("a launch is larger than the device allows");
-  counts.launches++;
-  launches.by_kernel[function->name]++;
+  auto lengths = (const uint32_t *)((const char *)arguments[function->info] + function->lengths);
+  long bytes = 0;
+  for (size_t i = 0; i < function->arrays.size(); i++) {
+    auto &array = function->arrays[i];
+    bytes += lengths[i] * array.element_size * (array.is_read + array.is_written);
+  }
+  counts.launches++, counts.kernel_bytes += bytes;
+  auto &sums = launches.by_kernel[function->name];
+  sums.first++, sums.second += bytes;
   unsigned grid[3] = {grid_x, grid_y, grid_z}, block[3] = {block_x, block_y, block_z};
+  if (!function->entry) return CUDA_SUCCESS;
   function->entry(arguments, grid, block, shared);
+  if (function->name == planted)
+    for (size_t i = 0; i < function->arrays.size(); i++)
+      if (auto &array = function->arrays[i]; array.is_written)
+        for (size_t j = 0; j < lengths[i] * array.element_size / sizeof(float); j++) (*(float **)arguments[array.argument])[j] *= 1.001f;
   return CUDA_SUCCESS;
 }
 }

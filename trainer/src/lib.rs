@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use shared::ConfigurationId;
+use shared::cli::{self, Format};
 use shared::exit::{Code, Failure};
 
 use crate::device::DeviceChoice;
@@ -68,7 +69,8 @@ pub enum Command {
     /// SIGINT, or when the SLURM job is about to end: the job in hand is then saved and given back.
     Run {
         /// Search directory, as made by `scheduler init`
-        dir: PathBuf,
+        #[arg(value_name = cli::DIRECTORY)]
+        directory: PathBuf,
         /// How and where to compute
         #[command(flatten)]
         compute: Compute,
@@ -76,7 +78,7 @@ pub enum Command {
         #[arg(long)]
         once: bool,
         /// Longest time between two looks at the directory, in seconds
-        #[arg(long, value_name = "SECONDS", default_value_t = 30.0, value_parser = positive)]
+        #[arg(long, value_name = "SECONDS", default_value_t = 30.0, value_parser = cli::seconds)]
         poll_s: f64,
     },
     /// Evaluate one job file by hand: nothing is claimed, the outcome is printed as JSON
@@ -94,7 +96,8 @@ pub enum Command {
     #[command(hide = true)]
     Worker {
         /// Search directory
-        dir: PathBuf,
+        #[arg(value_name = cli::DIRECTORY)]
+        directory: PathBuf,
         /// How and where to compute
         #[command(flatten)]
         compute: Compute,
@@ -132,7 +135,8 @@ pub enum Command {
     /// docs/export.md has the few lines of PyTorch.
     Export {
         /// Search directory
-        dir: PathBuf,
+        #[arg(value_name = cli::DIRECTORY)]
+        directory: PathBuf,
         /// Id of the configuration, such as c000123
         configuration: ConfigurationId,
         /// File to write; one that is there is replaced
@@ -145,7 +149,8 @@ pub enum Command {
     /// training. The scores are the network's output; their softmax are probabilities.
     Predict {
         /// Search directory
-        dir: PathBuf,
+        #[arg(value_name = cli::DIRECTORY)]
+        directory: PathBuf,
         /// Id of the configuration, such as c000123
         configuration: ConfigurationId,
         /// An image, or a folder with images in it and in its folders (.png, .jpg, .jpeg)
@@ -154,15 +159,6 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t = Format::Table)]
         format: Format,
     },
-}
-
-/// How output is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
-    /// Columns for people.
-    Table,
-    /// JSON for programs.
-    Json,
 }
 
 fn image_shape(text: &str) -> Result<ImageShape, String> {
@@ -204,13 +200,6 @@ impl From<&Compute> for evaluator::Compute {
     }
 }
 
-fn positive(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(seconds) if seconds > 0.0 && seconds <= 86_400.0 => Ok(seconds),
-        _ => Err("expected a number of seconds above 0 and up to 86400".to_owned()),
-    }
-}
-
 /// Runs the program.
 ///
 /// # Errors
@@ -218,7 +207,7 @@ fn positive(text: &str) -> Result<f64, String> {
 pub fn main(args: Args) -> anyhow::Result<Code> {
     match args.command {
         Command::Run {
-            dir,
+            directory,
             compute,
             once,
             poll_s,
@@ -227,7 +216,7 @@ pub fn main(args: Args) -> anyhow::Result<Code> {
                 is_once: once,
                 longest_poll: Duration::from_secs_f64(poll_s),
             };
-            run::run(&dir, (&compute).into(), &settings)
+            run::run(&directory, (&compute).into(), &settings)
         }
         Command::Job {
             file,
@@ -235,18 +224,18 @@ pub fn main(args: Args) -> anyhow::Result<Code> {
             compute,
         } => {
             let (code, text) = job::run(&file, directory.as_deref(), (&compute).into())?;
-            shared::cli::print(&text)?;
+            cli::print(&text)?;
             Ok(code)
         }
         Command::SelfTest { compute } => {
-            shared::cli::print(&self_test::report(compute.device)?)?;
+            cli::print(&self_test::report(compute.device)?)?;
             Ok(Code::Done)
         }
-        Command::Worker { dir, compute } => {
+        Command::Worker { directory, compute } => {
             device::set_threads(usize::from(compute.threads)).map_err(|error| {
                 Failure::because(Code::Unforeseen, "cannot start the threads", error)
             })?;
-            worker::run(&dir, compute.device)
+            worker::run(&directory, compute.device)
         }
         Command::Describe {
             space,
@@ -256,28 +245,28 @@ pub fn main(args: Args) -> anyhow::Result<Code> {
             classes,
         } => {
             let description = describe::read(&space, &configuration, image, usize::from(classes))?;
-            shared::cli::print(&match format {
+            cli::print(&match format {
                 Format::Table => description.table(),
                 Format::Json => format!("{:#}\n", description.json()),
             })?;
             Ok(Code::Done)
         }
         Command::Export {
-            dir,
+            directory,
             configuration,
             out,
         } => {
-            finished::export(&dir, configuration, &out)?;
+            finished::export(&directory, configuration, &out)?;
             Ok(Code::Done)
         }
         Command::Predict {
-            dir,
+            directory,
             configuration,
             images,
             format,
         } => {
-            let predictions = finished::predict(&dir, configuration, &images)?;
-            shared::cli::print(&match format {
+            let predictions = finished::predict(&directory, configuration, &images)?;
+            cli::print(&match format {
                 Format::Table => predictions.table(),
                 Format::Json => format!("{:#}\n", predictions.json()),
             })?;

@@ -29,7 +29,7 @@ use rand_chacha::ChaCha12Rng;
 
 use self::block::Block;
 pub use self::layers::Activation;
-use self::layers::{Convolution, Linear, Norm, pixel_mean};
+use self::layers::{Convolution, Linear, Norm};
 pub use self::shake::{Factors, Weighting};
 pub use self::summary::{Layer, LayerKind, Summary};
 use crate::operators::{Operators, Window};
@@ -193,14 +193,23 @@ impl<B: Operators> Network<B> {
         is_training: bool,
         mut factors: impl FnMut(&Weighting) -> Vec<Factors>,
     ) -> Tensor<B, 2> {
+        // All blocks' factors are brought to the device at once.
+        let weightings = self.groups.iter().zip(&self.weightings);
+        let of_blocks: Vec<Vec<Factors>> = weightings
+            .flat_map(|(group, weighting)| std::iter::repeat_n(weighting, group.blocks.len()))
+            .map(&mut factors)
+            .collect();
+        let all = shake::flat(of_blocks.iter().flatten());
+        let all = Tensor::from_floats(all.as_slice(), &images.device());
         let x = self.stem.forward(images);
         let mut x = self.stem_norm.forward(x, is_training, None);
-        for (group, weighting) in self.groups.iter().zip(&self.weightings) {
-            for block in &group.blocks {
-                x = block.forward(x, &factors(weighting), is_training); // [batch, channels, height, width]
-            }
+        let blocks = self.groups.iter().flat_map(|group| &group.blocks);
+        let mut first = 0;
+        for (block, factors) in blocks.zip(&of_blocks) {
+            x = block.forward(x, &all, first, is_training); // [batch, channels, height, width]
+            first += factors.len();
         }
-        self.head.forward(pixel_mean(self.activation.forward(x)))
+        self.head.forward(B::pixel_mean(self.activation.forward(x)))
     }
 }
 

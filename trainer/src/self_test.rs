@@ -21,7 +21,7 @@ use crate::device::Device;
 use crate::network::ImageShape;
 use crate::objective::network::NetworkTrainer;
 use crate::objective::{Control, Ended, StopReason, Task};
-use crate::operators::{TrainingBackend, Window};
+use crate::operators::{AdamStep, Descent, SgdStep, TrainingBackend, Window};
 
 /// How far an operation's results may be from the CPU's, relative to the largest of them.
 ///
@@ -213,6 +213,19 @@ pub fn compare(operation: &str, expected: &Results, found: &Results) -> Result<f
     Ok(worst)
 }
 
+const SGD: SgdStep = SgdStep {
+    rate: 0.1,
+    momentum: 0.9,
+    weight_decay: 0.01,
+};
+const ADAMW: AdamStep = AdamStep {
+    rate: 0.1,
+    momentum: 0.9,
+    squares: 0.99,
+    correction: 0.2,
+    shrinkage: 0.99,
+};
+
 type Compute = Box<dyn Fn(Device) -> Results>;
 
 /// Calls a function of a backend for the device's.
@@ -276,11 +289,19 @@ fn cases() -> Vec<(String, Compute)> {
         Box::new(|device| on!(device, mix([6, 5, 7, 3]))),
     ));
     cases.push((
-        "linear map".to_owned(),
-        Box::new(|device| on!(device, linear(9, [37, 10]))),
+        "activation, joining, mean and linear map".to_owned(),
+        Box::new(|device| on!(device, head([9, 5, 3, 4], 37))),
     ));
-    let compute = |device| on!(device, square_sum(&[3, 20_000, 256]));
-    cases.push(("squares".to_owned(), Box::new(compute)));
+    cases.push((
+        "loss".to_owned(),
+        Box::new(|device| on!(device, cross_entropy([300, 10]))),
+    ));
+    for (name, descent) in [("SGD", Descent::Sgd(SGD)), ("AdamW", Descent::AdamW(ADAMW))] {
+        // More tensors than a launch works on.
+        let lengths: Vec<usize> = (0..19).map(|number| 1 + number * number * 20).collect();
+        let compute = move |device| on!(device, update(&lengths, descent));
+        cases.push((format!("steps of {name}"), Box::new(compute)));
+    }
     cases
 }
 

@@ -4,6 +4,7 @@
 //! and resumed equals one that was not, bit for bit on the CPU. The budget counts forward pass, backward pass and
 //! optimizer step alone; waiting for data, evaluation and the GPU's compilations are measured apart.
 
+mod losses;
 mod optimizer;
 #[cfg(test)]
 mod pytorch;
@@ -14,11 +15,11 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use burn::module::AutodiffModule as _;
-use burn::tensor::activation::log_softmax;
-use burn::tensor::{ElementConversion as _, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use shared::objective::TrainingSettings;
 use shared::{Budget, BudgetUnit, CurvePoint, Seed};
 
+use self::losses::{At, Unread};
 use self::optimizer::Optimizer;
 pub use self::state::{Learnt, learnt};
 use self::state::{Progress, State};
@@ -129,16 +130,19 @@ impl<B: TrainingBackend> Run<'_, B> {
         batches: &Receiver<Batch>,
         control: &mut dyn Control,
     ) -> anyhow::Result<Ended> {
-        let Training {
-            data,
-            budget,
-            settings,
-            ..
-        } = self.training;
+        let Training { data, budget, .. } = self.training;
         let mut has_changed = false;
+        let mut unread = Unread::<B::Inner>::new(self.training.is_compiled);
         loop {
+            let stops = control.stop_reason().is_some();
+            let must_know = stops || self.due_point(&state.progress).is_some();
+            if (must_know || unread.is_due())
+                && let Some(ended) = self.read_losses(&mut unread, &mut state.progress)
+            {
+                return Ok(ended);
+            }
             let spent = state.progress.spent;
-            if control.stop_reason().is_some() {
+            if stops {
                 if has_changed {
                     control.save_checkpoint(spent, &state.encode(self.training))?;
                 }
@@ -149,7 +153,7 @@ impl<B: TrainingBackend> Run<'_, B> {
                     Due::TrainingLoss => None,
                     Due::Validation => match self.evaluate(&mut state, data.validation, control) {
                         Evaluated::Error(error) => Some(error),
-                        Evaluated::NotFinite => return Ok(diverged(&state.progress, "scores")),
+                        Evaluated::NotFinite => return Ok(diverged(&state.progress)),
                         Evaluated::Stopped => continue, // and be told so once more
                     },
                 };
@@ -162,6 +166,9 @@ impl<B: TrainingBackend> Run<'_, B> {
                 has_changed = true;
             }
             if control.checkpoint_due(spent) && has_changed {
+                if let Some(ended) = self.read_losses(&mut unread, &mut state.progress) {
+                    return Ok(ended);
+                }
                 control.save_checkpoint(spent, &state.encode(self.training))?;
             }
             if spent >= budget.amount {
@@ -174,17 +181,16 @@ impl<B: TrainingBackend> Run<'_, B> {
             state.progress.loading_s += waiting.elapsed().as_secs_f64();
             let loss;
             (state, loss) = self.step(state, batch);
+            let Progress { step, spent, .. } = state.progress;
+            unread.push(At { step, spent }, loss);
             has_changed = true;
-            if !loss.is_finite() || loss > settings.divergence_bound {
-                return Ok(diverged(&state.progress, &format!("training loss {loss}")));
-            }
-            control.progress(state.progress.spent);
+            control.progress(spent);
         }
         let test_error = match data.test {
             None => None,
             Some(test) => match self.evaluate(&mut state, test, control) {
                 Evaluated::Error(error) => Some(error),
-                Evaluated::NotFinite => return Ok(diverged(&state.progress, "scores")),
+                Evaluated::NotFinite => return Ok(diverged(&state.progress)),
                 Evaluated::Stopped => {
                     control.save_checkpoint(state.progress.spent, &state.encode(self.training))?;
                     return Ok(Ended::Interrupted);
@@ -196,8 +202,8 @@ impl<B: TrainingBackend> Run<'_, B> {
         ))
     }
 
-    /// One step; returns the loss before it, too.
-    fn step(&self, mut state: State<B>, batch: Batch) -> (State<B>, f64) {
+    /// One step; returns the loss before it, too, which nobody has waited for.
+    fn step(&self, mut state: State<B>, batch: Batch) -> (State<B>, Tensor<B::Inner, 1>) {
         let Training {
             config, schedule, ..
         } = self.training;
@@ -214,21 +220,38 @@ impl<B: TrainingBackend> Run<'_, B> {
         let gradients = loss.backward();
         let step = state.progress.step;
         state.network = state.optimizer.step(state.network, gradients, rate, step);
-        // Reading the loss waits for the device to have finished.
-        let loss: f64 = loss.into_scalar().elem();
-        let elapsed_s = started.elapsed().as_secs_f64();
+        state.progress.step += 1;
+        self.take_time(&mut state.progress, started);
+        (state, loss.inner())
+    }
 
-        let progress = &mut state.progress;
-        progress.step += 1;
+    /// Counts what has been done since a moment as training, of which the budget is made.
+    fn take_time(&self, progress: &mut Progress, since: Instant) {
+        let elapsed_s = since.elapsed().as_secs_f64();
         progress.training_s += elapsed_s;
-        progress.loss_sum += loss;
-        progress.loss_count += 1;
         progress.spent = match self.training.budget.unit {
             BudgetUnit::Seconds => progress.spent + elapsed_s,
             BudgetUnit::Epochs => progress.step as f64 / self.steps_per_epoch as f64,
             BudgetUnit::Steps => progress.step as f64,
         };
-        (state, loss)
+    }
+
+    /// Waits for the device, and takes up all losses of its steps; ends the training where one of them says so.
+    fn read_losses(&self, unread: &mut Unread<B::Inner>, progress: &mut Progress) -> Option<Ended> {
+        let started = Instant::now();
+        let losses = unread.read();
+        self.take_time(progress, started);
+        for (At { step, spent }, loss) in losses {
+            if !loss.is_finite() || loss > self.training.settings.divergence_bound {
+                return Some(Ended::Diverged {
+                    spent,
+                    message: format!("training loss {loss} at step {step}"),
+                });
+            }
+            progress.loss_sum += loss;
+            progress.loss_count += 1;
+        }
+        None
     }
 
     /// Whether a point of the learning curve has been passed since the last one.
@@ -338,14 +361,10 @@ enum Evaluated {
     Stopped,
 }
 
-fn diverged(progress: &Progress, what: &str) -> Ended {
-    let message = match what {
-        "scores" => format!("the scores are not finite after step {}", progress.step),
-        loss => format!("{loss} at step {}", progress.step),
-    };
+fn diverged(progress: &Progress) -> Ended {
     Ended::Diverged {
         spent: progress.spent,
-        message,
+        message: format!("the scores are not finite after step {}", progress.step),
     }
 }
 
@@ -359,13 +378,18 @@ fn loss<B: TrainingBackend>(
 ) -> Tensor<B, 1> {
     let shape = training.data.shape;
     let dims = [batch.len, shape.channels, shape.height, shape.width];
-    let images = Tensor::from_data(TensorData::new(batch.pixels, dims), device);
+    let images = flat::<B>(batch.pixels, device).reshape(dims);
     let classes = training.data.classes;
     let smoothed = smooth(batch.targets, training.config.label_smoothing, classes);
-    let targets = TensorData::new(smoothed, [batch.len, classes]);
-    let targets = Tensor::<B, 2>::from_data(targets, device);
+    let targets = flat::<B>(smoothed, device).reshape([batch.len, classes]);
     let scores = network.forward_training(images, noise); // [batch, classes]
-    B::sum(targets * log_softmax(scores, 1)) / -(batch.len as f64)
+    B::cross_entropy(scores, targets)
+}
+
+/// Values on a device, one after the other; with several axes, a GPU would have their rows padded.
+fn flat<B: TrainingBackend>(values: Vec<f32>, device: &B::Device) -> Tensor<B, 1> {
+    let len = values.len();
+    Tensor::from_data(TensorData::new(values, [len]), device)
 }
 
 /// Spreads a share of the targets over all classes.
@@ -434,7 +458,7 @@ fn warm_up<B: TrainingBackend>(
         );
         let gradients = loss.backward();
         state.network = state.optimizer.step(state.network, gradients, 0.0, 0);
-        let _loss: f64 = loss.into_scalar().elem(); // read only to wait for it
+        drop(loss.into_data()); // read only to wait for it
     }
     started.elapsed().as_secs_f64()
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use crate::bench::problem::unpacked;
+use crate::bench::file::unpacked;
 use crate::bench::simulate::Row;
 
 /// Where curves are compared: largest budgets spent.

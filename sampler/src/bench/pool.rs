@@ -20,7 +20,7 @@ use shared::SearchSpace;
 use shared::exit::{Code, Failure};
 use shared::space::SpaceFile;
 
-use crate::bench::problem::{coordinate, unpacked};
+use crate::bench::file::{coordinate, unpacked};
 use crate::kde::Dimension;
 
 /// What a pool's columns of losses start with; the recorded budget follows.

@@ -10,9 +10,10 @@ use data::benchmark::{Benchmark, Function};
 use rand::RngExt as _;
 use shared::exit::{Code, Failure};
 use shared::search::Scheduling;
-use shared::space::{Confidence, HyperparameterFile, Kind, KindName, SpaceFile};
+use shared::space::{Confidence, HyperparameterFile, KindName, SpaceFile};
 use shared::{Configuration, SearchSpace, Seed, Value};
 
+use crate::bench::file::{coordinate, unpacked};
 use crate::bench::pool::Pool;
 
 /// Draws of which a user believes in one.
@@ -419,29 +420,6 @@ impl Table {
     fn regret(&self, values: &Configuration) -> Result<f64> {
         Ok((mean(&self.row(values)?.0) - self.best) / (self.median - self.best))
     }
-}
-
-/// The bytes of a file, unpacked if they are gzip's.
-pub(super) fn unpacked(bytes: &[u8]) -> Result<Vec<u8>> {
-    use std::io::Read as _;
-    let mut unpacked = Vec::new();
-    if bytes.starts_with(&[0x1f, 0x8b]) {
-        flate2::read::GzDecoder::new(bytes).read_to_end(&mut unpacked)?;
-    } else {
-        unpacked.extend(bytes);
-    }
-    Ok(unpacked)
-}
-
-/// The coordinate that a table's field stands for.
-pub(super) fn coordinate(kind: &Kind, field: &str) -> Option<f64> {
-    let text = Value::Text(field.to_owned());
-    let number = field.parse::<f64>().ok().map(Value::Float); // not a number: a word
-    let truth = field.parse::<bool>().ok().map(Value::Boolean);
-    [Some(text), number, truth]
-        .into_iter()
-        .flatten()
-        .find_map(|value| kind.encode(&value))
 }
 
 /// The number of the level nearest to a coordinate, the lower of two equally near.

@@ -12,6 +12,7 @@ use rand_chacha::ChaCha12Rng;
 
 use crate::history::History;
 use crate::method::{Ask, Method, Suggestion};
+use crate::user_prior::MOST_RESULTS;
 
 /// Draws from the prior.
 #[derive(Debug, Clone, Copy)]
@@ -42,7 +43,7 @@ pub fn draw(history: &History, rng: &mut ChaCha12Rng, reason: impl Into<String>)
             model: None,
         };
     }
-    let share = user_prior.share(history);
+    let share = user_prior.share(&history.newest(MOST_RESULTS));
     if rng.random::<f64>() >= share {
         return uniform(history, rng, reason);
     }

@@ -40,7 +40,7 @@ use crate::history::History;
 use crate::kde::Dimension;
 use crate::method::{Ask, Method, Suggestion, random};
 use crate::surrogate::{Features, LengthPrior, Observation, Surrogate};
-use crate::user_prior::UserPrior;
+use crate::user_prior::{MOST_RESULTS, UserPrior};
 
 mod acquisition;
 mod rung_weights;
@@ -193,7 +193,8 @@ impl Method for Tandem {
             let reason = format!("a share of {RANDOM_FRACTION} is drawn from the prior");
             return random::draw(history, &mut rng, reason);
         }
-        let believed = history.user_prior().map(|b| (b, b.share(history)));
+        let share = |prior: &UserPrior| prior.share(&history.newest(MOST_RESULTS));
+        let believed = history.user_prior().map(|prior| (prior, share(prior)));
         if let Some(suggestion) = self.near_the_user_prior(history, believed, &mut rng) {
             return suggestion;
         }

@@ -1,5 +1,6 @@
 //! What `scheduler slurm` is told.
 
+use shared::cli::DIRECTORY;
 use std::path::{Path, PathBuf};
 
 use super::options::Options;
@@ -10,6 +11,7 @@ use crate::batch::Group;
 #[derive(Debug, Clone, clap::Args)]
 pub struct SlurmArgs {
     /// The search directory, on a filesystem that all nodes share
+    #[arg(value_name = DIRECTORY)]
     pub(super) directory: PathBuf,
     /// How many trainers shall be queued or running
     ///
@@ -42,7 +44,7 @@ pub struct SlurmArgs {
     coordinator_args: Vec<Options>,
     /// Lines of bash that each SLURM job runs before its programs, such as `module load`
     ///
-    /// They are kept in DIRECTORY/slurm for all that is submitted later; an empty file takes them back.
+    /// They are kept in DIR/slurm for all that is submitted later; an empty file takes them back.
     #[arg(long, value_name = "FILE")]
     pub(super) prelude: Option<PathBuf>,
     /// Go on until the search is finished: submit trainers in place of those that have ended
@@ -60,7 +62,7 @@ pub struct SlurmArgs {
     )]
     pub(super) keep: Option<Keep>,
     /// Seconds between two looks at SLURM's queue, with --keep
-    #[arg(long, default_value_t = 60.0, value_name = "S", value_parser = crate::seconds)]
+    #[arg(long, default_value_t = 60.0, value_name = "S", value_parser = shared::cli::seconds)]
     pub(super) poll_s: f64,
     /// Print scripts and commands, and submit nothing
     #[arg(long)]

@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use shared::Budget;
+use shared::cli::Format;
 use shared::wording::{about, bytes, one_line, plain_json, significant};
 
-use super::{Format, RungStatus, Status, TrainerStatus};
+use super::{RungStatus, Status, TrainerStatus};
 use crate::batch;
 
 impl Status {

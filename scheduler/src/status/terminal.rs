@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
-use shared::cli::{print, redirect_logs};
+use shared::cli::{Format, print, redirect_logs};
 use shared::env;
 use shared::exit::Code;
 use shared::signal::Warning;
 use shared::wording::{about, one_line};
 
+use super::Status;
+use super::looker::{INTERVAL, Looker, listen};
 use super::screen::{View, draw};
-use super::watch::{INTERVAL, Looker, listen};
-use super::{Format, Status};
 
 /// How long a key may wait for its effect.
 const PATIENCE: Duration = Duration::from_millis(100);

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rand::RngExt as _;
 
-use super::forbidden::Set;
+use super::clause::Set;
 use super::{Kind, SearchSpace};
 use crate::value::{Configuration, Value};
 
@@ -217,8 +217,8 @@ impl Diagram {
     /// The decision at which each combination begins and that at which it is complete, as indices in the space.
     fn ends_of_clauses(&self, space: &SearchSpace) -> (Vec<usize>, Vec<usize>) {
         let place = |index: usize| self.order.iter().position(|other| *other == index);
-        let end = |clause: &super::forbidden::Clause, is_last: bool| {
-            let indices = clause.terms().iter().map(super::forbidden::Term::index);
+        let end = |clause: &super::clause::Clause, is_last: bool| {
+            let indices = clause.terms().iter().map(super::clause::Term::index);
             let end = if is_last {
                 indices.max_by_key(|index| place(*index))
             } else {
@@ -423,7 +423,7 @@ fn order(space: &SearchSpace) -> Vec<usize> {
         .forbidden
         .iter()
         .map(|clause| {
-            let indices = clause.terms().iter().map(super::forbidden::Term::index);
+            let indices = clause.terms().iter().map(super::clause::Term::index);
             indices.collect()
         })
         .collect();

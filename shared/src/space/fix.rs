@@ -1,6 +1,6 @@
 //! A space in which some hyperparameters have one value only, for searches in two steps.
 
-use super::forbidden::{Clause, Term};
+use super::clause::{Clause, Term};
 use super::{Hyperparameter, Kind, SearchSpace};
 use crate::error::Invalid;
 use crate::value::{Configuration, Value};

@@ -6,7 +6,6 @@ use burn::tensor::backend::Backend;
 use rand_chacha::ChaCha12Rng;
 
 use super::layers::{Activation, Convolution, Norm};
-use super::shake::Factors;
 use super::skip::{self, Skip};
 use super::squeeze_excitation::SqueezeExcitation;
 use super::{GroupConfig, NetworkConfig, Window};
@@ -89,7 +88,7 @@ impl<B: Operators> Block<B> {
         }
     }
 
-    /// Adds up skip and branches, branch `i` weighted by `factors[i]`.
+    /// Adds up skip and branches, branch `i` weighted by the factors at place `first + i`.
     ///
     /// # Shapes
     /// - `x`: `[batch, in_channels, height, width]`
@@ -97,22 +96,18 @@ impl<B: Operators> Block<B> {
     pub(super) fn forward(
         &self,
         x: Tensor<B, 4>,
-        factors: &[Factors],
+        factors: &Tensor<B, 1>,
+        first: usize,
         is_training: bool,
     ) -> Tensor<B, 4> {
-        assert_eq!(
-            factors.len(),
-            self.branches.len(),
-            "one set of factors per branch"
-        );
         let activated = self.activation.forward(x.clone());
         let mut sum = match &self.skip {
             None => x,
             Some(skip) => skip.forward(x, activated.clone(), is_training),
         };
-        for (branch, factors) in self.branches.iter().zip(factors) {
+        for (place, branch) in (first..).zip(&self.branches) {
             let branch = branch.forward(activated.clone(), is_training);
-            sum = B::mix(sum, branch, &factors.forward, &factors.backward);
+            sum = B::mix(sum, branch, factors, place);
         }
         sum
     }

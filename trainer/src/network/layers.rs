@@ -1,19 +1,17 @@
 //! Convolution and batch norm with their weights.
 
-use burn::module::{Module, Param, RunningState};
-use burn::tensor::activation::{gelu, relu, silu};
+use burn::module::{Module, ModuleMapper, Param, RunningState};
+use burn::tensor::activation::{gelu, silu};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use rand::RngExt as _;
 use rand_chacha::ChaCha12Rng;
 use rand_distr::{Distribution as _, StandardNormal};
 
-use crate::operators::{Operators, Window};
+use crate::operators::{Operators, Running, Window};
 
 /// Added to variances before their root is taken; PyTorch's default.
 const EPSILON: f32 = 1e-5;
-/// Weight of the newest batch in the running statistics; PyTorch's default.
-const MOMENTUM: f64 = 0.1;
 
 /// A convolution without bias.
 #[derive(Module, Debug)]
@@ -83,16 +81,8 @@ impl<B: Operators> Linear<B> {
 
     /// `[batch, inputs]` to `[batch, outputs]`.
     pub(super) fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        B::project(x, self.weight.val()) + self.bias.val().unsqueeze()
+        B::project(x, self.weight.val(), self.bias.val())
     }
-}
-
-/// The mean over all pixels: `[batch, channels, height, width]` to `[batch, channels]`.
-pub(super) fn pixel_mean<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 2> {
-    let [batch, channels, height, width] = x.dims();
-    x.reshape([batch, channels, height * width])
-        .mean_dim(2) // [batch, channels, 1]
-        .reshape([batch, channels])
 }
 
 /// A function applied to every value.
@@ -108,9 +98,9 @@ pub enum Activation {
 }
 
 impl Activation {
-    pub(super) fn forward<B: Backend>(self, x: Tensor<B, 4>) -> Tensor<B, 4> {
+    pub(super) fn forward<B: Operators>(self, x: Tensor<B, 4>) -> Tensor<B, 4> {
         match self {
-            Self::Relu => relu(x),
+            Self::Relu => B::rectify(x),
             Self::Silu => silu(x),
             Self::Gelu => gelu(x),
         }
@@ -162,32 +152,39 @@ impl<B: Operators> Norm<B> {
             Some(activation) if !is_relu => activation.forward(x),
             _ => x,
         };
-        let [batch, _, height, width] = x.dims();
         let affine = [self.weight.val(), self.bias.val()];
+        let [mean, variance] = [&self.running_mean, &self.running_var].map(RunningState::value);
         if !is_training {
-            let moments = [self.running_mean.value(), self.running_var.value()];
-            return then(B::normalize_by(x, affine, moments, EPSILON, is_relu));
+            return then(B::normalize_by(
+                x,
+                affine,
+                [mean, variance],
+                EPSILON,
+                is_relu,
+            ));
         }
-        let [weight, bias] = affine;
-        let normalized = B::batch_norm(x, weight, bias, EPSILON, is_relu);
-        let count = (batch * height * width) as f64;
-        // Running variances are unbiased, as PyTorch's; of a single value there is no unbiased one.
-        let unbiased = if count > 1.0 {
-            count / (count - 1.0)
-        } else {
-            1.0
-        };
-        take_up(&self.running_mean, normalized.mean, MOMENTUM);
-        take_up(&self.running_var, normalized.variance * unbiased, MOMENTUM);
+        let running = Running { mean, variance };
+        let normalized = B::batch_norm(x, affine, running, EPSILON, is_relu);
+        replace(&self.running_mean, normalized.running.mean);
+        replace(&self.running_var, normalized.running.variance);
         then(normalized.output)
     }
 }
 
-/// Moves a running statistic towards the newest one.
-fn take_up<B: Backend>(running: &RunningState<Tensor<B, 1>>, newest: Tensor<B, 1>, momentum: f64) {
-    let value = running.value() * (1.0 - momentum) + newest * momentum;
-    running.update(value.detach());
-    // The state keeps updates apart by thread until they are asked for; asked for at once, it is never stale, and
-    // visitors see what training sees.
-    drop(running.value_sync());
+/// Puts a new value into the place of a running statistic.
+///
+/// As a map over the state, which is shared with its clones: its own `update` keeps updates apart by thread until they are
+/// asked for, and divides their sum by their number, which a GPU would have to do, too.
+fn replace<B: Backend>(running: &RunningState<Tensor<B, 1>>, value: Tensor<B, 1>) {
+    drop(running.clone().map(&mut Replace(value.detach())));
+}
+
+/// Puts its tensor into the place of one that has as many values.
+struct Replace<B: Backend>(Tensor<B, 1>);
+
+impl<B: Backend> ModuleMapper<B> for Replace<B> {
+    fn map_float<const D: usize>(&mut self, parameter: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        let (id, old, mapper) = parameter.consume();
+        Param::from_mapped_value(id, self.0.clone().reshape(old.dims()), mapper)
+    }
 }

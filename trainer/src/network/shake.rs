@@ -11,6 +11,17 @@ use rand_chacha::ChaCha12Rng;
 
 use super::layers::single;
 
+/// The weights of branches one after the other, each branch's for the way forward before those for the way back.
+pub(super) fn flat<'a>(factors: impl IntoIterator<Item = &'a Factors>) -> Vec<f32> {
+    let both = |factors: &'a Factors| [&factors.forward, &factors.backward];
+    factors
+        .into_iter()
+        .flat_map(both)
+        .flatten()
+        .copied()
+        .collect()
+}
+
 /// One branch's weights for the images of a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Factors {

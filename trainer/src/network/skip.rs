@@ -51,7 +51,7 @@ impl<B: Operators> Skip<B> {
         let second = self.path2.forward(x);
         let joined = match &self.path1 {
             None => second,
-            Some(path1) => Tensor::cat(vec![path1.forward(activated), second], 1),
+            Some(path1) => B::join(path1.forward(activated), second),
         };
         self.norm.forward(joined, is_training, None)
     }

@@ -9,7 +9,7 @@ use burn::tensor::activation::{relu, sigmoid};
 use burn::tensor::backend::Backend;
 use rand_chacha::ChaCha12Rng;
 
-use super::layers::{Linear, pixel_mean};
+use super::layers::Linear;
 use crate::operators::Operators;
 
 const REDUCTION: usize = 16;
@@ -33,7 +33,7 @@ impl<B: Operators> SqueezeExcitation<B> {
     /// `[batch, channels, height, width]`, in and out.
     pub(super) fn forward(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
         let [batch, channels, _, _] = x.dims();
-        let means = pixel_mean(x.clone()); // [batch, channels]
+        let means = B::pixel_mean(x.clone()); // [batch, channels]
         let inner = relu(self.squeeze.forward(means)); // [batch, units]
         let weights = sigmoid(self.excite.forward(inner)); // [batch, channels]
         x * weights.reshape([batch, channels, 1, 1])

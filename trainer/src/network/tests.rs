@@ -179,7 +179,8 @@ fn loss_and_gradient(branches: usize, input: &[f32], factors: &[Factors]) -> (f6
     );
     let data = TensorData::new(input.to_vec(), [2, 3, 4, 4]);
     let x = Tensor::<Cpu, 4>::from_data(data, &device).require_grad();
-    let output = block.forward(x.clone(), factors, true);
+    let factors = Tensor::from_floats(shake::flat(factors).as_slice(), &device);
+    let output = block.forward(x.clone(), &factors, 0, true);
     assert_eq!(output.dims(), [2, 4, 2, 2]);
     let weights: Vec<f32> = (0..32).map(|_| rng.random_range(-1.0..1.0)).collect();
     let values: Vec<f32> = output.clone().into_data().to_vec().unwrap();

@@ -12,14 +12,24 @@ mod convolution;
     clippy::needless_pass_by_value,
     reason = "numbers come to kernels by value"
 )]
+mod head;
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "numbers come to kernels by value"
+)]
 mod normalization;
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "numbers come to kernels by value"
+)]
+mod optimizer;
 #[expect(
     clippy::needless_pass_by_value,
     reason = "numbers come to kernels by value"
 )]
 mod pointwise;
 
-use burn::tensor::{DType, Shape, Tensor, TensorData};
+use burn::tensor::{DType, Shape, Tensor};
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::kernel::into_contiguous;
@@ -28,7 +38,7 @@ use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime};
 
 use super::gradients::Kernels;
-use super::{AdamStep, Normalized, Operators, SgdStep, Window};
+use super::{Normalized, Operators, Running, Slot, Step, Window};
 use super::{projection_by_convolution, unwrap, wrap};
 
 /// Units of a cube, in all kernels.
@@ -104,18 +114,19 @@ impl<R: CubeRuntime, BT: BoolElement> Operators for CubeBackend<R, f32, i32, BT>
 
     fn batch_norm(
         input: Tensor<Self, 4>,
-        gamma: Tensor<Self, 1>,
-        beta: Tensor<Self, 1>,
+        affine: [Tensor<Self, 1>; 2],
+        running: Running<Self>,
         epsilon: f32,
         activate: bool,
     ) -> Normalized<Self> {
-        let affine = [dense(&unwrap(gamma)), dense(&unwrap(beta))];
-        let input = dense(&unwrap(input));
-        let [output, mean, variance] = normalization::forward(input, affine, epsilon, activate);
+        let [gamma, beta] = affine.map(unwrap);
+        let (output, [mean, variance], running) =
+            Self::normalize(&unwrap(input), [&gamma, &beta], running, epsilon, activate);
         Normalized {
             output: wrap(output),
             mean: wrap(mean),
             variance: wrap(variance),
+            running,
         }
     }
 
@@ -137,60 +148,53 @@ impl<R: CubeRuntime, BT: BoolElement> Operators for CubeBackend<R, f32, i32, BT>
     fn mix(
         sum: Tensor<Self, 4>,
         branch: Tensor<Self, 4>,
-        forward: &[f32],
-        backward: &[f32],
+        factors: &Tensor<Self, 1>,
+        place: usize,
     ) -> Tensor<Self, 4> {
-        let (output, _) = Self::add_scaled(unwrap(sum), &unwrap(branch), forward, backward);
-        wrap(output)
+        let factors = unwrap(factors.clone());
+        wrap(Self::add_scaled(
+            unwrap(sum),
+            &unwrap(branch),
+            &factors,
+            place,
+        ))
     }
 
-    fn sgd<const D: usize>(
-        parameter: Tensor<Self, D>,
-        gradient: Tensor<Self, D>,
-        velocity: Option<Tensor<Self, D>>,
-        step: SgdStep,
-    ) -> (Tensor<Self, D>, Tensor<Self, D>) {
-        let [parameter, gradient] = [parameter, gradient].map(|tensor| dense(&unwrap(tensor)));
-        let velocity = velocity.map(|tensor| dense(&unwrap(tensor)));
-        let [parameter, velocity] = pointwise::sgd(parameter, gradient, velocity, step);
-        (wrap(parameter), wrap(velocity))
+    fn rectify(input: Tensor<Self, 4>) -> Tensor<Self, 4> {
+        wrap(pointwise::relu(dense(&unwrap(input))))
     }
 
-    fn adamw<const D: usize>(
-        parameter: Tensor<Self, D>,
-        gradient: Tensor<Self, D>,
-        moments: Option<(Tensor<Self, D>, Tensor<Self, D>)>,
-        step: AdamStep,
-    ) -> (Tensor<Self, D>, Tensor<Self, D>, Tensor<Self, D>) {
-        let [parameter, gradient] = [parameter, gradient].map(|tensor| dense(&unwrap(tensor)));
-        let moments =
-            moments.map(|(first, second)| [first, second].map(|tensor| dense(&unwrap(tensor))));
-        let [parameter, first, second] = pointwise::adamw(parameter, gradient, moments, step);
-        (wrap(parameter), wrap(first), wrap(second))
+    fn join(first: Tensor<Self, 4>, second: Tensor<Self, 4>) -> Tensor<Self, 4> {
+        let [first, second] = [first, second].map(|tensor| dense(&unwrap(tensor)));
+        wrap(pointwise::join(first, second))
     }
 
-    fn square_sum(tensors: Vec<Tensor<Self, 1>>) -> f64 {
-        let sums: Vec<Tensor<Self, 1>> = tensors
-            .into_iter()
-            .map(|tensor| wrap(pointwise::square_sums(dense(&unwrap(tensor)))))
-            .collect();
-        if sums.is_empty() {
-            return 0.0;
-        }
-        // One read for all of them.
-        Tensor::cat(sums, 0).into_data().iter::<f64>().sum()
+    fn pixel_mean(input: Tensor<Self, 4>) -> Tensor<Self, 2> {
+        wrap(head::pixel_mean(dense(&unwrap(input))))
+    }
+
+    fn cross_entropy(scores: Tensor<Self, 2>, targets: Tensor<Self, 2>) -> Tensor<Self, 1> {
+        let [scores, targets] = [scores, targets].map(|tensor| dense(&unwrap(tensor)));
+        wrap(head::cross_entropy(scores, targets))
+    }
+
+    fn update(tensors: Vec<Slot<Self>>, step: &Step) -> Vec<Slot<Self>> {
+        optimizer::update(tensors, step)
     }
 
     /// As a convolution of a single pixel, with the same kernels.
-    fn project(input: Tensor<Self, 2>, weight: Tensor<Self, 2>) -> Tensor<Self, 2> {
-        projection_by_convolution(input, weight)
+    fn project(
+        input: Tensor<Self, 2>,
+        weight: Tensor<Self, 2>,
+        bias: Tensor<Self, 1>,
+    ) -> Tensor<Self, 2> {
+        let product = projection_by_convolution(input, weight);
+        wrap(Self::add_bias(unwrap(product), unwrap(bias)))
     }
 }
 
 impl<R: CubeRuntime, BT: BoolElement> Kernels for CubeBackend<R, f32, i32, BT> {
-    const IS_GPU: bool = true;
     type Moments = [CubeTensor<R>; 2];
-    type Factors = CubeTensor<R>;
 
     fn convolve(input: &CubeTensor<R>, weight: &CubeTensor<R>, window: Window) -> CubeTensor<R> {
         let geometry = convolution::Geometry::new(input, weight, window);
@@ -217,12 +221,19 @@ impl<R: CubeRuntime, BT: BoolElement> Kernels for CubeBackend<R, f32, i32, BT> {
     fn normalize(
         input: &CubeTensor<R>,
         affine: [&CubeTensor<R>; 2],
+        running: Running<Self>,
         epsilon: f32,
         activate: bool,
-    ) -> (CubeTensor<R>, [CubeTensor<R>; 2]) {
-        let [output, mean, variance] =
-            normalization::forward(dense(input), affine.map(dense), epsilon, activate);
-        (output, [mean, variance])
+    ) -> (CubeTensor<R>, [CubeTensor<R>; 2], Running<Self>) {
+        let running = [running.mean, running.variance].map(|tensor| dense(&unwrap(tensor)));
+        let affine = affine.map(dense);
+        let [output, mean, variance, new_mean, new_variance] =
+            normalization::forward(dense(input), affine, running, epsilon, activate);
+        let running = Running {
+            mean: wrap(new_mean),
+            variance: wrap(new_variance),
+        };
+        (output, [mean, variance], running)
     }
 
     fn moment_tensors(moments: &[CubeTensor<R>; 2]) -> [CubeTensor<R>; 2] {
@@ -250,17 +261,41 @@ impl<R: CubeRuntime, BT: BoolElement> Kernels for CubeBackend<R, f32, i32, BT> {
     fn add_scaled(
         sum: CubeTensor<R>,
         branch: &CubeTensor<R>,
-        forward: &[f32],
-        backward: &[f32],
-    ) -> (CubeTensor<R>, CubeTensor<R>) {
-        let factors = TensorData::new([forward, backward].concat(), [2, forward.len()]);
-        let factors = unwrap(Tensor::<Self, 2>::from_data(factors, &branch.device));
-        let factors = dense(&factors);
-        let output = pointwise::scale(Some(dense(&sum)), dense(branch), factors.clone(), 0);
-        (output, factors)
+        factors: &CubeTensor<R>,
+        place: usize,
+    ) -> CubeTensor<R> {
+        pointwise::scale(Some(dense(&sum)), dense(branch), dense(factors), 2 * place)
     }
 
-    fn scale(gradient: &CubeTensor<R>, factors: &CubeTensor<R>) -> CubeTensor<R> {
-        pointwise::scale(None, dense(gradient), factors.clone(), 1)
+    fn scale(gradient: &CubeTensor<R>, factors: &CubeTensor<R>, place: usize) -> CubeTensor<R> {
+        pointwise::scale(None, dense(gradient), dense(factors), 2 * place + 1)
+    }
+
+    fn rectify_backward(output: CubeTensor<R>, gradient: CubeTensor<R>) -> CubeTensor<R> {
+        pointwise::relu_backward(dense(&output), dense(&gradient))
+    }
+
+    fn split(tensor: CubeTensor<R>, first: usize) -> [CubeTensor<R>; 2] {
+        pointwise::split(dense(&tensor), first)
+    }
+
+    fn spread(gradient: CubeTensor<R>, pixels: [usize; 2]) -> CubeTensor<R> {
+        head::spread(dense(&gradient), pixels)
+    }
+
+    fn cross_entropy_backward(
+        scores: CubeTensor<R>,
+        targets: CubeTensor<R>,
+        gradient: CubeTensor<R>,
+    ) -> CubeTensor<R> {
+        head::cross_entropy_backward(dense(&scores), dense(&targets), dense(&gradient))
+    }
+
+    fn add_bias(tensor: CubeTensor<R>, bias: CubeTensor<R>) -> CubeTensor<R> {
+        head::add_bias(dense(&tensor), dense(&bias))
+    }
+
+    fn column_sums(tensor: CubeTensor<R>) -> CubeTensor<R> {
+        head::column_sums(dense(&tensor))
     }
 }

@@ -1,6 +1,7 @@
 //! [`Operators`] for the CPU backend.
 
-use burn::backend::Flex;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::{Autodiff, Flex};
 use burn::tensor::{DType, Shape, Tensor};
 use burn_flex::{FlexTensor, Layout};
 use burn_std::Bytes;
@@ -10,9 +11,10 @@ use super::gradients::Kernels;
 use super::normalization::{Affine, Moments};
 use super::simd::Instructions;
 use super::{
-    AdamStep, Normalized, Operators, SgdStep, Window, convolution, mixing, normalization, update,
+    AdamStep, Normalized, Operators, Running, SgdStep, Window, convolution, mixing, normalization,
+    update,
 };
-use super::{unwrap, wrap};
+use super::{take_up, unwrap, wrap};
 
 /// A tensor of four axes whose values lie in memory one after another.
 struct Dense {
@@ -174,23 +176,21 @@ impl Operators for Flex {
 
     fn batch_norm(
         input: Tensor<Self, 4>,
-        gamma: Tensor<Self, 1>,
-        beta: Tensor<Self, 1>,
+        affine: [Tensor<Self, 1>; 2],
+        running: Running<Self>,
         epsilon: f32,
         activate: bool,
     ) -> Normalized<Self> {
-        let (output, moments) = normalize(
-            &unwrap(input),
-            &unwrap(gamma),
-            &unwrap(beta),
-            epsilon,
-            activate,
-        );
+        let [gamma, beta] = affine.map(unwrap);
+        let input = unwrap(input);
+        let (output, moments, running) =
+            Self::normalize(&input, [&gamma, &beta], running, epsilon, activate);
         let [mean, variance] = moment_tensors(&moments);
         Normalized {
             output: wrap(output),
             mean: wrap(mean),
             variance: wrap(variance),
+            running,
         }
     }
 
@@ -213,18 +213,24 @@ impl Operators for Flex {
     fn mix(
         sum: Tensor<Self, 4>,
         branch: Tensor<Self, 4>,
-        forward: &[f32],
-        _backward: &[f32],
+        factors: &Tensor<Self, 1>,
+        place: usize,
     ) -> Tensor<Self, 4> {
-        wrap(add_scaled(unwrap(sum), &unwrap(branch), forward))
+        let factors = unwrap(factors.clone());
+        wrap(Self::add_scaled(
+            unwrap(sum),
+            &unwrap(branch),
+            &factors,
+            place,
+        ))
     }
 
-    fn sgd<const D: usize>(
-        parameter: Tensor<Self, D>,
-        gradient: Tensor<Self, D>,
-        velocity: Option<Tensor<Self, D>>,
+    fn sgd(
+        parameter: Tensor<Self, 1>,
+        gradient: Tensor<Self, 1>,
+        velocity: Option<Tensor<Self, 1>>,
         step: SgdStep,
-    ) -> (Tensor<Self, D>, Tensor<Self, D>) {
+    ) -> (Tensor<Self, 1>, Tensor<Self, 1>) {
         let mut parameter: FlexTensor = unwrap(parameter).to_contiguous();
         let gradient = unwrap(gradient).to_contiguous();
         let mut velocity = match velocity {
@@ -240,12 +246,12 @@ impl Operators for Flex {
         (wrap(parameter), wrap(velocity))
     }
 
-    fn adamw<const D: usize>(
-        parameter: Tensor<Self, D>,
-        gradient: Tensor<Self, D>,
-        moments: Option<(Tensor<Self, D>, Tensor<Self, D>)>,
+    fn adamw(
+        parameter: Tensor<Self, 1>,
+        gradient: Tensor<Self, 1>,
+        moments: Option<(Tensor<Self, 1>, Tensor<Self, 1>)>,
         step: AdamStep,
-    ) -> (Tensor<Self, D>, Tensor<Self, D>, Tensor<Self, D>) {
+    ) -> (Tensor<Self, 1>, Tensor<Self, 1>, Tensor<Self, 1>) {
         let mut parameter: FlexTensor = unwrap(parameter).to_contiguous();
         let gradient = unwrap(gradient).to_contiguous();
         let zeros = || FlexTensor::zeros(gradient.layout().shape().clone(), DType::F32);
@@ -274,9 +280,7 @@ impl Operators for Flex {
 }
 
 impl Kernels for Flex {
-    const IS_GPU: bool = false;
     type Moments = Vec<Moments>;
-    type Factors = Vec<f32>;
 
     fn convolve(input: &FlexTensor, weight: &FlexTensor, window: Window) -> FlexTensor {
         convolve(input, weight, window)
@@ -310,10 +314,15 @@ impl Kernels for Flex {
     fn normalize(
         input: &FlexTensor,
         [gamma, beta]: [&FlexTensor; 2],
+        running: Running<Self>,
         epsilon: f32,
         activate: bool,
-    ) -> (FlexTensor, Vec<Moments>) {
-        normalize(input, gamma, beta, epsilon, activate)
+    ) -> (FlexTensor, Vec<Moments>, Running<Self>) {
+        let (output, moments) = normalize(input, gamma, beta, epsilon, activate);
+        let [mean, variance] = moment_tensors(&moments);
+        let count = output.layout().shape().num_elements() / moments.len();
+        let running = take_up(running, wrap(mean), wrap(variance), count);
+        (output, moments, running)
     }
 
     fn moment_tensors(moments: &Vec<Moments>) -> [FlexTensor; 2] {
@@ -357,15 +366,31 @@ impl Kernels for Flex {
     fn add_scaled(
         sum: FlexTensor,
         branch: &FlexTensor,
-        forward: &[f32],
-        backward: &[f32],
-    ) -> (FlexTensor, Vec<f32>) {
-        (add_scaled(sum, branch, forward), backward.to_vec())
+        factors: &FlexTensor,
+        place: usize,
+    ) -> FlexTensor {
+        let batch = branch.layout().shape()[0];
+        let factors = factors.to_contiguous();
+        add_scaled(
+            sum,
+            branch,
+            &factors.storage()[2 * place * batch..][..batch],
+        )
     }
 
-    fn scale(gradient: &FlexTensor, factors: &Vec<f32>) -> FlexTensor {
+    fn scale(gradient: &FlexTensor, factors: &FlexTensor, place: usize) -> FlexTensor {
+        let batch = gradient.layout().shape()[0];
         let mut scaled = gradient.to_contiguous();
+        let factors = factors.to_contiguous();
+        let factors = &factors.storage()[(2 * place + 1) * batch..][..batch];
         mixing::scale(scaled.storage_mut(), factors);
         scaled
+    }
+
+    fn product<C: CheckpointStrategy>(
+        input: Tensor<Autodiff<Self, C>, 2>,
+        weight: Tensor<Autodiff<Self, C>, 2>,
+    ) -> Tensor<Autodiff<Self, C>, 2> {
+        input.matmul(weight.transpose())
     }
 }

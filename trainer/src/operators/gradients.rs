@@ -6,21 +6,18 @@ use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::tensor::Tensor;
+use burn::tensor::activation::softmax;
 use burn::tensor::ops::FloatTensor;
+use burn::tensor::{Tensor, s};
 
-use super::{
-    Normalized, Operators, Window, projection_by_convolution, stock_projection, unwrap, wrap,
-};
+use super::{Normalized, Operators, Running, Window, projection_by_convolution, unwrap, wrap};
 
-/// Our own kernels for a backend without gradients; shapes are those of [`Operators`].
+/// What [`Operators`] with gradients are made of: kernels of a backend without, with the same shapes.
+///
+/// Where there is a default, it is burn's own operations.
 pub(super) trait Kernels: Operators {
-    /// Whether burn chooses kernels by time, or adds in an order that time decides, where it is left to itself.
-    const IS_GPU: bool;
     /// What a batch norm keeps of its batch for the way back.
     type Moments: Clone + std::fmt::Debug + Send + 'static;
-    /// What mixing keeps of the factors for the way back.
-    type Factors: Clone + std::fmt::Debug + Send + 'static;
 
     /// Cross-correlation without bias.
     fn convolve(
@@ -38,13 +35,14 @@ pub(super) trait Kernels: Operators {
         wanted: [bool; 2],
     ) -> [Option<FloatTensor<Self>>; 2];
 
-    /// Batch norm, and what its way back needs.
+    /// Batch norm, what its way back needs, and the running statistics with this batch.
     fn normalize(
         input: &FloatTensor<Self>,
         affine: [&FloatTensor<Self>; 2],
+        running: Running<Self>,
         epsilon: f32,
         activate: bool,
-    ) -> (FloatTensor<Self>, Self::Moments);
+    ) -> (FloatTensor<Self>, Self::Moments, Running<Self>);
 
     /// Mean and biased variance of each channel.
     fn moment_tensors(moments: &Self::Moments) -> [FloatTensor<Self>; 2];
@@ -59,16 +57,75 @@ pub(super) trait Kernels: Operators {
         activate: bool,
     ) -> [FloatTensor<Self>; 3];
 
-    /// `sum + forward · branch`, and the `backward` factors where the way back finds them.
+    /// `sum + factor · branch`, as [`Operators::mix`].
     fn add_scaled(
         sum: FloatTensor<Self>,
         branch: &FloatTensor<Self>,
-        forward: &[f32],
-        backward: &[f32],
-    ) -> (FloatTensor<Self>, Self::Factors);
+        factors: &FloatTensor<Self>,
+        place: usize,
+    ) -> FloatTensor<Self>;
 
-    /// The branch's gradient: that of the sum, scaled image by image.
-    fn scale(gradient: &FloatTensor<Self>, factors: &Self::Factors) -> FloatTensor<Self>;
+    /// The branch's gradient: that of the sum, scaled image by image by the factors for the way back.
+    fn scale(
+        gradient: &FloatTensor<Self>,
+        factors: &FloatTensor<Self>,
+        place: usize,
+    ) -> FloatTensor<Self>;
+
+    /// The gradient of a `ReLU`'s input.
+    fn rectify_backward(
+        output: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        <Self as burn::tensor::ops::ActivationOps<Self>>::relu_backward(output, gradient)
+    }
+
+    /// A tensor's first channels, and the rest of them.
+    fn split(tensor: FloatTensor<Self>, first: usize) -> [FloatTensor<Self>; 2] {
+        let tensor = wrap::<Self, 4>(tensor);
+        let channels = tensor.dims()[1];
+        [0..first, first..channels].map(|part| unwrap(tensor.clone().slice(s![.., part])))
+    }
+
+    /// The gradient of a mean over pixels' input: `[batch, channels]` to `[batch, channels, height, width]`
+    fn spread(gradient: FloatTensor<Self>, [height, width]: [usize; 2]) -> FloatTensor<Self> {
+        let gradient = wrap::<Self, 2>(gradient) / (height * width) as f64;
+        let [batch, channels] = gradient.dims();
+        let gradient = gradient.reshape([batch, channels, 1, 1]);
+        unwrap(gradient.expand([batch, channels, height, width]))
+    }
+
+    /// The gradient of the scores of a mean cross-entropy, whose own gradient is `[1]`.
+    fn cross_entropy_backward(
+        scores: FloatTensor<Self>,
+        targets: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let (scores, targets) = (wrap::<Self, 2>(scores), wrap::<Self, 2>(targets));
+        let batch = scores.dims()[0];
+        let shares = softmax(scores, 1) * targets.clone().sum_dim(1);
+        let gradient = wrap::<Self, 1>(gradient) / batch as f64;
+        unwrap((shares - targets) * gradient.unsqueeze())
+    }
+
+    /// The product of `input` and the transposed `weight`, tracked: a convolution of a single pixel, because burn chooses
+    /// between its own kernels by time.
+    fn product<C: CheckpointStrategy>(
+        input: Tensor<Autodiff<Self, C>, 2>,
+        weight: Tensor<Autodiff<Self, C>, 2>,
+    ) -> Tensor<Autodiff<Self, C>, 2> {
+        projection_by_convolution(input, weight)
+    }
+
+    /// Adds a value to each column. `[rows, columns]` and `[columns]`
+    fn add_bias(tensor: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+        unwrap(wrap::<Self, 2>(tensor) + wrap::<Self, 1>(bias).unsqueeze())
+    }
+
+    /// Each column's sum. `[rows, columns]` to `[columns]`
+    fn column_sums(tensor: FloatTensor<Self>) -> FloatTensor<Self> {
+        unwrap(wrap::<Self, 2>(tensor).sum_dim(0).squeeze_dim::<1>(0))
+    }
 }
 
 impl<B: Kernels, C: CheckpointStrategy> Operators for Autodiff<B, C> {
@@ -97,14 +154,20 @@ impl<B: Kernels, C: CheckpointStrategy> Operators for Autodiff<B, C> {
 
     fn batch_norm(
         input: Tensor<Self, 4>,
-        gamma: Tensor<Self, 1>,
-        beta: Tensor<Self, 1>,
+        affine: [Tensor<Self, 1>; 2],
+        running: Running<Self>,
         epsilon: f32,
         activate: bool,
     ) -> Normalized<Self> {
-        let (input, gamma, beta) = (unwrap(input), unwrap(gamma), unwrap(beta));
+        let input = unwrap(input);
+        let [gamma, beta] = affine.map(unwrap);
         let affine = [&gamma.primitive, &beta.primitive];
-        let (output, moments) = B::normalize(&input.primitive, affine, epsilon, activate);
+        let running = Running {
+            mean: wrap(unwrap(running.mean).primitive),
+            variance: wrap(unwrap(running.variance).primitive),
+        };
+        let (output, moments, running) =
+            B::normalize(&input.primitive, affine, running, epsilon, activate);
         let [mean, variance] = B::moment_tensors(&moments);
         let nodes = [input.node.clone(), gamma.node.clone(), beta.node.clone()];
         let output = match Normalization.prepare::<C>(nodes).compute_bound().stateful() {
@@ -125,39 +188,86 @@ impl<B: Kernels, C: CheckpointStrategy> Operators for Autodiff<B, C> {
             output: wrap(output),
             mean: wrap(FloatTensor::<Self>::new(mean)),
             variance: wrap(FloatTensor::<Self>::new(variance)),
+            running: Running {
+                mean: Tensor::from_inner(running.mean),
+                variance: Tensor::from_inner(running.variance),
+            },
         }
     }
 
     fn mix(
         sum: Tensor<Self, 4>,
         branch: Tensor<Self, 4>,
-        forward: &[f32],
-        backward: &[f32],
+        factors: &Tensor<Self, 1>,
+        place: usize,
     ) -> Tensor<Self, 4> {
         let (sum, branch) = (unwrap(sum), unwrap(branch));
+        let factors = unwrap(factors.clone()).primitive;
         let nodes = [sum.node.clone(), branch.node.clone()];
-        let (output, factors) = B::add_scaled(sum.primitive, &branch.primitive, forward, backward);
+        let output = B::add_scaled(sum.primitive, &branch.primitive, &factors, place);
         wrap(match Mix.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => prepared.finish(factors, output),
+            OpsKind::Tracked(prepared) => prepared.finish((factors, place), output),
             OpsKind::UnTracked(prepared) => prepared.finish(output),
         })
     }
 
-    /// On GPUs one axis after the other: burn's sum of everything adds parts in the order in which they are done.
-    fn sum(tensor: Tensor<Self, 2>) -> Tensor<Self, 1> {
-        if B::IS_GPU {
-            tensor.sum_dim(1).sum_dim(0).reshape([1])
-        } else {
-            tensor.sum()
-        }
+    fn rectify(input: Tensor<Self, 4>) -> Tensor<Self, 4> {
+        let input = unwrap(input);
+        let output = unwrap(B::rectify(wrap(input.primitive)));
+        wrap(
+            match Relu.prepare::<C>([input.node]).compute_bound().stateful() {
+                OpsKind::Tracked(prepared) => prepared.finish(output.clone(), output),
+                OpsKind::UnTracked(prepared) => prepared.finish(output),
+            },
+        )
     }
 
-    fn project(input: Tensor<Self, 2>, weight: Tensor<Self, 2>) -> Tensor<Self, 2> {
-        if B::IS_GPU {
-            projection_by_convolution(input, weight)
-        } else {
-            stock_projection(input, weight)
-        }
+    fn join(first: Tensor<Self, 4>, second: Tensor<Self, 4>) -> Tensor<Self, 4> {
+        let channels = first.dims()[1];
+        let (first, second) = (unwrap(first), unwrap(second));
+        let output = unwrap(B::join(wrap(first.primitive), wrap(second.primitive)));
+        let nodes = [first.node, second.node];
+        wrap(match Join.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => prepared.finish(channels, output),
+            OpsKind::UnTracked(prepared) => prepared.finish(output),
+        })
+    }
+
+    fn pixel_mean(input: Tensor<Self, 4>) -> Tensor<Self, 2> {
+        let [_, _, height, width] = input.dims();
+        let input = unwrap(input);
+        let output = unwrap(B::pixel_mean(wrap(input.primitive)));
+        let prepared = PixelMean.prepare::<C>([input.node]).compute_bound();
+        wrap(match prepared.stateful() {
+            OpsKind::Tracked(prepared) => prepared.finish([height, width], output),
+            OpsKind::UnTracked(prepared) => prepared.finish(output),
+        })
+    }
+
+    fn cross_entropy(scores: Tensor<Self, 2>, targets: Tensor<Self, 2>) -> Tensor<Self, 1> {
+        let (scores, targets) = (unwrap(scores), unwrap(targets).primitive);
+        let state = (scores.primitive.clone(), targets.clone());
+        let output = unwrap(B::cross_entropy(wrap(scores.primitive), wrap(targets)));
+        let prepared = CrossEntropy.prepare::<C>([scores.node]).compute_bound();
+        wrap(match prepared.stateful() {
+            OpsKind::Tracked(prepared) => prepared.finish(state, output),
+            OpsKind::UnTracked(prepared) => prepared.finish(output),
+        })
+    }
+
+    fn project(
+        input: Tensor<Self, 2>,
+        weight: Tensor<Self, 2>,
+        bias: Tensor<Self, 1>,
+    ) -> Tensor<Self, 2> {
+        let product = B::product(input, weight);
+        let (product, bias) = (unwrap(product), unwrap(bias));
+        let output = B::add_bias(product.primitive, bias.primitive);
+        let nodes = [product.node, bias.node];
+        wrap(match Bias.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => prepared.finish((), output),
+            OpsKind::UnTracked(prepared) => prepared.finish(output),
+        })
     }
 }
 
@@ -234,7 +344,7 @@ impl<B: Kernels> Backward<B, 3> for Normalization {
 struct Mix;
 
 impl<B: Kernels> Backward<B, 2> for Mix {
-    type State = B::Factors;
+    type State = (FloatTensor<B>, usize);
 
     fn backward(
         self,
@@ -243,11 +353,121 @@ impl<B: Kernels> Backward<B, 2> for Mix {
         _checkpointer: &mut Checkpointer,
     ) {
         let [sum_node, branch_node] = ops.parents;
+        let (factors, place) = ops.state;
         let gradient = gradients.consume::<B>(&ops.node);
         if let Some(node) = branch_node {
-            gradients.register::<B>(node.id, B::scale(&gradient, &ops.state));
+            gradients.register::<B>(node.id, B::scale(&gradient, &factors, place));
         }
         if let Some(node) = sum_node {
+            gradients.register::<B>(node.id, gradient);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Relu;
+
+impl<B: Kernels> Backward<B, 1> for Relu {
+    type State = FloatTensor<B>;
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 1>,
+        gradients: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let [node] = ops.parents;
+        let gradient = gradients.consume::<B>(&ops.node);
+        if let Some(node) = node {
+            gradients.register::<B>(node.id, B::rectify_backward(ops.state, gradient));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Join;
+
+impl<B: Kernels> Backward<B, 2> for Join {
+    /// Channels of the first tensor.
+    type State = usize;
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 2>,
+        gradients: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let parts = B::split(gradients.consume::<B>(&ops.node), ops.state);
+        for (node, gradient) in ops.parents.into_iter().zip(parts) {
+            if let Some(node) = node {
+                gradients.register::<B>(node.id, gradient);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct PixelMean;
+
+impl<B: Kernels> Backward<B, 1> for PixelMean {
+    /// Height and width.
+    type State = [usize; 2];
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 1>,
+        gradients: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let [node] = ops.parents;
+        let gradient = gradients.consume::<B>(&ops.node);
+        if let Some(node) = node {
+            gradients.register::<B>(node.id, B::spread(gradient, ops.state));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct CrossEntropy;
+
+impl<B: Kernels> Backward<B, 1> for CrossEntropy {
+    /// Scores and targets.
+    type State = (FloatTensor<B>, FloatTensor<B>);
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 1>,
+        gradients: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let [node] = ops.parents;
+        let (scores, targets) = ops.state;
+        let gradient = gradients.consume::<B>(&ops.node);
+        if let Some(node) = node {
+            let gradient = B::cross_entropy_backward(scores, targets, gradient);
+            gradients.register::<B>(node.id, gradient);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Bias;
+
+impl<B: Kernels> Backward<B, 2> for Bias {
+    type State = ();
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 2>,
+        gradients: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let [product, bias] = ops.parents;
+        let gradient = gradients.consume::<B>(&ops.node);
+        if let Some(node) = bias {
+            gradients.register::<B>(node.id, B::column_sums(gradient.clone()));
+        }
+        if let Some(node) = product {
             gradients.register::<B>(node.id, gradient);
         }
     }

@@ -10,8 +10,8 @@ use super::convolution::{self, Geometry};
 use super::simd::Instructions;
 use super::{AdamStep, stock_adamw, stock_mix, stock_sgd};
 use super::{
-    Operators as _, SgdStep, Window, reference, stock_batch_norm, stock_convolution,
-    stock_normalize_by,
+    Operators as _, Running, SgdStep, Window, reference, stock_batch_norm, stock_convolution,
+    stock_cross_entropy, stock_normalize_by, stock_pixel_mean, stock_projection,
 };
 
 type Cpu = Autodiff<Flex>;
@@ -28,6 +28,14 @@ fn leaf<const D: usize>(values: &[f32], dims: [usize; D]) -> Tensor<Cpu, D> {
 
 fn values<const D: usize>(tensor: Tensor<Flex, D>) -> Vec<f32> {
     tensor.into_data().to_vec().unwrap()
+}
+
+/// The running statistics before the first batch.
+fn fresh(channels: usize) -> Running<Cpu> {
+    Running {
+        mean: Tensor::zeros([channels], &FlexDevice),
+        variance: Tensor::ones([channels], &FlexDevice),
+    }
 }
 
 /// Asserts that values agree relative to the largest of them.
@@ -205,12 +213,11 @@ proptest! {
         let (gamma, beta) = (random(seed + 2, channels), random(seed + 3, channels));
         let run = |own: bool| {
             let (x, g, b) = (leaf(&input, dims), leaf(&gamma, [channels]), leaf(&beta, [channels]));
-            let arguments = (x.clone(), g.clone(), b.clone(), 1e-5, activate);
-            let (x_, g_, b_, epsilon, activate) = arguments;
+            let (x_, affine, running) = (x.clone(), [g.clone(), b.clone()], fresh(channels));
             let result = if own {
-                Cpu::batch_norm(x_, g_, b_, epsilon, activate)
+                Cpu::batch_norm(x_, affine, running, 1e-5, activate)
             } else {
-                stock_batch_norm(x_, g_, b_, epsilon, activate)
+                stock_batch_norm(x_, affine, running, 1e-5, activate)
             };
             let weighted = result.output.clone() * leaf(&gradient, dims).detach();
             let gradients = weighted.sum().backward();
@@ -256,10 +263,13 @@ proptest! {
         let (sum_values, branch_values) = (random(seed + 3, len), random(seed + 4, len));
         let run = |own: bool| {
             let (sum, branch) = (leaf(&sum_values, dims), leaf(&branch_values, dims));
+            // Those of another branch come first.
+            let factors = [vec![9.0; 2 * batch], forward.clone(), backward.clone()].concat();
+            let factors = leaf(&factors, [4 * batch]).detach();
             let output = if own {
-                Cpu::mix(sum.clone(), branch.clone(), &forward, &backward)
+                Cpu::mix(sum.clone(), branch.clone(), &factors, 1)
             } else {
-                stock_mix(sum.clone(), branch.clone(), &forward, &backward)
+                stock_mix(sum.clone(), branch.clone(), &factors, 1)
             };
             let gradients = (output.clone() * leaf(&gradient, dims).detach()).sum().backward();
             [
@@ -342,7 +352,8 @@ fn batch_norm_does_not_depend_on_the_number_of_threads() {
         pool.install(|| {
             let input = leaf(&random(1, len), dims);
             let (gamma, beta) = (leaf(&random(2, 7), [7]), leaf(&random(3, 7), [7]));
-            let result = Cpu::batch_norm(input.clone(), gamma.clone(), beta, 1e-5, true);
+            let affine = [gamma.clone(), beta];
+            let result = Cpu::batch_norm(input.clone(), affine, fresh(7), 1e-5, true);
             let loss = (result.output.clone() * leaf(&random(4, len), dims).detach()).sum();
             let gradients = loss.backward();
             [
@@ -422,7 +433,7 @@ fn sgd_takes_the_steps_of_nesterov_momentum_worked_by_hand() {
     let tensor = |value: f32| Tensor::<Flex, 1>::from_floats([value], &FlexDevice);
     // g = 1 + 0.25·2 = 1.5; v = 1.5; p = 2 − 0.5·(1.5 + 0.75) = 0.875.
     // g = 1 + 0.25·0.875 = 1.21875; v = 0.75 + 1.21875; p = 0.875 − 0.5·(1.21875 + 0.984375).
-    for sgd in [Flex::sgd::<1>, stock_sgd::<Flex, 1>] {
+    for sgd in [Flex::sgd, stock_sgd::<Flex>] {
         let (parameter, velocity) = sgd(tensor(2.0), tensor(1.0), None, step);
         assert_eq!(values(parameter.clone()), [0.875]);
         let (parameter, velocity) = sgd(parameter, tensor(1.0), Some(velocity), step);
@@ -442,7 +453,7 @@ fn adamw_takes_the_steps_worked_by_hand() {
         shrinkage: 0.95,
     };
     let tensor = |value: f32| Tensor::<Flex, 1>::from_floats([value], &FlexDevice);
-    for adamw in [Flex::adamw::<1>, stock_adamw::<Flex, 1>] {
+    for adamw in [Flex::adamw, stock_adamw::<Flex>] {
         // m = 0.5, v = 0.25; both corrected 1: the parameter is 0.95·2 − 0.1.
         let (parameter, m, v) = adamw(tensor(2.0), tensor(1.0), None, step(1));
         assert_close("first", &values(parameter.clone()), &[1.8], 1e-6);
@@ -463,4 +474,46 @@ fn adamw_takes_the_steps_worked_by_hand() {
 fn squares_are_summed_over_all_values() {
     let tensor = Tensor::<Flex, 1>::from_floats([1.0, -2.0, 3.0].repeat(7).as_slice(), &FlexDevice);
     assert!((Flex::square_sum(vec![tensor]) - 98.0).abs() < 1e-9);
+}
+
+/// Those operators whose gradients are our own everywhere, beside burn's.
+#[test]
+fn the_ends_of_a_network_and_their_gradients_equal_those_of_burn() {
+    let input = random(1, 2 * 3 * 4 * 5);
+    let run = |own: bool| {
+        let x = leaf(&input, [2, 3, 4, 5]);
+        let (weight, bias) = (leaf(&random(2, 12), [4, 3]), leaf(&random(3, 4), [4]));
+        let targets = leaf(&[0.5, 0.5, 0.0, 0.0, 0.0, 0.1, 0.2, 0.7], [2, 4]).detach();
+        let (activated, joined) = if own {
+            (
+                Cpu::rectify(x.clone()),
+                Cpu::join(x.clone(), Cpu::rectify(x.clone())),
+            )
+        } else {
+            let activated = burn::tensor::activation::relu(x.clone());
+            (
+                activated.clone(),
+                Tensor::cat(vec![x.clone(), activated], 1),
+            )
+        };
+        assert_eq!(joined.dims(), [2, 6, 4, 5]);
+        let seen = activated + joined.slice([0..2, 2..5, 0..4, 0..5]);
+        let loss = if own {
+            let scores = Cpu::project(Cpu::pixel_mean(seen), weight.clone(), bias.clone());
+            Cpu::cross_entropy(scores * 3.0, targets)
+        } else {
+            let scores = stock_projection(stock_pixel_mean(seen), weight.clone(), bias.clone());
+            stock_cross_entropy(scores * 3.0, targets)
+        };
+        let gradients = loss.backward();
+        [
+            values(loss.clone().inner()),
+            values(x.grad(&gradients).unwrap()),
+            values(weight.grad(&gradients).unwrap()),
+            values(bias.grad(&gradients).unwrap()),
+        ]
+    };
+    for (own, stock) in run(true).iter().zip(run(false)) {
+        assert_close("own", own, &as_f64(&stock), 1e-6);
+    }
 }

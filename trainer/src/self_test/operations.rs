@@ -3,7 +3,9 @@
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor, TensorData};
 
-use crate::operators::{Operators as _, TrainingBackend, Window};
+use crate::operators::{
+    Descent, Memory, Operators as _, Running, Slot, Step, TrainingBackend, Window,
+};
 
 /// Values by name, in the order in which they are computed.
 pub type Results = Vec<(String, Vec<f32>)>;
@@ -136,10 +138,20 @@ pub fn batch_norm<B: TrainingBackend>(
         .require_grad();
     let gamma = tensor::<B, 1>(2, [channels], device).require_grad();
     let beta = tensor::<B, 1>(3, [channels], device).require_grad();
-    let normalized = B::batch_norm(input.clone(), gamma.clone(), beta.clone(), 1e-5, activate);
+    let running = Running {
+        mean: tensor::<B, 1>(4, [channels], device),
+        variance: tensor::<B, 1>(5, [channels], device).abs(),
+    };
+    let affine = [gamma.clone(), beta.clone()];
+    let normalized = B::batch_norm(input.clone(), affine, running, 1e-5, activate);
     let moments = [
         ("mean".to_owned(), values(normalized.mean)),
         ("variance".to_owned(), values(normalized.variance)),
+        ("running mean".to_owned(), values(normalized.running.mean)),
+        (
+            "running variance".to_owned(),
+            values(normalized.running.variance),
+        ),
     ];
     let mut results = differentiate(normalized.output, device, |gradients| {
         vec![
@@ -174,8 +186,8 @@ pub fn normalize_by<B: TrainingBackend>(
 pub fn mix<B: TrainingBackend>(dims: [usize; 4], device: &B::Device) -> Results {
     let sum = tensor::<B, 4>(1, dims, device).require_grad();
     let branch = tensor::<B, 4>(2, dims, device).require_grad();
-    let (forward, backward) = (numbers(3, dims[0]), numbers(4, dims[0]));
-    let output = B::mix(sum.clone(), branch.clone(), &forward, &backward);
+    let factors = tensor::<B, 1>(3, [4 * dims[0]], device);
+    let output = B::mix(sum.clone(), branch.clone(), &factors, 1);
     differentiate(output, device, |gradients| {
         vec![
             gradient("sum", &sum, gradients),
@@ -184,31 +196,79 @@ pub fn mix<B: TrainingBackend>(dims: [usize; 4], device: &B::Device) -> Results 
     })
 }
 
-/// Output and both gradients of a linear map.
-pub fn linear<B: TrainingBackend>(
-    batch: usize,
-    [from, to]: [usize; 2],
-    device: &B::Device,
-) -> Results {
-    let input = tensor::<B, 2>(1, [batch, from], device).require_grad();
-    let weight = tensor::<B, 2>(2, [to, from], device).require_grad();
-    let output = B::project(input.clone(), weight.clone());
+/// Activation, joining of channels, mean over pixels and a linear map, with all gradients.
+pub fn head<B: TrainingBackend>(dims: [usize; 4], outputs: usize, device: &B::Device) -> Results {
+    let input = tensor::<B, 4>(1, dims, device).require_grad();
+    let weight = tensor::<B, 2>(2, [outputs, 2 * dims[1]], device).require_grad();
+    let bias = tensor::<B, 1>(3, [outputs], device).require_grad();
+    let joined = B::join(input.clone(), B::rectify(input.clone()));
+    let output = B::project(B::pixel_mean(joined), weight.clone(), bias.clone());
     differentiate(output, device, |gradients| {
         vec![
             gradient("input", &input, gradients),
             gradient("weight", &weight, gradients),
+            gradient("offset", &bias, gradients),
         ]
     })
 }
 
-/// The sum of squares that clipping needs, over tensors of the given lengths.
-pub fn square_sum<B: TrainingBackend>(lengths: &[usize], device: &B::Device) -> Results {
-    let tensors = (0..)
+/// The loss, and the gradient of the scores.
+pub fn cross_entropy<B: TrainingBackend>(dims: [usize; 2], device: &B::Device) -> Results {
+    let scores = (tensor::<B, 2>(1, dims, device) * 5.0)
+        .detach()
+        .require_grad();
+    let targets = tensor::<B, 2>(2, dims, device).abs();
+    let output = B::cross_entropy(scores.clone(), targets);
+    differentiate(output, device, |gradients| {
+        vec![gradient("scores", &scores, gradients)]
+    })
+}
+
+/// What two steps of an optimizer leave of tensors of the given lengths, the last of which learns nothing.
+pub fn update<B: TrainingBackend>(
+    lengths: &[usize],
+    descent: Descent,
+    device: &B::Device,
+) -> Results {
+    let vector = |seed: u32, len| tensor::<B, 1>(seed, [len], device).inner();
+    let mut slots: Vec<Slot<<B as TrainingBackend>::Inner>> = (0..)
         .zip(lengths)
-        .map(|(seed, len)| tensor::<B, 1>(seed, [*len], device).inner())
+        .map(|(seed, len)| Slot {
+            value: vector(seed, *len),
+            gradient: None,
+            memory: Memory::nothing(),
+        })
         .collect();
-    let sum = <B as TrainingBackend>::Inner::square_sum(tensors);
-    #[expect(clippy::cast_possible_truncation, reason = "single precision will do")]
-    let sum = sum as f32;
-    vec![("sum of squares".to_owned(), vec![sum])]
+    let step = Step {
+        descent,
+        norm_bound: Some(2.0),
+        decay: Some(0.75),
+    };
+    for first_seed in [1000, 2000] {
+        let learning = lengths.len() - 1;
+        for (seed, slot) in (first_seed..).zip(&mut slots[..learning]) {
+            slot.gradient = Some(vector(seed, slot.value.dims()[0]));
+        }
+        slots = <B as TrainingBackend>::Inner::update(slots, &step);
+    }
+    let mut results = Results::new();
+    for (number, Slot { value, memory, .. }) in slots.into_iter().enumerate() {
+        let Memory {
+            velocity,
+            squares,
+            average,
+        } = memory;
+        let named = [
+            ("value", Some(value)),
+            ("velocity", velocity),
+            ("squares", squares),
+            ("average", average),
+        ];
+        for (name, tensor) in named {
+            if let Some(tensor) = tensor {
+                results.push((format!("{name} of tensor {number}"), values(tensor)));
+            }
+        }
+    }
+    results
 }

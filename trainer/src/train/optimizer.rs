@@ -1,41 +1,32 @@
 //! The optimizer over all of a network's parameters: SGD with Nesterov momentum, or `AdamW`; clipping of gradients; the
 //! running average of weights.
 
-use burn::module::{Module as _, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module as _, ModuleMapper, Param};
 use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
 
 use crate::hyperparameters::{Rule, TrainingConfig};
 use crate::network::Network;
-use crate::operators::{AdamStep, Operators as _, SgdStep, TrainingBackend};
+use crate::operators::{
+    AdamStep, Descent, Memory, Operators as _, SgdStep, Slot, Step, TrainingBackend,
+};
 
 /// Weight of the newest square of a gradient in the average of `AdamW`; the paper's.
 const SQUARES: f64 = 0.999;
-
-/// What the optimizer remembers of one tensor of the network, flat. `[values]`
-#[derive(Debug)]
-pub(super) struct Slot<B: TrainingBackend> {
-    /// The momentum, or the first moment of `AdamW`, once there has been a gradient.
-    pub(super) velocity: Option<Tensor<B::Inner, 1>>,
-    /// The second moment of `AdamW`.
-    pub(super) squares: Option<Tensor<B::Inner, 1>>,
-    /// The running average of the tensor itself.
-    pub(super) average: Option<Tensor<B::Inner, 1>>,
-}
 
 /// The optimizer with its state.
 #[derive(Debug)]
 pub(super) struct Optimizer<B: TrainingBackend> {
     config: TrainingConfig,
     /// One for each tensor of the network, running statistics included, in the order in which modules are visited.
-    pub(super) slots: Vec<Slot<B>>,
+    pub(super) memories: Vec<Memory<B::Inner>>,
 }
 
 impl<B: TrainingBackend> Optimizer<B> {
     pub(super) fn new(config: &TrainingConfig) -> Self {
         Self {
             config: config.clone(),
-            slots: Vec::new(),
+            memories: Vec::new(),
         }
     }
 
@@ -47,162 +38,118 @@ impl<B: TrainingBackend> Optimizer<B> {
         rate: f64,
         step: u64,
     ) -> Network<B> {
-        let scale = self.clipping_scale(&network, &gradients);
-        // Early averages forget faster, or the first weights would stay in them for long.
-        let steps = step as f64;
-        let decay = self
-            .config
-            .weight_average
-            .min((1.0 + steps) / (10.0 + steps));
-        network.map(&mut Update {
-            config: &self.config,
-            slots: &mut self.slots,
+        let mut take = Take::<B> {
             gradients,
-            index: 0,
-            rate,
-            scale,
-            step,
-            average: (self.config.weight_average > 0.0).then_some(decay),
+            slots: Vec::new(),
+            place: None,
+        };
+        let network = network.map(&mut take);
+        for (slot, memory) in take
+            .slots
+            .iter_mut()
+            .zip(std::mem::take(&mut self.memories))
+        {
+            slot.memory = memory;
+        }
+        let slots = B::Inner::update(take.slots, &self.settings(rate, step));
+        let (values, memories): (Vec<_>, Vec<_>) = slots
+            .into_iter()
+            .map(|slot| (slot.value, slot.memory))
+            .unzip();
+        self.memories = memories;
+        network.map(&mut Put::<B> {
+            values: values.into_iter(),
         })
     }
 
-    /// What gradients are multiplied by, so that their norm over all parameters is at most the bound, if there is one.
-    fn clipping_scale(
-        &self,
-        network: &Network<B>,
-        gradients: &<B as AutodiffBackend>::Gradients,
-    ) -> Option<f64> {
-        let bound = self.config.gradient_clipping;
-        if bound <= 0.0 {
-            return None;
-        }
-        let mut all = All::<B> {
-            gradients,
-            found: Vec::new(),
+    /// What all tensors' steps have in common.
+    fn settings(&self, rate: f64, step: u64) -> Step {
+        let TrainingConfig {
+            momentum,
+            weight_decay,
+            weight_average,
+            gradient_clipping,
+            ..
+        } = self.config;
+        let descent = match self.config.rule {
+            Rule::Sgd => Descent::Sgd(SgdStep {
+                rate: single(rate),
+                momentum: single(momentum),
+                weight_decay: single(weight_decay),
+            }),
+            Rule::AdamW => {
+                let steps = i32::try_from(step + 1).unwrap_or(i32::MAX); // both powers are 0 long before
+                Descent::AdamW(AdamStep {
+                    rate: single(rate / (1.0 - momentum.powi(steps))),
+                    momentum: single(momentum),
+                    squares: single(SQUARES),
+                    correction: single((1.0 - SQUARES.powi(steps)).sqrt()),
+                    shrinkage: single(1.0 - rate * weight_decay),
+                })
+            }
         };
-        network.visit(&mut all);
-        let norm = B::Inner::square_sum(all.found).sqrt();
-        (norm > bound).then(|| bound / norm)
+        // Early averages forget faster, or the first weights would stay in them for long.
+        let steps = step as f64;
+        let decay = weight_average.min((1.0 + steps) / (10.0 + steps));
+        Step {
+            descent,
+            norm_bound: (gradient_clipping > 0.0).then_some(gradient_clipping),
+            decay: (weight_average > 0.0).then_some(decay),
+        }
     }
 
     /// The network with the running average of its weights, if there is one.
     pub(super) fn averaged(&self, network: Network<B::Inner>) -> Network<B::Inner> {
         network.map(&mut Average::<B> {
-            slots: self.slots.iter(),
+            memories: self.memories.iter(),
         })
     }
 }
 
-/// Collects all gradients, flat.
-struct All<'a, B: TrainingBackend> {
-    gradients: &'a <B as AutodiffBackend>::Gradients,
-    found: Vec<Tensor<B::Inner, 1>>,
-}
-
-impl<B: TrainingBackend> ModuleVisitor<B> for All<'_, B> {
-    fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<B, D>>) {
-        let tensor = parameter.val();
-        if let Some(gradient) = tensor.grad(self.gradients) {
-            let len = gradient.dims().iter().product::<usize>();
-            self.found.push(gradient.reshape([len]));
-        }
-    }
-}
-
-/// One step on its way through a module.
-struct Update<'a, B: TrainingBackend> {
-    config: &'a TrainingConfig,
-    slots: &'a mut Vec<Slot<B>>,
+/// Takes all tensors out of a module, with their gradients, so that nobody else has them and they can change in place.
+struct Take<B: TrainingBackend> {
     gradients: <B as AutodiffBackend>::Gradients,
-    index: usize,
-    rate: f64,
-    scale: Option<f64>,
-    step: u64,
-    average: Option<f64>,
+    slots: Vec<Slot<B::Inner>>,
+    place: Option<Tensor<B, 1>>,
 }
 
-impl<B: TrainingBackend> Update<'_, B> {
-    /// The parameter after the step, flat.
-    fn update(
-        &mut self,
-        parameter: Tensor<B::Inner, 1>,
-        gradient: Tensor<B::Inner, 1>,
-    ) -> Tensor<B::Inner, 1> {
-        let config = self.config;
-        let slot = &mut self.slots[self.index];
-        let gradient = match self.scale {
-            Some(scale) => gradient * scale,
-            None => gradient,
-        };
-        let velocity = slot.velocity.take();
-        match config.rule {
-            Rule::Sgd => {
-                let step = SgdStep {
-                    rate: single(self.rate),
-                    momentum: single(config.momentum),
-                    weight_decay: single(config.weight_decay),
-                };
-                let (parameter, velocity) = B::Inner::sgd(parameter, gradient, velocity, step);
-                slot.velocity = Some(velocity);
-                parameter
-            }
-            Rule::AdamW => {
-                let steps = i32::try_from(self.step + 1).unwrap_or(i32::MAX); // both powers are 0 long before
-                let step = AdamStep {
-                    rate: single(self.rate / (1.0 - config.momentum.powi(steps))),
-                    momentum: single(config.momentum),
-                    squares: single(SQUARES),
-                    correction: single((1.0 - SQUARES.powi(steps)).sqrt()),
-                    shrinkage: single(1.0 - self.rate * config.weight_decay),
-                };
-                let moments = velocity.zip(slot.squares.take());
-                let (parameter, velocity, squares) =
-                    B::Inner::adamw(parameter, gradient, moments, step);
-                slot.velocity = Some(velocity);
-                slot.squares = Some(squares);
-                parameter
-            }
-        }
-    }
-
-    fn take_average(&mut self, tensor: &Tensor<B::Inner, 1>) {
-        let Some(decay) = self.average else { return };
-        let slot = &mut self.slots[self.index];
-        slot.average = Some(match slot.average.take() {
-            None => tensor.clone() * 1.0, // a copy: the tensor itself is updated in place
-            Some(average) => average * decay + tensor.clone() * (1.0 - decay),
-        });
-    }
-}
-
-impl<B: TrainingBackend> ModuleMapper<B> for Update<'_, B> {
+impl<B: TrainingBackend> ModuleMapper<B> for Take<B> {
     fn map_float<const D: usize>(&mut self, parameter: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-        if self.slots.len() <= self.index {
-            self.slots.push(Slot {
-                velocity: None,
-                squares: None,
-                average: None,
-            });
-        }
         let (id, tensor, mapper) = parameter.consume();
         let learns = tensor.is_require_grad();
         let dims = tensor.dims();
         let len = dims.iter().product::<usize>();
         let gradient = tensor.grad_remove(&mut self.gradients);
-        let mut tensor = tensor.inner().reshape([len]);
-        if let Some(gradient) = gradient {
-            tensor = self.update(tensor, gradient.reshape([len]));
-        }
-        self.take_average(&tensor);
-        self.index += 1;
-        let tensor = Tensor::from_inner(tensor.reshape(dims)).set_require_grad(learns);
-        Param::from_mapped_value(id, tensor, mapper)
+        let value = tensor.inner().reshape([len]);
+        // What is left tells the shape, and whether it learns.
+        let nothing = || Tensor::<B, 1>::empty([1], &value.device());
+        let place = self.place.get_or_insert_with(nothing).clone().expand(dims);
+        self.slots.push(Slot {
+            value,
+            gradient: gradient.map(|gradient| gradient.reshape([len])),
+            memory: Memory::nothing(),
+        });
+        Param::from_mapped_value(id, place.set_require_grad(learns), mapper)
+    }
+}
+
+/// Puts tensors into the places that [`Take`] has left.
+struct Put<B: TrainingBackend> {
+    values: std::vec::IntoIter<Tensor<B::Inner, 1>>,
+}
+
+impl<B: TrainingBackend> ModuleMapper<B> for Put<B> {
+    fn map_float<const D: usize>(&mut self, parameter: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        let (id, place, mapper) = parameter.consume();
+        let value = self.values.next().expect("one for each that was taken");
+        let tensor = Tensor::from_inner(value.reshape(place.dims()));
+        Param::from_mapped_value(id, tensor.set_require_grad(place.is_require_grad()), mapper)
     }
 }
 
 /// Puts averages in the place of weights.
 struct Average<'a, B: TrainingBackend> {
-    slots: std::slice::Iter<'a, Slot<B>>,
+    memories: std::slice::Iter<'a, Memory<B::Inner>>,
 }
 
 impl<B: TrainingBackend> ModuleMapper<B::Inner> for Average<'_, B> {
@@ -211,7 +158,10 @@ impl<B: TrainingBackend> ModuleMapper<B::Inner> for Average<'_, B> {
         parameter: Param<Tensor<B::Inner, D>>,
     ) -> Param<Tensor<B::Inner, D>> {
         let (id, tensor, mapper) = parameter.consume();
-        let average = self.slots.next().and_then(|slot| slot.average.clone());
+        let average = self
+            .memories
+            .next()
+            .and_then(|memory| memory.average.clone());
         let tensor = match average {
             Some(average) => average.reshape(tensor.dims()),
             None => tensor,
@@ -232,6 +182,7 @@ fn single(value: f64) -> f32 {
 mod tests {
     use burn::backend::flex::FlexDevice;
     use burn::backend::{Autodiff, Flex};
+    use burn::module::ModuleVisitor;
     use rand::SeedableRng as _;
     use rand_chacha::ChaCha12Rng;
 

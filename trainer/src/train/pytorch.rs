@@ -161,6 +161,7 @@ fn steps_of_training_are_those_of_pytorch() {
                 };
                 let loss;
                 (state, loss) = run.step(state, batch);
+                let loss = f64::from(weights::values(loss)[0]);
                 assert!(
                     (loss - f64::from(expected)).abs() < 1e-4 * loss.max(1.0),
                     "{}: loss {loss}, expected {expected}",

@@ -6,12 +6,11 @@ use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use shared::{BudgetUnit, CurvePoint};
 
-use super::optimizer::Slot;
 use super::{Optimizer, Training};
 use crate::checkpoint::{self, Array, Arrays};
 use crate::network::Network;
 use crate::network::weights::{self, values};
-use crate::operators::TrainingBackend;
+use crate::operators::{Memory, TrainingBackend};
 
 /// How far a training has come, as it is written into checkpoints.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -137,7 +136,7 @@ impl<B: TrainingBackend> State<B> {
                 let data = TensorData::new(found, [values.len()]);
                 Some(Tensor::from_data(data, device))
             });
-            state.optimizer.slots.push(Slot {
+            state.optimizer.memories.push(Memory {
                 velocity,
                 squares,
                 average,
@@ -150,13 +149,13 @@ impl<B: TrainingBackend> State<B> {
     /// All of it as bytes.
     pub(super) fn encode(&self, training: &Training<'_>) -> Vec<u8> {
         let mut arrays = Arrays::default();
-        let mut slots = self.optimizer.slots.iter();
+        let mut memories = self.optimizer.memories.iter();
         for (name, array) in weights::collect(&self.network) {
-            if let Some(Slot {
+            if let Some(Memory {
                 velocity,
                 squares,
                 average,
-            }) = slots.next()
+            }) = memories.next()
             {
                 for (kind, tensor) in KINDS.into_iter().zip([velocity, squares, average]) {
                     if let Some(tensor) = tensor {

@@ -16,8 +16,8 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
+use super::super::clause::{Clause, Set};
 use super::super::{Hyperparameter, Kind, SearchSpace};
-use super::{Clause, Set};
 use crate::value::Value;
 
 /// Assignments looked at before a search is given up.

@@ -11,6 +11,7 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::{UNITS, allocate, dims, elementwise, number_of_unit, sum_of_units, to_u32};
+use crate::operators::{NEWEST, unbiased};
 
 /// A channel is cut into as many parts at most.
 const MOST_PARTS: usize = 32;
@@ -58,18 +59,21 @@ impl Cut {
     }
 }
 
-/// The normalised tensor, and mean and biased variance of each channel.
+/// The normalised tensor; mean and biased variance of each channel; the running ones with these taken up.
 pub(super) fn forward<R: CubeRuntime>(
     input: CubeTensor<R>,
     [gamma, beta]: [CubeTensor<R>; 2],
+    running: [CubeTensor<R>; 2],
     epsilon: f32,
     activate: bool,
-) -> [CubeTensor<R>; 3] {
+) -> [CubeTensor<R>; 5] {
     let cut = Cut::new(&input);
     let client = input.client.clone();
     let output = allocate(&input, input.meta.shape().clone());
     let parts = allocate(&input, Shape::from([2, cut.channels, cut.parts]));
-    let [mean, variance] = [0; 2].map(|_| allocate(&input, Shape::from([cut.channels])));
+    let [mean, variance, new_mean, new_variance] =
+        [0; 4].map(|_| allocate(&input, Shape::from([cut.channels])));
+    let [old_mean, old_variance] = running;
     moments_kernel::launch::<R>(
         &client,
         cut.cubes(),
@@ -86,14 +90,28 @@ pub(super) fn forward<R: CubeRuntime>(
         gamma.into_array_arg(),
         beta.into_array_arg(),
         parts.into_array_arg(),
+        old_mean.into_array_arg(),
+        old_variance.into_array_arg(),
         output.clone().into_array_arg(),
         mean.clone().into_array_arg(),
         variance.clone().into_array_arg(),
+        new_mean.clone().into_array_arg(),
+        new_variance.clone().into_array_arg(),
         cut.sizes(),
         epsilon,
+        single(NEWEST),
+        single(unbiased(cut.batch * cut.pixels)),
         activate,
     );
-    [output, mean, variance]
+    [output, mean, variance, new_mean, new_variance]
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "kernels compute in single precision"
+)]
+fn single(value: f64) -> f32 {
+    value as f32
 }
 
 /// The gradients of input, gamma and beta.
@@ -246,11 +264,17 @@ fn normalize_kernel(
     gamma: &Array<f32>,
     beta: &Array<f32>,
     parts: &Array<f32>,
+    old_means: &Array<f32>,
+    old_variances: &Array<f32>,
     output: &mut Array<f32>,
     means: &mut Array<f32>,
     variances: &mut Array<f32>,
+    new_means: &mut Array<f32>,
+    new_variances: &mut Array<f32>,
     sizes: Sizes,
     epsilon: f32,
+    newest: f32,
+    unbiased: f32,
     #[comptime] activate: bool,
 ) {
     let channel = CUBE_POS_X as usize;
@@ -286,6 +310,9 @@ fn normalize_kernel(
     if UNIT_POS == 0 && CUBE_POS_Y == 0 {
         means[channel] = mean;
         variances[channel] = variance;
+        new_means[channel] = old_means[channel] * (1.0f32 - newest) + mean * newest;
+        new_variances[channel] =
+            old_variances[channel] * (1.0f32 - newest) + variance * unbiased * newest;
     }
 }
 

@@ -1,4 +1,4 @@
-//! Kernels that compute each value by itself: mixing of branches, and the optimizers' steps in one launch a tensor.
+//! Kernels that compute each value by itself: mixing of branches, the activation, and the joining of channels.
 
 use burn::tensor::Shape;
 use burn_cubecl::CubeRuntime;
@@ -6,14 +6,13 @@ use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::{UNITS, allocate, elementwise, number_of_unit, sum_of_units, to_u32};
-use crate::operators::{ADAM_EPSILON, AdamStep, SgdStep};
+use super::{allocate, dims, elementwise, number_of_unit, to_u32};
 
 fn len<R: CubeRuntime>(tensor: &CubeTensor<R>) -> usize {
     tensor.meta.shape().iter().product()
 }
 
-/// `sum + factor · branch`, or only `factor · branch`. The factors are a row of `factors`: `[2, batch]`
+/// `sum + factor · branch`, or only `factor · branch`. The factors are a row of `factors`: `[rows · batch]`
 pub(super) fn scale<R: CubeRuntime>(
     sum: Option<CubeTensor<R>>,
     branch: CubeTensor<R>,
@@ -65,175 +64,164 @@ fn scale_kernel(
     }
 }
 
-/// The new parameter and the new velocity.
-pub(super) fn sgd<R: CubeRuntime>(
-    parameter: CubeTensor<R>,
-    gradient: CubeTensor<R>,
-    velocity: Option<CubeTensor<R>>,
-    step: SgdStep,
-) -> [CubeTensor<R>; 2] {
-    let shape = parameter.meta.shape().clone();
-    let new = [0; 2].map(|_| allocate(&parameter, shape.clone()));
-    let (count, dim) = elementwise(len(&parameter));
-    let has_velocity = velocity.is_some();
-    sgd_kernel::launch::<R>(
-        &new[0].client,
+/// What is above 0, else 0; what is not a number stays so.
+pub(super) fn relu<R: CubeRuntime>(input: CubeTensor<R>) -> CubeTensor<R> {
+    let output = allocate(&input, input.meta.shape().clone());
+    let (count, dim) = elementwise(len(&input));
+    relu_kernel::launch::<R>(
+        &output.client,
         count,
         dim,
-        parameter.clone().into_array_arg(),
-        gradient.into_array_arg(),
-        velocity.unwrap_or(parameter).into_array_arg(),
-        new[0].clone().into_array_arg(),
-        new[1].clone().into_array_arg(),
-        to_u32(shape.iter().product()),
-        step.rate,
-        step.momentum,
-        step.weight_decay,
-        has_velocity,
+        input.into_array_arg(),
+        output.clone().into_array_arg(),
+        to_u32(len(&output)),
     );
-    new
+    output
 }
 
 #[cube(launch)]
-fn sgd_kernel(
-    parameter: &Array<f32>,
+fn relu_kernel(input: &Array<f32>, output: &mut Array<f32>, len: u32) {
+    let number = number_of_unit();
+    if number < len {
+        let index = number as usize;
+        let value = input[index];
+        output[index] = if value <= 0.0f32 {
+            0.0f32.runtime()
+        } else {
+            value
+        };
+    }
+}
+
+/// The gradient where the output is above 0, else 0.
+pub(super) fn relu_backward<R: CubeRuntime>(
+    output: CubeTensor<R>,
+    gradient: CubeTensor<R>,
+) -> CubeTensor<R> {
+    let found = allocate(&output, output.meta.shape().clone());
+    let (count, dim) = elementwise(len(&output));
+    relu_backward_kernel::launch::<R>(
+        &found.client,
+        count,
+        dim,
+        output.into_array_arg(),
+        gradient.into_array_arg(),
+        found.clone().into_array_arg(),
+        to_u32(len(&found)),
+    );
+    found
+}
+
+#[cube(launch)]
+fn relu_backward_kernel(
+    output: &Array<f32>,
     gradient: &Array<f32>,
-    velocity: &Array<f32>,
-    new_parameter: &mut Array<f32>,
-    new_velocity: &mut Array<f32>,
+    found: &mut Array<f32>,
     len: u32,
-    rate: f32,
-    momentum: f32,
-    weight_decay: f32,
-    #[comptime] has_velocity: bool,
 ) {
     let number = number_of_unit();
     if number < len {
         let index = number as usize;
-        let old = parameter[index];
-        let gradient = gradient[index] + old * weight_decay;
-        let velocity = if comptime!(has_velocity) {
-            velocity[index] * momentum + gradient
+        found[index] = if output[index] > 0.0f32 {
+            gradient[index]
         } else {
-            gradient
+            0.0f32.runtime()
         };
-        new_velocity[index] = velocity;
-        new_parameter[index] = old - (gradient + velocity * momentum) * rate;
     }
 }
 
-/// The new parameter and the new first and second moments.
-pub(super) fn adamw<R: CubeRuntime>(
-    parameter: CubeTensor<R>,
-    gradient: CubeTensor<R>,
-    moments: Option<[CubeTensor<R>; 2]>,
-    step: AdamStep,
-) -> [CubeTensor<R>; 3] {
-    let shape = parameter.meta.shape().clone();
-    let new = [0; 3].map(|_| allocate(&parameter, shape.clone()));
-    let (count, dim) = elementwise(len(&parameter));
-    let has_moments = moments.is_some();
-    let [velocity, squares] = moments.unwrap_or_else(|| [parameter.clone(), parameter.clone()]);
-    adamw_kernel::launch::<R>(
-        &new[0].client,
+/// The second tensor's channels behind the first's.
+pub(super) fn join<R: CubeRuntime>(first: CubeTensor<R>, second: CubeTensor<R>) -> CubeTensor<R> {
+    let [batch, channels, height, width] = dims(&first);
+    let [_, more, _, _] = dims(&second);
+    let shape = Shape::from([batch, channels + more, height, width]);
+    let joined = allocate(&first, shape);
+    let (count, dim) = elementwise(len(&joined));
+    join_kernel::launch::<R>(
+        &joined.client,
         count,
         dim,
-        parameter.into_array_arg(),
-        gradient.into_array_arg(),
-        velocity.into_array_arg(),
-        squares.into_array_arg(),
-        new[0].clone().into_array_arg(),
-        new[1].clone().into_array_arg(),
-        new[2].clone().into_array_arg(),
-        to_u32(shape.iter().product()),
-        AdamLaunch::new(
-            step.rate,
-            step.momentum,
-            step.squares,
-            step.correction,
-            step.shrinkage,
-            ADAM_EPSILON,
-        ),
-        has_moments,
+        first.into_array_arg(),
+        second.into_array_arg(),
+        joined.clone().into_array_arg(),
+        to_u32(len(&joined)),
+        to_u32(channels * height * width),
+        to_u32(more * height * width),
     );
-    new
+    joined
 }
 
-/// [`AdamStep`] on the device.
-#[derive(CubeLaunch, CubeType)]
-struct Adam {
-    rate: f32,
-    momentum: f32,
-    squares: f32,
-    correction: f32,
-    shrinkage: f32,
-    epsilon: f32,
+/// Where a joined value comes from: whether from the first tensor, and its place there.
+#[cube]
+fn origin(number: u32, first: u32, second: u32) -> (bool, u32) {
+    let all = first + second;
+    let image = number / all;
+    let place = number % all;
+    let is_first = place < first;
+    let index = if is_first {
+        image * first + place
+    } else {
+        image * second + place - first
+    };
+    (is_first, index)
 }
 
 #[cube(launch)]
-fn adamw_kernel(
-    parameter: &Array<f32>,
-    gradient: &Array<f32>,
-    velocity: &Array<f32>,
-    squares: &Array<f32>,
-    new_parameter: &mut Array<f32>,
-    new_velocity: &mut Array<f32>,
-    new_squares: &mut Array<f32>,
+fn join_kernel(
+    first: &Array<f32>,
+    second: &Array<f32>,
+    joined: &mut Array<f32>,
     len: u32,
-    step: Adam,
-    #[comptime] has_moments: bool,
+    of_first: u32,
+    of_second: u32,
 ) {
     let number = number_of_unit();
     if number < len {
-        let index = number as usize;
-        let gradient = gradient[index];
-        let first = gradient * (1.0f32 - step.momentum);
-        let second = gradient * gradient * (1.0f32 - step.squares);
-        let first = if comptime!(has_moments) {
-            velocity[index] * step.momentum + first
+        let (is_first, index) = origin(number, of_first, of_second);
+        joined[number as usize] = if is_first {
+            first[index as usize]
         } else {
-            first
+            second[index as usize]
         };
-        let second = if comptime!(has_moments) {
-            squares[index] * step.squares + second
-        } else {
-            second
-        };
-        let deviation = f32::sqrt(second) / step.correction + step.epsilon;
-        new_velocity[index] = first;
-        new_squares[index] = second;
-        new_parameter[index] = parameter[index] * step.shrinkage - first / deviation * step.rate;
     }
 }
 
-/// The sum of the squares of all values, in parts: `[parts]`
-pub(super) fn square_sums<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
-    let all = len(&tensor);
-    let parts = all.div_ceil(16 * UNITS as usize).clamp(1, 64);
-    let sums = allocate(&tensor, Shape::from([parts]));
-    square_sums_kernel::launch::<R>(
-        &sums.client,
-        CubeCount::Static(to_u32(parts), 1, 1),
-        CubeDim::new_1d(UNITS),
-        tensor.into_array_arg(),
-        sums.clone().into_array_arg(),
-        to_u32(all),
+/// The opposite of [`join`].
+pub(super) fn split<R: CubeRuntime>(joined: CubeTensor<R>, channels: usize) -> [CubeTensor<R>; 2] {
+    let [batch, all, height, width] = dims(&joined);
+    let part = |channels| allocate(&joined, Shape::from([batch, channels, height, width]));
+    let parts = [part(channels), part(all - channels)];
+    let (count, dim) = elementwise(len(&joined));
+    split_kernel::launch::<R>(
+        &parts[0].client,
+        count,
+        dim,
+        joined.clone().into_array_arg(),
+        parts[0].clone().into_array_arg(),
+        parts[1].clone().into_array_arg(),
+        to_u32(len(&joined)),
+        to_u32(channels * height * width),
+        to_u32((all - channels) * height * width),
     );
-    sums
+    parts
 }
 
 #[cube(launch)]
-fn square_sums_kernel(values: &Array<f32>, sums: &mut Array<f32>, len: u32) {
-    let mut scratch = SharedMemory::<f32>::new(comptime!(UNITS as usize));
-    let mut sum = 0.0f32;
-    let mut index = CUBE_POS_X * UNITS + UNIT_POS;
-    while index < len {
-        let value = values[index as usize];
-        sum += value * value;
-        index += UNITS * CUBE_COUNT_X;
-    }
-    let sum = sum_of_units(sum, &mut scratch);
-    if UNIT_POS == 0 {
-        sums[CUBE_POS_X as usize] = sum;
+fn split_kernel(
+    joined: &Array<f32>,
+    first: &mut Array<f32>,
+    second: &mut Array<f32>,
+    len: u32,
+    of_first: u32,
+    of_second: u32,
+) {
+    let number = number_of_unit();
+    if number < len {
+        let (is_first, index) = origin(number, of_first, of_second);
+        if is_first {
+            first[index as usize] = joined[number as usize];
+        } else {
+            second[index as usize] = joined[number as usize];
+        }
     }
 }
