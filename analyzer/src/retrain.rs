@@ -14,10 +14,11 @@ use crate::history::{Evaluation, History};
 /// The checkpoint of a result's job, or the folder in which a command keeps its own; `None` where neither is there any
 /// more: only trainings with the full budget are kept.
 pub(crate) fn checkpoint(history: &History, result: &Evaluation) -> Result<Option<PathBuf>> {
-    if history.search.is_none() {
+    let Some(search) = &history.search else {
         return Ok(None);
-    }
-    let folder = Layout::new(&history.path).checkpoints(result.job.configuration);
+    };
+    let layout = Layout::new(&history.path);
+    let folder = layout.checkpoints(result.job.configuration);
     let names = fs::list(&folder)?;
     let own = names.iter().filter_map(|name| {
         let claim: Claim = name.strip_suffix(".checkpoint")?.parse().ok()?;
@@ -26,11 +27,8 @@ pub(crate) fn checkpoint(history: &History, result: &Evaluation) -> Result<Optio
     let last = own
         .max_by_key(|(attempt, _)| *attempt)
         .map(|(_, name)| folder.join(name));
-    let program = || {
-        let program = folder.join("program");
-        program.is_dir().then_some(program)
-    };
-    Ok(last.or_else(program))
+    let program = layout.program_checkpoints(result.job, search.promotion);
+    Ok(last.or_else(|| program.is_dir().then_some(program)))
 }
 
 /// The job of a result once more, as a record for `trainer job`.

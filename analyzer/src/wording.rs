@@ -30,11 +30,10 @@ pub(crate) fn budget(amount: f64, unit: Option<BudgetUnit>) -> String {
         Some(BudgetUnit::Seconds) => seconds(amount),
         Some(unit) => {
             let number = significant(amount, 4);
-            let symbol = unit.symbol();
             let symbol = if number == "1" {
-                symbol.trim_end_matches('s')
+                unit.symbol_of_one()
             } else {
-                symbol
+                unit.symbol()
             };
             format!("{number} {symbol}")
         }

@@ -81,6 +81,30 @@ death_rate float 0..1
 }
 
 #[test]
+fn the_space_for_small_photographs_varies_the_same_hyperparameters_between_the_other_two() {
+    let expected = "\
+nr_residual_blocks_1 int 1..4 log
+nr_residual_blocks_2 int 1..4 log
+nr_residual_blocks_3 int 1..4 log
+initial_filters int 4..16 log
+widen_factor_1 float 0.5..3 log
+widen_factor_2 float 0.5..3 log
+widen_factor_3 float 0.5..3 log
+res_branches_1 int 1..3
+res_branches_2 int 1..3
+res_branches_3 int 1..3
+learning_rate float 0.001..1 log
+batch_size int 32..128 log
+weight_decay float 0.00001..0.001 log
+momentum float 0.001..0.99
+mixup_alpha float 0..1
+cutout_length int 0..20
+death_rate float 0..1
+";
+    assert_eq!(table(&space("joint-resnet-cifar16.json")), expected);
+}
+
+#[test]
 fn every_point_of_a_benchmark_space_has_a_value() {
     for (name, function, num_dimensions) in [
         ("counting-ones-8.json", Function::CountingOnes, 16),

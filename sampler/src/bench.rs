@@ -9,13 +9,14 @@ use anyhow::{Context as _, Result, bail};
 use rayon::prelude::*;
 use shared::cli;
 use shared::exit::{Code, Failure};
-use shared::search::MethodName;
+use shared::search::{MethodName, Scheduling};
 use shared::space::Confidence;
 
 use crate::bench::curve::{AtPoints, Mean, PARALLEL_POINTS, POINTS};
 use crate::bench::problem::{PriorQuality, Problem, stem};
 use crate::bench::simulate::Row;
 use crate::bench::summary::{Compared, SMALLEST_RATIO};
+use crate::history::EarlierSearch;
 
 pub mod curve;
 mod file;
@@ -62,9 +63,12 @@ pub struct Args {
     /// The rungs at which brackets start, in turn, as in `search.json`
     #[arg(long, value_name = "RUNGS", value_delimiter = ',')]
     first_rungs: Option<Vec<u8>>,
-    /// Start brackets of `tandem` where the correlation of budgets that was measured so far says that screening pays
-    #[arg(long, conflicts_with = "first_rungs")]
-    adaptive_starts: bool,
+    /// When configurations are promoted, as in `search.json`: `synchronous` or `asynchronous`
+    #[arg(long, value_name = "WHEN", default_value = "synchronous", value_parser = scheduling)]
+    scheduling: Scheduling,
+    /// Train all configurations on the largest budget, and stop those that are not among the best 1/eta at a lower rung's
+    #[arg(long, conflicts_with_all = ["first_rungs", "scheduling"])]
+    stopping: bool,
     /// The table's column of learning rates: gives low budgets a synthetic learning curve
     #[arg(long, value_name = "COLUMN", requires = "table")]
     curve: Option<String>,
@@ -86,6 +90,20 @@ pub struct Args {
     /// How firmly: `low`, `medium`, `high` or a number
     #[arg(long, value_name = "CONFIDENCE", default_value = "medium", requires = "belief", value_parser = confidence)]
     confidence: Confidence,
+    /// What an earlier search was on, that each run learns from: a benchmark function, or a pool, with the same space
+    #[arg(long, value_name = "NAME or FILE.csv[.gz]")]
+    learn_from: Option<String>,
+    /// What the earlier search has spent, in largest budgets
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 16.0,
+        requires = "learn_from"
+    )]
+    learn_total: f64,
+    /// Turn the losses of the earlier search round, so that it misleads as far as can be
+    #[arg(long, requires = "learn_from")]
+    learn_reversed: bool,
     /// Folder for one `BENCHMARK__METHOD__SEED.csv` a run
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
@@ -106,6 +124,10 @@ fn seeds(text: &str) -> Result<(u64, u64), String> {
         Some((from, to)) if from < to => Ok((from, to)),
         _ => Err("expected two numbers such as 0..20".to_owned()),
     }
+}
+
+fn scheduling(text: &str) -> Result<Scheduling, String> {
+    serde_json::from_value(text.into()).map_err(|error| error.to_string())
 }
 
 fn confidence(text: &str) -> Result<Confidence, String> {
@@ -206,7 +228,8 @@ fn problems(args: &Args) -> Result<Vec<Problem>> {
         problem.min_budget = args.min_budget.unwrap_or(default);
         problem.eta = args.eta;
         problem.first_rungs.clone_from(&args.first_rungs);
-        problem.adaptive_starts = args.adaptive_starts;
+        problem.scheduling = args.scheduling;
+        problem.stopping = args.stopping;
     }
     Ok(problems)
 }
@@ -309,13 +332,40 @@ fn one_run(args: &Args, problem: &Problem, method: &Named<'_>, seed: u64) -> Res
     let problem = believing.as_ref().unwrap_or(problem);
     let name = method.name;
     let search = simulate::search(problem, method.method, method.is_faithful, seed)?;
-    let rows = simulate::run(problem, &search, args.total, usize::try_from(args.workers)?)
-        .with_context(|| format!("{name} on {}", problem.name))?;
+    let workers = usize::try_from(args.workers)?;
+    let rows = match earlier(args, seed)? {
+        None => simulate::run(problem, &search, args.total, workers),
+        Some(earlier) => simulate::run_after(problem, &search, args.total, workers, earlier),
+    };
+    let rows = rows.with_context(|| format!("{name} on {}", problem.name))?;
     if let Some(folder) = &args.out {
         let file = format!("{}__{name}__{seed}.csv", problem.name);
         curve::write(&folder.join(file), &rows)?;
     }
     Ok(rows)
+}
+
+/// What a run learns from: an earlier search by `tandem` with another seed.
+fn earlier(args: &Args, seed: u64) -> Result<Option<EarlierSearch>> {
+    let Some(name) = &args.learn_from else {
+        return Ok(None);
+    };
+    let path = PathBuf::from(name);
+    let mut problem = if path.exists() {
+        let space = path.with_file_name(format!("{}.space.json", stem(&path)));
+        Problem::pool(&path, &space, args.without_replacement)?
+    } else {
+        Problem::function(name, args.bias, args.noise)
+            .map_err(|error| Failure::new(Code::Usage, format!("{error:#}")))?
+    };
+    if problem.is_pool() {
+        problem.min_budget = problem.max_budget.div_ceil(27);
+    }
+    problem.eta = args.eta;
+    let seed = seed.wrapping_add(1_000_003);
+    let search = simulate::search(&problem, MethodName::Tandem, false, seed)?;
+    let factor = if args.learn_reversed { -1.0 } else { 1.0 };
+    simulate::earlier(&problem, &search, args.learn_total, factor).map(Some)
 }
 
 /// A method by name, and whether it is to be faithful to HpBandSter.

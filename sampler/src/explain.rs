@@ -34,7 +34,7 @@ pub fn run(args: &Args) -> Result<Code> {
 /// The explanation of a proposal.
 pub fn explain(directory: &Directory, id: ConfigurationId) -> Result<String> {
     let missing = |what: String| Failure::new(Code::BadInput, what);
-    let mut follower = Follower::new(directory);
+    let mut follower = Follower::new(directory)?;
     let request = loop {
         let next = follower.next();
         match follower.look()? {
@@ -104,6 +104,13 @@ fn write_what_it_knew(
         history.named().len(),
         num_under_way = proposer.num_under_way(id)
     )?;
+    for search in history.earlier() {
+        let (count, source) = (search.results.len(), one_line(&search.source));
+        writeln!(
+            text,
+            "It learnt from {count} earlier results, of `{source}`."
+        )?;
+    }
     for rung in 0..history.num_rungs().min(ladder.num_rungs()) {
         let results = history.rung(rung);
         let Some(best) = results.first() else {
@@ -129,6 +136,7 @@ fn write_how(text: &mut String, proposal: &Proposal) -> Result<()> {
         "given" => "The user gave it",
         "prior" => "It is a draw from the prior",
         "belief" => "It follows what the user believes of good values",
+        "earlier" => "It did well in an earlier search",
         "mutation" => "It is a mutation of an earlier configuration",
         "policy" => "It is a draw from a policy that was learnt",
         _ => "A model chose it",

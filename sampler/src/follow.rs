@@ -44,10 +44,14 @@ pub enum Next {
 
 impl Follower {
     /// Before the first request.
-    pub fn new(directory: &Directory) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// What the search learns from is not there as it was.
+    pub fn new(directory: &Directory) -> Result<Self> {
+        let evidence = directory.evidence()?;
+        Ok(Self {
             directory: directory.clone(),
-            proposer: Proposer::new(directory.search()),
+            proposer: Proposer::with_evidence(directory.search(), &evidence),
             next: ConfigurationId(0),
             rung: 0,
             answered: BTreeSet::new(),
@@ -55,7 +59,7 @@ impl Follower {
             read: Vec::new(),
             missed: BTreeSet::new(),
             learnt: None,
-        }
+        })
     }
 
     /// The id whose turn it is.
@@ -83,7 +87,7 @@ impl Follower {
         }
         self.proposer.learn(&std::mem::take(&mut self.read));
         self.learnt = Some(request.configuration);
-        self.proposer.begin(&request.pending);
+        self.proposer.see(&request);
         self.rung = request.rung;
         if self.is_answered(request.configuration)? {
             return Ok(Next::Answered(request));

@@ -9,11 +9,33 @@ use shared::{ConfigurationId, JobId, Ranked, Score, SearchSpace};
 
 use crate::user_prior::UserPrior;
 
+/// A result of an earlier search, as models see it.
+#[derive(Debug, Clone)]
+pub struct Earlier {
+    /// The configuration, as a vector of the space.
+    pub vector: Vec<f64>,
+    /// The rung whose results it is compared with.
+    pub rung: u8,
+    /// How good it was there.
+    pub score: Score,
+}
+
+/// What is known of an earlier search.
+#[derive(Debug, Clone)]
+pub struct EarlierSearch {
+    /// Where it comes from, for people.
+    pub source: String,
+    /// Its results.
+    pub results: Vec<Earlier>,
+}
+
 /// All that is known when a configuration is proposed.
 #[derive(Debug, Clone)]
 pub struct History {
     space: SearchSpace,
     user_prior: Option<UserPrior>,
+    /// Their results have no ids here and never count as results of this search.
+    earlier: Vec<EarlierSearch>,
     /// The encoded configuration of every id whose values are known, by id.
     vectors: BTreeMap<ConfigurationId, Vec<f64>>,
     /// Every result named so far, lost ones too.
@@ -22,10 +44,6 @@ pub struct History {
     rungs: Vec<Vec<Ranked>>,
     /// The results that models see, in the order in which requests named them.
     arrivals: Vec<Ranked>,
-    /// The results that models see, by job.
-    scores: BTreeMap<JobId, Score>,
-    /// The learning curve of every configuration that has one: budget spent and loss, ascending.
-    curves: BTreeMap<ConfigurationId, Vec<(f64, f64)>>,
     /// Asked for, and no result of it is named yet.
     outstanding: BTreeSet<ConfigurationId>,
 }
@@ -36,12 +54,11 @@ impl History {
         Self {
             space: space.clone(),
             user_prior: UserPrior::of_space(space),
+            earlier: Vec::new(),
             vectors: BTreeMap::new(),
             named: BTreeSet::new(),
             rungs: Vec::new(),
             arrivals: Vec::new(),
-            scores: BTreeMap::new(),
-            curves: BTreeMap::new(),
             outstanding: BTreeSet::new(),
         }
     }
@@ -49,6 +66,23 @@ impl History {
     /// The search space.
     pub fn space(&self) -> &SearchSpace {
         &self.space
+    }
+
+    /// An earlier search became known, before any result of this one.
+    pub fn learn_from(&mut self, earlier: EarlierSearch) {
+        self.earlier.push(earlier);
+    }
+
+    /// The earlier searches that are known.
+    pub fn earlier(&self) -> &[EarlierSearch] {
+        &self.earlier
+    }
+
+    /// Whether a configuration has been asked for, as far as the values of those are known.
+    pub fn has_asked_for(&self, vector: &[f64]) -> bool {
+        let same = |a: &f64, b: &f64| a.total_cmp(b).is_eq() || (a.is_nan() && b.is_nan());
+        let mut asked = self.vectors.values();
+        asked.any(|other| other.iter().zip(vector).all(|(a, b)| same(a, b)))
     }
 
     /// What the user believes about good values, if anything.
@@ -81,7 +115,6 @@ impl History {
         let ranked = Ranked { score, job };
         let place = self.rungs[rung].partition_point(|other| *other < ranked);
         self.rungs[rung].insert(place, ranked);
-        self.scores.insert(job, score);
         self.arrivals.push(ranked);
     }
 
@@ -93,50 +126,9 @@ impl History {
         if let Some(rung) = self.rungs.get_mut(usize::from(job.rung)) {
             rung.retain(|ranked| ranked.job != job);
         }
-        self.scores.remove(&job);
         let was_seen = self.arrivals.len() < before;
         self.learn(job, score, vector);
         was_seen
-    }
-
-    /// A result's learning curve: budget spent and loss. A later result of the configuration may continue it, or repeat
-    /// it from the start; of two points at one budget the first known stays.
-    pub fn trace(&mut self, id: ConfigurationId, points: impl IntoIterator<Item = (f64, f64)>) {
-        let mut points = points
-            .into_iter()
-            .filter(|(spent, loss)| spent.is_finite() && loss.is_finite())
-            .peekable();
-        if points.peek().is_none() {
-            return;
-        }
-        let curve = self.curves.entry(id).or_default();
-        for (spent, loss) in points {
-            let place = curve.partition_point(|(other, _)| *other < spent);
-            if curve.get(place).is_none_or(|(other, _)| *other > spent) {
-                curve.insert(place, (spent, loss + 0.0));
-            }
-        }
-    }
-
-    /// The learning curve of a configuration as far as it is known: budget spent and loss, ascending.
-    pub fn curve(&self, id: ConfigurationId) -> &[(f64, f64)] {
-        self.curves.get(&id).map_or(&[], Vec::as_slice)
-    }
-
-    /// What is known of a configuration at a rung of this budget: its result there, else its learning curve's point
-    /// nearest to the budget, within a tenth of it.
-    pub fn score_at(&self, id: ConfigurationId, rung: u8, budget: f64) -> Option<Score> {
-        if let Some(score) = self.scores.get(&id.job(rung)) {
-            return Some(*score);
-        }
-        let curve = self.curve(id);
-        let above = curve.partition_point(|(spent, _)| *spent < budget);
-        let around = curve.get(above.saturating_sub(1)..curve.len().min(above + 1))?;
-        let distance = |point: &(f64, f64)| (point.0 - budget).abs();
-        let nearest = around
-            .iter()
-            .min_by(|a, b| distance(a).total_cmp(&distance(b)))?;
-        (distance(nearest) <= 0.1 * budget).then_some(Score::Loss(nearest.1))
     }
 
     /// Ids of all results named so far, ascending.

@@ -13,7 +13,6 @@ use clap::{Parser, Subcommand};
 use shared::exit::Code;
 
 pub mod bench;
-pub mod bracket_start;
 pub mod explain;
 pub mod follow;
 pub mod history;

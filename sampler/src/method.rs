@@ -14,10 +14,12 @@ use crate::kde::Dimension;
 
 pub mod bohb;
 pub mod evolution;
+pub mod progressive;
 pub mod random;
 pub mod reinforce;
 pub mod smbo;
 pub mod tandem;
+pub mod tournament;
 pub mod tpe;
 
 /// The question: which configuration next?
@@ -64,7 +66,12 @@ pub fn of_search(search: &Search) -> Box<dyn Method> {
         MethodName::Bohb => Box::new(bohb::Bohb::new(&search.space, search.bohb, search.seed)),
         MethodName::Tpe => Box::new(tpe::Tpe::new(dimensions)),
         MethodName::Evolution => Box::new(evolution::Evolution::new(dimensions)),
-        MethodName::Reinforce => Box::new(reinforce::Reinforce::new(dimensions)),
+        MethodName::Reinforce if search.revision < 3 => {
+            Box::new(reinforce::independent::Independent::new(dimensions))
+        }
+        MethodName::Reinforce => Box::new(reinforce::Reinforce::new(dimensions, search.seed)),
+        MethodName::Progressive => Box::new(progressive::Progressive),
+        MethodName::Tournament => Box::new(tournament::Tournament),
         MethodName::Smbo => Box::new(smbo::Smbo::new(dimensions)),
         MethodName::Tandem => Box::new(tandem::Tandem::new(search)),
         MethodName::Hyperband | MethodName::Random => Box::new(random::Random),

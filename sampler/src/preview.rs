@@ -66,7 +66,7 @@ pub fn run(args: &Args) -> Result<Code> {
 pub fn preview(directory: &Directory, count: u32) -> Result<Preview> {
     let mut proposals = Vec::new();
     let mut unanswered = Vec::new();
-    let mut follower = Follower::new(directory);
+    let mut follower = Follower::new(directory)?;
     let mut bracket = 0;
     let count = usize::try_from(count)?;
     while proposals.len() < count {
@@ -141,6 +141,7 @@ fn news(
         finished: new.iter().map(shared::JobResult::job).collect(),
         pending: Vec::new(),
         superseding: Vec::new(),
+        given: None,
     })
 }
 

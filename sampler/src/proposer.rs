@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use sha2::{Digest as _, Sha256};
+use shared::evidence::{EarlierResult, Evidence};
 use shared::record::{JobResult, ModelUse, Origin, Proposal, Request};
-use shared::{Configuration, ConfigurationId, JobId, ResultId, Search};
+use shared::{Configuration, ConfigurationId, JobId, ResultId, Score, Search};
 use tracing::warn;
 
-use crate::history::History;
+use crate::history::{Earlier, EarlierSearch, History};
 use crate::method::{self, Ask, Method, Suggestion};
 use crate::tried::Tried;
 
@@ -24,18 +25,30 @@ pub struct Proposer {
     /// What has been asked for; `None` where the same may be tried again.
     tried: Option<Tried>,
     digests: Digests,
+    /// Configurations that somebody gave while the search ran.
+    given: BTreeSet<ConfigurationId>,
 }
 
 impl Proposer {
-    /// Before the first request.
+    /// Before the first request, with nothing learnt from other searches.
     pub fn new(search: &Search) -> Self {
+        Self::with_evidence(search, &[])
+    }
+
+    /// Before the first request.
+    pub fn with_evidence(search: &Search, evidence: &[Evidence]) -> Self {
+        let mut history = History::new(&search.space);
+        for evidence in evidence {
+            history.learn_from(earlier(search, evidence));
+        }
         Self {
-            history: History::new(&search.space),
+            history,
             method: method::of_search(search),
             search: search.clone(),
             pending: BTreeSet::new(),
             tried: search.tries_nothing_twice().then(Tried::default),
             digests: Digests::default(),
+            given: BTreeSet::new(),
         }
     }
 
@@ -65,13 +78,6 @@ impl Proposer {
                 tried.add(&result.configuration);
             }
             let vector = self.search.space.encode(&result.configuration);
-            if score.is_some() {
-                let points = result.curve.iter();
-                self.history.trace(
-                    job.configuration,
-                    points.filter_map(|point| Some((point.spent, point.loss?))),
-                );
-            }
             if result.supersedes.is_none() {
                 self.history.learn(job, score, vector);
             } else if self.history.supersede(job, score, vector) {
@@ -117,19 +123,35 @@ impl Proposer {
         self.history.know(id, self.search.space.encode(values));
     }
 
+    /// Takes note of what a request asks for, once or more often.
+    pub fn see(&mut self, request: &Request) {
+        if request.given.is_some() {
+            self.given.insert(request.configuration);
+        }
+        self.begin(&request.pending);
+    }
+
     /// Answers a request whose results have been learnt, with all configurations under way known.
     pub fn propose(&mut self, request: &Request) -> Proposal {
         let id = request.configuration;
-        self.begin(&request.pending);
-        let given = usize::try_from(id.0)
-            .ok()
-            .and_then(|i| self.search.start_with.get(i)); // a usize holds a u32
-        let (values, suggestion) = if let Some(values) = given {
+        self.see(request);
+        // Those of the search file are the first of those that nobody gave since.
+        let before = self.given.range(..id).count();
+        let number = usize::try_from(id.0).unwrap_or(usize::MAX) - before; // a usize holds a u32
+        let (values, suggestion) = if let Some(gift) = &request.given {
+            let suggestion = Suggestion {
+                vector: Vec::new(),
+                source: "given",
+                reason: format!("by `scheduler propose`, number {}", gift.number),
+                model: None,
+            };
+            (gift.values.clone(), suggestion)
+        } else if let Some(values) = self.search.start_with.get(number) {
             let count = self.search.start_with.len();
             let suggestion = Suggestion {
                 vector: Vec::new(),
                 source: "given",
-                reason: format!("number {} of {count} given in `start_with`", id.0 + 1),
+                reason: format!("number {} of {count} given in `start_with`", number + 1),
                 model: None,
             };
             (values.clone(), suggestion)
@@ -192,6 +214,27 @@ impl Proposer {
                 (values, suggestion)
             }
         }
+    }
+}
+
+/// The results of an earlier search, as models see them.
+fn earlier(search: &Search, evidence: &Evidence) -> EarlierSearch {
+    let results = evidence.results.iter();
+    // Those of another space or ladder can only have been put there by hand.
+    let fits = |result: &&EarlierResult| {
+        let typed = search.space.check_configuration(&result.configuration);
+        result.rung <= search.ladder.top() && typed.as_ref() == Ok(&result.configuration)
+    };
+    let of = |result: &EarlierResult| Earlier {
+        vector: search.space.encode(&result.configuration),
+        rung: result.rung,
+        score: result
+            .loss
+            .map_or(Score::Failed, |loss| Score::Loss(loss + 0.0)),
+    };
+    EarlierSearch {
+        source: evidence.source.clone(),
+        results: results.filter(fits).map(of).collect(),
     }
 }
 

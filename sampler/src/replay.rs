@@ -85,7 +85,7 @@ pub fn run(args: &Args) -> Result<Code> {
 
 /// Replays a directory to its end. A proposal that is missing counts as what comes out now.
 pub fn replay(directory: &Directory) -> Result<Report> {
-    let mut follower = Follower::new(directory);
+    let mut follower = Follower::new(directory)?;
     let mut report = Report::default();
     loop {
         let id = follower.next();

@@ -83,7 +83,7 @@ pub fn answer(
     longest: Duration,
     warning: &Warning,
 ) -> Result<Code> {
-    let mut sampler = Sampler::new(directory);
+    let mut sampler = Sampler::new(directory)?;
     let mut waiter = sampler.waiter(longest);
     let mut failures = 0;
     loop {
@@ -154,11 +154,11 @@ struct Sampler {
 }
 
 impl Sampler {
-    fn new(directory: Directory) -> Self {
+    fn new(directory: Directory) -> shared::Result<Self> {
         let owner = owner::new_owner();
         info!(owner = %owner, "answering requests in `{}`", directory.layout().root().display());
-        Self {
-            follower: Follower::new(&directory),
+        Ok(Self {
+            follower: Follower::new(&directory)?,
             directory,
             owner,
             is_idle: false,
@@ -167,7 +167,7 @@ impl Sampler {
             snapshot_at: None,
             newest: None,
             unsaved: false,
-        }
+        })
     }
 
     fn pass(&mut self, is_interrupted: &dyn Fn() -> bool) -> shared::Result<Progress> {
@@ -233,7 +233,7 @@ impl Sampler {
                 "{} proposals have vanished, the first is {first}: going through all requests again",
                 vanished.len()
             );
-            self.follower = Follower::new(&self.directory);
+            self.follower = Follower::new(&self.directory)?;
             self.has_started_again = true;
         }
         Ok(!vanished.is_empty())

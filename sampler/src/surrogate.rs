@@ -86,13 +86,17 @@ pub struct Prediction {
 impl Surrogate {
     /// Conditions the model on observations, and on configurations under way at a rung as if they had their expected
     /// value (which leaves the mean as it is, and takes away the variance that their results will take away).
+    ///
+    /// The first `num_earlier` observations are of other searches: the reference, which improvements are counted from, is
+    /// none of them, since what was best elsewhere is still to be had here.
     pub fn new(
         features: &Features,
         parameters: &KernelParameters,
         observations: &[Observation],
         under_way: &[(Vec<f64>, usize)],
+        num_earlier: usize,
     ) -> Option<Self> {
-        if observations.is_empty() {
+        if observations.len() <= num_earlier {
             return None;
         }
         let points: Vec<&[f64]> = observations
@@ -158,12 +162,17 @@ impl Surrogate {
                 of_f[k * n + i] = of_f[i * n + k];
             }
         }
-        model.condition(observations, |i| &of_f[i * n..(i + 1) * n]);
+        model.condition(observations, num_earlier, |i| &of_f[i * n..(i + 1) * n]);
         Some(model)
     }
 
     /// Takes the observed values in; `row`: prior covariances of f at a training point with f at all.
-    fn condition<'a>(&mut self, observations: &[Observation], row: impl Fn(usize) -> &'a [f64]) {
+    fn condition<'a>(
+        &mut self,
+        observations: &[Observation],
+        num_earlier: usize,
+        row: impl Fn(usize) -> &'a [f64],
+    ) {
         let m = observations.len();
         let mut values: Vec<f64> = observations.iter().map(|o| o.value).collect();
         // L z = y on the first m rows; a zero beyond is exactly "the expected value was seen".
@@ -178,7 +187,7 @@ impl Surrogate {
             .map(|j| self.training.moments(j, &self.alpha))
             .collect();
         self.means = (0..m).map(|i| dot(row(i), &self.alpha)).collect();
-        self.refer_to_best(row);
+        self.refer_to_best(num_earlier, row);
     }
 
     /// ln density of the last `count` values together, given all before them, less ½ ln 2π each.
@@ -188,7 +197,7 @@ impl Surrogate {
             .sum()
     }
 
-    /// Mean of f at the reference: the smallest of all observed points.
+    /// Mean of f at the reference: the smallest of all points observed in this search.
     pub fn reference_mean(&self) -> f64 {
         self.reference_mean
     }
@@ -198,9 +207,9 @@ impl Surrogate {
         &self.means
     }
 
-    /// The reference is the observed point with the smallest mean; `row`: prior covariances of f there.
-    fn refer_to_best<'a>(&mut self, row: impl Fn(usize) -> &'a [f64]) {
-        let best = (0..self.means.len())
+    /// The reference is the observed point with the smallest mean, of this search's; `row`: prior covariances of f there.
+    fn refer_to_best<'a>(&mut self, num_earlier: usize, row: impl Fn(usize) -> &'a [f64]) {
+        let best = (num_earlier..self.means.len())
             .min_by(|a, b| self.means[*a].total_cmp(&self.means[*b]))
             .expect("there is an observation");
         self.reference_mean = self.means[best];
@@ -358,6 +367,7 @@ mod tests {
             &KernelParameters::prior(4, 3, LengthPrior::Medium),
             &observations,
             &[],
+            0,
         )
         .unwrap();
         let point = vec![0.4, 1.0, 1.0 / 3.0, 0.7];
@@ -394,7 +404,8 @@ mod tests {
         let parameters = KernelParameters::prior(4, 3, LengthPrior::Medium);
         let point = vec![0.9, 2.0, 0.0, 0.1];
         let at = |under_way: &[(Vec<f64>, usize)]| {
-            let model = Surrogate::new(&features, &parameters, &observations, under_way).unwrap();
+            let model =
+                Surrogate::new(&features, &parameters, &observations, under_way, 0).unwrap();
             model.predict(&point, &mut Work::default())
         };
         let (free, busy) = (
@@ -417,6 +428,7 @@ mod tests {
             &KernelParameters::prior(4, 3, LengthPrior::Medium),
             &observations,
             &[],
+            0,
         )
         .unwrap();
         let mut work = Work::default();
@@ -432,5 +444,23 @@ mod tests {
             others.clone().count() == 14
                 && others.into_iter().all(|p| p.difference_variance > 1e-3)
         );
+    }
+
+    #[test]
+    fn improvements_are_counted_from_this_search_alone() {
+        let features = Features::new(&dimensions());
+        let observations = observations(12, 3);
+        let model = |num_earlier| {
+            let parameters = KernelParameters::prior(4, 3, LengthPrior::Medium);
+            Surrogate::new(&features, &parameters, &observations, &[], num_earlier)
+        };
+        let all = model(0).unwrap();
+        let best = (0..12).min_by(|a, b| all.means()[*a].total_cmp(&all.means()[*b]));
+        let later = model(best.unwrap() + 1).unwrap();
+        let own = &later.means()[best.unwrap() + 1..];
+        let smallest = own.iter().copied().fold(f64::INFINITY, f64::min);
+        assert_eq!(later.reference_mean().to_bits(), smallest.to_bits());
+        assert!(all.reference_mean() < later.reference_mean());
+        assert!(model(12).is_none(), "nothing is known of this search");
     }
 }

@@ -57,6 +57,7 @@ fn request(id: u32, finished: Vec<JobId>, pending: Vec<JobId>) -> Request {
         finished,
         pending,
         superseding: Vec::new(),
+        given: None,
     }
 }
 
@@ -261,64 +262,76 @@ fn a_proposal_is_explained_in_plain_words() {
     assert_eq!(output(&["explain", path, "99"]).status.code(), Some(2));
 }
 
+const BELIEVING: &str = r#"{"method":"tandem","start_with":[{"rate":0.5}],"space":{"hyperparameters":[
+    {"name":"rate","type":"float","lower":0.001,"upper":1,"log":true,"prior":0.002,"confidence":"high"}]}}"#;
+
+/// What is searched, how many proposals are made, the source of one of them, and words that explain it.
+const EXPLAINED: [(&str, u32, &str, &str); 13] = [
+    (BELIEVING, 16, "given", "The user gave it (method tandem)"),
+    (BELIEVING, 16, "belief", "It follows what the user believes"),
+    (
+        r#"{"method":"tandem"}"#,
+        16,
+        "model",
+        "logarithm of the expected improvement",
+    ),
+    (
+        r#"{"method":"bohb"}"#,
+        16,
+        "model",
+        "under the good density",
+    ),
+    (r#"{"method":"tpe"}"#, 26, "model", "the largest l/g"),
+    (r#"{"method":"smbo"}"#, 16, "model", "by a forest of"),
+    (
+        r#"{"method":"reinforce"}"#,
+        8,
+        "policy",
+        "drawn by the controller, one hyperparameter after the other",
+    ),
+    (
+        r#"{"method":"evolution"}"#,
+        28,
+        "mutation",
+        "It is a mutation of an earlier configuration",
+    ),
+    (
+        r#"{"method":"tournament"}"#,
+        28,
+        "mutation",
+        "one hyperparameter goes one step",
+    ),
+    (
+        r#"{"method":"progressive"}"#,
+        20,
+        "model",
+        "by the mean of 5 trees",
+    ),
+    (
+        r#"{"method":"reinforce","revision":2}"#,
+        6,
+        "policy",
+        "It is a draw from a policy",
+    ),
+    (
+        r#"{"method":"hyperband"}"#,
+        2,
+        "prior",
+        "It is a draw from the prior (method hyperband)",
+    ),
+    (
+        r#"{"method":"random"}"#,
+        2,
+        "prior",
+        "It is a draw from the prior (method random)",
+    ),
+];
+
 #[test]
 fn every_method_and_origin_is_explained_in_words_of_its_own() {
-    let believing = r#"{"method":"tandem","start_with":[{"rate":0.5,"kind":"a"}],"space":{"hyperparameters":[
-        {"name":"rate","type":"float","lower":0.001,"upper":1,"log":true,"prior":0.002,"confidence":"high"}]}}"#;
-    for (more, count, source, words) in [
-        (
-            believing.replace(r#","kind":"a""#, ""),
-            16,
-            "given",
-            "The user gave it (method tandem)",
-        ),
-        (
-            believing.replace(r#","kind":"a""#, ""),
-            16,
-            "belief",
-            "It follows what the user believes",
-        ),
-        (
-            r#"{"method":"tandem"}"#.into(),
-            16,
-            "model",
-            "logarithm of the expected improvement",
-        ),
-        (
-            r#"{"method":"bohb"}"#.into(),
-            16,
-            "model",
-            "under the good density",
-        ),
-        (r#"{"method":"tpe"}"#.into(), 26, "model", "the largest l/g"),
-        (r#"{"method":"smbo"}"#.into(), 16, "model", "by a forest of"),
-        (
-            r#"{"method":"reinforce"}"#.into(),
-            6,
-            "policy",
-            "It is a draw from a policy",
-        ),
-        (
-            r#"{"method":"evolution"}"#.into(),
-            28,
-            "mutation",
-            "It is a mutation of an earlier configuration",
-        ),
-        (
-            r#"{"method":"hyperband"}"#.into(),
-            2,
-            "prior",
-            "It is a draw from the prior (method hyperband)",
-        ),
-        (
-            r#"{"method":"random"}"#.into(),
-            2,
-            "prior",
-            "It is a draw from the prior (method random)",
-        ),
-    ] {
+    for (more, count, source, words) in EXPLAINED {
         let folder = tempfile::tempdir().unwrap();
-        let directory = answered_search_of(count, folder.path(), &more);
+        let directory = answered_search_of(count, folder.path(), more);
         let found = proposals(&directory);
         let found = found.iter().rfind(|p| p.origin.source == source);
         let id = found
@@ -397,7 +410,10 @@ fn pools_of_learning_curves_are_compared_together() {
     assert_ne!(other, table);
     assert_ne!(
         stdout(&run(&[
-            "--adaptive-starts",
+            "--scheduling",
+            "asynchronous",
+            "--first-rungs",
+            "0",
             "--max-budget",
             "9",
             "--eta",

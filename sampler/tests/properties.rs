@@ -8,13 +8,15 @@ use sampler::proposer::Proposer;
 use shared::record::{Fate, JobResult, Proposal, Request};
 use shared::{Configuration, ConfigurationId, JobId, Outcome, Search, SearchFile, Value};
 
-const METHODS: [&str; 8] = [
+const METHODS: [&str; 10] = [
     "bohb",
     "tandem",
     "tpe",
     "evolution",
     "reinforce",
     "smbo",
+    "tournament",
+    "progressive",
     "hyperband",
     "random",
 ];
@@ -30,7 +32,7 @@ fn forbidding(space: &str, forbidden: &str, method: &str, more: &str) -> Search 
 fn search_file(space: &str, forbidden: &str, method: &str, more: &str) -> SearchFile {
     let json = format!(
         r#"{{"name":"test","space":{{"hyperparameters":[{space}],"forbidden":[{forbidden}]}},"objective":{{"command":["true"]}},
-            "budget":{{"unit":"epochs","min":1,"max":9}},"limit":{{"brackets":3}},"seed":5,"revision":2,"method":"{method}"{more}}}"#
+            "budget":{{"unit":"epochs","min":1,"max":9}},"limit":{{"brackets":3}},"seed":5,"revision":3,"method":"{method}"{more}}}"#
     );
     serde_json::from_str(&json).unwrap()
 }
@@ -237,6 +239,7 @@ fn drive(
             finished: results.iter().map(JobResult::job).collect(),
             pending: Vec::new(),
             superseding: Vec::new(),
+            given: None,
         };
         proposer.learn(&results);
         let proposal = proposer.propose(&request);
@@ -357,6 +360,7 @@ proptest! {
             finished: Vec::new(),
             pending: Vec::new(),
             superseding: Vec::new(),
+            given: None,
         };
         let answer = |results: &[JobResult]| {
             let mut proposer = Proposer::new(&search);
@@ -648,6 +652,7 @@ fn a_proposal_depends_on_the_results_known_and_not_on_how_they_were_learnt() {
             finished: Vec::new(),
             pending: Vec::new(),
             superseding: Vec::new(),
+            given: None,
         };
         assert_eq!(proposer.propose(&request), *last);
     }
@@ -673,6 +678,8 @@ fn every_method_that_learns_beats_chance() {
         (MethodName::Smbo, 4),
         (MethodName::Tpe, 4),
         (MethodName::Evolution, 4),
+        (MethodName::Tournament, 4),
+        (MethodName::Progressive, 4),
         (MethodName::Reinforce, 4),
     ] {
         let (found, chance) = (regret(method, point), regret(MethodName::Random, point));
@@ -719,6 +726,7 @@ fn a_superseded_outcome_leaves_no_trace_in_any_method() {
                 finished: Vec::new(),
                 pending: Vec::new(),
                 superseding: vec![again(then.clone()).id()],
+                given: None,
             };
             // A model that was fitted before it was known.
             let before = proposer.propose(&request);

@@ -45,29 +45,47 @@ pub fn run(args: &ExtendArgs) -> Result<Code> {
     let Some(more) = more else {
         unreachable!("one of the options is required");
     };
-    let wrong = |source: shared::Invalid| Error::Value {
-        path: directory.layout().path(layout::SEARCH),
-        format: SearchFile::FORMAT,
-        source: source.into(),
-    };
-    let mut table = Table::new(directory.search()).map_err(wrong)?;
-    for extension in directory.extensions()?.into_values() {
-        table.extend(extension.limit).map_err(wrong)?;
-    }
+    let mut table = table(&directory)?;
     let before = table.total();
-    table.extend(more).map_err(wrong)?;
+    table
+        .extend(more)
+        .map_err(|source| wrong(&directory, source))?;
     directory.extend(&Extension {
         limit: more,
         at: clock::now(),
         program: concat!("scheduler ", env!("CARGO_PKG_VERSION")).to_owned(),
     })?;
     // After the record: a scheduler that finishes the search meanwhile looks for it once more.
-    let was_finished = directory.reopen(table.total())?;
-    let added = table.total() - before;
-    let mut text = format!("{added} more configurations: {} in all\n", table.total());
+    let was_finished = directory.reopen(total(&directory, &table)?)?;
+    let (added, all) = (table.total() - before, total(&directory, &table)?);
+    let mut text = format!("{added} more configurations: {all} in all\n");
     if was_finished {
         text.push_str("the search was finished: start its programs again\n");
     }
     print(&text)?;
     Ok(Code::Done)
+}
+
+/// The configurations of the brackets that a search is to have, extensions included.
+pub(crate) fn table(directory: &Directory) -> Result<Table> {
+    let refused = |source| wrong(directory, source);
+    let mut table = Table::new(directory.search()).map_err(refused)?;
+    for extension in directory.extensions()?.into_values() {
+        table.extend(extension.limit).map_err(refused)?;
+    }
+    Ok(table)
+}
+
+/// How many configurations a search is to have, with those that somebody gave.
+pub(crate) fn total(directory: &Directory, table: &Table) -> Result<u32> {
+    let given = u32::try_from(directory.given()?.len())?;
+    Ok(table.total().saturating_add(given))
+}
+
+fn wrong(directory: &Directory, source: shared::Invalid) -> Error {
+    Error::Value {
+        path: directory.layout().path(layout::SEARCH),
+        format: SearchFile::FORMAT,
+        source: source.into(),
+    }
 }

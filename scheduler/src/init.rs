@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use shared::adapter::Adapter;
 use shared::budget::short;
 use shared::cli::{DIRECTORY, print};
 use shared::error::{Complaints, Error, Invalid};
@@ -11,14 +12,15 @@ use shared::exit::{Code, Failure};
 use shared::format::Record as _;
 use shared::hyperband::Table;
 use shared::objective::Objective;
-use shared::search::{Limit, Scheduling, SearchFile};
+use shared::search::{Limit, REVISION, Scheduling, SearchFile};
 use shared::space::SpaceFile;
-use shared::wording::{plain, significant, thousands};
+use shared::wording::{count, plain, significant, thousands};
 use shared::{Directory, Search, fs, layout};
 use tracing::warn;
 
 use crate::doubts::doubts;
 use crate::fix_from::FixArgs;
+use crate::learn_from::LearnArgs;
 use crate::{programs, working_directory};
 
 /// What `scheduler init` is told.
@@ -31,26 +33,20 @@ pub struct InitArgs {
     directory: PathBuf,
     #[command(flatten)]
     fixed: FixArgs,
+    #[command(flatten)]
+    learn: LearnArgs,
 }
 
 /// Runs the subcommand.
 pub fn run(args: &InitArgs) -> Result<Code> {
-    let created = init(&args.search, &args.directory, &args.fixed)?;
+    let created = init(&args.search, &args.directory, &args.fixed, &args.learn)?;
     print(&plain(&describe(&created)?))?;
     Ok(Code::Done)
 }
 
 /// Makes a search directory, or finds that it is this search's already.
-pub fn init(path: &Path, root: &Path, fixed: &FixArgs) -> Result<Directory> {
-    let mut file = read(path).map_err(|error| {
-        if error.is_not_found() {
-            // What the user names and is not there is a wrong input, not a broken disk.
-            let message = format!("there is no search file `{}`", path.display());
-            anyhow::Error::from(Failure::new(Code::BadInput, message))
-        } else {
-            error.into()
-        }
-    })?;
+pub fn init(path: &Path, root: &Path, fixed: &FixArgs, learn: &LearnArgs) -> Result<Directory> {
+    let mut file = read_named(path)?;
     fixed.apply(&mut file)?;
     working_directory::record(&mut file, path, root)?;
     let wrong = |source| Error::Value {
@@ -60,7 +56,8 @@ pub fn init(path: &Path, root: &Path, fixed: &FixArgs) -> Result<Directory> {
     };
     let search = Search::check(&file).map_err(wrong)?;
     let others = [Table::new(&search).err(), check_data(&search).err()];
-    if let Some(complaints) = Complaints::new(others.into_iter().flatten()) {
+    let others = others.into_iter().flatten().chain(check_command(&search));
+    if let Some(complaints) = Complaints::new(others) {
         return Err(wrong(complaints).into());
     }
     let mut all = doubts(&file, &search);
@@ -68,11 +65,46 @@ pub fn init(path: &Path, root: &Path, fixed: &FixArgs) -> Result<Directory> {
         (&search.objective, &search.working_directory)
     {
         all.extend(programs::doubts(&command.command, folder));
+        if let Some(Ok(adapter)) = Adapter::of(&command.command) {
+            let unused = adapter.unused(&search.space).into_iter();
+            all.extend(unused.map(|name| {
+                format!(
+                    "`{name}` stands nowhere in the command: write {{{name}}} where its value goes"
+                )
+            }));
+        }
     }
     for doubt in all {
         warn!("{doubt}");
     }
+    learn.apply(&mut file, root)?;
     Ok(Directory::create(root, &file, path)?)
+}
+
+/// A search file as it would begin today; data and programs need not be there.
+pub(crate) fn check(path: &Path) -> Result<Search> {
+    let mut file = read_named(path)?;
+    file.working_directory = None; // for trainers alone
+    file.revision.get_or_insert(REVISION);
+    let search = Search::check(&file).map_err(|source| Error::Value {
+        path: path.to_path_buf(),
+        format: SearchFile::FORMAT,
+        source,
+    })?;
+    Ok(search)
+}
+
+/// Reads a search file that a user names.
+fn read_named(path: &Path) -> Result<SearchFile> {
+    read(path).map_err(|error| {
+        if error.is_not_found() {
+            // What the user names and is not there is a wrong input, not a broken disk.
+            let message = format!("there is no search file `{}`", path.display());
+            Failure::new(Code::BadInput, message).into()
+        } else {
+            error.into()
+        }
+    })
 }
 
 /// Reads a search file and puts its space in.
@@ -98,6 +130,18 @@ fn read(path: &Path) -> Result<SearchFile, Error> {
         file.space = Some(space);
     }
     Ok(file)
+}
+
+/// Places without a value would, too.
+fn check_command(search: &Search) -> Vec<Invalid> {
+    let Objective::Command(command) = &search.objective else {
+        return Vec::new();
+    };
+    let complaints = Adapter::complaints(command, &search.space);
+    complaints
+        .into_iter()
+        .map(|wrong| wrong.within("objective"))
+        .collect()
 }
 
 /// Data that are not there would make every single job crash.
@@ -197,6 +241,11 @@ pub fn describe(directory: &Directory) -> Result<String> {
     }
     if let Some(folder) = &search.working_directory {
         writeln!(text, "trainers work in `{}`\n", folder.display())?;
+    }
+    for evidence in &search.learn_from {
+        let results = usize::try_from(evidence.results).unwrap_or(usize::MAX);
+        let results = count(results, "result");
+        writeln!(text, "learns from {results} of `{}`\n", evidence.source)?;
     }
     text += &notes(&ladder);
     writeln!(text, "{:>4}  {:>16}  {:>8}", "rung", "budget", "jobs")?;

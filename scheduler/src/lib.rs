@@ -8,6 +8,7 @@
 //! at any instant and started again anywhere, also twice.
 
 pub mod batch;
+pub mod cost;
 mod devices;
 pub mod doctor;
 pub mod doubts;
@@ -15,12 +16,14 @@ pub mod extend;
 pub mod fault;
 pub mod fix_from;
 pub mod init;
+pub mod learn_from;
 pub mod local;
 pub mod new;
 pub mod plan;
 mod preview;
 mod programs;
 mod progress;
+pub mod propose;
 pub mod retry;
 pub mod run;
 pub mod scan;
@@ -83,6 +86,11 @@ enum Command {
     /// Also one that is finished: what there is keeps its place, and the models go on from it. May be said while the
     /// search runs, from any host.
     Extend(extend::ExtendArgs),
+    /// Try configurations of your own
+    ///
+    /// Also in a search that is finished. They come next, beyond the limit and outside of brackets: each is trained once, with
+    /// the largest budget unless said otherwise, and models learn from it.
+    Propose(propose::ProposeArgs),
     /// Do jobs again that have failed
     ///
     /// Their outcomes stay in the directory and count no longer; the search goes on, also one that was finished.
@@ -115,6 +123,7 @@ pub fn run(args: Args) -> Result<Code> {
         Command::Status(args) => status::run(&args),
         Command::Stop(args) => stop::run(&args),
         Command::Extend(args) => extend::run(&args),
+        Command::Propose(args) => propose::run(&args),
         Command::Retry(args) => retry::run(&args),
         Command::Local(args) => local::run(&args),
         Command::Slurm(args) => slurm::run(&args),

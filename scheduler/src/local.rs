@@ -19,6 +19,7 @@ use tracing::{info, warn};
 
 use crate::fix_from::FixArgs;
 use crate::init;
+use crate::learn_from::LearnArgs;
 use crate::progress::Progress;
 use crate::run::{Scheduler, Turn};
 use crate::state::Tally;
@@ -49,6 +50,8 @@ pub struct LocalArgs {
     threads: u32,
     #[command(flatten)]
     fixed: FixArgs,
+    #[command(flatten)]
+    learn: LearnArgs,
 }
 
 /// The longest pause of the loop: here nothing is far away.
@@ -74,7 +77,7 @@ pub fn run(args: &LocalArgs) -> Result<Code> {
         args.gpus_per_trainer.map(usize::from),
     )
     .map_err(|message| Failure::new(Code::Usage, message))?;
-    init::init(&args.search, &args.directory, &args.fixed)?;
+    init::init(&args.search, &args.directory, &args.fixed, &args.learn)?;
     // Trainers work elsewhere, and hand paths on.
     let directory = Directory::open(&fs_err::canonicalize(&args.directory)?)?;
     working_directory::of(directory.search())?;

@@ -155,7 +155,7 @@ impl Answers {
             "budget": { "unit": self.unit, "min": whole(self.min), "max": whole(self.max), "eta": 3 },
             "// limit": "`scheduler init` prints how many trainings that is",
             "limit": { "brackets": 6 },
-            "// method": "tandem, bohb, hyperband; on the largest budget only: random, tpe, evolution, reinforce, smbo",
+            "// method": "tandem, bohb, hyperband; on the largest budget only: random, tpe, evolution, tournament, reinforce, smbo, progressive",
             "method": "tandem",
             "// seed": "another seed is another search",
             "seed": 0,

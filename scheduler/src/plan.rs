@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use shared::record::{Finished, Request};
+use shared::record::{Finished, Gift, Request};
 use shared::search::TrainerSettings;
 use shared::{AttemptId, Claim, ConfigurationId, Fate, JobId, ResultId};
 
@@ -303,8 +303,14 @@ fn requests<'a>(
     number: usize,
 ) -> impl Iterator<Item = Request> + 'a {
     let from = state.num_requested;
+    // What somebody gave comes first, and one at a time: it moves all that come after it.
+    let gift = state.waiting.first_key_value();
+    let number = if gift.is_some() {
+        number.min(1)
+    } else {
+        number
+    };
     let to = state
-        .table()
         .total()
         .min(from.saturating_add(u32::try_from(number).unwrap_or(u32::MAX))); // capped by the total
     (from..to).map(ConfigurationId).map(move |configuration| {
@@ -326,10 +332,14 @@ fn requests<'a>(
         Request {
             configuration,
             bracket: place.bracket,
-            rung: place.rung,
+            rung: gift.map_or(place.rung, |(_, (rung, _))| *rung),
             finished,
             pending,
             superseding,
+            given: gift.map(|(number, (_, values))| Gift {
+                number: *number,
+                values: values.clone(),
+            }),
         }
     })
 }
@@ -362,7 +372,7 @@ fn reserved_for_nobody(state: &State) -> impl Iterator<Item = AttemptId> + '_ {
 
 /// Whether nothing is left to do.
 pub(crate) fn is_over(state: &State) -> bool {
-    state.num_requested == state.table().total()
+    state.num_requested == state.total()
         && state.pending.is_empty()
         && state.doubtful.is_empty()
         && state.num_in_store() == 0

@@ -10,6 +10,7 @@ use shared::directory::Flags;
 use shared::exit::Code;
 use shared::{Directory, layout};
 
+use crate::cost::{self, CostArgs};
 use crate::plan::plan;
 use crate::scan::Scanner;
 use crate::status;
@@ -20,11 +21,18 @@ pub(crate) struct PlanArgs {
     /// The search directory
     #[arg(value_name = DIRECTORY)]
     directory: PathBuf,
+    /// A forecast instead
+    #[command(flatten)]
+    cost: CostArgs,
 }
 
 /// Runs the subcommand.
 pub(crate) fn run(args: &PlanArgs) -> Result<Code> {
-    print(&would_do(&args.directory)?)?;
+    print(&if args.cost.cost {
+        cost::run(&args.directory, &args.cost)?
+    } else {
+        would_do(&args.directory)?
+    })?;
     Ok(Code::Done)
 }
 

@@ -3,6 +3,7 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use shared::adapter::Adapter;
 use shared::env;
 use shared::exit::{Code, Failure};
 use shared::fs::is_executable;
@@ -41,6 +42,10 @@ pub(crate) fn doubts(command: &[String], working_directory: &Path) -> Vec<String
     let mut doubts: Vec<String> = doubt_about_program(program, working_directory, &path)
         .into_iter()
         .collect();
+    if let Some(Ok(adapter)) = Adapter::of(command) {
+        doubts.extend(self::doubts(&adapter.command, working_directory));
+        return doubts;
+    }
     let is_script = |argument: &&String| {
         let extension = Path::new(argument.as_str()).extension();
         let extension = extension.and_then(|extension| extension.to_str());

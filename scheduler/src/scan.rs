@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use shared::clock::Silence;
 use shared::error::{Error, Result};
 use shared::format::Record as _;
-use shared::id::ExtensionId;
+use shared::id::{ExtensionId, GivenId};
 use shared::search::SearchFile;
 use shared::{AttemptId, Claim, Directory, JobId, OwnerId, clock, layout};
 
@@ -54,7 +54,9 @@ pub struct Scanner {
     retries: BTreeSet<AttemptId>,
     /// Extensions that were read.
     extensions: BTreeSet<ExtensionId>,
-    /// When retries and extensions were listed last.
+    /// Configurations that somebody gave, which were read.
+    given: BTreeSet<GivenId>,
+    /// When retries, extensions and given configurations were listed last.
     wishes_seen: Option<Instant>,
 }
 
@@ -87,12 +89,14 @@ impl Scanner {
             worthy: BTreeSet::new(),
             retries: BTreeSet::new(),
             extensions: BTreeSet::new(),
+            given: BTreeSet::new(),
             wishes_seen: None,
         };
         scanner.resume(clock::instant())?;
         // Jobs first: one that ends while the rest is read has its result there already, or is looked for later.
         let view = scanner.directory.jobs()?;
         scanner.see_extensions(&mut state)?;
+        scanner.see_given(&mut state)?;
         scanner.load_requests(&mut state)?;
         scanner.see_retries(&mut state)?;
         scanner.load_results(&mut state)?;

@@ -10,6 +10,7 @@ use std::ops::RangeInclusive;
 use shared::directory::Flags;
 use shared::error::Invalid;
 use shared::hyperband::{NextPromotion, Schedule, Table};
+use shared::id::GivenId;
 use shared::record::Request;
 use shared::search::{Limit, Promotion};
 use shared::{
@@ -38,6 +39,10 @@ pub struct State {
     pub flags: Flags,
     /// Trainers that live, as far as one can tell.
     pub num_trainers: u32,
+    /// Configurations that somebody gave and that are not requested: their rung and values.
+    pub(crate) waiting: BTreeMap<GivenId, (u8, Configuration)>,
+    /// Those that are.
+    taken: BTreeSet<GivenId>,
     /// How many configurations are requested: ids are given out without gaps.
     pub(crate) num_requested: u32,
     /// Requested, not yet proposed.
@@ -191,6 +196,8 @@ impl State {
             schedule,
             flags: Flags::default(),
             num_trainers: 0,
+            waiting: BTreeMap::new(),
+            taken: BTreeSet::new(),
             num_requested: 0,
             awaited: BTreeSet::new(),
             proposed: BTreeMap::new(),
@@ -227,6 +234,19 @@ impl State {
         self.table.extend(more)
     }
 
+    /// How many configurations there will be.
+    pub fn total(&self) -> u32 {
+        let waiting = u32::try_from(self.waiting.len()).unwrap_or(u32::MAX); // no more than ids
+        self.table.total().saturating_add(waiting)
+    }
+
+    /// Somebody wants a configuration to be tried.
+    pub fn see_given(&mut self, number: GivenId, rung: u8, values: Configuration) {
+        if !self.taken.contains(&number) {
+            self.waiting.insert(number, (rung, values));
+        }
+    }
+
     /// Whether a job can be one of this search, as far as configurations are requested.
     pub fn expects(&self, job: JobId) -> bool {
         job.configuration.0 < self.num_requested && self.may_expect(job)
@@ -234,9 +254,10 @@ impl State {
 
     /// Whether a job can be one of this search, whether its configuration is requested or will be.
     pub fn may_expect(&self, job: JobId) -> bool {
-        job.configuration.0 < self.table.total()
-            && job.rung < self.table.num_rungs()
-            && job.rung >= self.table.place(job.configuration).rung
+        let id = job.configuration;
+        // What is not requested may be given by somebody, on any rung.
+        let may_start = id.0 >= self.num_requested || job.rung >= self.table.place(id).rung;
+        id.0 < self.total() && job.rung < self.table.num_rungs() && may_start
     }
 
     /// Median seconds of the evaluated jobs of a rung, if there are so many.
@@ -291,6 +312,13 @@ impl State {
         let id = request.configuration;
         assert_eq!(id.0, self.num_requested, "requests come without gaps");
         self.num_requested += 1;
+        if let Some(gift) = &request.given {
+            self.waiting.remove(&gift.number);
+            self.taken.insert(gift.number);
+            self.table.insert(id, request.rung);
+            self.schedule.insert(id, request.rung);
+            self.empty.insert(id, request.rung);
+        }
         for result in &request.superseding {
             self.recorded.insert(*result);
             self.unrecorded.remove(result);

@@ -267,7 +267,7 @@ pub fn look(
         search: directory.search().name.clone(),
         phase,
         requested: state.num_requested,
-        configurations: state.table().total(),
+        configurations: state.total(),
         awaited: state.awaited.len(),
         waiting_for,
         paused,
@@ -376,7 +376,7 @@ fn continued(search: &Search, state: &State, claim: &Claim) -> Option<f64> {
         configuration,
         rung,
     } = claim.attempt.job;
-    let is_known = configuration.0 < state.table().total() && rung < search.ladder.num_rungs();
+    let is_known = configuration.0 < state.total() && rung < search.ladder.num_rungs();
     let continues = search.promotion == Promotion::Continue
         && is_known
         && rung > state.table().place(configuration).rung;

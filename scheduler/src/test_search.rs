@@ -44,6 +44,7 @@ pub(crate) fn search_file(min: u64, max: u64, eta: u64) -> SearchFile {
         working_directory: None,
         seed: 1,
         start_with: Vec::new(),
+        learn_from: Vec::new(),
         trainers: TrainerSettings::default(),
     };
     let num_rungs = Search::new(&file).unwrap().ladder.num_rungs();

@@ -372,6 +372,49 @@ fn once_does_all_that_can_be_done_and_plan_says_it_without_doing_it() {
 }
 
 #[test]
+fn plan_says_what_a_search_will_cost_before_it_starts() {
+    let searches = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../data/searches"));
+    let poster = searches.join("joint-cifar10.json"); // whose data need not be there
+    let poster = poster.to_str().unwrap();
+    let cost = |more: &[&str]| run(&[&["plan", poster, "--cost"], more].concat());
+    let mut said = text(&cost(&["--trainers", "16", "--checkpoint-mib", "40"]).stdout);
+    said += "\n";
+    said += &text(&cost(&["--trainers", "16", "--deaths", "0.5", "--preemptions", "4"]).stdout);
+    insta::assert_snapshot!(said);
+
+    let epochs = searches.join("quickstart.json");
+    let epochs = epochs.to_str().unwrap();
+    for (arguments, code, words) in [
+        (
+            &["plan", epochs, "--cost"][..],
+            2,
+            "say with --unit-s how many seconds one takes",
+        ),
+        (
+            &["plan", poster, "--cost", "--unit-s", "2"],
+            2,
+            "--unit-s is for epochs and steps",
+        ),
+        (
+            &["plan", poster, "--cost", "--deaths=-1"],
+            2,
+            "a number of at least 0",
+        ),
+        (&["plan", poster, "--trainers", "2"], 2, "--cost"),
+        (
+            &["plan", "no-such-file.json", "--cost"],
+            3,
+            "no-such-file.json",
+        ),
+    ] {
+        let output = run(arguments);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.contains(words), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
 fn the_status_says_what_the_first_crashed_jobs_said() {
     let folder = tempfile::tempdir().unwrap();
     let directory = create(folder.path(), json!({}));

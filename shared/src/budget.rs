@@ -18,6 +18,8 @@ use crate::number;
 pub enum BudgetUnit {
     /// Seconds of training: forward, backward and optimizer step; nothing else counts.
     Seconds,
+    /// The same in CPU time of the threads that train, on a CPU; what else the machine does then costs no budget.
+    CpuSeconds,
     /// Passes over the training data; fractions are allowed.
     Epochs,
     /// Optimizer steps (for benchmark functions: whatever their fidelity counts).
@@ -25,13 +27,28 @@ pub enum BudgetUnit {
 }
 
 impl BudgetUnit {
-    /// The unit as it stands behind a number: `s`, `epochs`, `steps`.
+    /// The unit as it stands behind a number: `s`, `CPU s`, `epochs`, `steps`.
     pub fn symbol(self) -> &'static str {
         match self {
             Self::Seconds => "s",
+            Self::CpuSeconds => "CPU s",
             Self::Epochs => "epochs",
             Self::Steps => "steps",
         }
+    }
+
+    /// The unit as it stands behind a 1: `s`, `CPU s`, `epoch`, `step`.
+    pub fn symbol_of_one(self) -> &'static str {
+        match self {
+            Self::Epochs => "epoch",
+            Self::Steps => "step",
+            seconds => seconds.symbol(),
+        }
+    }
+
+    /// Whether it is measured, not counted: amounts of it are seldom met exactly, and need not be whole.
+    pub fn is_time(self) -> bool {
+        matches!(self, Self::Seconds | Self::CpuSeconds)
     }
 }
 
@@ -47,14 +64,11 @@ pub struct Budget {
 impl fmt::Display for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let amount = short(self.amount);
-        let unit = self.unit.symbol();
         let unit = if amount == "1" {
-            unit.trim_end_matches('s')
+            self.unit.symbol_of_one()
         } else {
-            unit
+            self.unit.symbol()
         };
-        // Seconds lose their whole symbol.
-        let unit = if unit.is_empty() { "s" } else { unit };
         write!(f, "{amount} {unit}")
     }
 }
@@ -137,7 +151,7 @@ impl Ladder {
         let mut ladder = Self {
             settings,
             num_rungs: 1,
-            is_whole: wants_whole && unit != BudgetUnit::Seconds && is_whole(min) && is_whole(max),
+            is_whole: wants_whole && !unit.is_time() && is_whole(min) && is_whole(max),
         };
         let slack = if is_whole(min) && is_whole(max) && is_whole(eta) {
             0.0
@@ -381,6 +395,8 @@ mod tests {
         assert_eq!(text(1.0, BudgetUnit::Epochs), "1 epoch");
         assert_eq!(text(9.0, BudgetUnit::Epochs), "9 epochs");
         assert_eq!(text(1.0, BudgetUnit::Seconds), "1 s");
+        assert_eq!(text(1.0, BudgetUnit::CpuSeconds), "1 CPU s");
+        assert_eq!(text(15.0, BudgetUnit::CpuSeconds), "15 CPU s");
         assert_eq!(text(1.372, BudgetUnit::Steps), "1.372 steps");
     }
 

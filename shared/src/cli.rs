@@ -103,8 +103,8 @@ fn without_returns(line: &[u8]) -> String {
     text.chars().map(shown).collect()
 }
 
-/// A log line as it stands where there are no colours.
-fn without_colours(line: &str) -> String {
+/// A line as it stands where there are no colours.
+pub fn without_colours(line: &str) -> String {
     let mut text = String::with_capacity(line.len());
     let mut rest = line;
     while let Some((before, after)) = rest.split_once("\x1b[") {

@@ -10,6 +10,7 @@
 //! [`Directory::jobs`] and the results show.
 
 mod checkpoints;
+mod evidence;
 mod jobs;
 mod lifecycle;
 mod proposals;

@@ -40,7 +40,7 @@ variables! {
     LOG = "TANDEM_LOG";
     /// Faults to inject into file operations, for tests; see [`crate::fault`].
     FAULTS = "TANDEM_FAULTS";
-    /// The job file, for a command that is run as objective.
+    /// The job file, for a command that is run as objective; `-` where it reads their paths from standard input.
     JOB = "TANDEM_JOB";
     /// Number of this trainer, from 0, among those that were started together: by `scheduler local`, or as one array.
     WORKER = "TANDEM_WORKER";
@@ -67,6 +67,8 @@ variables! {
 
     /// What the terminal can do; `dumb`: nothing that a screen needs.
     TERM = "TERM";
+    /// Set to anything: Python writes what it prints at once.
+    PYTHONUNBUFFERED = "PYTHONUNBUFFERED";
     /// Set to anything: no colours.
     NO_COLOR = "NO_COLOR";
 }
@@ -116,14 +118,16 @@ fn slurm_variables(prefixes: &[&str]) -> Vec<String> {
     names.filter(is_meant).collect()
 }
 
-/// The folders in which programs are found by their names.
+/// The folders in which programs are found by their names: those of PATH, then this program's own, for `tandem-run`.
 #[expect(
     clippy::disallowed_methods,
     reason = "no variable of these programs, but every shell's"
 )]
 pub fn program_folders() -> Vec<std::path::PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).collect()
+    let own = std::env::current_exe().ok(); // its name cannot be told: then PATH alone
+    let own = own.and_then(|program| program.parent().map(std::path::Path::to_path_buf));
+    std::env::split_paths(&path).chain(own).collect()
 }
 
 /// Where caches of this user go: `$XDG_CACHE_HOME/tandem` or `$HOME/.cache/tandem`.

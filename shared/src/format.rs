@@ -19,6 +19,11 @@ pub trait Record: Serialize + DeserializeOwned {
     const FORMAT: &'static str;
     /// The newest version this program writes and reads: major, minor.
     const VERSION: [u32; 2];
+    /// The version that this very record is written in, where it needs an older program to refuse it.
+    fn version(&self) -> [u32; 2] {
+        Self::VERSION
+    }
+
     /// Whether people write such files: then `format` and `version` may be left out, and `$schema` and comments, which
     /// are fields whose name begins with `//`, be there.
     const IS_WRITTEN_BY_PEOPLE: bool = false;
@@ -61,7 +66,7 @@ pub fn to_publish<R: Record>(path: &Path, record: &R) -> Result<Vec<u8>> {
         format: R::FORMAT,
         source,
     };
-    let bytes = to_bytes_of(record, R::VERSION);
+    let bytes = to_bytes_of(record, record.version());
     match from_bytes::<R>(path, &bytes) {
         Ok(_) => Ok(bytes),
         Err(Error::Value { source, .. }) => Err(unwritable(source)),

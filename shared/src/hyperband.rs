@@ -57,6 +57,14 @@ impl Schedule {
         }
     }
 
+    /// A configuration that somebody gave takes the next id; without a barrier it is promoted like any other.
+    pub fn insert(&mut self, id: ConfigurationId, rung: u8) {
+        match self {
+            Self::Brackets(brackets) => brackets.insert(id, rung),
+            Self::Asha(_) => {}
+        }
+    }
+
     /// Takes note that a job is offered.
     pub fn offered(&mut self, job: JobId) {
         match self {

@@ -173,25 +173,41 @@ impl FromStr for AttemptId {
 }
 text_form!(AttemptId);
 
-/// The number of an extension of a search, counted from 1: `0001`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ExtensionId(pub u32);
+macro_rules! number {
+    ($(#[$doc:meta])* $type:ident, $of:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $type(pub u32);
 
-impl fmt::Display for ExtensionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:04}", self.0)
-    }
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:04}", self.0)
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = ParseIdError;
+
+            fn from_str(text: &str) -> Result<Self, ParseIdError> {
+                let id = digits(text).map(Self);
+                let id = id.filter(|id| id.0 > 0 && id.to_string() == text);
+                id.ok_or_else(|| wrong(text, concat!("the number of ", $of, " such as `0001`")))
+            }
+        }
+    };
 }
 
-impl FromStr for ExtensionId {
-    type Err = ParseIdError;
-
-    fn from_str(text: &str) -> Result<Self, ParseIdError> {
-        let id = digits(text).map(Self);
-        let id = id.filter(|id| id.0 > 0 && id.to_string() == text);
-        id.ok_or_else(|| wrong(text, "the number of an extension such as `0001`"))
-    }
-}
+number!(
+    /// The number of an extension of a search, counted from 1: `0001`.
+    ExtensionId,
+    "an extension"
+);
+number!(
+    /// The number of a configuration that somebody gave to a search, counted from 1: `0001`.
+    GivenId,
+    "a given configuration"
+);
+text_form!(GivenId);
 
 /// One outcome of a job: `c000123-r2`, or, where an earlier outcome was superseded, `c000123-r2-a5` with the first attempt
 /// that may give it.

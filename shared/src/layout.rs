@@ -5,7 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::id::{AttemptId, Claim, ConfigurationId, ExtensionId, JobId, OwnerId, ResultId};
+use crate::id::{
+    AttemptId, Claim, ConfigurationId, ExtensionId, GivenId, JobId, OwnerId, ResultId,
+};
 use crate::search::Promotion;
 
 /// The search: [`crate::search::SearchFile`].
@@ -32,8 +34,12 @@ pub const PROGRAM: &str = "program";
 pub const RESULTS: &str = "results";
 /// Outcomes that no longer count, because their jobs are done again, in shards.
 pub const RETRIES: &str = "retries";
+/// Results of earlier searches that this one learns from, copied by `scheduler init`.
+pub const EVIDENCE: &str = "evidence";
 /// What was added to the search's limit.
 pub const EXTENSIONS: &str = "extensions";
+/// Configurations that somebody wants to be tried.
+pub const GIVEN: &str = "given";
 /// Attempts that ended without a result, in shards.
 pub const ATTEMPTS: &str = "attempts";
 /// Results of jobs that already had one.
@@ -75,7 +81,15 @@ pub const FOLDERS: [&str; 13] = [
 ];
 
 /// Those that come when they are needed.
-pub const LATER_FOLDERS: [&str; 5] = ["jobs", RETRIES, EXTENSIONS, OBSERVATIONS, DOCTOR];
+pub const LATER_FOLDERS: [&str; 7] = [
+    "jobs",
+    EVIDENCE,
+    RETRIES,
+    EXTENSIONS,
+    GIVEN,
+    OBSERVATIONS,
+    DOCTOR,
+];
 
 /// Paths of one search directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,6 +161,17 @@ impl Layout {
     pub fn attempt(&self, claim: &Claim) -> PathBuf {
         self.shard(ATTEMPTS, claim.attempt.job.configuration.shard())
             .join(format!("{claim}.json"))
+    }
+
+    /// `evidence/DIGEST.json`, with the first sixteen digits of the digest.
+    pub fn evidence(&self, digest: &str) -> PathBuf {
+        let name: String = digest.chars().take(16).collect();
+        self.path(EVIDENCE).join(format!("{name}.json"))
+    }
+
+    /// `given/0001.json`
+    pub fn given(&self, id: GivenId) -> PathBuf {
+        self.path(GIVEN).join(format!("{id}.json"))
     }
 
     /// `late/c000123-r2-a1.OWNER.json`

@@ -11,6 +11,7 @@
 //!   configurations/000/c000123.json          the answer              sampler -> all         record::Proposal
 //!   jobs/open/c000123-r2-a1.json             free to claim           scheduler -> trainers  record::Job
 //!   jobs/claimed/c000123-r2-a1.OWNER.json    in OWNER's hands        trainer (by rename)    record::Job
+//!   evidence/DIGEST.json                     results of earlier searches   scheduler -> sampler   evidence::Evidence
 //!   results/000/c000123-r2.json              the outcome             trainer -> all         record::JobResult
 //!   attempts/000/c000123-r2-a1.OWNER.json    ended without a result  trainer or scheduler   record::AttemptEnd
 //!   late/c000123-r2-a1.OWNER.json            a second result, ignored   trainer             record::JobResult
@@ -21,6 +22,7 @@
 //!   aside/                                   corrupt and foreign files, never deleted   all
 //!   logs/, slurm/                            one writer a file
 //!   stop                                     its presence: leave     anybody
+//!   given/0001.json                          somebody's own configuration   scheduler -> scheduler  record::Given
 //!   finished.json                            nothing left to do      scheduler -> all       record::Finished
 //! ```
 //!
@@ -29,6 +31,7 @@
 //! Ids are deterministic, so two schedulers or two samplers that run by accident write the same thing or lose a race
 //! harmlessly. Nothing listens on a port, nobody waits for a lock, and no two machines' clocks are compared.
 
+pub mod adapter;
 pub mod budget;
 pub mod cli;
 pub mod clock;
@@ -36,17 +39,21 @@ pub mod dataset;
 pub mod directory;
 pub mod env;
 pub mod error;
+pub mod evidence;
 pub mod exit;
 pub mod fault;
 pub mod format;
 pub mod fs;
+pub mod hpbandster;
 pub mod hyperband;
 pub mod id;
+pub mod known;
 pub mod layout;
 mod number;
 pub mod objective;
 pub mod owner;
 pub mod parallel;
+pub mod python_json;
 pub mod record;
 pub mod schema;
 pub mod score;

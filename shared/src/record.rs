@@ -11,7 +11,7 @@ use crate::budget::{Budget, BudgetUnit};
 use crate::clock::Reading;
 use crate::error::Invalid;
 use crate::format::Record;
-use crate::id::{AttemptId, Claim, ConfigurationId, JobId, OwnerId, ResultId};
+use crate::id::{AttemptId, Claim, ConfigurationId, GivenId, JobId, OwnerId, ResultId};
 use crate::search::Limit;
 use crate::space::SpaceFile;
 use crate::value::Configuration;
@@ -40,7 +40,7 @@ impl Record for Created {
 /// Requests are numbered without gaps. The results known when a configuration is proposed are those named by its own
 /// request and all before it, so a proposal is a function of these files and the search alone: two samplers write the
 /// same, and `sampler replay` can redo any of them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Request {
     /// The id that the configuration will have.
     pub configuration: ConfigurationId,
@@ -58,12 +58,52 @@ pub struct Request {
     /// takes the place of what was known of its job.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub superseding: Vec<ResultId>,
+    /// The configuration that it is to be, where somebody gave one: then it belongs to no bracket, and those of the
+    /// brackets come after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given: Option<Gift>,
+}
+
+/// What somebody gave, in a request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Gift {
+    /// The number of its [`Given`].
+    pub number: GivenId,
+    /// The value of every active hyperparameter.
+    pub values: Configuration,
 }
 
 impl Record for Request {
     const FORMAT: &'static str = "request";
-    /// 1.0: first. 1.1: `superseding`.
-    const VERSION: [u32; 2] = [1, 1];
+    /// 1.0: first. 1.1: `superseding`. 2.0: `given`, without which a program would take ids for those of other places.
+    const VERSION: [u32; 2] = [2, 0];
+
+    fn version(&self) -> [u32; 2] {
+        if self.given.is_some() {
+            Self::VERSION
+        } else {
+            [1, 1]
+        }
+    }
+}
+
+/// Somebody wants a configuration to be tried: `given/0001.json`, `scheduler propose` → schedulers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Given {
+    /// The value of every active hyperparameter.
+    pub configuration: Configuration,
+    /// The rung of its job.
+    pub rung: u8,
+    /// When this was written, RFC 3339 in UTC, for people.
+    pub at: String,
+    /// Version of the program that wrote it.
+    pub program: String,
+}
+
+impl Record for Given {
+    const FORMAT: &'static str = "given";
+    /// 1.0: first.
+    const VERSION: [u32; 2] = [1, 0];
 }
 
 /// The answer to a request: `configurations/000/c000123.json`, sampler → all.

@@ -11,7 +11,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::budget::{BracketSizes, BudgetSettings, Ladder};
 use crate::error::{Complaints, Invalid};
+use crate::evidence::EvidenceFile;
 use crate::format::{self, Record};
+use crate::known::Start;
 use crate::number;
 use crate::objective::{Objective, ObjectiveFile};
 use crate::seed::Seed;
@@ -79,9 +81,12 @@ pub struct SearchFile {
     /// Where the values of `fix` come from, for people; `scheduler init --fix-from` writes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fixed_from: Option<String>,
-    /// Configurations to be tried before any that the method proposes.
+    /// Configurations to be tried before any that the method proposes: values, or names of published networks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub start_with: Vec<Configuration>,
+    pub start_with: Vec<Start>,
+    /// Results of earlier searches that this one learns from; `scheduler init --learn-from` writes it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub learn_from: Vec<EvidenceFile>,
     /// How trainers and the scheduler watch each other.
     #[serde(default)]
     pub trainers: TrainerSettings,
@@ -90,8 +95,9 @@ pub struct SearchFile {
 impl Record for SearchFile {
     const FORMAT: &'static str = "search";
     /// 1.0: first. 1.1: `forbidden`, `prior` and `confidence` in the space; `fix`, `fixed_from`, `first_rungs`. 1.2:
-    /// `revision`; `keep_alive`; `job_limit_s`, `silence_limit_s`, `output_kib`, `pause_after`; `working_directory`.
-    const VERSION: [u32; 2] = [1, 2];
+    /// `revision`; `keep_alive`; `job_limit_s`, `silence_limit_s`, `output_kib`, `pause_after`; `working_directory`. 1.3:
+    /// `cpu_seconds`; names in `start_with`; methods `tournament` and `progressive`; `learn_from`.
+    const VERSION: [u32; 2] = [1, 3];
     const IS_WRITTEN_BY_PEOPLE: bool = true;
 
     fn complaints(&self) -> Vec<Invalid> {
@@ -120,8 +126,8 @@ impl Record for SearchFile {
 ///
 /// 1: Tandem 0.1. 2: draws are uniform over what is allowed, however little that is; nothing is proposed twice while
 /// something is untried, and the search ends when all is tried. `tandem` asks its model from
-/// eight results on, not four, and takes lengths to be longer.
-pub const REVISION: u32 = 2;
+/// eight results on, not four, and takes lengths to be longer. 3: `reinforce` has a recurrent controller.
+pub const REVISION: u32 = 3;
 
 /// When the search is finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -150,10 +156,15 @@ pub enum MethodName {
     Tpe,
     /// Regularised evolution, Real et al. 2018, at the largest budget only.
     Evolution,
-    /// Policy gradient over the space, after Zoph et al. 2018, at the largest budget only.
+    /// Policy gradient and a recurrent controller, Zoph et al. 2018, at the largest budget only.
     Reinforce,
     /// Random forest and expected improvement, after Hutter et al. 2011 (SMAC), at the largest budget only.
     Smbo,
+    /// Evolution by tournaments in a population that only grows, after Liu et al. 2018, at the largest budget only.
+    Tournament,
+    /// From small configurations to large ones, ranked by an ensemble, after Liu et al. 2018 (PNAS), at the largest budget
+    /// only.
+    Progressive,
 }
 
 impl MethodName {
@@ -168,13 +179,21 @@ impl MethodName {
             Self::Evolution => "evolution",
             Self::Reinforce => "reinforce",
             Self::Smbo => "smbo",
+            Self::Tournament => "tournament",
+            Self::Progressive => "progressive",
         }
     }
 
     /// Whether it trains on the largest budget only.
     pub fn has_one_budget(self) -> bool {
         match self {
-            Self::Random | Self::Tpe | Self::Evolution | Self::Reinforce | Self::Smbo => true,
+            Self::Random
+            | Self::Tpe
+            | Self::Evolution
+            | Self::Reinforce
+            | Self::Smbo
+            | Self::Tournament
+            | Self::Progressive => true,
             Self::Bohb | Self::Hyperband | Self::Tandem => false,
         }
     }
@@ -188,7 +207,9 @@ impl MethodName {
             | Self::Tpe
             | Self::Evolution
             | Self::Reinforce
-            | Self::Smbo => true,
+            | Self::Smbo
+            | Self::Tournament
+            | Self::Progressive => true,
         }
     }
 }
@@ -422,6 +443,8 @@ pub struct Search {
     pub revision: u32,
     /// Tried first; checked against the space.
     pub start_with: Vec<Configuration>,
+    /// The evidence that it learns from.
+    pub learn_from: Vec<EvidenceFile>,
     /// Heartbeats, leases, attempts.
     pub trainers: TrainerSettings,
     /// SHA-256 of the search as version 1.0 would have written it, in hexadecimal: it stays when the format's version
@@ -450,6 +473,7 @@ impl Search {
         let trainers = file.trainers.check().map_err(|e| e.within("trainers"));
         noted(&mut wrong, trainers);
         noted(&mut wrong, file.check_limit());
+        wrong.extend(file.check_learn_from());
         let first_rungs = ladder.and_then(|ladder| {
             let first_rungs = first_rungs(file, ladder.top());
             noted(&mut wrong, first_rungs)
@@ -458,8 +482,8 @@ impl Search {
             .start_with
             .iter()
             .enumerate()
-            .filter_map(|(index, configuration)| {
-                let checked = space.as_ref()?.check_configuration(configuration);
+            .filter_map(|(index, start)| {
+                let checked = start.within(space.as_ref()?);
                 let checked = checked.map_err(|e| e.within(&format!("start_with[{index}]")));
                 noted(&mut wrong, checked)
             })
@@ -478,6 +502,7 @@ impl Search {
             name: file.name.clone(),
             revision,
             start_with,
+            learn_from: file.learn_from.clone(),
             space: if is_exact {
                 space
             } else {
@@ -560,6 +585,23 @@ impl SearchFile {
             }
             _ => Ok(()),
         }
+    }
+
+    /// What is wrong with what it learns from.
+    fn check_learn_from(&self) -> Vec<Invalid> {
+        let entries = self.learn_from.iter().enumerate();
+        let mut wrong: Vec<Invalid> = entries
+            .filter_map(|(index, entry)| {
+                let wrong = entry.check().err()?;
+                Some(wrong.within(&format!("learn_from[{index}]")))
+            })
+            .collect();
+        if !self.learn_from.is_empty() && self.method != MethodName::Tandem {
+            let expected = "nothing, because only method `tandem` learns from other searches";
+            let found = format!("method `{}`", self.method.as_str());
+            wrong.push(Invalid::new("learn_from", expected, found));
+        }
+        wrong
     }
 
     /// Whether it is to do what `HpBandSter` does, faults included.

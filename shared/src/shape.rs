@@ -235,7 +235,7 @@ fn listed(words: &[String]) -> String {
 }
 
 /// What was found, and what it may have been meant to be.
-fn with_hint(found: &str, known: &[String], quote: char) -> String {
+pub(crate) fn with_hint(found: &str, known: &[String], quote: char) -> String {
     const SIMILAR: f64 = 0.8;
     let word = found.trim_matches(quote);
     let likeness = |other: &String| strsim::jaro_winkler(&word.to_lowercase(), other);

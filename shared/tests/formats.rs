@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
+use shared::evidence::Evidence;
 use shared::format::{Record, from_bytes, to_bytes};
 use shared::record::{
-    AttemptEnd, Created, Extension, Finished, Heartbeat, Imported, Job, JobResult, Observation,
-    Outcome, Proposal, Request, Retry,
+    AttemptEnd, Created, Extension, Finished, Given, Heartbeat, Imported, Job, JobResult,
+    Observation, Outcome, Proposal, Request, Retry,
 };
 use shared::space::SpaceFile;
 use shared::{Search, SearchFile, SearchSpace};
@@ -33,7 +34,7 @@ fn round_trip<R: Record>(version: &str) -> R {
     let record: R = from_bytes(&path, &bytes).unwrap();
     let written: Json = serde_json::from_slice(&to_bytes(&record)).unwrap();
     let mut original: Json = serde_json::from_slice(&bytes).unwrap();
-    original["version"] = R::VERSION.to_vec().into();
+    original["version"] = record.version().to_vec().into();
     assert_eq!(written, original, "{}", R::FORMAT);
     record
 }
@@ -58,6 +59,8 @@ fn records_of_version_1_0_are_read_and_written_unchanged() {
     round_trip::<Extension>(V);
     round_trip::<Finished>(V);
     round_trip::<Imported>(V);
+    round_trip::<Evidence>(V);
+    round_trip::<Given>(V);
 }
 
 #[test]
@@ -78,6 +81,18 @@ fn searches_and_spaces_of_version_1_2_are_read_and_written_unchanged() {
     let search: SearchFile = round_trip("1.2");
     Search::new(&search).unwrap();
     SearchSpace::new(&round_trip::<SpaceFile>("1.2")).unwrap();
+}
+
+#[test]
+fn searches_of_version_1_3_are_read_and_written_unchanged() {
+    let search: SearchFile = round_trip("1.3");
+    Search::new(&search).unwrap();
+}
+
+#[test]
+fn requests_of_version_2_0_are_read_and_written_unchanged() {
+    let request: Request = round_trip("2.0");
+    assert!(request.given.is_some());
 }
 
 #[test]
@@ -136,6 +151,7 @@ fn keys(json: &Json, found: &mut BTreeSet<String>) {
                 found.insert(key.clone());
                 if ![
                     "values",
+                    "configuration",
                     "measures",
                     "notes",
                     "start_with",
@@ -157,7 +173,7 @@ fn keys(json: &Json, found: &mut BTreeSet<String>) {
 fn the_page_of_formats_names_every_field() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = std::fs::read_to_string(root.join("../docs/formats.md")).unwrap();
-    let files = ["1.0", "1.1", "1.2"]
+    let files = ["1.0", "1.1", "1.2", "1.3", "2.0"]
         .into_iter()
         .flat_map(|version| std::fs::read_dir(root.join("tests/formats").join(version)).unwrap());
     for entry in files {

@@ -121,6 +121,26 @@ fn an_extension_is_heard_whatever_happens_to_whom() {
 }
 
 #[test]
+fn a_given_configuration_is_tried_whatever_happens_to_whom() {
+    for setting in SETTINGS {
+        let scene = small(setting);
+        let wish = Some(Role::Give);
+        let calm = whole(&scene.tree, setting, &mut Calm, None, false, wish);
+        assert_eq!(calm.violations, [""; 0]);
+        assert_eq!(calm.losses.len(), scene.expected.len() + 1);
+        let scene = Scene {
+            wish,
+            expected: calm.losses,
+            ..scene
+        };
+        let start = Instant::now();
+        tell("one, with a gift", start, scene.disturb(1, (0, 3)));
+        let start = Instant::now();
+        tell("chance, with a gift", start, scene.by_chance(0..50));
+    }
+}
+
+#[test]
 fn records_that_are_made_together_come_in_two_orders() {
     let published = |setting| {
         let scene = several(setting);

@@ -10,7 +10,7 @@ use scheduler::run::{Scheduler, Turn};
 use shared::exit::{Code, code_of};
 use shared::format;
 use shared::hyperband::Table;
-use shared::record::Extension;
+use shared::record::{Extension, Given};
 use shared::search::{Limit, SearchFile};
 use shared::signal::Warning;
 use shared::{ConfigurationId, Directory, clock, error, owner};
@@ -45,6 +45,8 @@ pub(crate) enum Role {
     Retry,
     /// Somebody who extends the search by a bracket at that moment, unless that is done.
     Extend,
+    /// Somebody who gives a configuration when all others are requested, unless that is done.
+    Give,
 }
 
 impl Role {
@@ -55,7 +57,7 @@ impl Role {
 
     /// Whether it asks once for more than the search file does.
     pub(crate) fn is_wish(self) -> bool {
-        matches!(self, Self::Retry | Self::Extend)
+        matches!(self, Self::Retry | Self::Extend | Self::Give)
     }
 }
 
@@ -122,6 +124,7 @@ pub(crate) fn start(world: &Arc<World>, role: Role) -> Vec<Coroutine> {
             format!("extend-{host}"),
             extend,
         )],
+        Role::Give => vec![Coroutine::new(world, host, format!("give-{host}"), give)],
         Role::JobsThatAreOpen => vec![Coroutine::new(world, host, format!("jobs-{host}"), || {
             train(
                 Arc::new(JobStatus::waiting()),
@@ -201,6 +204,30 @@ fn extend() -> Result<(), String> {
             }
             clock::sleep(POLL);
         }
+    };
+    ended(run())
+}
+
+/// As `scheduler propose` does; not twice, as one who is started again would.
+fn give() -> Result<(), String> {
+    let run = || {
+        let directory = Directory::open(Path::new(ROOT))?;
+        let total = Table::new(directory.search())?.total();
+        let last = ConfigurationId(total - 1);
+        while directory.read_request(last)?.is_none() {
+            clock::sleep(POLL);
+        }
+        if directory.given()?.is_empty() {
+            let space = &directory.search().space;
+            directory.give(&Given {
+                configuration: space.decode(&vec![0.5; space.num_dimensions()]),
+                rung: 0,
+                at: clock::now(),
+                program: "model".to_owned(),
+            })?;
+        }
+        directory.reopen(total + 1)?;
+        Ok(Code::Done)
     };
     ended(run())
 }

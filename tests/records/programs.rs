@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Args as _, FromArgMatches as _};
 use scheduler::fix_from::FixArgs;
+use scheduler::learn_from::LearnArgs;
 use scheduler::run::{Scheduler, Turn};
 use scheduler::scan::Scanner;
 use scheduler::status::{self, FileClock};
@@ -161,7 +162,7 @@ pub(crate) fn start_second(disk: &Rc<Disk>) {
             Path::new(ROOT).join("second.json"),
             Path::new(ROOT).join("second"),
         );
-        if let Ok(directory) = scheduler::init::init(&file, &folder, &fix) {
+        if let Ok(directory) = scheduler::init::init(&file, &folder, &fix, &LearnArgs::default()) {
             scheduler::init::describe(&directory).expect("a new directory can be read");
         }
     });

@@ -472,6 +472,8 @@ fn searches() -> Vec<Vec<u8>> {
         "evolution",
         "reinforce",
         "smbo",
+        "tournament",
+        "progressive",
         "hyperband",
     ] {
         json["method"] = method.into();

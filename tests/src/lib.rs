@@ -442,6 +442,22 @@ impl Drop for TestSearch {
     }
 }
 
+/// The first jobs of the configurations that somebody gave, which are in no bracket, and of all others.
+fn requested(directory: &Directory) -> Result<(Vec<JobId>, Vec<JobId>)> {
+    let (mut given, mut others) = (Vec::new(), Vec::new());
+    let requests = (0..).map_while(|id| directory.read_request(ConfigurationId(id)).transpose());
+    for request in requests {
+        let request = request?;
+        let list = if request.given.is_some() {
+            &mut given
+        } else {
+            &mut others
+        };
+        list.push(request.configuration.job(request.rung));
+    }
+    Ok((given, others))
+}
+
 /// Every bracket has the sizes it must have, and promoted the best of each rung.
 fn check_brackets(directory: &Directory, results: &BTreeMap<JobId, JobResult>) -> Result<()> {
     let search = directory.search();
@@ -451,13 +467,24 @@ fn check_brackets(directory: &Directory, results: &BTreeMap<JobId, JobResult>) -
     if search.scheduling != shared::search::Scheduling::Synchronous {
         return Ok(());
     }
+    let (given, all) = requested(directory)?;
+    for job in &given {
+        ensure!(
+            results.contains_key(job),
+            "{job} was given and has no result"
+        );
+    }
     let mut first = 0;
-    let mut num_jobs = 0;
+    let mut num_jobs = given.len();
     for bracket in 0..num_brackets {
         let sizes = search.bracket_sizes(bracket);
         let num_rungs = u8::try_from(sizes.len())?;
+        let last = first + usize::try_from(sizes[0])?;
+        let of_bracket = all
+            .get(first..last)
+            .context("a bracket was not requested")?;
         let mut members: Vec<ConfigurationId> =
-            (first..first + sizes[0]).map(ConfigurationId).collect();
+            of_bracket.iter().map(|job| job.configuration).collect();
         for (step, size) in sizes.iter().enumerate() {
             let rung = search.ladder.num_rungs() - num_rungs + u8::try_from(step)?;
             ensure!(
@@ -487,7 +514,7 @@ fn check_brackets(directory: &Directory, results: &BTreeMap<JobId, JobResult>) -
                 .map(|(_, id)| *id)
                 .collect();
         }
-        first += sizes[0];
+        first = last;
     }
     ensure!(
         num_jobs == results.len(),
@@ -548,7 +575,8 @@ pub fn repository_search(name: &str) -> Result<serde_json::Value> {
     Ok(search)
 }
 
-fn with_faults(name: &str, faults: Option<&str>) -> Command {
+/// A program of this build, with faults of the filesystem if `faults` says so.
+pub fn with_faults(name: &str, faults: Option<&str>) -> Command {
     let mut command = command(name);
     if let Some(faults) = faults {
         command.env(shared::env::FAULTS.name(), faults);

@@ -110,7 +110,7 @@ impl<'a> Selection<'a> {
             return true; // a foreign job: claiming it finds that out
         }
         match ladder.unit() {
-            BudgetUnit::Seconds => {
+            BudgetUnit::Seconds | BudgetUnit::CpuSeconds => {
                 let needed = ladder.budget(attempt.job.rung).amount + MARGIN.as_secs_f64();
                 let is_enough = left.as_secs_f64() > needed;
                 if !is_enough && self.left.borrow_mut().insert(attempt) {

@@ -5,10 +5,12 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use shared::format::Record as _;
+use shared::known::KNOWN;
 use shared::objective::TrainingSettings;
 use shared::space::SpaceFile;
 use shared::{Configuration, Error, Invalid, SearchSpace, fs};
 
+use crate::Format;
 use crate::hyperparameters;
 use crate::memory::{Footprint, mib};
 use crate::network::{ImageShape, Layer, LayerKind, Summary};
@@ -44,6 +46,26 @@ pub fn describe(
         batch_size: training.batch_size,
         footprint,
         available,
+    })
+}
+
+/// What `trainer describe` prints: of a space and a configuration file, or of all known networks where there is none.
+///
+/// # Errors
+/// A file that cannot be read, or a hyperparameter that is unknown, missing or out of range.
+pub(crate) fn text(
+    files: Option<(&Path, &Path)>,
+    image: ImageShape,
+    classes: usize,
+    format: Format,
+) -> anyhow::Result<String> {
+    let Some((space, configuration)) = files else {
+        return Ok(known(image, classes, format)?);
+    };
+    let described = read(space, configuration, image, classes)?;
+    Ok(match format {
+        Format::Table => described.table(),
+        Format::Json => format!("{:#}\n", described.json()),
     })
 }
 
@@ -85,6 +107,42 @@ pub fn read(
         crate::memory::available(),
     )
     .map_err(wrong(configuration, "configuration"))
+}
+
+/// The published networks that `start_with` may name, with what they are made of for images of a shape: a table for
+/// people, or JSON for programs.
+pub fn known(image: ImageShape, classes: usize, format: Format) -> Result<String, Invalid> {
+    let mut rows = Vec::new();
+    for known in &KNOWN {
+        let (network, _) = hyperparameters::read(&known.configuration(), image, classes)?;
+        rows.push((known, Summary::new(&network)));
+    }
+    Ok(match format {
+        Format::Table => {
+            let title = ("name", "parameters", "multiply-adds", "published by");
+            let line = |(name, parameters, work, source): (&str, &str, &str, &str)| {
+                format!("{name:21} {parameters:>12} {work:>15}  {source}\n")
+            };
+            let rows = rows.iter().map(|(known, summary)| {
+                let parameters = number(summary.parameters());
+                let work = number(summary.multiply_adds());
+                line((known.name, &parameters, &work, known.source))
+            });
+            std::iter::once(line(title)).chain(rows).collect()
+        }
+        Format::Json => {
+            let rows = rows.iter().map(|(known, summary)| {
+                json!({
+                    "name": known.name,
+                    "source": known.source,
+                    "parameters": summary.parameters(),
+                    "multiply_adds": summary.multiply_adds(),
+                    "configuration": known.configuration(),
+                })
+            });
+            format!("{:#}\n", rows.collect::<Value>())
+        }
+    })
 }
 
 impl Description {
@@ -279,6 +337,57 @@ mod tests {
                 .map(|layer| layer[field].as_u64().unwrap())
                 .sum();
             assert_eq!(json[field], sum);
+        }
+    }
+
+    #[test]
+    fn known_networks_have_the_parameters_of_their_publications_but_for_their_skips() {
+        let image = ImageShape {
+            channels: 3,
+            height: 32,
+            width: 32,
+        };
+        let table = known(image, 10, Format::Table).unwrap();
+        insta::assert_snapshot!(table);
+        let json: Vec<Value> =
+            serde_json::from_str(&known(image, 10, Format::Json).unwrap()).unwrap();
+        let parameters = |name: &str| {
+            let known = json.iter().find(|known| known["name"] == name).unwrap();
+            known["parameters"].as_u64().unwrap()
+        };
+        // Convolutions and their norms, by hand: stem, groups of `blocks` with `branches`, skips of 1×1, head.
+        let by_hand = |blocks: u64, branches: u64, widths: [u64; 3]| {
+            let (mut sum, mut before) = (27 * 16 + 2 * 16, 16);
+            for width in widths {
+                let branch = |input: u64| 9 * input * width + 9 * width * width + 4 * width;
+                sum += branches * (branch(before) + (blocks - 1) * branch(width));
+                if before != width {
+                    sum += before * width + 2 * width;
+                }
+                before = width;
+            }
+            sum + 10 * before + 10
+        };
+        assert_eq!(parameters("resnet-20"), by_hand(3, 1, [16, 32, 64]));
+        assert_eq!(
+            parameters("wide-resnet-28-8"),
+            by_hand(4, 1, [128, 256, 512])
+        );
+        assert_eq!(
+            parameters("shake-shake-26-2x32d"),
+            by_hand(4, 2, [32, 64, 128])
+        );
+        // He et al. give 0.27 million, Zagoruyko and Komodakis 23.4 and 36.5, Gastaldi 2.9, 11.7 and 26.2.
+        for (name, millions) in [
+            ("resnet-20", 0.27),
+            ("wide-resnet-28-8", 23.4),
+            ("wide-resnet-28-10", 36.5),
+            ("shake-shake-26-2x32d", 2.9),
+            ("shake-shake-26-2x64d", 11.7),
+            ("shake-shake-26-2x96d", 26.2),
+        ] {
+            let share = parameters(name) as f64 / 1e6 / millions;
+            assert!((0.97..1.03).contains(&share), "{name}: {share}");
         }
     }
 

@@ -4,6 +4,7 @@
 //! |--|--|
 //! | [`run`], [`claims`], [`control`], [`heartbeat`], [`watchdog`], [`time_limit`] | the supervisor: claims, warnings, heartbeats |
 //! | [`evaluator`], [`assignment`], [`resume`], [`outcome`] | has a worker process do a job, and judges how that ended |
+//! | [`adapt`] | `tandem-run`: an unchanged script as a worker |
 //! | [`job`], [`describe`] | one job by hand; what a configuration is before it is trained |
 //! | [`worker`], [`objective`] | the process that trains; what this program evaluates by itself |
 //! | [`hyperparameters`], [`network`], [`memory`] | configuration → network, its size, its memory |
@@ -23,6 +24,7 @@ use shared::exit::{Code, Failure};
 use crate::device::DeviceChoice;
 use crate::network::ImageShape;
 
+pub mod adapt;
 mod assignment;
 pub mod augment;
 pub mod batch;
@@ -116,9 +118,14 @@ pub enum Command {
     /// Nothing is trained. Says so where the training would not fit into this machine's free memory.
     Describe {
         /// Search space file, such as data/spaces/joint-resnet.json
-        space: PathBuf,
+        #[arg(required_unless_present = "known")]
+        space: Option<PathBuf>,
         /// Configuration file: one JSON object, name to value
-        configuration: PathBuf,
+        #[arg(required_unless_present = "known")]
+        configuration: Option<PathBuf>,
+        /// List the published networks that `start_with` may name, instead
+        #[arg(long, conflicts_with_all = ["space", "configuration"])]
+        known: bool,
         /// Output format
         #[arg(long, value_enum, default_value_t = Format::Table)]
         format: Format,
@@ -240,15 +247,14 @@ pub fn main(args: Args) -> anyhow::Result<Code> {
         Command::Describe {
             space,
             configuration,
+            known: _,
             format,
             image,
             classes,
         } => {
-            let description = describe::read(&space, &configuration, image, usize::from(classes))?;
-            cli::print(&match format {
-                Format::Table => description.table(),
-                Format::Json => format!("{:#}\n", description.json()),
-            })?;
+            let files = space.as_deref().zip(configuration.as_deref());
+            let classes = usize::from(classes);
+            cli::print(&describe::text(files, image, classes, format)?)?;
             Ok(Code::Done)
         }
         Command::Export {

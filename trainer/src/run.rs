@@ -12,6 +12,7 @@ use shared::owner::new_owner;
 use shared::record::{Fate, Job, JobResult, Outcome, TrainerState};
 use shared::signal::Warning;
 use shared::wait::{News, Waiter};
+use shared::wording::one_line;
 use shared::{AttemptId, Claim, OwnerId, Seed, clock, layout};
 use tracing::{error, info, warn};
 
@@ -399,14 +400,16 @@ impl<'a> Trainer<'a> {
     fn publish(&self, claim: &Claim, result: &JobResult) -> bool {
         match self.directory.finish(claim, result) {
             Ok(FinishedAs::First) => {
-                let loss = result
-                    .outcome
-                    .loss()
-                    .map_or_else(String::new, |loss| format!(" loss={loss}"));
-                let outcome = result.outcome.as_str();
+                let more = match (&result.outcome, result.outcome.loss()) {
+                    (_, Some(loss)) => format!(" loss={loss}"),
+                    (Outcome::Crashed { message, .. }, None) => format!(": {}", one_line(message)),
+                    (_, None) => String::new(),
+                };
                 info!(
-                    "finished job={} outcome={outcome}{loss} in {:.1} s",
-                    claim.attempt, result.elapsed_s
+                    "finished job={} in {:.1} s, outcome={}{more}",
+                    claim.attempt,
+                    result.elapsed_s,
+                    result.outcome.as_str(),
                 );
                 true
             }

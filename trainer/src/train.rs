@@ -2,13 +2,15 @@
 //!
 //! A step's data and noise are functions of the seed and the step's number, so that a training that was interrupted
 //! and resumed equals one that was not, bit for bit on the CPU. The budget counts forward pass, backward pass and
-//! optimizer step alone; waiting for data, evaluation and the GPU's compilations are measured apart.
+//! optimizer step alone, by the wall clock or in CPU time; waiting for data, evaluation and the GPU's compilations are
+//! measured apart.
 
 mod losses;
 mod optimizer;
 #[cfg(test)]
 mod pytorch;
 mod state;
+mod timer;
 
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
@@ -23,6 +25,7 @@ use self::losses::{At, Unread};
 use self::optimizer::Optimizer;
 pub use self::state::{Learnt, learnt};
 use self::state::{Progress, State};
+use self::timer::{Elapsed, Timer};
 use crate::augment::Augmentation;
 use crate::batch::{self, Batch, Batches, Images, TrainingData};
 use crate::hyperparameters::TrainingConfig;
@@ -207,7 +210,7 @@ impl<B: TrainingBackend> Run<'_, B> {
         let Training {
             config, schedule, ..
         } = self.training;
-        let started = Instant::now();
+        let timer = self.timer();
         let rate = config.learning_rate * schedule.fraction(state.progress.spent);
         let mut noise = self.training.noise(state.progress.step);
         let loss = loss(
@@ -221,16 +224,20 @@ impl<B: TrainingBackend> Run<'_, B> {
         let step = state.progress.step;
         state.network = state.optimizer.step(state.network, gradients, rate, step);
         state.progress.step += 1;
-        self.take_time(&mut state.progress, started);
+        self.take_time(&mut state.progress, timer.elapsed());
         (state, loss.inner())
     }
 
-    /// Counts what has been done since a moment as training, of which the budget is made.
-    fn take_time(&self, progress: &mut Progress, since: Instant) {
-        let elapsed_s = since.elapsed().as_secs_f64();
-        progress.training_s += elapsed_s;
+    fn timer(&self) -> Timer {
+        Timer::start(self.training.budget.unit == BudgetUnit::CpuSeconds)
+    }
+
+    /// Counts what has been done as training, of which the budget is made.
+    fn take_time(&self, progress: &mut Progress, elapsed: Elapsed) {
+        progress.training_s += elapsed.wall_s;
         progress.spent = match self.training.budget.unit {
-            BudgetUnit::Seconds => progress.spent + elapsed_s,
+            BudgetUnit::Seconds => progress.spent + elapsed.wall_s,
+            BudgetUnit::CpuSeconds => progress.spent + elapsed.cpu_s.unwrap_or(elapsed.wall_s),
             BudgetUnit::Epochs => progress.step as f64 / self.steps_per_epoch as f64,
             BudgetUnit::Steps => progress.step as f64,
         };
@@ -238,9 +245,9 @@ impl<B: TrainingBackend> Run<'_, B> {
 
     /// Waits for the device, and takes up all losses of its steps; ends the training where one of them says so.
     fn read_losses(&self, unread: &mut Unread<B::Inner>, progress: &mut Progress) -> Option<Ended> {
-        let started = Instant::now();
+        let timer = self.timer();
         let losses = unread.read();
-        self.take_time(progress, started);
+        self.take_time(progress, timer.elapsed());
         for (At { step, spent }, loss) in losses {
             if !loss.is_finite() || loss > self.training.settings.divergence_bound {
                 return Some(Ended::Diverged {
@@ -328,6 +335,9 @@ impl<B: TrainingBackend> Run<'_, B> {
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
+        if self.training.budget.unit == BudgetUnit::CpuSeconds {
+            measures.insert("training_cpu_s".to_owned(), progress.spent);
+        }
         if self.training.is_compiled {
             measures.insert("warm_up_s".to_owned(), progress.warm_up_s);
         }

@@ -11,7 +11,7 @@ use serde_json::json;
 use shared::exit::{Code, Failure};
 use shared::objective::{NetworkObjective, Objective};
 use shared::signal::Warning;
-use shared::{Claim, Directory, Search, Seed, fs};
+use shared::{BudgetUnit, Claim, Directory, Search, Seed, fs};
 use tracing::warn;
 
 use crate::batch::Images;
@@ -41,6 +41,13 @@ pub fn run(root: &Path, choice: DeviceChoice) -> Result<Code> {
     let device = choice
         .resolve()
         .map_err(|error| Failure::because(Code::BadInput, format!("--device {choice}"), error))?;
+    if directory.search().ladder.unit() == BudgetUnit::CpuSeconds && device != Device::Cpu {
+        let message = format!(
+            "the budgets of this search are CPU seconds, which say nothing of a training on `{device}`: use `--device \
+             cpu`, or budgets in `seconds`"
+        );
+        return Err(Failure::new(Code::BadInput, message).into());
+    }
     crate::self_test::run(device)?;
     let splits = Dataset::load(&objective.data)
         .map_err(|error| Failure::because(Code::BadInput, "cannot load the data set", error))?;

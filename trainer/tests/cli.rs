@@ -36,6 +36,8 @@ fn wrong_calls_are_refused_with_2() {
         &["run", "x", "--device", "tpu"],
         &["describe", "a", "b", "--image", "3x32"],
         &["describe", "a", "b", "--classes", "0"],
+        &["describe", "a"],
+        &["describe", "a", "b", "--known"],
         &["export", "x", "c000001"],
         &["export", "x", "c1", "--out", "y"],
         &["predict", "x", "c000001"],

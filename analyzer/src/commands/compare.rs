@@ -10,6 +10,7 @@ use shared::fs;
 use super::opened;
 use crate::compare::{self, Along, GroupBy};
 use crate::load::Wanted;
+use crate::paired::{self, Found};
 use crate::plot::Theme;
 use crate::table::Format;
 use crate::trajectory::At;
@@ -32,6 +33,11 @@ pub(crate) struct Args {
     /// Places at which they are compared, evenly spaced up to where the shortest search ends
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     points: u32,
+    /// Instead, differences of what searches with the same seed found in the end, one of each group
+    ///
+    /// Mean, 95 % interval and p of a paired Student test, for each two groups. Seeds often differ more than groups do.
+    #[arg(long, conflicts_with_all = ["along", "points", "svg"])]
+    paired: bool,
     /// How the table is written
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -41,14 +47,31 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
+    let is_rounded = !matches!(args.format, Format::Csv | Format::Json);
     let mut curves = Vec::new();
+    let mut found = Vec::new();
     for dir in &args.dirs {
         let history = opened(dir, Wanted::default())?;
         let curve = compare::curve(dir, &history, args.by, args.along, args.at);
         if curve.steps.is_empty() {
             report(&format!("`{}` has no incumbent yet", dir.display()));
         }
+        let seed = history.search.as_ref().map(|search| search.seed.number());
+        if let (Some(seed), Some((_, loss))) = (seed, curve.steps.last()) {
+            found.push(Found {
+                group: curve.group.clone(),
+                seed,
+                loss: *loss,
+            });
+        }
         curves.push(curve);
+    }
+    if args.paired {
+        let differences = paired::differences(&found);
+        if differences.is_empty() {
+            report("nothing to compare: no two groups have searches with the same seed");
+        }
+        return print(&paired::table(&differences, is_rounded).write(args.format)?);
     }
     let unit = curves[0].unit;
     if args.along == Along::Spent && curves.iter().any(|curve| curve.unit != unit) {
@@ -63,6 +86,5 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             None => report("nothing to draw: no search has an incumbent"),
         }
     }
-    let is_rounded = !matches!(args.format, Format::Csv | Format::Json);
     print(&compare::table(&summaries, args.along, is_rounded).write(args.format)?)
 }

@@ -48,6 +48,8 @@ pub(crate) struct ConfigspaceArgs {
 pub(crate) enum Unit {
     /// Seconds of training
     Seconds,
+    /// Seconds of training in CPU time
+    CpuSeconds,
     /// Passes over the training data
     Epochs,
     /// Optimizer steps
@@ -58,6 +60,7 @@ impl From<Unit> for shared::BudgetUnit {
     fn from(unit: Unit) -> Self {
         match unit {
             Unit::Seconds => Self::Seconds,
+            Unit::CpuSeconds => Self::CpuSeconds,
             Unit::Epochs => Self::Epochs,
             Unit::Steps => Self::Steps,
         }

@@ -6,12 +6,12 @@ use anyhow::Result;
 use serde_json::Value as Json;
 use shared::exit::{Code, Failure};
 use shared::format::parse;
+use shared::python_json::lenient;
 use shared::space::{Confidence, HyperparameterFile, KindName, SpaceFile};
 use shared::{SearchSpace, Value};
 
 use super::field::{list, text, value, values};
 use super::{MOST_LISTED, condition, forbidden};
-use crate::json::lenient;
 
 /// A space read from ConfigSpace's JSON, and what of it was dropped.
 #[derive(Debug, Clone, PartialEq)]

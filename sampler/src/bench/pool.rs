@@ -163,13 +163,6 @@ impl Pool {
         self.rows[row].losses[self.column(budget)]
     }
 
-    /// The learning curve of a row up to a budget: spent, loss. It ends before the training diverges.
-    pub(super) fn curve(&self, row: usize, budget: f64) -> Vec<(f64, f64)> {
-        let losses = &self.rows[row].losses[..=self.column(budget)];
-        let points = self.budgets.iter().copied().zip(losses.iter().copied());
-        points.take_while(|(_, loss)| loss.is_finite()).collect()
-    }
-
     /// The regret of a row.
     pub(super) fn regret(&self, row: usize) -> f64 {
         let loss = self.rows[row].last().min(self.worst);
@@ -269,9 +262,7 @@ mod tests {
         }
         assert!((pool.loss(0, 2.9) - 4.0).abs() < 1e-12);
         assert!((pool.loss(0, 100.0) - 1.0).abs() < 1e-12);
-        assert_eq!(pool.curve(0, 3.1), [(1.0, 5.0), (3.0, 4.0)]);
-        // It diverged: no point of its curve from then on, and never finite again.
-        assert_eq!(pool.curve(1, 9.0), [(1.0, 3.0)]);
+        // It diverged, and is never finite again.
         assert!(pool.loss(1, 9.0).is_infinite());
         // Best 1; median of 1, 2, 4 and infinity: 3.
         assert!((pool.regret(2) - 0.5).abs() < 1e-12);

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use data::benchmark::{Benchmark, Function};
 use rand::RngExt as _;
 use shared::exit::{Code, Failure};
+use shared::search::Scheduling;
 use shared::space::{Confidence, HyperparameterFile, KindName, SpaceFile};
 use shared::{Configuration, SearchSpace, Seed, Value};
 
@@ -33,8 +34,10 @@ pub struct Problem {
     pub eta: u64,
     /// The rungs at which brackets start, in turn; `None`: as the method has it.
     pub first_rungs: Option<Vec<u8>>,
-    /// Whether brackets after the first start where the measured correlation of budgets says.
-    pub adaptive_starts: bool,
+    /// When configurations are promoted, for methods that promote.
+    pub scheduling: Scheduling,
+    /// Whether all jobs are for the largest budget and are stopped at a lower rung's where others were better.
+    pub stopping: bool,
     source: Source,
 }
 
@@ -56,7 +59,8 @@ impl Problem {
             max_budget: *budgets.end(),
             eta: 3,
             first_rungs: None,
-            adaptive_starts: false,
+            scheduling: Scheduling::default(),
+            stopping: false,
             source,
         }
     }

@@ -5,16 +5,16 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use shared::budget::{BracketSizes, BudgetSettings};
-use shared::hyperband::{Brackets, Table};
+use shared::hyperband::{Schedule, Table};
 use shared::objective::ObjectiveFile;
-use shared::search::{
-    BohbSettings, Limit, MethodName, Promotion, REVISION, Scheduling, TrainerSettings,
+use shared::score::Ranked;
+use shared::search::{BohbSettings, Limit, MethodName, Promotion, REVISION, TrainerSettings};
+use shared::{
+    BudgetUnit, Configuration, ConfigurationId, JobId, Ladder, Score, Search, SearchFile, Seed,
 };
-use shared::{BudgetUnit, Configuration, ConfigurationId, JobId, Score, Search, SearchFile, Seed};
 
 use crate::bench::problem::Problem;
-use crate::bracket_start;
-use crate::history::History;
+use crate::history::{Earlier, EarlierSearch, History};
 use crate::method::{self, Ask, Method};
 use crate::normal;
 
@@ -59,6 +59,12 @@ pub fn search(problem: &Problem, method: MethodName, faithful: bool, seed: u64) 
         max: problem.max_budget as f64,
         eta: problem.eta as f64,
     };
+    // Those that may be stopped are to be trained to the end.
+    let first_rungs = if problem.stopping {
+        Some(vec![Ladder::new(budget, true)?.top()])
+    } else {
+        problem.first_rungs.clone()
+    };
     let file = SearchFile {
         name: problem.name.clone(),
         revision: Some(REVISION),
@@ -75,18 +81,16 @@ pub fn search(problem: &Problem, method: MethodName, faithful: bool, seed: u64) 
             faithful,
             ..BohbSettings::default()
         },
-        scheduling: Scheduling::default(),
+        scheduling: problem.scheduling,
         bracket_sizes: BracketSizes::default(),
-        first_rungs: problem
-            .first_rungs
-            .clone()
-            .filter(|_| !method.has_one_budget()),
+        first_rungs: first_rungs.filter(|_| !method.has_one_budget()),
         promotion: Promotion::default(),
         fix: Configuration::default(),
         fixed_from: None,
         working_directory: None,
         seed,
         start_with: Vec::new(),
+        learn_from: Vec::new(),
         trainers: TrainerSettings::default(),
     };
     Ok(Search::new(&file)?)
@@ -96,22 +100,81 @@ pub fn search(problem: &Problem, method: MethodName, faithful: bool, seed: u64) 
 struct Running {
     ends_at: f64,
     job: JobId,
+    /// Where it ends: below the job's own rung if it is stopped.
+    rung: u8,
     loss: f64,
+    /// Losses at the rungs below, where jobs may be stopped.
+    passed: Vec<f64>,
+}
+
+/// Whether a job goes no further than a rung: it diverged there, or is not among the best 1/eta of those that got there.
+///
+/// Source: Li et al. 2020 (asynchronous Hyperband), as a rule for stopping: Salinas et al. 2022 (Syne Tune).
+fn is_stopped(loss: f64, seen: &[Ranked], eta: f64) -> bool {
+    let num_better = seen.partition_point(|ranked| ranked.score < Score::Loss(loss));
+    !loss.is_finite() || num_better as f64 >= (seen.len() as f64 + 1.0) / eta
 }
 
 /// Runs a search on one simulated worker until `total` largest budgets are spent, or on many until each has had the time
 /// of so many. The durations of many are the budget with log-normal spread; a free worker gets a job at once, and what it
 /// is given is decided by all that has ended by then.
 pub fn run(problem: &Problem, search: &Search, total: f64, num_workers: usize) -> Result<Vec<Row>> {
+    let history = History::new(&search.space);
+    Ok(played(problem, search, total, num_workers, history)?.rows)
+}
+
+/// As [`run`], after an earlier search on one worker whose results it learns from.
+pub fn run_after(
+    problem: &Problem,
+    search: &Search,
+    total: f64,
+    num_workers: usize,
+    earlier: EarlierSearch,
+) -> Result<Vec<Row>> {
+    let mut history = History::new(&search.space);
+    history.learn_from(earlier);
+    Ok(played(problem, search, total, num_workers, history)?.rows)
+}
+
+/// What another search can learn from one that has spent `total` largest budgets; its losses are multiplied by `factor`.
+pub fn earlier(
+    problem: &Problem,
+    search: &Search,
+    total: f64,
+    factor: f64,
+) -> Result<EarlierSearch> {
+    let history = played(problem, search, total, 1, History::new(&search.space))?.history;
+    let result = |ranked: &Ranked| Earlier {
+        vector: history.vector(ranked.job.configuration).to_vec(),
+        rung: ranked.job.rung,
+        score: ranked
+            .score
+            .loss()
+            .map_or(Score::Failed, |loss| Score::Loss(factor * loss)),
+    };
+    Ok(EarlierSearch {
+        source: problem.name.clone(),
+        results: history.arrivals().iter().map(result).collect(),
+    })
+}
+
+fn played<'a>(
+    problem: &'a Problem,
+    search: &'a Search,
+    total: f64,
+    num_workers: usize,
+    history: History,
+) -> Result<Simulation<'a>> {
+    let table = Table::endless(search);
     let mut simulation = Simulation {
         problem,
         search,
         noise: search.seed.child("noise", &problem.name),
         is_parallel: num_workers > 1,
-        history: History::new(&search.space),
+        history,
         method: method::of_search(search),
-        brackets: Brackets::new(Table::endless(search)),
-        num_brackets: 0,
+        schedule: Schedule::new(search, &table),
+        table,
         running: Vec::new(),
         configurations: Vec::new(),
         pool_rows: Vec::new(),
@@ -125,7 +188,7 @@ pub fn run(problem: &Problem, search: &Search, total: f64, num_workers: usize) -
             simulation.start()?;
         }
         if !simulation.end() {
-            return Ok(simulation.rows);
+            return Ok(simulation);
         }
     }
 }
@@ -137,9 +200,8 @@ struct Simulation<'a> {
     is_parallel: bool,
     history: History,
     method: Box<dyn Method>,
-    brackets: Brackets,
-    /// How many of them were begun with sizes of their own.
-    num_brackets: u32,
+    table: Table,
+    schedule: Schedule,
     running: Vec<Running>,
     configurations: Vec<Configuration>,
     /// Of a pool, the row that stands for each configuration.
@@ -170,7 +232,13 @@ impl Simulation<'_> {
     fn start(&mut self) -> Result<()> {
         let job = self.next_job();
         let index = usize::try_from(job.configuration.0)?;
-        let budget = self.search.ladder.budget(job.rung).amount;
+        let passed = self.passed(job, index)?;
+        let rung = if self.problem.stopping {
+            u8::try_from(passed.len())? // one for each rung below
+        } else {
+            job.rung
+        };
+        let budget = self.search.ladder.budget(rung).amount;
         let max_budget = self.search.ladder.budget(self.search.ladder.top()).amount;
         let (loss, true_regret) = self.evaluate(index, budget)?;
         let before = self.rows.last().map_or(0.0, |row| row.cum_cont);
@@ -192,8 +260,29 @@ impl Simulation<'_> {
             ended_at: self.is_parallel.then_some(ends_at),
         });
         self.spent_on[index] = self.spent_on[index].max(budget);
-        self.running.push(Running { ends_at, job, loss });
+        self.running.push(Running {
+            ends_at,
+            job,
+            rung,
+            loss,
+            passed,
+        });
         Ok(())
+    }
+
+    /// The losses of a job at the rungs below its own that it passes without being stopped; none where no job is.
+    fn passed(&self, job: JobId, index: usize) -> Result<Vec<f64>> {
+        let mut passed = Vec::new();
+        if self.problem.stopping {
+            for rung in 0..job.rung {
+                let (loss, _) = self.evaluate(index, self.search.ladder.budget(rung).amount)?;
+                if is_stopped(loss, self.history.rung(rung), self.search.ladder.eta()) {
+                    break;
+                }
+                passed.push(loss);
+            }
+        }
+        Ok(passed)
     }
 
     /// Loss and true regret of a configuration.
@@ -223,54 +312,29 @@ impl Simulation<'_> {
             Score::Failed
         };
         let vector = self.history.vector(done.job.configuration).to_vec();
-        if let Some(pool) = self.problem.as_pool() {
-            let row =
-                self.pool_rows[usize::try_from(done.job.configuration.0).unwrap_or(usize::MAX)];
-            let budget = self.search.ladder.budget(done.job.rung).amount;
-            let curve = pool.curve(row, budget);
-            self.history.trace(done.job.configuration, curve);
+        let id = done.job.configuration;
+        for (rung, loss) in (0..).zip(done.passed) {
+            self.history
+                .learn(id.job(rung), Some(Score::Loss(loss)), vector.clone());
         }
-        self.history.learn(done.job, Some(score), vector);
-        self.brackets.record(done.job, Some(score));
+        self.history.learn(id.job(done.rung), Some(score), vector);
+        // One that was stopped is not promoted.
+        let score = (done.rung == done.job.rung).then_some(score);
+        self.schedule.record(done.job, score);
         true
     }
 
     /// The next job: a promoted configuration's, else a new one's.
     fn next_job(&mut self) -> JobId {
-        let promoted = self.brackets.promotions().next();
+        let promoted = self.schedule.promotions().next();
         if let Some(job) = promoted {
-            self.brackets.offered(job);
+            self.schedule.offered(job);
             return job;
         }
         let id = ConfigurationId(u32::try_from(self.configurations.len()).unwrap_or(u32::MAX)); // no run gets there
-        if self.is_adaptive() && id.0 == self.brackets.table().num_begun() {
-            let sizes = self.bracket_sizes();
-            self.brackets.begin(sizes);
-        }
-        let rung = self.brackets.table().place(id).rung;
+        let rung = self.table.place(id).rung;
         self.propose(id, rung);
         id.job(rung)
-    }
-
-    /// Whether brackets start where the correlation of budgets says that screening pays.
-    fn is_adaptive(&self) -> bool {
-        self.problem.adaptive_starts && self.search.method == MethodName::Tandem
-    }
-
-    /// The sizes of the rungs of the bracket that is begun, from what the results say.
-    fn bracket_sizes(&mut self) -> Vec<u32> {
-        let number = self.num_brackets;
-        self.num_brackets += 1;
-        // The first one has nothing to go by.
-        if number == 0 {
-            return self.search.bracket_sizes(number);
-        }
-        let ladder = &self.search.ladder;
-        let form = self.search.bracket_sizes;
-        let evidence = bracket_start::evidence(&self.history, ladder);
-        let seed = self.search.seed.child("bracket start", number);
-        let rung = bracket_start::first_rung(&evidence, ladder, form, seed);
-        ladder.bracket_sizes(u32::from(rung), form)
     }
 
     fn propose(&mut self, id: ConfigurationId, rung: u8) {
@@ -297,6 +361,40 @@ impl Simulation<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn jobs_are_stopped_that_are_not_among_the_best_third() {
+        let losses = [0.1, 0.2, 0.3, 0.4, 0.5];
+        let mut seen: Vec<Ranked> = Vec::new();
+        for (number, loss) in (0..).zip(losses) {
+            let (score, job) = (Score::Loss(loss), ConfigurationId(number).job(0));
+            seen.push(Ranked { score, job });
+        }
+        // Two of six are a third.
+        assert!(!is_stopped(0.15, &seen, 3.0) && is_stopped(0.25, &seen, 3.0));
+        assert!(!is_stopped(0.2, &seen, 3.0), "equals are no better");
+        assert!(!is_stopped(7.0, &[], 3.0), "nothing to compare with");
+        assert!(is_stopped(f64::INFINITY, &[], 3.0), "diverged");
+    }
+
+    #[test]
+    fn stopped_jobs_cost_what_they_had_and_others_all() {
+        let mut problem = Problem::function("mf-hartmann3-good", None, None).unwrap();
+        problem.stopping = true;
+        let search = search(&problem, MethodName::Hyperband, false, 3).unwrap();
+        let rows = run(&problem, &search, 10.0, 1).unwrap();
+        let max = problem.max_budget as f64;
+        let count = |rung: u8| {
+            let budget = search.ladder.budget(rung).amount;
+            let same = |row: &&Row| (row.budget - budget).abs() < 1e-9;
+            rows.iter().filter(same).count()
+        };
+        let counts: Vec<usize> = (0..search.ladder.num_rungs()).map(count).collect();
+        assert!(counts[3] > 3 && counts[0] > counts[3], "{counts:?}");
+        assert_eq!(counts.iter().sum::<usize>(), rows.len());
+        let spent: f64 = rows.iter().map(|row| row.budget / max).sum();
+        assert!((spent - rows.last().unwrap().cum_restart).abs() < 1e-9);
+    }
 
     #[test]
     fn workers_are_never_idle_and_never_more_than_there_are() {

@@ -10,8 +10,7 @@
 //! from the prior. Equal scores: every tree is a leaf, σ is its floor and the first candidate is taken.
 //!
 //! # Source
-//! Hutter, Hoos and Leyton-Brown 2011, Sequential Model-Based Optimization for General Algorithm Configuration; its use
-//! for architectures: Liu et al. 2017, Progressive Neural Architecture Search.
+//! Hutter, Hoos and Leyton-Brown 2011, Sequential Model-Based Optimization for General Algorithm Configuration.
 
 use rand::RngExt as _;
 use rand_chacha::ChaCha12Rng;
@@ -94,27 +93,15 @@ impl Method for Smbo {
         }
         let results = &results[..results.len().min(MOST_RESULTS)];
         let n = results.len();
-        let rows: Vec<Vec<f64>> = results
-            .iter()
-            .map(|r| seen(history.vector(r.job.configuration)))
-            .collect();
-        // Results are in order, so ranks are their places.
-        let scores: Vec<f64> = (0..n)
-            .map(|i| normal::quantile((i as f64 + 0.5) / n as f64))
-            .collect();
-        let trees: Vec<Tree> = (0..NUM_TREES)
-            .map(|_| {
-                let sample = (0..n).map(|_| rng.random_range(0..n)).collect();
-                Tree::grow(&rows, &scores, sample, &mut rng)
-            })
-            .collect();
+        let trees = grow(history, results, NUM_TREES, &mut rng);
+        let best_score = score(0, n);
         let mut best: Option<(f64, Vec<f64>)> = None;
         let candidates = self.candidates(history, results, &mut rng);
         let num_candidates = candidates.len();
         for vector in candidates {
             // What the forest sees of it depends on which dimensions are active, and what is forbidden is changed.
             let point = seen(&history.space().encode(&history.space().decode(&vector)));
-            let value = improvement(&trees, scores[0], &point);
+            let value = improvement(&trees, best_score, &point);
             if best.as_ref().is_none_or(|(best, _)| value > *best) {
                 best = Some((value, vector));
             }
@@ -132,7 +119,31 @@ impl Method for Smbo {
     }
 }
 
-fn seen(vector: &[f64]) -> Vec<f64> {
+/// The normal score of the result at a place, of so many.
+fn score(place: usize, number: usize) -> f64 {
+    normal::quantile((place as f64 + 0.5) / number as f64)
+}
+
+/// Trees for results in order, best first, each on a bootstrap sample.
+pub(super) fn grow(
+    history: &History,
+    results: &[Ranked],
+    number: usize,
+    rng: &mut ChaCha12Rng,
+) -> Vec<Tree> {
+    let n = results.len();
+    let vector = |result: &Ranked| seen(history.vector(result.job.configuration));
+    let rows: Vec<Vec<f64>> = results.iter().map(vector).collect();
+    let scores: Vec<f64> = (0..n).map(|place| score(place, n)).collect();
+    let tree = |_| {
+        let sample = (0..n).map(|_| rng.random_range(0..n)).collect();
+        Tree::grow(&rows, &scores, sample, rng)
+    };
+    (0..number).map(tree).collect()
+}
+
+/// A vector as trees see it.
+pub(super) fn seen(vector: &[f64]) -> Vec<f64> {
     vector
         .iter()
         .map(|x| if x.is_nan() { -1.0 } else { *x })
@@ -155,7 +166,7 @@ fn improvement(trees: &[Tree], best: f64, point: &[f64]) -> f64 {
 
 /// A regression tree.
 #[derive(Debug)]
-enum Tree {
+pub(super) enum Tree {
     Leaf(f64),
     Split {
         dimension: usize,
@@ -181,7 +192,8 @@ impl Tree {
         }
     }
 
-    fn predict(&self, point: &[f64]) -> f64 {
+    /// The mean score of the results that are like a point.
+    pub(super) fn predict(&self, point: &[f64]) -> f64 {
         match self {
             Self::Leaf(mean) => *mean,
             Self::Split {

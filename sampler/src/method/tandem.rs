@@ -15,6 +15,8 @@
 //! uncertainty and has little to gain, however little is known of both; that keeps the method from asking the same
 //! question again and again. Jobs under way count with their expected results.
 //!
+//! Where the search learns from earlier ones, models that see those are among the models ([`earlier`]).
+//!
 //! Where the user believes in some values ([`crate::user_prior`]), the draws follow the belief as far as results bear it out,
 //! and so do some proposals at first.
 //!
@@ -43,9 +45,11 @@ use crate::surrogate::{Features, LengthPrior, Observation, Surrogate};
 use crate::user_prior::{MOST_RESULTS, UserPrior};
 
 mod acquisition;
+mod earlier;
 mod rung_weights;
 mod scores;
 
+use earlier::Levels;
 use rung_weights::{RungModel, RungModels};
 
 /// Results needed before the model is asked. A model of fewer leads most of the first bracket after the best of a handful.
@@ -118,6 +122,30 @@ impl Tandem {
         self.fitted.insert(fits)
     }
 
+    /// What is suggested while a model cannot be asked, or must not be.
+    fn without_model(&self, history: &History, rng: &mut ChaCha12Rng) -> Option<Suggestion> {
+        let results = history.arrivals();
+        if results.len() < self.fewest_results || self.dimensions.is_empty() {
+            if let Some(suggestion) = earlier::first_ones(self, history, rng) {
+                return Some(suggestion);
+            }
+            let reason = format!("a model needs {} results at least", self.fewest_results);
+            return Some(random::draw(history, rng, reason));
+        }
+        if results.iter().all(|ranked| ranked.score == Score::Failed) {
+            return Some(random::draw(
+                history,
+                rng,
+                "every configuration so far has failed",
+            ));
+        }
+        if rng.random::<f64>() < RANDOM_FRACTION {
+            let reason = format!("a share of {RANDOM_FRACTION} is drawn from the prior");
+            return Some(random::draw(history, rng, reason));
+        }
+        None
+    }
+
     /// Some proposals follow what the user believes, fewer as results come.
     fn near_the_user_prior(
         &self,
@@ -141,6 +169,8 @@ impl Tandem {
         usize::from(rung).min(self.num_rungs - 1)
     }
 
+    /// What a model sees, and how many of the first observations are those of the earlier search it sees, if any.
+    ///
     /// # Shapes
     /// `by_rung`: the results of each rung, best first.
     fn observations(
@@ -148,21 +178,43 @@ impl Tandem {
         history: &History,
         by_rung: &[&[Ranked]],
         most: usize,
-    ) -> Vec<Observation> {
-        let chosen = choose(by_rung, most);
+        earlier: Option<usize>,
+    ) -> (Vec<Observation>, usize) {
+        let levels = self.levels(history, earlier);
+        let mut observations = Vec::new();
+        if let Some(earlier) = earlier {
+            let num_own = by_rung.iter().map(|rung| rung.len()).sum();
+            let search = &history.earlier()[earlier];
+            observations = self.earlier_observations(search, &levels, num_own, most);
+        }
+        let num_earlier = observations.len();
+        let chosen = choose(by_rung, most - num_earlier);
         let scores = scores::scores(&chosen);
         let observation = |(ranked, value): (&Ranked, f64)| Observation {
             point: self
                 .features
                 .of_vector(history.vector(ranked.job.configuration)),
-            rung: self.rung(ranked.job.rung),
+            rung: levels.own[self.rung(ranked.job.rung)],
             value,
         };
-        chosen.iter().zip(scores).map(observation).collect()
+        observations.extend(chosen.iter().zip(scores).map(observation));
+        (observations, num_earlier)
+    }
+
+    fn levels(&self, history: &History, earlier: Option<usize>) -> Levels {
+        Levels::new(
+            self.num_rungs,
+            earlier.map(|index| &history.earlier()[index]),
+        )
     }
 
     /// What is under way, the newest first: jobs at their rungs, configurations without a job at the rung asked for.
-    fn under_way(&self, history: &History, ask: &Ask<'_>) -> Vec<(Vec<f64>, usize)> {
+    fn under_way(
+        &self,
+        history: &History,
+        ask: &Ask<'_>,
+        levels: &Levels,
+    ) -> Vec<(Vec<f64>, usize)> {
         let ids = history.under_way(ask.configuration, ask.pending);
         let newest = ids.iter().rev().take(MOST_UNDER_WAY);
         newest
@@ -171,7 +223,7 @@ impl Tandem {
                 let rung = job.map_or(ask.rung, |job| job.rung);
                 (
                     self.features.of_vector(history.vector(*id)),
-                    self.rung(rung),
+                    levels.own[self.rung(rung)],
                 )
             })
             .collect()
@@ -181,17 +233,8 @@ impl Tandem {
 impl Method for Tandem {
     fn propose(&mut self, history: &History, ask: &Ask<'_>) -> Suggestion {
         let mut rng = ask.seed.rng();
-        let results = history.arrivals();
-        if results.len() < self.fewest_results || self.dimensions.is_empty() {
-            let reason = format!("a model needs {} results at least", self.fewest_results);
-            return random::draw(history, &mut rng, reason);
-        }
-        if results.iter().all(|ranked| ranked.score == Score::Failed) {
-            return random::draw(history, &mut rng, "every configuration so far has failed");
-        }
-        if rng.random::<f64>() < RANDOM_FRACTION {
-            let reason = format!("a share of {RANDOM_FRACTION} is drawn from the prior");
-            return random::draw(history, &mut rng, reason);
+        if let Some(suggestion) = self.without_model(history, &mut rng) {
+            return suggestion;
         }
         let share = |prior: &UserPrior| prior.share(&history.newest(MOST_RESULTS));
         let believed = history.user_prior().map(|prior| (prior, share(prior)));
@@ -200,6 +243,7 @@ impl Method for Tandem {
         }
         let RungModel {
             lowest_rung,
+            earlier,
             weight,
             parameters,
         } = self.rung_models(history).draw(&mut rng).clone();
@@ -207,9 +251,16 @@ impl Method for Tandem {
             .map(|rung| history.rung(rung))
             .collect();
         by_rung[..lowest_rung].fill(&[]);
-        let observations = self.observations(history, &by_rung, MOST_OBSERVATIONS);
-        let under_way = self.under_way(history, ask);
-        let model = Surrogate::new(&self.features, &parameters, &observations, &under_way);
+        let (observations, num_earlier) =
+            self.observations(history, &by_rung, MOST_OBSERVATIONS, earlier);
+        let under_way = self.under_way(history, ask, &self.levels(history, earlier));
+        let model = Surrogate::new(
+            &self.features,
+            &parameters,
+            &observations,
+            &under_way,
+            num_earlier,
+        );
         let Some(model) = model else {
             return random::draw(history, &mut rng, "the model's covariances are singular");
         };
@@ -235,8 +286,8 @@ impl Method for Tandem {
             reason: format!(
                 "the largest expected improvement among {} {act}, by {} results of {}",
                 climb.num_candidates(),
-                observations.len(),
-                believed_rungs(lowest_rung, self.num_rungs, weight)
+                observations.len() - num_earlier,
+                believed_results(history, lowest_rung, self.num_rungs, earlier, weight)
             ),
             model: Some(ModelUse {
                 rung: history.num_rungs() - 1,
@@ -260,6 +311,7 @@ impl Method for Tandem {
                 .collect();
             json!({
                 "lowest_rung": fit.lowest_rung,
+                "earlier_search": fit.earlier,
                 "weight": fit.weight,
                 "lengths": lengths,
                 "correlation_with_top_rung": fit.parameters.correlations(),
@@ -281,6 +333,25 @@ fn draw_margin(rng: &mut ChaCha12Rng) -> f64 {
     } else {
         0.0
     }
+}
+
+/// Words for what a model sees.
+fn believed_results(
+    history: &History,
+    lowest: usize,
+    num_rungs: usize,
+    earlier: Option<usize>,
+    weight: f64,
+) -> String {
+    let Some(earlier) = earlier else {
+        return believed_rungs(lowest, num_rungs, weight);
+    };
+    let search = &history.earlier()[earlier];
+    let share = 100.0 * weight;
+    format!(
+        "all rungs and those of `{}` (weight {share:.0} %)",
+        search.source
+    )
 }
 
 /// Words for the results a model sees.

@@ -140,6 +140,7 @@ mod tests {
             finished: Vec::new(),
             pending: Vec::new(),
             superseding: Vec::new(),
+            given: None,
         };
         directory.request(&request).unwrap();
         let later = start + Duration::from_hours(1);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use shared::error::Result;
 use shared::fs::Published;
 use shared::parallel::in_parallel;
-use shared::record::Request;
+use shared::record::{Gift, Request};
 use shared::{ConfigurationId, layout};
 use tracing::warn;
 
@@ -22,7 +22,7 @@ impl Scanner {
         let Some(last) = named.last_key_value().map(|(id, _)| *id) else {
             return Ok(());
         };
-        while state.num_requested <= last.0 && state.num_requested < state.table().total() {
+        while state.num_requested <= last.0 && state.num_requested < state.total() {
             let id = ConfigurationId(state.num_requested);
             match named.remove(&id).flatten() {
                 Some(request) => state.see_request(&request),
@@ -41,7 +41,7 @@ impl Scanner {
 
     /// Reads the requests up to one that is known to be there.
     fn read_requests(&self, state: &mut State, last: ConfigurationId) -> Result<()> {
-        while state.num_requested <= last.0 && state.num_requested < state.table().total() {
+        while state.num_requested <= last.0 && state.num_requested < state.total() {
             let id = ConfigurationId(state.num_requested);
             let request = match self.directory.read_request(id)? {
                 Some(request) => request,
@@ -55,13 +55,21 @@ impl Scanner {
     /// Writes a request again that was corrupt. The results it named are named by the next one.
     fn replace_request(&self, state: &State, id: ConfigurationId) -> Result<Request> {
         let place = state.table().place(id);
+        // Where it was answered with what somebody gave, it asked for that.
+        let answer = self.directory.read_proposal(id)?;
+        let mut waiting = state.waiting.iter();
+        let gift = answer.and_then(|answer| waiting.find(|(_, gift)| gift.1 == answer.values));
         let request = Request {
             configuration: id,
             bracket: place.bracket,
-            rung: place.rung,
+            rung: gift.map_or(place.rung, |(_, gift)| gift.0),
             finished: Vec::new(),
             pending: Vec::new(),
             superseding: Vec::new(),
+            given: gift.map(|(number, gift)| Gift {
+                number: *number,
+                values: gift.1.clone(),
+            }),
         };
         warn!("request {id} is missing and is written again");
         if self.directory.is_observer() {

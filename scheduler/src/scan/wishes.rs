@@ -1,4 +1,4 @@
-//! What somebody wishes beyond the search file: retries and extensions.
+//! What somebody wishes beyond the search file: retries, extensions, and configurations of one's own.
 
 use shared::error::Result;
 use shared::{AttemptId, layout};
@@ -9,9 +9,10 @@ use crate::fault::Again;
 use crate::state::State;
 
 impl Scanner {
-    /// Reads what somebody wishes beyond the search file: retries and extensions.
+    /// Reads what somebody wishes beyond the search file.
     pub fn see_wishes(&mut self, state: &mut State) -> Result<()> {
         self.see_extensions(state)?;
+        self.see_given(state)?;
         self.see_retries(state)
     }
 
@@ -22,6 +23,19 @@ impl Scanner {
             {
                 let path = self.directory.layout().extension(id);
                 self.directory.quarantine(&path, &invalid)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the configurations that somebody wants to be tried.
+    pub(super) fn see_given(&mut self, state: &mut State) -> Result<()> {
+        for number in self.directory.given()? {
+            if !self.given.contains(&number)
+                && let Some(given) = self.directory.read_given(number)?
+            {
+                self.given.insert(number);
+                state.see_given(number, given.rung, given.configuration);
             }
         }
         Ok(())
@@ -47,8 +61,7 @@ impl Scanner {
 
     /// Takes back that the search is finished, where there is more to do; whether it did.
     pub fn reopen(&self, state: &State) -> Result<bool> {
-        let is_reopened =
-            !self.directory.is_observer() && self.directory.reopen(state.table().total())?;
+        let is_reopened = !self.directory.is_observer() && self.directory.reopen(state.total())?;
         if is_reopened {
             info!("the search was finished; it goes on, since there is more to do");
         }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use shared::Search;
 use shared::objective::Objective;
 use shared::wording::duration;
-use shared::{BudgetUnit, Search};
 
 /// What a trainer keeps of its SLURM job for the end, with half a minute and more to start and to claim the job.
 const NEEDED_BESIDE: Duration = Duration::from_secs(60 + 40);
@@ -26,8 +26,7 @@ pub(super) enum Fit {
 /// leave jobs that do not fit to others. All else goes on in the next SLURM job, or takes nobody knows how long.
 pub(super) fn check(search: &Search, limits_s: &[Option<u64>]) -> Fit {
     let ladder = &search.ladder;
-    let is_known =
-        ladder.unit() == BudgetUnit::Seconds && matches!(search.objective, Objective::Command(_));
+    let is_known = ladder.unit().is_time() && matches!(search.objective, Objective::Command(_));
     let longest_s = limits_s.iter().copied().collect::<Option<Vec<u64>>>();
     let Some(longest_s) = longest_s.and_then(|limits| limits.into_iter().max()) else {
         return Fit::All;
@@ -66,6 +65,7 @@ pub(super) fn check(search: &Search, limits_s: &[Option<u64>]) -> Fit {
 
 #[cfg(test)]
 mod tests {
+    use shared::BudgetUnit;
     use shared::objective::ObjectiveFile;
 
     use super::*;

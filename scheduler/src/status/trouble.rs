@@ -286,7 +286,7 @@ pub(super) fn left_open(
         .reduce(f64::max);
     for rung in rungs.iter().filter(|rung| rung.open > 0) {
         let needed_s = match rung.unit {
-            BudgetUnit::Seconds => Some(rung.budget),
+            BudgetUnit::Seconds | BudgetUnit::CpuSeconds => Some(rung.budget),
             BudgetUnit::Epochs | BudgetUnit::Steps => None,
         };
         if let (Some(needed_s), Some(longest_s)) = (needed_s, longest_s)

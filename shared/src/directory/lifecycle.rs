@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use crate::directory::{Directory, Flags};
 use crate::error::Result;
 use crate::fs::{self, Published};
-use crate::id::{AttemptId, ExtensionId};
+use crate::id::{AttemptId, ExtensionId, GivenId};
 use crate::layout;
-use crate::record::{Extension, Finished};
+use crate::record::{Extension, Finished, Given};
 
 impl Directory {
     /// Asks all programs to leave.
@@ -80,6 +80,34 @@ impl Directory {
             extensions.extend(read.map(|extension| (id, extension)));
         }
         Ok(extensions)
+    }
+
+    /// Wants a configuration to be tried, whoever else does so at the same time.
+    pub fn give(&self, given: &Given) -> Result<GivenId> {
+        let listed: Vec<GivenId> = self.list_ids(&self.layout.path(layout::GIVEN))?;
+        let mut id = GivenId(listed.last().map_or(1, |last| last.0 + 1));
+        loop {
+            let path = self.inside(self.layout.given(id))?;
+            if fs::publish_record(&path, given)? == Published::New {
+                return Ok(id);
+            }
+            id.0 += 1;
+        }
+    }
+
+    /// The numbers of the configurations that somebody wants to be tried, ascending.
+    pub fn given(&self) -> Result<Vec<GivenId>> {
+        self.list_ids(&self.layout.path(layout::GIVEN))
+    }
+
+    /// A configuration that somebody wants to be tried. One that is corrupt or not of this search is set aside.
+    pub fn read_given(&self, id: GivenId) -> Result<Option<Given>> {
+        let space = &self.search.space;
+        let top = self.search.ladder.top();
+        self.read_or_quarantine(self.layout.given(id), |given: &Given| {
+            let typed = space.check_configuration(&given.configuration);
+            typed.as_ref() == Ok(&given.configuration) && given.rung <= top
+        })
     }
 
     /// Says that the search is finished.

@@ -34,9 +34,14 @@ impl Brackets {
         }
     }
 
-    /// Begins the next bracket with sizes of its own, as [`Table::begin`].
-    pub fn begin(&mut self, sizes: Vec<u32>) {
-        self.table.begin(sizes);
+    /// A configuration that somebody gave takes the next id, as [`Table::insert`].
+    pub fn insert(&mut self, id: ConfigurationId, rung: u8) {
+        self.table.insert(id, rung);
+        for bracket in self.live.values_mut() {
+            let later = bracket.missing.split_off(&id);
+            let moved = later.into_iter().map(|id| ConfigurationId(id.0 + 1));
+            bracket.missing.extend(moved);
+        }
     }
 
     /// Which configuration belongs to which bracket.
@@ -50,7 +55,8 @@ impl Brackets {
     pub fn record(&mut self, job: JobId, score: Option<Score>) -> Vec<ConfigurationId> {
         let number = self.table.place(job.configuration).bracket;
         self.due.remove(&job);
-        if self.finished.contains(&number) {
+        let is_given = self.table.given_at(job.configuration).is_some();
+        if is_given || self.finished.contains(&number) {
             return vec![job.configuration];
         }
         let table = &self.table;
@@ -71,7 +77,8 @@ impl Brackets {
     pub fn offered(&mut self, job: JobId) {
         self.due.remove(&job);
         let place = self.table.place(job.configuration);
-        if job.rung <= place.rung || self.finished.contains(&place.bracket) {
+        let is_given = self.table.given_at(job.configuration).is_some();
+        if is_given || job.rung <= place.rung || self.finished.contains(&place.bracket) {
             return;
         }
         let table = &self.table;
@@ -124,7 +131,9 @@ impl Bracket {
         let sizes = table.sizes(number).to_vec();
         Self {
             first_rung: table.first_rung(number),
-            missing: (first..first + sizes[0]).map(ConfigurationId).collect(),
+            missing: (first..first + sizes[0])
+                .map(|number| table.id(number))
+                .collect(),
             sizes,
             stage: 0,
             evaluated: BTreeSet::new(),
@@ -277,6 +286,42 @@ mod tests {
         brackets.offered(job(8, 1));
         brackets.record(job(8, 1), loss(0.1));
         assert_eq!(due(&brackets), ["c000008-r2"]);
+    }
+
+    #[test]
+    fn what_somebody_gives_moves_the_ids_behind_it_and_nothing_else() {
+        for at in 0..=9 {
+            let (mut without, mut with) = (brackets(), brackets());
+            let moved = |id: u32| if id < at { id } else { id + 1 };
+            for id in 0..9 {
+                if id == at {
+                    with.insert(ConfigurationId(at), 1);
+                }
+                let score = loss(f64::from(id * 7 % 9));
+                without.record(job(id, 0), score);
+                with.record(job(moved(id), 0), score);
+            }
+            if at == 9 {
+                with.insert(ConfigurationId(at), 1);
+            }
+            let expected: Vec<JobId> = without
+                .promotions()
+                .map(|due| job(moved(due.configuration.0), due.rung))
+                .collect();
+            assert_eq!(expected.len(), 3);
+            assert!(with.promotions().eq(expected), "{at}");
+            // It is better than all of them, and has nothing to do with them.
+            let retired = with.record(job(at, 1), loss(-1.0));
+            assert_eq!(retired, [ConfigurationId(at)]);
+            assert_eq!(with.promotions().count(), 3);
+            for id in 9..15 {
+                let place = with.table.place(ConfigurationId(id + 1));
+                assert_eq!(place, without.table.place(ConfigurationId(id)));
+            }
+            assert_eq!(with.table.total(), without.table.total() + 1);
+            let one_more: Vec<u64> = without.table.expected_jobs();
+            assert_eq!(with.table.expected_jobs()[1], one_more[1] + 1);
+        }
     }
 
     proptest! {

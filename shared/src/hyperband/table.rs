@@ -34,8 +34,9 @@ pub struct Table {
     last: Option<(u32, Vec<u32>)>,
     /// The seed of the draws; only without barrier.
     draw: Option<Seed>,
-    /// First ids, and sizes of the rungs, of brackets that were begun with sizes of their own.
-    begun: Vec<(u32, Vec<u32>)>,
+    /// Configurations that somebody gave, ascending, and the rung of each: they are in no bracket, and the brackets' go on
+    /// behind them.
+    given: Vec<(ConfigurationId, u8)>,
 }
 
 impl Table {
@@ -43,17 +44,13 @@ impl Table {
     pub fn new(search: &Search) -> Result<Self, Invalid> {
         let mut table = Self {
             most: search.most_configurations(),
-            draw: match search.scheduling {
-                Scheduling::Synchronous => None,
-                Scheduling::Asynchronous => Some(search.seed),
-            },
             ..Self::endless(search)
         };
         table.set_limit(search.limit)?;
         Ok(table)
     }
 
-    /// The table of a search that never ends, with a barrier, for simulations: also a small space's brackets are whole.
+    /// The table of a search that never ends, for simulations: also a small space's brackets are whole.
     pub fn endless(search: &Search) -> Self {
         Self {
             kinds: (0..)
@@ -66,22 +63,41 @@ impl Table {
             most: None,
             total: u32::MAX,
             last: None,
-            draw: None,
-            begun: Vec::new(),
+            draw: match search.scheduling {
+                Scheduling::Synchronous => None,
+                Scheduling::Asynchronous => Some(search.seed),
+            },
+            given: Vec::new(),
         }
     }
 
-    /// Begins the next bracket with sizes of its own, in place of those of its kind. Either all brackets are begun so, in
-    /// order, or none.
-    pub fn begin(&mut self, sizes: Vec<u32>) {
-        let first = self.num_begun();
-        self.begun.push((first, sizes));
+    /// A configuration that somebody gave takes an id that is not taken so far: those of the brackets come after it.
+    pub fn insert(&mut self, id: ConfigurationId, rung: u8) {
+        self.given.push((id, rung));
     }
 
-    /// How many configurations the brackets have that were begun with sizes of their own.
-    pub fn num_begun(&self) -> u32 {
-        let last = self.begun.last();
-        last.map_or(0, |(first, sizes)| first + sizes[0])
+    /// The rung of a configuration that somebody gave; `None` for those of brackets.
+    pub fn given_at(&self, id: ConfigurationId) -> Option<u8> {
+        let found = self.given.binary_search_by_key(&id, |(id, _)| *id);
+        found.ok().map(|place| self.given[place].1) // no such id: of a bracket
+    }
+
+    /// The number of a configuration among those of brackets.
+    fn number(&self, id: ConfigurationId) -> ConfigurationId {
+        let before = self.given.partition_point(|(given, _)| *given < id);
+        ConfigurationId(id.0 - u32::try_from(before).expect("no more than ids"))
+    }
+
+    /// The id of the configuration with a number among those of brackets.
+    pub(super) fn id(&self, number: u32) -> ConfigurationId {
+        let mut id = ConfigurationId(number);
+        for (given, _) in &self.given {
+            if *given > id {
+                break;
+            }
+            id.0 += 1;
+        }
+        id
     }
 
     fn set_limit(&mut self, limit: Limit) -> Result<(), Invalid> {
@@ -155,7 +171,8 @@ impl Table {
 
     /// How many configurations there will be.
     pub fn total(&self) -> u32 {
-        self.total
+        let given = u32::try_from(self.given.len()).unwrap_or(u32::MAX); // no more than ids
+        self.total.saturating_add(given)
     }
 
     /// How many brackets there will be, where the space ends them; the last one may be another than its kind.
@@ -175,9 +192,6 @@ impl Table {
         {
             return sizes;
         }
-        if let Some((_, sizes)) = self.begun.get(bracket as usize) {
-            return sizes;
-        }
         &self.kinds[bracket as usize % self.kinds.len()]
     }
 
@@ -188,12 +202,16 @@ impl Table {
         self.num_rungs - length
     }
 
-    /// Where a configuration starts.
+    /// Where a configuration starts. One that somebody gave counts to the bracket of the next.
     pub fn place(&self, id: ConfigurationId) -> Place {
+        let number = self.number(id);
         let bracket = match self.draw {
-            None => self.bracket_by_order(id),
-            Some(seed) => self.bracket_by_draw(seed, id),
+            None => self.bracket_by_order(number),
+            Some(seed) => self.bracket_by_draw(seed, number),
         };
+        if let Some(rung) = self.given_at(id) {
+            return Place { bracket, rung };
+        }
         Place {
             bracket,
             rung: self.first_rung(bracket),
@@ -232,14 +250,14 @@ impl Table {
                 jobs[rung] += share(jobs[rung - 1], self.eta);
             }
         }
+        for (_, rung) in &self.given {
+            jobs[usize::from(*rung)] += 1;
+        }
         jobs
     }
 
     /// The number of configurations in all brackets before this one.
     pub(super) fn first_of(&self, bracket: u32) -> u128 {
-        if let Some((first, _)) = self.begun.get(bracket as usize) {
-            return u128::from(*first);
-        }
         let per_cycle: u128 = self.kinds.iter().map(|sizes| u128::from(sizes[0])).sum();
         let kinds = self.kinds.len();
         let in_cycle = &self.kinds[..bracket as usize % kinds];
@@ -248,10 +266,6 @@ impl Table {
     }
 
     fn bracket_by_order(&self, id: ConfigurationId) -> u32 {
-        if id.0 < self.num_begun() {
-            let after = self.begun.partition_point(|(first, _)| *first <= id.0);
-            return u32::try_from(after - 1).expect("no more brackets than configurations");
-        }
         let per_cycle: u64 = self.kinds.iter().map(|sizes| u64::from(sizes[0])).sum();
         let mut rest = u64::from(id.0) % per_cycle;
         let cycle = u64::from(id.0) / per_cycle;
@@ -335,20 +349,6 @@ mod tests {
         assert!(table.extend(Limit::Configurations(3)).is_err());
         assert!(table.extend(Limit::Brackets(u32::MAX)).is_err());
         assert_eq!(table.total(), whole.total());
-    }
-
-    #[test]
-    fn brackets_may_be_begun_with_sizes_of_their_own() {
-        let mut table = Table::endless(&search(1, 9, 3));
-        table.begin(vec![9, 3, 1]);
-        table.begin(vec![2]);
-        table.begin(vec![3, 1]);
-        let places = [0, 8, 9, 10, 11, 13].map(|id| {
-            let place = table.place(ConfigurationId(id));
-            (place.bracket, place.rung)
-        });
-        assert_eq!(places, [(0, 0), (0, 0), (1, 2), (1, 2), (2, 1), (2, 1)]);
-        assert_eq!(table.num_begun(), 14);
     }
 
     #[test]

@@ -426,6 +426,51 @@ fn slurm_leaves_out_a_node_whose_trainers_fail_while_others_run() -> Result<()> 
     Ok(())
 }
 
+/// A program that lacks a module on one node of four, and takes a moment on the others.
+const WITHOUT_A_MODULE: &str = r#"
+if [ "$(uname -n)" = tandem1 ]; then
+    echo "Traceback (most recent call last):" >&2
+    echo "ModuleNotFoundError: No module named 'torch'" >&2
+    exit 1
+fi
+result=$(sed -n 's/.*"result": *"\([^"]*\)".*/\1/p' "$1")
+sleep 0.2
+echo '{"loss": 0.5}' > "$result"
+"#;
+
+#[test]
+fn slurm_finishes_a_search_without_a_failure_though_programs_cannot_run_on_one_node() -> Result<()>
+{
+    let Some(cluster) = Cluster::start(Filesystem::Local)? else {
+        return Ok(());
+    };
+    let script = cluster.shared().join("train");
+    write_script(&script, WITHOUT_A_MODULE)?;
+    let mut search = counting_ones("bohb", 3);
+    search["objective"] = json!({ "command": [script] });
+    let test = TestSearch::within(&cluster.shared(), &search)?;
+    super::submit(&cluster, &test, 3)?;
+    wait_for_end(&test)?;
+    let results = test.directory()?.all_results()?;
+    ensure!(!results.is_empty());
+    for result in &results {
+        ensure!(
+            result.outcome.loss().is_some(),
+            "{result:?}\n{}",
+            logs(&test)
+        );
+    }
+    let said = logs(&test);
+    for words in [
+        "ModuleNotFoundError",
+        "on another host than tandem1",
+        "something is wrong with this host",
+    ] {
+        ensure!(said.contains(words), "no `{words}` in {said}");
+    }
+    Ok(())
+}
+
 #[test]
 fn slurm_jobs_are_recognised_whatever_the_callers_variables_and_umask_say() -> Result<()> {
     let Some(cluster) = Cluster::start(Filesystem::Local)? else {

@@ -22,6 +22,9 @@ pub(crate) struct JobFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) attempt: Option<Claim>,
     pub(crate) configuration: Configuration,
+    /// The hyperparameters that are not active.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) inactive: Vec<String>,
     pub(crate) budget: Budget,
     /// Budgets that this training has finished, when it continues a lower rung.
     pub(crate) earlier_budgets: Vec<Budget>,

@@ -42,6 +42,9 @@ pub(crate) struct Start {
     pub(crate) working_directory: Option<PathBuf>,
 }
 
+/// In the place of a job file's path: the paths come on standard input.
+const FROM_INPUT: &str = "-";
+
 /// What a worker's line that says it is ready begins with.
 pub(crate) const READY: &str = "ready ";
 
@@ -113,8 +116,12 @@ impl Process {
         if let Some(folder) = &start.working_directory {
             command.current_dir(folder);
         }
-        if let Some(job) = job {
-            command.arg(job).env(shared::env::JOB.name(), job);
+        match job {
+            Some(job) => command.arg(job).env(shared::env::JOB.name(), job),
+            None => command.env(shared::env::JOB.name(), FROM_INPUT),
+        };
+        if let Ok(path) = std::env::join_paths(shared::env::program_folders()) {
+            command.env("PATH", path);
         }
         if start.keep_alive {
             command.stdout(stdout_writer).stderr(stderr_writer);

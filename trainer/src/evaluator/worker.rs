@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use shared::exit::{Code, Failure};
 use shared::objective::CommandObjective;
 use shared::signal::Warning;
-use shared::{Configuration, Directory, fs};
+use shared::{Configuration, Directory, SearchSpace, fs};
 
 use super::contract::{JobFile, JobFiles, Progress, Ready};
 use super::output::Log;
@@ -39,6 +39,8 @@ pub struct Worker {
     grace: Duration,
     /// Bytes of output kept from an attempt's beginning, and as many from its end.
     output_bytes: usize,
+    /// The names of all hyperparameters.
+    hyperparameters: Vec<String>,
     folder: temporary::Folder,
     running: RefCell<Option<Process>>,
     /// What the built-in worker has said of itself.
@@ -107,6 +109,7 @@ impl Worker {
                 PROGRAM_GRACE
             },
             output_bytes: directory.search().trainers.output_bytes(),
+            hyperparameters: names_of(&directory.search().space),
             folder: temporary::Folder::new()?,
             running: RefCell::new(None),
             ready,
@@ -164,6 +167,7 @@ impl Worker {
             job: assignment.task.job,
             attempt: assignment.claim.cloned(),
             configuration: assignment.task.configuration.clone(),
+            inactive: self.inactive(&assignment.task.configuration),
             budget: assignment.task.budget,
             earlier_budgets: assignment.task.earlier_budgets.clone(),
             resume: assignment.resume.clone(),
@@ -183,6 +187,15 @@ impl Worker {
             return Ok(self.have_done(assignment, &files, control)?.0);
         }
         Ok(ended)
+    }
+
+    fn inactive(&self, configuration: &Configuration) -> Vec<String> {
+        let is_inactive = |name: &&String| configuration.get(name).is_none();
+        self.hyperparameters
+            .iter()
+            .filter(is_inactive)
+            .cloned()
+            .collect()
     }
 
     /// Hands the job to a process and waits for its end; also whether the process ended without having done anything for it.
@@ -279,6 +292,14 @@ impl Drop for Worker {
             process.dismiss();
         }
     }
+}
+
+fn names_of(space: &SearchSpace) -> Vec<String> {
+    space
+        .hyperparameters()
+        .iter()
+        .map(|h| h.name.clone())
+        .collect()
 }
 
 /// Starts the built-in worker and waits until it has loaded its data; `None` where that `is_over` before.

@@ -389,6 +389,22 @@ fn budgets_in_seconds_count_training_alone() {
 }
 
 #[test]
+fn budgets_in_cpu_seconds_count_what_the_training_threads_compute() {
+    let textures = Textures::new(64);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1);
+    let pool = pool.build().unwrap();
+    let task = task(0.3, BudgetUnit::CpuSeconds);
+    let evaluation = pool.install(|| run(&textures.trainer(), &task));
+    let measure = |name: &str| evaluation.measures[name];
+    assert!(measure("training_cpu_s") >= 0.3);
+    // One thread computes no longer than the clock on the wall goes on.
+    assert!(measure("training_cpu_s") <= measure("training_s") + 0.01);
+    let last = evaluation.curve.last().unwrap();
+    assert_eq!(last.spent, measure("training_cpu_s"));
+    assert!(last.loss.is_some());
+}
+
+#[test]
 fn a_batch_larger_than_the_data_trains_on_all_of_it() {
     let textures = Textures::new(24);
     let task = with(

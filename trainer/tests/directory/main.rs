@@ -6,11 +6,13 @@
     reason = "equal means equal: the same numbers are computed or written twice"
 )]
 
+mod adapter;
 mod command;
 mod faults;
 mod finished;
 mod outcomes;
 mod promotion;
+mod python;
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};

@@ -10,7 +10,9 @@
 //! Where small budgets mislead, the weight goes to models that do not see them, after a handful of results at the top:
 //! within one model, many misleading results outvote those few.
 //!
-//! Range of validity: with fewer than four results at the top rung, all are believed.
+//! Models that see an earlier search get the share that [`earlier`](super::earlier) gives it, and leave these the rest.
+//!
+//! Range of validity: with fewer than four results at the top rung, all rungs are believed.
 //!
 //! # Source
 //! Weights by marginal likelihood: Kass and Raftery 1995. That surrogates should be weighted by how they foretell the
@@ -19,7 +21,7 @@
 use rand::RngExt as _;
 use rand_chacha::ChaCha12Rng;
 
-use super::{FEWEST_AT_TOP, FIT_STEPS, MOST_FITTED, Tandem, choose};
+use super::{FEWEST_AT_TOP, FIT_STEPS, MOST_FITTED, Tandem, choose, earlier};
 use crate::history::History;
 use crate::surrogate::{KernelParameters, Observation, Surrogate};
 use shared::Ranked;
@@ -38,6 +40,8 @@ pub(super) struct RungModels {
 pub(super) struct RungModel {
     /// Results of rungs below are not seen.
     pub(super) lowest_rung: usize,
+    /// The earlier search that it sees, if any.
+    pub(super) earlier: Option<usize>,
     /// How much it is believed.
     pub(super) weight: f64,
     pub(super) parameters: KernelParameters,
@@ -65,7 +69,7 @@ impl RungModels {
             }
             let mut seen = by_rung.clone();
             seen[..lowest_rung].fill(&[]);
-            let observations = method.observations(history, &seen, MOST_FITTED);
+            let (observations, _) = method.observations(history, &seen, MOST_FITTED, None);
             let parameters = KernelParameters::fit(
                 &method.features,
                 &observations,
@@ -79,18 +83,24 @@ impl RungModels {
                 ln_predictive_density(method, &parameters, observations)
             } else {
                 seen[method.num_rungs - 1] = &judged;
-                ln_predictive_density(
-                    method,
-                    &parameters,
-                    method.observations(history, &seen, MOST_FITTED),
-                )
+                let (observations, _) = method.observations(history, &seen, MOST_FITTED, None);
+                ln_predictive_density(method, &parameters, observations)
             };
             models.push((lowest_rung, ln_weight, parameters));
         }
-        Self {
-            count,
-            models: normalised(models),
+        let shares = earlier::shares(method, history, &history.arrivals()[..count]);
+        let mut models = normalised(models);
+        for model in &mut models {
+            model.weight *= 1.0 - shares.iter().sum::<f64>();
         }
+        let seen = shares.iter().enumerate().filter(|(_, share)| **share > 0.0);
+        models.extend(seen.map(|(index, share)| RungModel {
+            lowest_rung: 0,
+            earlier: Some(index),
+            weight: *share,
+            parameters: parameters_with(method, history, &by_rung, index),
+        }));
+        Self { count, models }
     }
 
     /// One of them, by weight.
@@ -105,6 +115,23 @@ impl RungModels {
     }
 }
 
+/// The parameters of a model that sees all results and an earlier search.
+fn parameters_with(
+    method: &Tandem,
+    history: &History,
+    by_rung: &[&[Ranked]],
+    earlier: usize,
+) -> KernelParameters {
+    let (observations, _) = method.observations(history, by_rung, MOST_FITTED, Some(earlier));
+    KernelParameters::fit(
+        &method.features,
+        &observations,
+        method.levels(history, Some(earlier)).count,
+        method.length_prior,
+        FIT_STEPS,
+    )
+}
+
 /// ln p(y of the top rung | y of the rungs below), in units of the standard deviation of the former.
 fn ln_predictive_density(
     method: &Tandem,
@@ -114,7 +141,7 @@ fn ln_predictive_density(
     observations.sort_by_key(|o| o.rung);
     let top = observations.partition_point(|o| o.rung + 1 < method.num_rungs);
     let values: Vec<f64> = observations[top..].iter().map(|o| o.value).collect();
-    match Surrogate::new(&method.features, parameters, &observations, &[]) {
+    match Surrogate::new(&method.features, parameters, &observations, &[], 0) {
         Some(model) => {
             model.ln_density_of_last(values.len()) + values.len() as f64 * ln_deviation(&values)
         }
@@ -143,6 +170,7 @@ fn normalised(models: Vec<(usize, f64, KernelParameters)>) -> Vec<RungModel> {
         .into_iter()
         .map(|(lowest_rung, ln_weight, parameters)| RungModel {
             lowest_rung,
+            earlier: None,
             weight: if sum > 0.0 {
                 libm::exp(ln_weight - largest) / sum
             } else {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 /// The same JSON with bare `NaN`, `Infinity` and `-Infinity` in quotation marks; text inside strings stays as it is.
-pub(crate) fn lenient(bytes: &[u8]) -> Cow<'_, [u8]> {
+pub fn lenient(bytes: &[u8]) -> Cow<'_, [u8]> {
     const WORDS: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
     let mut changed: Option<Vec<u8>> = None;
     let (mut position, mut is_in_string) = (0, false);
@@ -38,7 +38,7 @@ pub(crate) fn lenient(bytes: &[u8]) -> Cow<'_, [u8]> {
 }
 
 /// The number a value read from [`lenient`] JSON is; NaN and the infinities included.
-pub(crate) fn number(json: &serde_json::Value) -> Option<f64> {
+pub fn number(json: &serde_json::Value) -> Option<f64> {
     match json {
         serde_json::Value::Number(number) => number.as_f64(),
         serde_json::Value::String(text) => match text.as_str() {

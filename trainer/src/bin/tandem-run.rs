@@ -1,0 +1,7 @@
+//! The program `tandem-run`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    trainer::adapt::main()
+}
