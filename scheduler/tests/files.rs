@@ -181,7 +181,7 @@ fn a_directory_of_the_first_revision_stays_one_and_a_new_one_gets_the_newest() {
     let path = folder.path().join("dir/search.json");
     let read = || -> Value { serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap() };
     let mut old = read();
-    assert_eq!(old["revision"], 2);
+    assert_eq!(old["revision"], shared::search::REVISION);
     // As version 0.1 wrote it; its digest is another one.
     old.as_object_mut().unwrap().remove("revision");
     old["version"] = json!([1, 1]);
@@ -191,13 +191,12 @@ fn a_directory_of_the_first_revision_stays_one_and_a_new_one_gets_the_newest() {
     assert_eq!(code, Some(0), "{error}");
     assert_eq!(read(), old);
     let mut newer = file.clone();
-    newer["revision"] = 3.into();
+    let newest = shared::search::REVISION;
+    newer["revision"] = (newest + 1).into();
     let (code, _, error) = init(folder.path(), "newer", &newer);
     assert_eq!(code, Some(3));
-    assert!(
-        error.contains("at `revision`: expected 1 to 2, or a newer program"),
-        "{error}"
-    );
+    let expected = format!("at `revision`: expected 1 to {newest}, or a newer program");
+    assert!(error.contains(&expected), "{error}");
 }
 
 #[test]

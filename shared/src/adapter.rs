@@ -374,10 +374,7 @@ mod tests {
         for (command, complaint) in [
             (&["tandem-run", "t"][..], "--metric"),
             (&["tandem-run", "--metric", "loss: .*", "t"], "parentheses"),
-            (
-                &["tandem-run", "--metric", "loss: (", "t"],
-                "unclosed group",
-            ),
+            (&["tandem-run", "--metric", "loss: (", "t"], "open group"),
             (
                 &["tandem-run", "--metric", "(?<spent>.*)", "t"],
                 "parentheses",

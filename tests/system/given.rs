@@ -175,7 +175,7 @@ fn what_is_no_configuration_of_the_space_is_refused_and_nothing_is_lost() -> Res
             "{}",
             &["--rung", "9"],
             2,
-            "expected one of the search's rungs (0: 1 steps",
+            "expected one of the search's rungs (0: 1 step",
         ),
         (
             "{}",
