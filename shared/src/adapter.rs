@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use clap::{Parser, ValueEnum};
+use clap::{CommandFactory as _, Parser, ValueEnum};
 use regex_lite::Regex;
 
 use crate::budget::{Budget, BudgetUnit};
@@ -146,14 +146,34 @@ impl Adapter {
         if program.file_name() != Some(PROGRAM.as_ref()) {
             return None;
         }
-        Some(Self::try_parse_from(command).map_err(|error| {
+        let expected = "arguments of `tandem-run`, then a program and its arguments";
+        let parsed = Self::try_parse_from(command).map_err(|error| {
             let text = error.to_string();
             let text = text.trim_start_matches("error: ");
             let text = text.split("\n\n").next().unwrap_or(text); // the rest is how to call it
             let lines: Vec<&str> = text.lines().map(str::trim).collect();
-            let expected = "arguments of `tandem-run`, then a program and its arguments";
             Invalid::new("command", expected, lines.join(" "))
+        });
+        Some(parsed.and_then(|adapter| match adapter.unknown_option() {
+            None => Ok(adapter),
+            Some(found) => {
+                let at = command.len() - adapter.command.len();
+                Err(Invalid::new(format!("command[{at}]"), expected, found))
+            }
         }))
+    }
+
+    /// What stands where the program should, if it looks like an option, and what may have been meant.
+    pub fn unknown_option(&self) -> Option<String> {
+        let known = Self::command();
+        let known = known
+            .get_arguments()
+            .filter_map(|argument| argument.get_long());
+        let known: Vec<String> = known.map(|name| format!("--{name}")).collect();
+        let first = self.command.first()?;
+        first
+            .starts_with('-')
+            .then(|| with_hint(&format!("`{first}`"), &known, '`'))
     }
 
     /// Everything that is wrong with a command for `tandem-run` in a search of this space; nothing for other commands.

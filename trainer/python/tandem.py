@@ -32,6 +32,7 @@ import warnings
 __all__ = ["Job", "incumbent", "jobs", "results"]
 
 _AGAIN = 75  # the exit code that gives a job back
+_WHOLE = ("epochs", "steps")  # units that are counted
 _TELL_S = 0.1  # between two writings of progress and result
 _MOST_POINTS = 4096  # of a learning curve
 _SAVING_SHARE = 0.05  # of the time that checkpoints may take
@@ -93,9 +94,9 @@ class Job:
         self.configuration = _Configuration(given["configuration"])
         #: What to spend in all, earlier attempts and rungs included: a whole number of epochs or steps, or seconds.
         self.budget = given["budget"]["amount"]
-        #: What the budget counts: `epochs`, `steps` or `seconds`.
+        #: What the budget counts: `epochs`, `steps`, `seconds` or `cpu_seconds`.
         self.unit = given["budget"]["unit"]
-        if self.unit != "seconds":
+        if self.unit in _WHOLE:
             self.budget = max(1, math.floor(self.budget + 0.5))
         #: A number below 2**32, for random generators; the same for all jobs of a configuration.
         self.seed = given["seed"] % 2**32
@@ -129,7 +130,7 @@ class Job:
         """
         if self.file is _BY_HAND:
             arguments = parser.parse_args()
-            self.unit = next((unit for unit in ("epochs", "steps", "seconds") if hasattr(arguments, unit)), self.unit)
+            self.unit = next((unit for unit in (*_WHOLE, "seconds") if hasattr(arguments, unit)), self.unit)
             self.budget = getattr(arguments, self.unit, self.budget)
             return arguments
         values = {name.replace("-", "_"): value for name, value in self.configuration.items()}
@@ -170,7 +171,7 @@ class Job:
 
     def remaining(self, state=None):
         """The numbers of the epochs or steps that remain, counted from 1, after `resume(state)`."""
-        if self.unit == "seconds":
+        if self.unit not in _WHOLE:
             raise ValueError("the budget is in seconds: use `spent = job.resume(state)` and a clock")
         return range(self.resume(state) + 1, self.budget + 1)
 

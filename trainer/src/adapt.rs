@@ -56,6 +56,10 @@ fn arguments() -> Vec<String> {
 }
 
 fn run(adapter: &Adapter) -> Result<ExitCode> {
+    if let Some(found) = adapter.unknown_option() {
+        let message = format!("expected a program after the options, found {found}");
+        return Err(Failure::new(Code::Usage, message).into());
+    }
     let warning = Warning::listen().context("cannot listen for signals")?;
     let path = match env::JOB.get() {
         Some(path) if path != "-" => PathBuf::from(path),

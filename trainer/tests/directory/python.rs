@@ -130,6 +130,29 @@ for job in tandem.jobs():
 }
 
 #[test]
+fn epochs_and_steps_are_whole_and_seconds_are_what_they_are() {
+    let script = "
+for job in tandem.jobs():
+    assert job.unit in ('epochs', 'steps') or job.resume() == 0
+    job.report(job.budget, 1.0, budget=job.budget)
+";
+    for (unit, min, max, budget) in [
+        ("epochs", 0.5, 1.5, 2.0),
+        ("seconds", 0.5, 1.5, 1.5),
+        ("cpu_seconds", 0.5, 1.5, 1.5),
+        ("steps", 2.0, 6.0, 6.0),
+    ] {
+        let changes = json!({ "budget": { "unit": unit, "min": min, "max": max, "eta": 3 } });
+        let Some(search) = scripted(script, false, &changes) else {
+            return;
+        };
+        let job = search.offer(0, 1, &a());
+        search.work();
+        assert_eq!(search.result(job).measures["budget"], budget, "{unit}");
+    }
+}
+
+#[test]
 fn a_warned_script_saves_and_goes_on_as_if_nothing_had_been() {
     let Some(search) = scripted(
         &format!("os.environ['SLOW'] = '0.1'\n{TRAINING}"),
