@@ -18,13 +18,7 @@ impl Directory {
     /// Checkpoints of a configuration, latest rung and attempt first.
     pub fn checkpoints(&self, id: ConfigurationId) -> Result<Vec<Claim>> {
         let names = fs::list(&self.inside(self.layout.checkpoints(id))?)?;
-        let mut claims: Vec<Claim> = names
-            .iter()
-            .filter_map(|name| layout::claim_of_checkpoint(name))
-            .filter(|claim| claim.attempt.job.configuration == id)
-            .collect();
-        claims.sort_by(|a, b| b.cmp(a));
-        Ok(claims)
+        Ok(claims_in(&names, id))
     }
 
     /// Configurations that have checkpoints of any kind.
@@ -53,12 +47,12 @@ impl Directory {
             // Drafts that a crash left, and what an outside program kept, go with them.
             return fs::remove_folder(&self.inside(self.layout.checkpoints(id))?);
         };
-        for claim in self.checkpoints(id)? {
+        let names = fs::list(&self.inside(self.layout.checkpoints(id))?)?;
+        for claim in claims_in(&names, id) {
             if claim.attempt.job.rung < below {
                 fs::remove(&self.layout.checkpoint(&claim))?;
             }
         }
-        let names = fs::list(&self.layout.checkpoints(id))?;
         for rung in 0..below {
             let folder = self
                 .layout
@@ -77,4 +71,15 @@ impl Directory {
     pub fn checkpoint_bytes(&self) -> Result<u64> {
         fs::tree_bytes(&self.layout.path(layout::CHECKPOINTS))
     }
+}
+
+/// The claims whose checkpoints are in a configuration's folder, latest rung and attempt first.
+fn claims_in(names: &[String], id: ConfigurationId) -> Vec<Claim> {
+    let mut claims: Vec<Claim> = names
+        .iter()
+        .filter_map(|name| layout::claim_of_checkpoint(name))
+        .filter(|claim| claim.attempt.job.configuration == id)
+        .collect();
+    claims.sort_by(|a, b| b.cmp(a));
+    claims
 }
