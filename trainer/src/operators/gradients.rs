@@ -5,7 +5,7 @@ use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::tensor::activation::softmax;
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Tensor, s};
@@ -271,6 +271,19 @@ impl<B: Kernels, C: CheckpointStrategy> Operators for Autodiff<B, C> {
     }
 }
 
+/// Hands the gradients that were found to those who want them.
+fn register<B: Kernels, S, const N: usize>(
+    gradients: &mut Gradients,
+    ops: &Ops<S, N>,
+    found: [Option<FloatTensor<B>>; N],
+) {
+    for (node, gradient) in ops.parents.iter().zip(found) {
+        if let (Some(node), Some(gradient)) = (node, gradient) {
+            gradients.register::<B>(node.id, gradient);
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Convolution;
 
@@ -289,11 +302,7 @@ impl<B: Kernels> Backward<B, 2> for Convolution {
         let weight = checkpointer.retrieve_node_output::<FloatTensor<B>>(weight);
         let wanted = ops.parents.each_ref().map(Option::is_some);
         let found = B::convolve_backward(&input, &weight, &gradient, window, wanted);
-        for (node, gradient) in ops.parents.into_iter().zip(found) {
-            if let (Some(node), Some(gradient)) = (node, gradient) {
-                gradients.register::<B>(node.id, gradient);
-            }
-        }
+        register::<B, _, 2>(gradients, &ops, found);
     }
 }
 
@@ -319,7 +328,7 @@ impl<B: Kernels> Backward<B, 3> for Normalization {
         gradients: &mut Gradients,
         checkpointer: &mut Checkpointer,
     ) {
-        let state = ops.state;
+        let state = &ops.state;
         let gradient = gradients.consume::<B>(&ops.node);
         let input = checkpointer.retrieve_node_output::<FloatTensor<B>>(state.input);
         let gamma = checkpointer.retrieve_node_output::<FloatTensor<B>>(state.gamma);
@@ -332,11 +341,7 @@ impl<B: Kernels> Backward<B, 3> for Normalization {
             state.epsilon,
             state.activate,
         );
-        for (node, gradient) in ops.parents.into_iter().zip(found) {
-            if let Some(node) = node {
-                gradients.register::<B>(node.id, gradient);
-            }
-        }
+        register::<B, _, 3>(gradients, &ops, found.map(Some));
     }
 }
 
@@ -376,11 +381,9 @@ impl<B: Kernels> Backward<B, 1> for Relu {
         gradients: &mut Gradients,
         _checkpointer: &mut Checkpointer,
     ) {
-        let [node] = ops.parents;
-        let gradient = gradients.consume::<B>(&ops.node);
-        if let Some(node) = node {
-            gradients.register::<B>(node.id, B::rectify_backward(ops.state, gradient));
-        }
+        unary::<B, _>(ops.parents, ops.node, gradients, |gradient| {
+            B::rectify_backward(ops.state, gradient)
+        });
     }
 }
 
@@ -398,11 +401,7 @@ impl<B: Kernels> Backward<B, 2> for Join {
         _checkpointer: &mut Checkpointer,
     ) {
         let parts = B::split(gradients.consume::<B>(&ops.node), ops.state);
-        for (node, gradient) in ops.parents.into_iter().zip(parts) {
-            if let Some(node) = node {
-                gradients.register::<B>(node.id, gradient);
-            }
-        }
+        register::<B, _, 2>(gradients, &ops, parts.map(Some));
     }
 }
 
@@ -419,11 +418,9 @@ impl<B: Kernels> Backward<B, 1> for PixelMean {
         gradients: &mut Gradients,
         _checkpointer: &mut Checkpointer,
     ) {
-        let [node] = ops.parents;
-        let gradient = gradients.consume::<B>(&ops.node);
-        if let Some(node) = node {
-            gradients.register::<B>(node.id, B::spread(gradient, ops.state));
-        }
+        unary::<B, _>(ops.parents, ops.node, gradients, |gradient| {
+            B::spread(gradient, ops.state)
+        });
     }
 }
 
@@ -440,13 +437,10 @@ impl<B: Kernels> Backward<B, 1> for CrossEntropy {
         gradients: &mut Gradients,
         _checkpointer: &mut Checkpointer,
     ) {
-        let [node] = ops.parents;
         let (scores, targets) = ops.state;
-        let gradient = gradients.consume::<B>(&ops.node);
-        if let Some(node) = node {
-            let gradient = B::cross_entropy_backward(scores, targets, gradient);
-            gradients.register::<B>(node.id, gradient);
-        }
+        unary::<B, _>(ops.parents, ops.node, gradients, |gradient| {
+            B::cross_entropy_backward(scores, targets, gradient)
+        });
     }
 }
 
