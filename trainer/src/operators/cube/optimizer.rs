@@ -112,11 +112,10 @@ fn own<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
 }
 
 fn zeros<R: CubeRuntime, BT: BoolElement>(like: &CubeTensor<R>) -> CubeTensor<R> {
-    unwrap(Vector::<R, BT>::zeros([len(like)], &like.device))
-}
-
-fn len<R: CubeRuntime>(tensor: &CubeTensor<R>) -> usize {
-    tensor.meta.shape().iter().product()
+    unwrap(Vector::<R, BT>::zeros(
+        [like.meta.num_elements()],
+        &like.device,
+    ))
 }
 
 /// Moves every average towards its tensor's value.
@@ -174,7 +173,11 @@ fn arguments<R: CubeRuntime>(tensors: &[CubeTensor<R>]) -> SequenceArg<R, Array<
 
 /// Cubes along x share a tensor's values, those along y are for one tensor each.
 fn cubes<R: CubeRuntime>(tensors: &[CubeTensor<R>]) -> CubeCount {
-    let longest = tensors.iter().map(len).max().unwrap_or(0);
+    let longest = tensors
+        .iter()
+        .map(|tensor| tensor.meta.num_elements())
+        .max()
+        .unwrap_or(0);
     let cubes = longest.div_ceil(4 * UNITS as usize).clamp(1, MOST_CUBES);
     CubeCount::Static(to_u32(cubes), to_u32(tensors.len()), 1)
 }
@@ -199,7 +202,7 @@ fn clipping_scale<R: CubeRuntime>(gradients: &[CubeTensor<R>], bound: f64) -> Cu
         CubeDim::new_1d(UNITS),
         sums.clone().into_array_arg(),
         scale.clone().into_array_arg(),
-        to_u32(len(&sums)),
+        to_u32(sums.meta.num_elements()),
         single(bound),
     );
     scale
@@ -313,6 +316,16 @@ fn scale_kernel(sums: &Array<f32>, scale: &mut Array<f32>, len: u32, bound: f32)
     }
 }
 
+/// What gradients are multiplied by.
+#[cube]
+fn factor(scale: &Array<f32>, #[comptime] clips: bool) -> f32 {
+    if comptime!(clips) {
+        scale[0]
+    } else {
+        1.0f32.runtime()
+    }
+}
+
 #[cube(launch)]
 fn sgd_kernel(
     gradients: &Sequence<Array<f32>>,
@@ -324,11 +337,7 @@ fn sgd_kernel(
     weight_decay: f32,
     #[comptime] clips: bool,
 ) {
-    let scale = if comptime!(clips) {
-        scale[0]
-    } else {
-        1.0f32.runtime()
-    };
+    let scale = factor(scale, clips);
     #[unroll]
     for tensor in 0..comptime!(TENSORS as u32) {
         if CUBE_POS_Y == tensor {
@@ -390,11 +399,7 @@ fn adamw_kernel(
     step: Adam,
     #[comptime] clips: bool,
 ) {
-    let scale = if comptime!(clips) {
-        scale[0]
-    } else {
-        1.0f32.runtime()
-    };
+    let scale = factor(scale, clips);
     #[unroll]
     for tensor in 0..comptime!(TENSORS as u32) {
         if CUBE_POS_Y == tensor {

@@ -8,10 +8,6 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::{allocate, dims, elementwise, number_of_unit, to_u32};
 
-fn len<R: CubeRuntime>(tensor: &CubeTensor<R>) -> usize {
-    tensor.meta.shape().iter().product()
-}
-
 /// `sum + factor · branch`, or only `factor · branch`. The factors are a row of `factors`: `[rows · batch]`
 pub(super) fn scale<R: CubeRuntime>(
     sum: Option<CubeTensor<R>>,
@@ -19,7 +15,7 @@ pub(super) fn scale<R: CubeRuntime>(
     factors: CubeTensor<R>,
     row: usize,
 ) -> CubeTensor<R> {
-    let all = len(&branch);
+    let all = branch.meta.num_elements();
     let batch = branch.meta.shape()[0];
     let output = allocate(&branch, branch.meta.shape().clone());
     let (count, dim) = elementwise(all);
@@ -67,14 +63,14 @@ fn scale_kernel(
 /// What is above 0, else 0; what is not a number stays so.
 pub(super) fn relu<R: CubeRuntime>(input: CubeTensor<R>) -> CubeTensor<R> {
     let output = allocate(&input, input.meta.shape().clone());
-    let (count, dim) = elementwise(len(&input));
+    let (count, dim) = elementwise(input.meta.num_elements());
     relu_kernel::launch::<R>(
         &output.client,
         count,
         dim,
         input.into_array_arg(),
         output.clone().into_array_arg(),
-        to_u32(len(&output)),
+        to_u32(output.meta.num_elements()),
     );
     output
 }
@@ -99,7 +95,7 @@ pub(super) fn relu_backward<R: CubeRuntime>(
     gradient: CubeTensor<R>,
 ) -> CubeTensor<R> {
     let found = allocate(&output, output.meta.shape().clone());
-    let (count, dim) = elementwise(len(&output));
+    let (count, dim) = elementwise(output.meta.num_elements());
     relu_backward_kernel::launch::<R>(
         &found.client,
         count,
@@ -107,7 +103,7 @@ pub(super) fn relu_backward<R: CubeRuntime>(
         output.into_array_arg(),
         gradient.into_array_arg(),
         found.clone().into_array_arg(),
-        to_u32(len(&found)),
+        to_u32(found.meta.num_elements()),
     );
     found
 }
@@ -136,7 +132,7 @@ pub(super) fn join<R: CubeRuntime>(first: CubeTensor<R>, second: CubeTensor<R>) 
     let [_, more, _, _] = dims(&second);
     let shape = Shape::from([batch, channels + more, height, width]);
     let joined = allocate(&first, shape);
-    let (count, dim) = elementwise(len(&joined));
+    let (count, dim) = elementwise(joined.meta.num_elements());
     join_kernel::launch::<R>(
         &joined.client,
         count,
@@ -144,7 +140,7 @@ pub(super) fn join<R: CubeRuntime>(first: CubeTensor<R>, second: CubeTensor<R>) 
         first.into_array_arg(),
         second.into_array_arg(),
         joined.clone().into_array_arg(),
-        to_u32(len(&joined)),
+        to_u32(joined.meta.num_elements()),
         to_u32(channels * height * width),
         to_u32(more * height * width),
     );
@@ -191,7 +187,7 @@ pub(super) fn split<R: CubeRuntime>(joined: CubeTensor<R>, channels: usize) -> [
     let [batch, all, height, width] = dims(&joined);
     let part = |channels| allocate(&joined, Shape::from([batch, channels, height, width]));
     let parts = [part(channels), part(all - channels)];
-    let (count, dim) = elementwise(len(&joined));
+    let (count, dim) = elementwise(joined.meta.num_elements());
     split_kernel::launch::<R>(
         &parts[0].client,
         count,
@@ -199,7 +195,7 @@ pub(super) fn split<R: CubeRuntime>(joined: CubeTensor<R>, channels: usize) -> [
         joined.clone().into_array_arg(),
         parts[0].clone().into_array_arg(),
         parts[1].clone().into_array_arg(),
-        to_u32(len(&joined)),
+        to_u32(joined.meta.num_elements()),
         to_u32(channels * height * width),
         to_u32((all - channels) * height * width),
     );
