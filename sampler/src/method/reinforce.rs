@@ -85,10 +85,7 @@ impl Reinforce {
         let drawn = self.controller.draw(rng);
         let drawn = drawn.into_iter().zip(&self.dimensions);
         drawn
-            .map(|(drawn, dimension)| match dimension {
-                Dimension::Continuous => (drawn as f64 + rng.random::<f64>()) / BINS as f64,
-                Dimension::Unordered { .. } | Dimension::Ordered { .. } => drawn as f64,
-            })
+            .map(|(drawn, dimension)| coordinate(*dimension, drawn, rng))
             .collect()
     }
 }
@@ -178,6 +175,14 @@ fn slopes(chosen: usize, advantage: f64, now: &[f64], before: &[f64], number: us
 /// The logarithm, finite for a probability that has vanished.
 fn ln(probability: f64) -> f64 {
     libm::log(probability.max(f64::MIN_POSITIVE))
+}
+
+/// A coordinate of one of a dimension's choices.
+fn coordinate(dimension: Dimension, choice: usize, rng: &mut ChaCha12Rng) -> f64 {
+    match dimension {
+        Dimension::Continuous => (choice as f64 + rng.random::<f64>()) / BINS as f64,
+        Dimension::Unordered { .. } | Dimension::Ordered { .. } => choice as f64,
+    }
 }
 
 /// Which of a dimension's choices a coordinate is.

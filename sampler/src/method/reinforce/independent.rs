@@ -12,12 +12,11 @@
 //! Range of validity: any space; an inactive dimension learns nothing from a result. Without results: draws from the
 //! prior, which the policy starts as.
 
-use rand::RngExt as _;
 use rand_chacha::ChaCha12Rng;
 use shared::Ranked;
 
-use super::controller::softmax as probabilities;
-use super::{BASELINE_DECAY, BINS, choice, insert};
+use super::controller::{draw_one, softmax as probabilities};
+use super::{BASELINE_DECAY, BINS, choice, coordinate, insert};
 use crate::history::History;
 use crate::kde::Dimension;
 use crate::method::{Ask, Method, Suggestion, random};
@@ -69,18 +68,8 @@ impl Independent {
             .iter()
             .zip(&self.dimensions)
             .map(|(logits, dimension)| {
-                let mut left: f64 = rng.random();
-                let drawn = probabilities(logits)
-                    .into_iter()
-                    .position(|p| {
-                        left -= p;
-                        left < 0.0
-                    })
-                    .unwrap_or(logits.len() - 1);
-                match dimension {
-                    Dimension::Continuous => (drawn as f64 + rng.random::<f64>()) / BINS as f64,
-                    Dimension::Unordered { .. } | Dimension::Ordered { .. } => drawn as f64,
-                }
+                let drawn = draw_one(&probabilities(logits), rng);
+                coordinate(*dimension, drawn, rng)
             })
             .collect()
     }
