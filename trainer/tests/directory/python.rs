@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
-use shared::record::Fate;
+use shared::record::{AttemptEnd, Fate};
 use shared::{JobId, Outcome, fs};
 
 use crate::command::{checkpoints, document, number};
@@ -152,6 +152,17 @@ for job in tandem.jobs():
     }
 }
 
+/// Warns the trainer of a script in the middle of its job, which is given back in time.
+fn warn_after_two_epochs(search: &Search, job: JobId) -> AttemptEnd {
+    let running = search.start();
+    let counted = checkpoints(search, job).join("counted");
+    wait_until("two epochs", || number(&counted).filter(|n| *n >= 2));
+    let (code, seconds, log) = running.terminate();
+    assert_eq!(code, Some(75), "{log}");
+    assert!(seconds < 10.0, "{seconds} s");
+    search.check_given_back(job, Fate::Preempted)
+}
+
 #[test]
 fn a_warned_script_saves_and_goes_on_as_if_nothing_had_been() {
     let Some(search) = scripted(
@@ -162,13 +173,7 @@ fn a_warned_script_saves_and_goes_on_as_if_nothing_had_been() {
         return;
     };
     let job = search.offer(0, 2, &a());
-    let running = search.start();
-    let counted = checkpoints(&search, job).join("counted");
-    wait_until("two epochs", || number(&counted).filter(|n| *n >= 2));
-    let (code, seconds, log) = running.terminate();
-    assert_eq!(code, Some(75), "{log}");
-    assert!(seconds < 10.0, "{seconds} s");
-    let end = search.check_given_back(job, Fate::Preempted);
+    let end = warn_after_two_epochs(&search, job);
     assert!((2.0..9.0).contains(&end.spent), "{end:?}");
     search.work();
     let interrupted = search.result(job);
@@ -260,13 +265,7 @@ fn a_kept_script_is_warned_within_a_job_and_ends_by_itself_between_two() {
         return;
     };
     let job = search.offer(0, 2, &a());
-    let running = search.start();
-    let counted = checkpoints(&search, job).join("counted");
-    wait_until("two epochs", || number(&counted).filter(|n| *n >= 2));
-    let (code, seconds, log) = running.terminate();
-    assert_eq!(code, Some(75), "{log}");
-    assert!(seconds < 10.0, "{seconds} s");
-    let end = search.check_given_back(job, Fate::Preempted);
+    let end = warn_after_two_epochs(&search, job);
     search.work();
     assert_eq!(search.result(job).measures["first"], end.spent + 1.0);
 }
