@@ -193,8 +193,7 @@ fn problems(args: &Args) -> Result<Vec<Problem>> {
     let usage = |message: &str| Failure::new(Code::Usage, message);
     let mut problems = Vec::new();
     for name in &args.benchmark {
-        let problem = Problem::function(name, args.bias, args.noise);
-        problems.push(problem.map_err(|error| usage(&format!("{error:#}")))?);
+        problems.push(function(args, name)?);
     }
     let mut spaces = args.space.iter();
     if let Some(table) = &args.table {
@@ -232,6 +231,11 @@ fn problems(args: &Args) -> Result<Vec<Problem>> {
         problem.stopping = args.stopping;
     }
     Ok(problems)
+}
+
+fn function(args: &Args, name: &str) -> Result<Problem> {
+    let problem = Problem::function(name, args.bias, args.noise);
+    problem.map_err(|error| Failure::new(Code::Usage, format!("{error:#}")).into())
 }
 
 fn points(args: &Args) -> &'static [f64; POINTS.len()] {
@@ -313,18 +317,30 @@ fn all_runs(
         .flat_map(|problem| methods.iter().map(move |method| (problem, method)));
     let pairs: Vec<(&Problem, &Named<'_>)> = pairs.collect();
     let (from, to) = args.seeds;
+    let earlier = earlier_problem(args)?;
+    let learnt = |seed| earlier.as_ref().map(|problem| learn(args, problem, seed));
+    let earlier: Vec<(u64, Option<EarlierSearch>)> = (from..to)
+        .into_par_iter()
+        .map(|seed| Ok((seed, learnt(seed).transpose()?)))
+        .collect::<Result<_>>()?;
     pairs
         .into_par_iter()
         .map(|(problem, method)| {
-            let seeds = (from..to).into_par_iter();
+            let seeds = earlier.par_iter();
             seeds
-                .map(|seed| one_run(args, problem, method, seed))
+                .map(|(seed, earlier)| one_run(args, problem, method, *seed, earlier.as_ref()))
                 .collect()
         })
         .collect()
 }
 
-fn one_run(args: &Args, problem: &Problem, method: &Named<'_>, seed: u64) -> Result<Vec<Row>> {
+fn one_run(
+    args: &Args,
+    problem: &Problem,
+    method: &Named<'_>,
+    seed: u64,
+    earlier: Option<&EarlierSearch>,
+) -> Result<Vec<Row>> {
     let believing = args
         .belief
         .map(|quality| problem.believing(quality, args.confidence, seed))
@@ -333,9 +349,11 @@ fn one_run(args: &Args, problem: &Problem, method: &Named<'_>, seed: u64) -> Res
     let name = method.name;
     let search = simulate::search(problem, method.method, method.is_faithful, seed)?;
     let workers = usize::try_from(args.workers)?;
-    let rows = match earlier(args, seed)? {
+    let rows = match earlier {
         None => simulate::run(problem, &search, args.total, workers),
-        Some(earlier) => simulate::run_after(problem, &search, args.total, workers, earlier),
+        Some(earlier) => {
+            simulate::run_after(problem, &search, args.total, workers, earlier.clone())
+        }
     };
     let rows = rows.with_context(|| format!("{name} on {}", problem.name))?;
     if let Some(folder) = &args.out {
@@ -345,8 +363,8 @@ fn one_run(args: &Args, problem: &Problem, method: &Named<'_>, seed: u64) -> Res
     Ok(rows)
 }
 
-/// What a run learns from: an earlier search by `tandem` with another seed.
-fn earlier(args: &Args, seed: u64) -> Result<Option<EarlierSearch>> {
+/// What the earlier search was on that runs learn from.
+fn earlier_problem(args: &Args) -> Result<Option<Problem>> {
     let Some(name) = &args.learn_from else {
         return Ok(None);
     };
@@ -355,17 +373,18 @@ fn earlier(args: &Args, seed: u64) -> Result<Option<EarlierSearch>> {
         let space = path.with_file_name(format!("{}.space.json", stem(&path)));
         Problem::pool(&path, &space, args.without_replacement)?
     } else {
-        Problem::function(name, args.bias, args.noise)
-            .map_err(|error| Failure::new(Code::Usage, format!("{error:#}")))?
+        function(args, name)?
     };
-    if problem.is_pool() {
-        problem.min_budget = problem.max_budget.div_ceil(27);
-    }
     problem.eta = args.eta;
+    Ok(Some(problem))
+}
+
+/// What the runs with a seed learn from: a search by `tandem` with another seed.
+fn learn(args: &Args, problem: &Problem, seed: u64) -> Result<EarlierSearch> {
     let seed = seed.wrapping_add(1_000_003);
-    let search = simulate::search(&problem, MethodName::Tandem, false, seed)?;
+    let search = simulate::search(problem, MethodName::Tandem, false, seed)?;
     let factor = if args.learn_reversed { -1.0 } else { 1.0 };
-    simulate::earlier(&problem, &search, args.learn_total, factor).map(Some)
+    simulate::earlier(problem, &search, args.learn_total, factor)
 }
 
 /// A method by name, and whether it is to be faithful to HpBandSter.

@@ -13,6 +13,7 @@ use clap::{Parser, Subcommand};
 use shared::exit::Code;
 
 pub mod bench;
+pub mod draw;
 pub mod explain;
 pub mod follow;
 pub mod history;

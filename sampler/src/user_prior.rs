@@ -17,11 +17,11 @@
 //! The shape of the density: Mallik et al. 2023, `PriorBand`. That a belief is to lose its weight as results come: Hvarfner
 //! et al. 2022, `πBO`, who let it fade with their number and not by what they say.
 
-use rand::RngExt as _;
 use rand_chacha::ChaCha12Rng;
 use shared::space::Kind;
 use shared::{Ranked, SearchSpace};
 
+use crate::draw;
 use crate::normal;
 use crate::ranks::{correlation, mean_ranks};
 
@@ -86,12 +86,7 @@ impl UserPrior {
                         *x = normal::draw_in_unit_interval(*centre, *deviation, rng);
                     }
                     Some(Marginal::Levels(shares)) => {
-                        let mut left: f64 = rng.random();
-                        let drawn = shares.iter().position(|share| {
-                            left -= share;
-                            left < 0.0
-                        });
-                        *x = drawn.unwrap_or(shares.len() - 1) as f64;
+                        *x = draw::index(shares, rng) as f64;
                     }
                 }
             }

@@ -19,6 +19,7 @@
 use rand::RngExt as _;
 use rand_chacha::ChaCha12Rng;
 
+use crate::draw;
 use crate::history::History;
 use crate::kde::{Dimension, ln_sum_exp};
 use crate::method::{Ask, Method, Suggestion, random};
@@ -89,12 +90,7 @@ fn best_draw(dimension: Dimension, good: &[f64], bad: &[f64], rng: &mut ChaCha12
     if let Some(levels) = dimension.levels() {
         let (l, g) = (shares(good, levels), shares(bad, levels));
         for _ in 0..NUM_CANDIDATES {
-            let mut left: f64 = rng.random();
-            let drawn = l.iter().position(|p| {
-                left -= p;
-                left < 0.0
-            });
-            let drawn = drawn.unwrap_or(levels - 1);
+            let drawn = draw::index(&l, rng);
             let ratio = l[drawn] / g[drawn];
             if ratio > best.0 {
                 best = (ratio, drawn as f64);

@@ -11,6 +11,8 @@
 use rand::RngExt as _;
 use rand_chacha::ChaCha12Rng;
 
+use crate::draw;
+
 /// Units of the LSTM, and length of the embeddings.
 const HIDDEN: usize = 24;
 /// Weights are drawn from ± this, as in the paper; softmax layers are 0.
@@ -160,7 +162,7 @@ impl Controller {
         let mut drawn: Vec<usize> = Vec::new();
         for j in 0..self.choices.len() {
             let step = self.step(j, steps.last(), drawn.last().copied());
-            drawn.push(draw_one(&step.probabilities, rng));
+            drawn.push(draw::index(&step.probabilities, rng));
             steps.push(step);
         }
         drawn
@@ -321,16 +323,6 @@ fn quarters(gates: &[f64]) -> [&[f64]; 4] {
 
 fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + libm::exp(-x))
-}
-
-/// Draws one of these; the last one where rounding leaves some probability over.
-pub(super) fn draw_one(probabilities: &[f64], rng: &mut ChaCha12Rng) -> usize {
-    let mut left: f64 = rng.random();
-    let drawn = probabilities.iter().position(|p| {
-        left -= p;
-        left < 0.0
-    });
-    drawn.unwrap_or(probabilities.len() - 1)
 }
 
 pub(super) fn softmax(logits: &[f64]) -> Vec<f64> {

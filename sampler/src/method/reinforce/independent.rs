@@ -15,8 +15,9 @@
 use rand_chacha::ChaCha12Rng;
 use shared::Ranked;
 
-use super::controller::{draw_one, softmax as probabilities};
+use super::controller::softmax as probabilities;
 use super::{BASELINE_DECAY, BINS, choice, coordinate, insert};
+use crate::draw;
 use crate::history::History;
 use crate::kde::Dimension;
 use crate::method::{Ask, Method, Suggestion, random};
@@ -68,7 +69,7 @@ impl Independent {
             .iter()
             .zip(&self.dimensions)
             .map(|(logits, dimension)| {
-                let drawn = draw_one(&probabilities(logits), rng);
+                let drawn = draw::index(&probabilities(logits), rng);
                 coordinate(*dimension, drawn, rng)
             })
             .collect()
