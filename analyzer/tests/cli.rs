@@ -475,7 +475,7 @@ fn spaces_are_translated_both_ways() {
     // The space of a search, which needs not say that it is one.
     let space: Json =
         serde_json::from_slice(&shared::fs::read(Path::new(&path("space.json"))).unwrap()).unwrap();
-    let mut search = json!({"space": {"hyperparameters": space["hyperparameters"]}, "fix": {"k": 4},
+    let mut search = json!({"name": "x", "space": {"hyperparameters": space["hyperparameters"]}, "fix": {"k": 4},
         "objective": {"benchmark": "branin"}, "budget": {"unit": "steps", "min": 1, "max": 9}, "limit": {"brackets": 1}});
     write(Path::new(&path("search.json")), &search.to_string());
     let (from, out) = (path("search.json"), path("of-search.json"));
