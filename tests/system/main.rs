@@ -2,7 +2,6 @@
 
 mod bad_input;
 mod by_hand;
-mod chaos;
 mod clocks;
 mod determinism;
 mod faults;
@@ -11,7 +10,6 @@ mod launchers;
 mod learning;
 mod nfs;
 mod python;
-mod race;
 mod security;
 mod slurm;
 mod steps;
