@@ -412,7 +412,10 @@ fn a_kernel_that_is_left_out_ends_the_program() {
     self_test::run_anew(gpu()).unwrap(); // the emulated driver keeps files of its own
     let cache = tempfile::tempdir().unwrap();
     let ended = Command::new("sh")
-        .args(["-c", "trap '' XFSZ; ulimit -f 16; exec \"$0\" self-test --device cuda"])
+        .args([
+            "-c",
+            "trap '' XFSZ; ulimit -f 16; exec \"$0\" self-test --device cuda",
+        ])
         .arg(env!("CARGO_BIN_EXE_trainer"))
         .env(shared::env::KERNEL_CACHE.name(), cache.path())
         .output()

@@ -93,7 +93,7 @@ impl Place {
             _ => {}
         }
         let found = std::fs::symlink_metadata(folder)?;
-        if found.is_dir() && found.uid() == user() && found.mode() & 0o077 == 0 {
+        if found.is_dir() && found.uid() == user() && found.mode() & 0o777 == 0o700 {
             Ok(())
         } else {
             Err(io::Error::other(format!(
@@ -143,20 +143,23 @@ fn can_be_added_to(folder: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn own(path: &str) -> Option<Place> {
-        Some(Place::Own(path.into()))
+    fn own(path: &str) -> Place {
+        Place::Own(path.into())
     }
 
     fn default_place(on_the_network: &[&str]) -> Option<Place> {
         let cache = Some(PathBuf::from("/home/me/.cache/tandem"));
         place(None, cache, Path::new("/tmp"), 1000, |path| {
-            on_the_network.iter().any(|network| path.starts_with(network))
+            on_the_network
+                .iter()
+                .any(|network| path.starts_with(network))
         })
     }
 
     #[test]
     fn kernels_are_kept_on_the_node_s_own_disk() {
-        assert_eq!(default_place(&[]), own("/home/me/.cache/tandem/kernels"));
+        let beside_images = own("/home/me/.cache/tandem/kernels");
+        assert_eq!(default_place(&[]), Some(beside_images));
         let beside_others = Some(Place::AmongOthers("/tmp/tandem-1000".into()));
         assert_eq!(default_place(&["/home"]), beside_others);
         assert_eq!(default_place(&["/home", "/tmp"]), None);
@@ -167,7 +170,7 @@ mod tests {
     #[test]
     fn or_where_the_user_says_or_nowhere() {
         let chosen = |chosen| place(Some(chosen), None, Path::new("/tmp"), 1000, |_| true);
-        assert_eq!(chosen("/scratch/kernels"), own("/scratch/kernels"));
+        assert_eq!(chosen("/scratch/kernels"), Some(own("/scratch/kernels")));
         assert_eq!(chosen(""), None);
     }
 
