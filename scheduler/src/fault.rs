@@ -42,6 +42,8 @@ pub struct Known {
     pub fruitless: u32,
     /// The host it comes from.
     pub host: Option<String>,
+    /// Whether it was known to be infeasible before anything was tried: it says nothing of the host.
+    pub is_untrained: bool,
 }
 
 /// Why a failure may not be the configuration's fault.
@@ -70,6 +72,7 @@ impl Known {
             doubt: None,
             fruitless: 0,
             host: None,
+            is_untrained: false,
         }
     }
 
@@ -92,6 +95,7 @@ impl From<&JobResult> for Known {
             }),
             Outcome::Evaluated { .. }
             | Outcome::Diverged { .. }
+            | Outcome::Infeasible { .. }
             | Outcome::Crashed { .. }
             | Outcome::Lost { .. } => None,
         };
@@ -103,6 +107,7 @@ impl From<&JobResult> for Known {
             Outcome::Lost { attempts, .. } => *attempts,
             Outcome::Evaluated { .. }
             | Outcome::Diverged { .. }
+            | Outcome::Infeasible { .. }
             | Outcome::Crashed { .. }
             | Outcome::OutOfMemory { .. } => 0,
         };
@@ -115,6 +120,13 @@ impl From<&JobResult> for Known {
             doubt,
             fruitless,
             host: result.notes.get(HOST).cloned(),
+            is_untrained: matches!(
+                result.outcome,
+                Outcome::Infeasible {
+                    trained_loss: None,
+                    ..
+                }
+            ),
         }
     }
 }
@@ -220,7 +232,7 @@ impl Faults {
                 self.fruitless
                     .extend(attempts.map(|number| attempt.job.attempt(number)));
             }
-        } else if known.score.is_some() {
+        } else if known.score.is_some() && !known.is_untrained {
             self.has_progressed = true;
             self.proven.extend(known.host.clone());
         }

@@ -138,6 +138,7 @@ impl Tally {
                 let ranked = Ranked { score, job };
                 rung.best = Some(rung.best.map_or(ranked, |best| best.min(ranked)));
             }
+            Some(Score::Infeasible(_)) => rung.infeasible += 1,
             Some(Score::Failed) => rung.failed += 1,
             None => rung.lost += 1,
         }
@@ -155,6 +156,8 @@ impl Tally {
 pub struct RungTally {
     /// Evaluated.
     pub evaluated: u64,
+    /// Break a constraint.
+    pub infeasible: u64,
     /// Diverged, out of memory, crashed.
     pub failed: u64,
     /// Lost.
@@ -168,7 +171,7 @@ pub struct RungTally {
 impl RungTally {
     /// All results.
     pub fn num_results(&self) -> u64 {
-        self.evaluated + self.failed + self.lost
+        self.evaluated + self.infeasible + self.failed + self.lost
     }
 }
 
@@ -490,7 +493,9 @@ impl State {
             Some(Score::Loss(_)) if below > 0 => self.spend(job.configuration, Some(below)),
             Some(Score::Loss(_)) => {}
             // There is nothing to go on from, and nothing to export.
-            Some(Score::Failed) | None => self.spend(job.configuration, None),
+            Some(Score::Infeasible(_) | Score::Failed) | None => {
+                self.spend(job.configuration, None)
+            }
         }
         for configuration in retired {
             let is_at_top = self.results.contains_key(&configuration.job(top));

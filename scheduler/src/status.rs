@@ -111,6 +111,8 @@ pub struct RungStatus {
     pub claimed: usize,
     /// Evaluated.
     pub evaluated: u64,
+    /// Break a constraint.
+    pub infeasible: u64,
     /// Diverged, out of memory or crashed.
     pub failed: u64,
     /// Lost.
@@ -132,7 +134,7 @@ fn by_symbol<S: Serializer>(unit: &BudgetUnit, serializer: S) -> Result<S::Ok, S
 impl RungStatus {
     /// Jobs that have a result.
     pub fn done(&self) -> u64 {
-        self.evaluated + self.failed + self.lost
+        self.evaluated + self.infeasible + self.failed + self.lost
     }
 }
 
@@ -295,7 +297,7 @@ fn rungs(directory: &Directory, state: &State, view: &JobsView) -> Vec<RungStatu
     let expected = state.table().expected_jobs();
     let of = |rung: u8| {
         let tally = state.tally.rungs[usize::from(rung)];
-        let timed = tally.evaluated + tally.failed;
+        let timed = tally.evaluated + tally.infeasible + tally.failed;
         RungStatus {
             rung,
             budget: ladder.budget(rung).amount,
@@ -308,6 +310,7 @@ fn rungs(directory: &Directory, state: &State, view: &JobsView) -> Vec<RungStatu
                 .filter(|c| c.attempt.job.rung == rung)
                 .count(),
             evaluated: tally.evaluated,
+            infeasible: tally.infeasible,
             failed: tally.failed,
             lost: tally.lost,
             best_loss: tally.best.and_then(|best| best.score.loss()),

@@ -35,6 +35,7 @@ pub mod adapter;
 pub mod budget;
 pub mod cli;
 pub mod clock;
+pub mod constraint;
 pub mod dataset;
 pub mod directory;
 pub mod env;

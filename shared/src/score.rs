@@ -2,14 +2,18 @@
 
 use std::cmp::Ordering;
 
+use crate::constraint::Violation;
 use crate::id::JobId;
 use crate::record::Outcome;
 
-/// How good an outcome is. Ordered, best first: every loss comes before every failure.
+/// How good an outcome is. Ordered, best first: every loss comes before what breaks a constraint, and that before every
+/// failure.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Score {
     /// Evaluated; finite.
     Loss(f64),
+    /// Breaks constraints, by so much in all, as a share of the limits: worse than every loss.
+    Infeasible(f64),
     /// Diverged, out of memory, or crashed: worse than every loss, by an amount that nobody invents.
     Failed,
 }
@@ -19,7 +23,7 @@ impl Score {
     pub fn loss(self) -> Option<f64> {
         match self {
             Self::Loss(loss) => Some(loss),
-            Self::Failed => None,
+            Self::Infeasible(_) | Self::Failed => None,
         }
     }
 }
@@ -32,6 +36,10 @@ impl Outcome {
             Self::Evaluated { loss } => Some(Score::Loss(loss + 0.0)),
             Self::Diverged { .. } | Self::OutOfMemory { .. } | Self::Crashed { .. } => {
                 Some(Score::Failed)
+            }
+            Self::Infeasible { violations, .. } => {
+                let amount: f64 = violations.iter().map(Violation::amount).sum();
+                Some(Score::Infeasible(amount.min(f64::MAX)))
             }
             Self::Lost { .. } => None,
         }
@@ -51,8 +59,9 @@ impl Ord for Score {
         match (self, other) {
             // 0.0 and -0.0 are the same loss, which `total_cmp` alone would deny.
             (Self::Loss(a), Self::Loss(b)) => (a + 0.0).total_cmp(&(b + 0.0)),
-            (Self::Loss(_), Self::Failed) => Ordering::Less,
-            (Self::Failed, Self::Loss(_)) => Ordering::Greater,
+            (Self::Infeasible(a), Self::Infeasible(b)) => a.total_cmp(b),
+            (Self::Loss(_), _) | (Self::Infeasible(_), Self::Failed) => Ordering::Less,
+            (_, Self::Loss(_)) | (Self::Failed, Self::Infeasible(_)) => Ordering::Greater,
             (Self::Failed, Self::Failed) => Ordering::Equal,
         }
     }
@@ -73,7 +82,8 @@ mod tests {
     use crate::id::ConfigurationId;
 
     #[test]
-    fn losses_come_before_failures_and_equal_scores_are_ordered_by_id() {
+    fn losses_come_before_what_is_infeasible_and_that_before_failures_and_equal_scores_are_ordered_by_id()
+     {
         let ranked = |score, id| Ranked {
             score,
             job: ConfigurationId(id).job(0),
@@ -84,9 +94,11 @@ mod tests {
             ranked(Score::Loss(0.0), 3),
             ranked(Score::Loss(-0.0), 2),
             ranked(Score::Failed, 4),
+            ranked(Score::Infeasible(2.0), 5),
+            ranked(Score::Infeasible(0.5), 6),
         ];
         all.sort_unstable();
         let order = all.map(|ranked| ranked.job.configuration.0);
-        assert_eq!(order, [2, 3, 1, 0, 4]);
+        assert_eq!(order, [2, 3, 1, 6, 5, 0, 4]);
     }
 }

@@ -10,6 +10,7 @@ use serde_json::{Value as Json, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::budget::{BracketSizes, BudgetSettings, Ladder};
+use crate::constraint::{self, Constraint};
 use crate::error::{Complaints, Invalid};
 use crate::evidence::EvidenceFile;
 use crate::format::{self, Record};
@@ -50,6 +51,9 @@ pub struct SearchFile {
     pub budget: BudgetSettings,
     /// How much is tried.
     pub limit: Limit,
+    /// Limits of measures: what breaks one is never promoted and never the incumbent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub constraints: Vec<Constraint>,
     /// How configurations are found.
     #[serde(default)]
     pub method: MethodName,
@@ -96,8 +100,9 @@ impl Record for SearchFile {
     const FORMAT: &'static str = "search";
     /// 1.0: first. 1.1: `forbidden`, `prior` and `confidence` in the space; `fix`, `fixed_from`, `first_rungs`. 1.2:
     /// `revision`; `keep_alive`; `job_limit_s`, `silence_limit_s`, `output_kib`, `pause_after`; `working_directory`. 1.3:
-    /// `cpu_seconds`; names in `start_with`; methods `tournament` and `progressive`; `learn_from`.
-    const VERSION: [u32; 2] = [1, 3];
+    /// `cpu_seconds`; names in `start_with`; methods `tournament` and `progressive`; `learn_from`. 1.4:
+    /// `constraints`.
+    const VERSION: [u32; 2] = [1, 4];
     const IS_WRITTEN_BY_PEOPLE: bool = true;
 
     fn complaints(&self) -> Vec<Invalid> {
@@ -422,6 +427,8 @@ pub struct Search {
     pub ladder: Ladder,
     /// When it is finished.
     pub limit: Limit,
+    /// Limits of measures.
+    pub constraints: Vec<Constraint>,
     /// How configurations are found.
     pub method: MethodName,
     /// Knobs of BOHB.
@@ -474,6 +481,7 @@ impl Search {
         noted(&mut wrong, trainers);
         noted(&mut wrong, file.check_limit());
         wrong.extend(file.check_learn_from());
+        wrong.extend(file.check_constraints(objective.as_ref()));
         let first_rungs = ladder.and_then(|ladder| {
             let first_rungs = first_rungs(file, ladder.top());
             noted(&mut wrong, first_rungs)
@@ -512,6 +520,7 @@ impl Search {
             working_directory: working_directory.flatten(),
             ladder,
             limit: file.limit,
+            constraints: file.constraints.clone(),
             method: file.method,
             bohb: file.bohb,
             scheduling: file.scheduling,
@@ -585,6 +594,17 @@ impl SearchFile {
             }
             _ => Ok(()),
         }
+    }
+
+    /// What is wrong with its limits of measures.
+    fn check_constraints(&self, objective: Option<&Objective>) -> Vec<Invalid> {
+        let mut wrong = constraint::check_all(&self.constraints, objective);
+        if !self.constraints.is_empty() && self.is_faithful() {
+            let expected =
+                "nothing, because HpBandSter, which `bohb.faithful` reproduces, has none";
+            wrong.push(Invalid::new("constraints", expected, "a list"));
+        }
+        wrong
     }
 
     /// What is wrong with what it learns from.

@@ -4,6 +4,7 @@ mod bad_input;
 mod by_hand;
 mod chaos;
 mod clocks;
+mod constraints;
 mod determinism;
 mod faults;
 mod given;

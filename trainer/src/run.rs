@@ -366,7 +366,8 @@ impl<'a> Trainer<'a> {
         if let Ended::Evaluated(evaluation) = &mut ended {
             notes.append(&mut evaluation.notes);
         }
-        let (mut outcome, measures, curve) = outcome_of(ended);
+        let (mut outcome, measures, curve) =
+            outcome_of(ended, &self.directory.search().constraints);
         if let Outcome::Crashed {
             progressed, log, ..
         } = &mut outcome

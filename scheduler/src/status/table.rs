@@ -95,8 +95,12 @@ impl Status {
             0 => String::new(),
             number => format!(", {number} not proposed yet"),
         };
+        let infeasible = match self.rungs.iter().map(|rung| rung.infeasible).sum::<u64>() {
+            0 => String::new(),
+            number => format!(", {number} infeasible"),
+        };
         format!(
-            "{} of {} configurations requested{awaited}",
+            "{} of {} configurations requested{awaited}{infeasible}",
             self.requested, self.configurations
         )
     }

@@ -3,7 +3,7 @@
 //! Whenever a trainer is free, the uppermost rung that has a configuration among the best 1/eta of its results so far,
 //! not yet promoted, promotes the best such one; else a new configuration is tried. All results of a rung are compared
 //! together, whichever bracket a configuration started in. Failures count as results, worse than every loss; lost jobs
-//! do not count.
+//! and configurations that break a constraint do not count.
 //!
 //! Source: Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", algorithm 2.
 
@@ -68,7 +68,8 @@ impl Asha {
                 rung.num_results += 1;
                 true
             }
-            None => true,
+            // It has cost nothing, or cannot be wanted: the best part of the others goes up.
+            Some(Score::Infeasible(_)) | None => true,
         };
         rung.balance(self.eta);
         is_retired

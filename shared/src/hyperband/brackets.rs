@@ -4,8 +4,8 @@
 //! a rung is compared when all its jobs have results, and the best move up. It differs in two places. Equal losses are
 //! ranked by id, where HpBandSter leaves them to an unstable sort. And a rung that has too few evaluated
 //! configurations promotes fewer: HpBandSter fills the next rung with new configurations that start there, and fails
-//! when there is none to compare. A configuration that diverged, ran out of memory, crashed or was lost is never
-//! promoted.
+//! when there is none to compare. A configuration that diverged, ran out of memory, crashed, was lost or
+//! breaks a constraint is never promoted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -177,7 +177,7 @@ impl Bracket {
             Some(score @ Score::Loss(_)) => {
                 self.evaluated.insert(Ranked { score, job });
             }
-            Some(Score::Failed) | None => retired.push(configuration),
+            Some(Score::Infeasible(_) | Score::Failed) | None => retired.push(configuration),
         }
     }
 
