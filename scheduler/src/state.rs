@@ -494,7 +494,7 @@ impl State {
             Some(Score::Loss(_)) => {}
             // There is nothing to go on from, and nothing to export.
             Some(Score::Infeasible(_) | Score::Failed) | None => {
-                self.spend(job.configuration, None)
+                self.spend(job.configuration, None);
             }
         }
         for configuration in retired {

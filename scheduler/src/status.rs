@@ -564,6 +564,7 @@ mod tests {
             open: 0,
             claimed: 0,
             evaluated,
+            infeasible: 0,
             failed: 0,
             lost: 0,
             best_loss: None,

@@ -578,9 +578,10 @@ impl Record for JobResult {
     const VERSION: [u32; 2] = [2, 0];
 
     fn version(&self) -> [u32; 2] {
-        match self.outcome {
-            Outcome::Infeasible { .. } => Self::VERSION,
-            _ => [1, 1],
+        if matches!(self.outcome, Outcome::Infeasible { .. }) {
+            Self::VERSION
+        } else {
+            [1, 1]
         }
     }
 
