@@ -105,10 +105,11 @@ impl Log {
 
 #[test]
 fn help_of_every_command_is_as_reviewed() {
-    let commands: [&[&str]; 19] = [
+    let commands: [&[&str]; 20] = [
         &[],
         &["correlation"],
         &["incumbent"],
+        &["pareto"],
         &["trajectory"],
         &["importance"],
         &["learning-curves"],

@@ -82,8 +82,9 @@ impl Known {
     }
 }
 
-impl From<&JobResult> for Known {
-    fn from(result: &JobResult) -> Self {
+impl Known {
+    /// What matters of a result, by the objectives of its search.
+    pub fn of(result: &JobResult, objectives: &[String]) -> Self {
         let doubt = match &result.outcome {
             Outcome::Crashed {
                 progressed: Some(false),
@@ -114,7 +115,7 @@ impl From<&JobResult> for Known {
         Self {
             id: result.id(),
             attempt: result.attempt.attempt,
-            score: result.outcome.score(),
+            score: result.score(objectives),
             elapsed_s: result.elapsed_s,
             has_crashed: matches!(result.outcome, Outcome::Crashed { .. }),
             doubt,

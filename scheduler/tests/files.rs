@@ -124,6 +124,39 @@ fn constraints_that_nothing_can_keep_or_break_are_refused_with_their_places() {
     assert!(schema["properties"]["constraints"].is_object(), "{schema}");
 }
 
+#[test]
+fn objectives_that_nobody_measures_are_refused_with_their_places() {
+    let folder = tempfile::tempdir().unwrap();
+    let space = json!({ "hyperparameters": [{ "name": "initial_filters", "type": "integer", "lower": 1, "upper": 8 }] });
+    let mut file = search(&space);
+    file["objective"] = json!({ "network": { "data": { "name": "digits" } } });
+    let mut said = Vec::new();
+    for objectives in [
+        json!(["parameters", "loss"]),
+        json!(["loss"]),
+        json!([
+            "loss",
+            "parametres",
+            "parameters",
+            "parameters",
+            "test_error"
+        ]),
+        json!(["loss", 5]),
+    ] {
+        file["objectives"] = objectives;
+        let (code, _, complaint) = init(folder.path(), "wrong", &file);
+        assert_eq!(code, Some(3));
+        said.push(complaint);
+    }
+    insta::assert_snapshot!(
+        said.join("\n")
+            .replace(folder.path().to_str().unwrap(), "FOLDER")
+    );
+    file["objectives"] = json!(["loss", "parameters"]);
+    let (code, _, said) = init(folder.path(), "right", &file);
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+}
+
 fn text_of_schema() -> Value {
     let output = scheduler(&["schema", "search"]);
     serde_json::from_slice(&output.stdout).unwrap()

@@ -54,6 +54,7 @@ mod number;
 pub mod objective;
 pub mod owner;
 pub mod parallel;
+pub mod pareto;
 pub mod python_json;
 pub mod record;
 pub mod schema;

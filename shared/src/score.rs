@@ -4,7 +4,8 @@ use std::cmp::Ordering;
 
 use crate::constraint::Violation;
 use crate::id::JobId;
-use crate::record::Outcome;
+use crate::pareto::Point;
+use crate::record::{JobResult, Outcome};
 
 /// How good an outcome is. Ordered, best first: every loss comes before what breaks a constraint, and that before every
 /// failure.
@@ -12,6 +13,9 @@ use crate::record::Outcome;
 pub enum Score {
     /// Evaluated; finite.
     Loss(f64),
+    /// Evaluated, by several objectives. Ordered by the first, the loss, and then the others; promotions go by
+    /// [`pareto::order`](crate::pareto::order).
+    Point(Point),
     /// Breaks constraints, by so much in all, as a share of the limits: worse than every loss.
     Infeasible(f64),
     /// Diverged, out of memory, or crashed: worse than every loss, by an amount that nobody invents.
@@ -19,11 +23,30 @@ pub enum Score {
 }
 
 impl Score {
+    /// How the kinds are ordered.
+    fn kind(self) -> u8 {
+        match self {
+            Self::Loss(_) => 0,
+            Self::Point(_) => 1,
+            Self::Infeasible(_) => 2,
+            Self::Failed => 3,
+        }
+    }
+
     /// The loss, if there is one.
     pub fn loss(self) -> Option<f64> {
         match self {
             Self::Loss(loss) => Some(loss),
+            Self::Point(point) => point.values().first().copied(),
             Self::Infeasible(_) | Self::Failed => None,
+        }
+    }
+
+    /// The values of several objectives, if there are several.
+    pub fn point(self) -> Option<Point> {
+        match self {
+            Self::Point(point) => Some(point),
+            Self::Loss(_) | Self::Infeasible(_) | Self::Failed => None,
         }
     }
 }
@@ -46,6 +69,24 @@ impl Outcome {
     }
 }
 
+impl JobResult {
+    /// How good it is by the objectives of its search; none: by its loss.
+    pub fn score(&self, objectives: &[String]) -> Option<Score> {
+        let score = self.outcome.score()?;
+        let (Some(loss), Some((_, others))) = (score.loss(), objectives.split_first()) else {
+            return Some(score);
+        };
+        let others = others.iter().map(|measure| self.measures.get(measure));
+        let values: Option<Vec<f64>> = std::iter::once(Some(&loss))
+            .chain(others)
+            .map(|value| value.copied())
+            .collect();
+        // One without a measure that is an objective can only have been put there by hand.
+        let point = values.and_then(|values| Point::new(&values));
+        Some(point.map_or(Score::Failed, Score::Point))
+    }
+}
+
 impl Eq for Score {}
 
 impl PartialOrd for Score {
@@ -59,10 +100,9 @@ impl Ord for Score {
         match (self, other) {
             // 0.0 and -0.0 are the same loss, which `total_cmp` alone would deny.
             (Self::Loss(a), Self::Loss(b)) => (a + 0.0).total_cmp(&(b + 0.0)),
+            (Self::Point(a), Self::Point(b)) => a.compare(b),
             (Self::Infeasible(a), Self::Infeasible(b)) => a.total_cmp(b),
-            (Self::Loss(_), _) | (Self::Infeasible(_), Self::Failed) => Ordering::Less,
-            (_, Self::Loss(_)) | (Self::Failed, Self::Infeasible(_)) => Ordering::Greater,
-            (Self::Failed, Self::Failed) => Ordering::Equal,
+            (a, b) => a.kind().cmp(&b.kind()),
         }
     }
 }

@@ -11,6 +11,7 @@ mod given;
 mod launchers;
 mod learning;
 mod nfs;
+mod objectives;
 mod python;
 mod race;
 mod security;

@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 
 use crate::hyperband::NextPromotion;
 use crate::id::{ConfigurationId, JobId};
+use crate::pareto;
 use crate::score::{Ranked, Score};
 
 /// What is known of each rung.
@@ -22,7 +23,8 @@ pub struct Asha {
     rungs: Vec<Rung>,
 }
 
-/// One rung. Every change costs the logarithm of its size, so that plans cost the same at the end of a long search.
+/// One rung. Every change costs the logarithm of its size, so that plans cost the same at the end of a long search; by
+/// several objectives at most its square.
 #[derive(Debug, Clone, Default)]
 struct Rung {
     /// Results, failures among them.
@@ -55,7 +57,7 @@ impl Asha {
         let is_top = job.rung == self.top;
         let rung = &mut self.rungs[usize::from(job.rung)];
         let is_retired = match score {
-            Some(score @ Score::Loss(_)) => {
+            Some(score @ (Score::Loss(_) | Score::Point(_))) => {
                 rung.num_results += 1;
                 let ranked = Ranked { score, job };
                 rung.top.insert(ranked);
@@ -106,8 +108,11 @@ impl Asha {
     /// What may be promoted now, in the order in which it should be.
     pub fn promotions(&self) -> impl Iterator<Item = JobId> + '_ {
         (0..self.top).rev().flat_map(|rung| {
-            let candidates = self.rungs[usize::from(rung)].candidates.iter();
-            candidates.map(move |ranked| ranked.job.configuration.job(rung + 1))
+            let candidates = &self.rungs[usize::from(rung)].candidates;
+            let candidates: Vec<Ranked> = candidates.iter().copied().collect();
+            let promoted = move |ranked: Ranked| ranked.job.configuration.job(rung + 1);
+            // One objective: as they are.
+            pareto::order(&candidates).into_iter().map(promoted)
         })
     }
 }
@@ -134,9 +139,25 @@ fn missing(number: usize, eta: f64) -> usize {
 }
 
 impl Rung {
+    /// The same by several objectives, where a new result may move all others.
+    fn balance_by_fronts(&mut self, size: usize) {
+        let all: Vec<Ranked> = self.top.iter().chain(&self.rest).copied().collect();
+        let ordered = pareto::order(&all);
+        let (best, others) = ordered.split_at(size.min(ordered.len()));
+        self.top = best.iter().copied().collect();
+        self.rest = others.iter().copied().collect();
+        let is_free = |ranked: &&Ranked| !self.promoted.contains(&ranked.job.configuration);
+        self.candidates = best.iter().filter(is_free).copied().collect();
+    }
+
     /// Makes `top` hold as many as it should.
     fn balance(&mut self, eta: f64) {
         let size = share(self.num_results, eta);
+        let is_point = |ranked: &Ranked| matches!(ranked.score, Score::Point(_));
+        if self.top.first().is_some_and(is_point) || self.rest.first().is_some_and(is_point) {
+            self.balance_by_fronts(size);
+            return;
+        }
         // Always moves one down, so that the newest is compared with those outside.
         while let Some(worst) = self.top.pop_last() {
             self.candidates.remove(&worst);
