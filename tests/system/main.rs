@@ -3,12 +3,14 @@
 mod bad_input;
 mod by_hand;
 mod clocks;
+mod constraints;
 mod determinism;
 mod faults;
 mod given;
 mod launchers;
 mod learning;
 mod nfs;
+mod objectives;
 mod python;
 mod security;
 mod slurm;

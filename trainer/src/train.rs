@@ -31,7 +31,7 @@ use data::Images;
 
 use crate::batch::{self, Batch, Batches, TrainingData};
 use crate::hyperparameters::TrainingConfig;
-use crate::network::{Network, NetworkConfig, Summary};
+use crate::network::{Network, NetworkConfig};
 use crate::objective::{Control, Ended, Evaluation};
 use crate::operators::{Operators, TrainingBackend};
 use crate::schedule::Schedule;
@@ -329,10 +329,6 @@ impl<B: TrainingBackend> Run<'_, B> {
         let loss = progress.curve.last().and_then(|point| point.loss);
         let mut measures = std::collections::BTreeMap::from(
             [
-                (
-                    "parameters",
-                    Summary::new(self.training.network).parameters() as f64,
-                ),
                 ("steps", progress.step as f64),
                 ("epochs", progress.step as f64 / self.steps_per_epoch as f64),
                 ("set_up_s", progress.set_up_s),

@@ -1,9 +1,12 @@
 //! The objective that trains a network: validation error on clean images, in 0..=1.
 
+use std::collections::BTreeMap;
+
 use burn::backend::flex::FlexDevice;
 use burn::backend::{Autodiff, Flex};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use shared::constraint::KNOWN_BEFORE_TRAINING;
 use shared::objective::TrainingSettings;
 use shared::{Configuration, Seed};
 
@@ -66,7 +69,12 @@ impl NetworkTrainer<'_> {
             is_compiled: self.device != Device::Cpu,
         };
         let checkpoint = task.checkpoint.as_deref();
-        self.train(&training, checkpoint, control)
+        let mut ended = self.train(&training, checkpoint, control)?;
+        if let Ended::Evaluated(evaluation) = &mut ended {
+            let known = self.data_size().measures_of(&network, &config);
+            evaluation.measures.extend(known);
+        }
+        Ok(ended)
     }
 
     fn train(
@@ -145,6 +153,30 @@ impl DataSize {
         let (network, config) =
             hyperparameters::read(configuration, self.shape, self.classes).ok()?; // see `evaluate`
         Some(self.footprint(&network, &config).total())
+    }
+
+    /// What is known of a configuration before it is trained, by the names of [`KNOWN_BEFORE_TRAINING`]; `None` where it
+    /// makes no network.
+    pub fn measures(&self, configuration: &Configuration) -> Option<BTreeMap<String, f64>> {
+        let (network, config) =
+            hyperparameters::read(configuration, self.shape, self.classes).ok()?; // see `evaluate`
+        Some(self.measures_of(&network, &config))
+    }
+
+    fn measures_of(
+        &self,
+        network: &NetworkConfig,
+        config: &TrainingConfig,
+    ) -> BTreeMap<String, f64> {
+        let summary = Summary::new(network);
+        let memory = memory::mib(self.footprint(network, config).total());
+        let numbers = [
+            summary.parameters() as f64,
+            summary.multiply_adds() as f64,
+            memory,
+        ];
+        let names = KNOWN_BEFORE_TRAINING.map(str::to_owned);
+        names.into_iter().zip(numbers).collect()
     }
 
     fn footprint(&self, network: &NetworkConfig, config: &TrainingConfig) -> Footprint {
