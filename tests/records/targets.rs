@@ -515,7 +515,7 @@ fn run_describe(bytes: &[u8]) {
     let Ok(raw) = format::parse::<shared::Configuration>(bytes) else {
         return;
     };
-    let shape = trainer::network::ImageShape {
+    let shape = data::ImageShape {
         channels: 3,
         height: 32,
         width: 32,

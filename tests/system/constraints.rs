@@ -22,7 +22,7 @@ fn what_breaks_a_constraint_is_shown_and_never_promoted_nor_the_incumbent() -> R
             search["limit"] = json!({ "configurations": 60 });
         }
         // The best are not allowed.
-        search["constraints"] = json!([{ "measure": "true_regret", "min": 0.3 }]);
+        search["constraints"] = json!([{ "measure": "true_regret", "min": 0.45 }]);
         let mut test = TestSearch::new(&search)?;
         test.run_to_end(2)?;
         let results = test.check_finished()?;
@@ -33,7 +33,7 @@ fn what_breaks_a_constraint_is_shown_and_never_promoted_nor_the_incumbent() -> R
                 .get("true_regret")
                 .context("it is measured")?;
             let is_infeasible = matches!(&result.outcome, Outcome::Infeasible { violations, .. } if violations.len() == 1);
-            ensure!(is_infeasible == (*regret < 0.3), "{job}: {result:?}");
+            ensure!(is_infeasible == (*regret < 0.45), "{job}: {result:?}");
             ensure!(
                 !infeasible.contains(&job.configuration),
                 "{job} was promoted"
@@ -75,7 +75,7 @@ fn shown(test: &TestSearch, number: usize) -> Result<()> {
         &["--format", "json"],
     )?)?;
     ensure!(
-        best["measures"]["true_regret"].as_f64() >= Some(0.3),
+        best["measures"]["true_regret"].as_f64() >= Some(0.45),
         "{best}"
     );
     let best = best["configuration"].as_str().context("it has one")?;
@@ -88,7 +88,7 @@ fn shown(test: &TestSearch, number: usize) -> Result<()> {
         .find(|line| line.contains("infeasible"))
         .context("a row")?;
     ensure!(
-        line.contains("true_regret is ") && line.contains("at least 0.3 is allowed"),
+        line.contains("true_regret is ") && line.contains("at least 0.45 is allowed"),
         "{line}"
     );
     ensure!(rows.matches(",infeasible,").count() == number, "{rows}");
@@ -101,7 +101,7 @@ fn shown(test: &TestSearch, number: usize) -> Result<()> {
     )?;
     let report = String::from_utf8(shared::fs::read(&html)?)?;
     ensure!(
-        report.contains("infeasible") && report.contains("at least 0.3 is allowed"),
+        report.contains("infeasible") && report.contains("at least 0.45 is allowed"),
         "not in the report"
     );
     Ok(())

@@ -2,7 +2,6 @@
 
 mod bad_input;
 mod by_hand;
-mod chaos;
 mod clocks;
 mod constraints;
 mod determinism;
@@ -13,7 +12,6 @@ mod learning;
 mod nfs;
 mod objectives;
 mod python;
-mod race;
 mod security;
 mod slurm;
 mod steps;

@@ -27,7 +27,9 @@ pub use self::state::{Learnt, learnt};
 use self::state::{Progress, State};
 use self::timer::{Elapsed, Timer};
 use crate::augment::Augmentation;
-use crate::batch::{self, Batch, Batches, Images, TrainingData};
+use data::Images;
+
+use crate::batch::{self, Batch, Batches, TrainingData};
 use crate::hyperparameters::TrainingConfig;
 use crate::network::{Network, NetworkConfig};
 use crate::objective::{Control, Ended, Evaluation};
@@ -284,16 +286,17 @@ impl<B: TrainingBackend> Run<'_, B> {
     fn evaluate(
         &self,
         state: &mut State<B>,
-        images: Images<'_>,
+        images: &Images,
         control: &mut dyn Control,
     ) -> Evaluated {
         let started = Instant::now();
         let network = state.optimizer.averaged(state.network.valid());
         let TrainingData {
             shape,
-            normalization,
+            pixel_values,
             ..
         } = self.training.data;
+        let len = shape.image_len();
         let at_once =
             usize::try_from(self.training.settings.evaluation_batch).expect("32 bits fit");
         let mut errors = 0;
@@ -304,7 +307,11 @@ impl<B: TrainingBackend> Run<'_, B> {
                 break;
             }
             let range = start..(start + at_once).min(images.len());
-            let pixels = batch::plain_pixels(images, range.clone(), *shape, normalization);
+            let pixels = batch::plain_pixels(
+                &images.pixels[range.start * len..range.end * len],
+                *shape,
+                pixel_values,
+            );
             let dims = [range.len(), shape.channels, shape.height, shape.width];
             let pixels = Tensor::from_data(TensorData::new(pixels, dims), self.device);
             if let Some(wrong) = count_errors(network.forward(pixels), &images.labels[range]) {

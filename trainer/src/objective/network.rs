@@ -10,15 +10,15 @@ use shared::constraint::KNOWN_BEFORE_TRAINING;
 use shared::objective::TrainingSettings;
 use shared::{Configuration, Seed};
 
-use crate::augment::Normalization;
-use crate::batch::{Images, TrainingData};
+use crate::batch::TrainingData;
 use crate::device::Device;
 use crate::hyperparameters::{self, TrainingConfig};
 use crate::memory::{self, Footprint};
-use crate::network::{ImageShape, NetworkConfig, Summary};
+use crate::network::{NetworkConfig, Summary};
 use crate::objective::{Control, Ended, Task};
 use crate::schedule::Schedule;
 use crate::train::{Training, train};
+use data::ImageShape;
 
 /// Trains configurations on one data set.
 #[derive(Debug)]
@@ -115,7 +115,7 @@ impl NetworkTrainer<'_> {
             .data
             .validation
             .len()
-            .max(self.data.test.map_or(0, |test| test.len()));
+            .max(self.data.test.map_or(0, data::Images::len));
         DataSize {
             shape: self.data.shape,
             classes: self.data.classes,
@@ -187,26 +187,5 @@ impl DataSize {
             batch,
             self.evaluated_at_once,
         )
-    }
-}
-
-/// The data of a training, from a data set with its splits.
-pub fn training_data<'a>(
-    training: Images<'a>,
-    validation: Images<'a>,
-    test: Option<Images<'a>>,
-    shape: ImageShape,
-    classes: usize,
-    mean: &[f64],
-    deviation: &[f64],
-) -> TrainingData<'a> {
-    let normalization = Normalization::new(mean, deviation);
-    TrainingData {
-        training,
-        validation,
-        test,
-        shape,
-        classes,
-        normalization,
     }
 }
