@@ -10,6 +10,7 @@
 //! | [`hyperparameters`], [`network`], [`memory`] | configuration → network, its size, its memory |
 //! | [`train`], [`schedule`], [`augment`], [`batch`], [`checkpoint`] | the training |
 //! | [`trained`], [`finished`] | a trained network: its scores, its weights for PyTorch |
+//! | [`relax`] | the architecture by gradients, as first step of two |
 //! | [`operators`] | convolution and batch norm for the CPU |
 //! | [`device`], [`self_test`] | CPU or GPU, chosen when the program runs, and whether it computes right |
 
@@ -43,6 +44,7 @@ pub mod network;
 pub mod objective;
 pub mod operators;
 pub mod outcome;
+pub mod relax;
 mod resume;
 pub mod run;
 pub mod schedule;
@@ -136,6 +138,13 @@ pub enum Command {
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
         classes: u16,
     },
+    /// Find an architecture by gradients, before a search for the rest
+    ///
+    /// One network holds all others of the space: its filters, widening factors, blocks, branches and kernels are each there
+    /// to some degree, and these degrees are learnt on the validation images while the weights are learnt on the training
+    /// images (DARTS, Liu et al. 2018). What is most probable in the end is written. All other hyperparameters have the
+    /// middle of their ranges meanwhile; a search for them begins with `scheduler init SEARCH.json DIR --fix-from FILE`.
+    Relax(relax::Args),
     /// Write the weights of a finished training as a safetensors file that PyTorch loads
     ///
     /// Those of the configuration's highest rung, which must be the full budget: other trainings do not keep theirs.
@@ -257,6 +266,7 @@ pub fn main(args: Args) -> anyhow::Result<Code> {
             cli::print(&describe::text(files, image, classes, format)?)?;
             Ok(Code::Done)
         }
+        Command::Relax(args) => relax::run(&args),
         Command::Export {
             directory,
             configuration,
