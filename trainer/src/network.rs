@@ -219,7 +219,7 @@ impl<B: Operators> Network<B> {
                     group: &gates.groups[number],
                     block: index,
                 });
-                x = block.forward(x, &all, first, is_training, gates); // [batch, channels, height, width]
+                x = block.forward(x, &all, first, is_training, gates.as_ref()); // [batch, channels, height, width]
                 first += factors.len();
             }
         }

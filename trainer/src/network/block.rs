@@ -112,7 +112,7 @@ impl<B: Operators> Block<B> {
         factors: &Tensor<B, 1>,
         first: usize,
         is_training: bool,
-        gates: Option<BlockGates<'_, B>>,
+        gates: Option<&BlockGates<'_, B>>,
     ) -> Tensor<B, 4> {
         let activated = self.activation.forward(x.clone());
         let channels = gates.map(|gates| &gates.group.channels);

@@ -41,11 +41,3 @@ pub(super) struct BlockGates<'a, B: Backend> {
     /// Which one of its group it is.
     pub(super) block: usize,
 }
-
-impl<B: Backend> Clone for BlockGates<'_, B> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<B: Backend> Copy for BlockGates<'_, B> {}

@@ -83,7 +83,7 @@ pub(super) fn gates(choices: &Choices, probabilities: &Probabilities) -> Gates {
     });
     Gates {
         groups: groups.collect(),
-        kernel: kernel(levels(KERNEL), largest.kernel),
+        kernel: kernel(&levels(KERNEL), largest.kernel),
         stem,
     }
 }
@@ -133,7 +133,7 @@ fn more_than(numbers: &BTreeMap<usize, f64>, most: usize) -> Vec<f64> {
 }
 
 /// The gates of a kernel's values by their ring.
-fn kernel(levels: impl Iterator<Item = (usize, f64)> + Clone, side: usize) -> Vec<f64> {
+fn kernel(levels: &(impl Iterator<Item = (usize, f64)> + Clone), side: usize) -> Vec<f64> {
     if levels.clone().count() < 2 {
         return Vec::new();
     }

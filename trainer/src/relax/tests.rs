@@ -53,7 +53,7 @@ proptest! {
             weights.iter().map(|weight| weight / sum).collect()
         }).collect();
         let found = discretise::discretise(&choices, &probabilities).unwrap();
-        prop_assert_eq!(space.check_configuration(&found).as_ref(), Ok(&found));
+        prop_assert_eq!(space.check_configuration(&found), Ok(found.clone()));
         prop_assert!(choices.is_network(&found));
         // And the second step can begin.
         let result = choices.result_of(&found);
