@@ -95,8 +95,8 @@ impl Record for SearchFile {
     const FORMAT: &'static str = "search";
     /// 1.0: first. 1.1: `forbidden`, `prior` and `confidence` in the space; `fix`, `fixed_from`, `first_rungs`. 1.2:
     /// `revision`; `keep_alive`; `job_limit_s`, `silence_limit_s`, `output_kib`, `pause_after`; `working_directory`. 1.3:
-    /// `cpu_seconds`; names in `start_with`; methods `tournament` and `progressive`; `learn_from`.
-    const VERSION: [u32; 2] = [1, 3];
+    /// `cpu_seconds`; names in `start_with`; methods `tournament` and `progressive`; `learn_from`. 1.4: `precision`.
+    const VERSION: [u32; 2] = [1, 4];
     const IS_WRITTEN_BY_PEOPLE: bool = true;
 
     fn complaints(&self) -> Vec<Invalid> {

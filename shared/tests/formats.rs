@@ -90,6 +90,12 @@ fn searches_of_version_1_3_are_read_and_written_unchanged() {
 }
 
 #[test]
+fn searches_of_version_1_4_are_read_and_written_unchanged() {
+    let search: SearchFile = round_trip("1.4");
+    Search::new(&search).unwrap();
+}
+
+#[test]
 fn requests_of_version_2_0_are_read_and_written_unchanged() {
     let request: Request = round_trip("2.0");
     assert!(request.given.is_some());
@@ -173,7 +179,7 @@ fn keys(json: &Json, found: &mut BTreeSet<String>) {
 fn the_page_of_formats_names_every_field() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = std::fs::read_to_string(root.join("../docs/formats.md")).unwrap();
-    let files = ["1.0", "1.1", "1.2", "1.3", "2.0"]
+    let files = ["1.0", "1.1", "1.2", "1.3", "1.4", "2.0"]
         .into_iter()
         .flat_map(|version| std::fs::read_dir(root.join("tests/formats").join(version)).unwrap());
     for entry in files {

@@ -86,7 +86,7 @@ mod tests {
                 height: kernel + numbers.between(0, 8),
                 width: kernel + numbers.between(0, largest),
                 out_channels: numbers.between(1, largest),
-                window: Window { kernel, stride, padding, shift },
+                window: Window { kernel, stride, padding, shift, ..Window::same(1, 1) },
             };
             check(&geometry, &mut numbers);
         }

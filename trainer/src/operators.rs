@@ -303,6 +303,7 @@ pub(crate) fn stock_convolution<B: Backend>(
         stride,
         padding,
         shift,
+        ..
     } = window;
     let [_, _, height, width] = input.dims();
     let input = if shift == 0 {

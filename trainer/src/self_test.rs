@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 use shared::exit::{Code, Failure};
-use shared::objective::TrainingSettings;
+use shared::objective::{Precision, TrainingSettings};
 use shared::{Budget, BudgetUnit, Configuration, Value};
 
 use self::operations::{Convolution, Results};
@@ -109,7 +109,7 @@ pub fn run_anew(device: Device) -> Result<Passed, Fault> {
         operations: 0,
         worst: 0.0,
     };
-    for (operation, compute) in cases() {
+    for (operation, compute) in cases(device) {
         let expected = compute(Device::Cpu);
         let found = catch_unwind(AssertUnwindSafe(|| compute(device))).map_err(|panic| {
             let message = panic_message(panic.as_ref()).to_owned();
@@ -244,7 +244,7 @@ macro_rules! on {
 }
 
 /// The operations that are compared: each kind of kernel, with sizes that fill no tile.
-fn cases() -> Vec<(String, Compute)> {
+fn cases(device: Device) -> Vec<(String, Compute)> {
     let same = Window::same;
     let shifted = Window {
         shift: 1,
@@ -258,8 +258,25 @@ fn cases() -> Vec<(String, Compute)> {
         (4, [20, 8], [7, 6], shifted),
         (2, [5, 70], [6, 6], same(5, 1)),
     ];
+    let in_tf32 = device.has_tf32().then(|| {
+        convolutions.map(|(batch, channels, pixels, window)| {
+            let precision = Precision::Tf32;
+            (
+                batch,
+                channels,
+                pixels,
+                Window {
+                    precision,
+                    ..window
+                },
+            )
+        })
+    });
     let mut cases: Vec<(String, Compute)> = Vec::new();
-    for (batch, channels, pixels, window) in convolutions {
+    for (batch, channels, pixels, window) in convolutions
+        .into_iter()
+        .chain(in_tf32.into_iter().flatten())
+    {
         let sizes = Convolution {
             batch,
             channels,
