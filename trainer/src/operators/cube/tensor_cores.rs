@@ -2,7 +2,7 @@
 
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
-use burn_cubecl::cubecl::{cmma, tf32};
+use burn_cubecl::cubecl::{cmma, tf32 as Tf32};
 
 use super::UNITS;
 use super::convolution::{COLUMNS, DEPTH, SIDE, Sizes, Task};
@@ -30,8 +30,8 @@ pub(super) fn multiply_tf32_kernel(
     let left_len = comptime!((DEPTH * (SIDE * task.rows + PAD)) as usize);
     let right_len = comptime!((DEPTH * (COLUMNS + PAD)) as usize);
     let found_len = comptime!((SIDE * task.rows * COLUMNS) as usize);
-    let mut left_tile = SharedMemory::<tf32>::new_aligned(left_len, 32usize);
-    let mut right_tile = SharedMemory::<tf32>::new_aligned(right_len, 32usize);
+    let mut left_tile = SharedMemory::<Tf32>::new_aligned(left_len, 32usize);
+    let mut right_tile = SharedMemory::<Tf32>::new_aligned(right_len, 32usize);
     let mut found = SharedMemory::<f32>::new_aligned(found_len, 32usize);
     let upper = nothing();
     let lower = nothing();
@@ -54,7 +54,7 @@ pub(super) fn multiply_tf32_kernel(
             if left_depth < end && first_row + row < rows {
                 value = left_at(left, first_row + row, left_depth, &sizes, task);
             }
-            left_tile[(unit % DEPTH * left_pitch + row) as usize] = tf32::cast_from(value);
+            left_tile[(unit % DEPTH * left_pitch + row) as usize] = Tf32::cast_from(value);
         }
         #[unroll]
         for index in 0..4u32 {
@@ -63,7 +63,7 @@ pub(super) fn multiply_tf32_kernel(
             if start + step < end && own_column < columns {
                 value = right_at(right, &at, start + step, &sizes, task);
             }
-            right_tile[(step * right_pitch + unit % COLUMNS) as usize] = tf32::cast_from(value);
+            right_tile[(step * right_pitch + unit % COLUMNS) as usize] = Tf32::cast_from(value);
         }
         sync_cube();
         if own_row < tile_rows {
@@ -71,7 +71,7 @@ pub(super) fn multiply_tf32_kernel(
             for step in 0..comptime!(DEPTH / CORE_DEPTH) {
                 let depth_here = step * CORE_DEPTH;
                 let columns_here = depth_here * right_pitch + own_place;
-                let factors = cmma::Matrix::<tf32>::from_slice(
+                let factors = cmma::Matrix::<Tf32>::from_slice(
                     cmma::MatrixIdent::B,
                     16usize,
                     16usize,
@@ -141,14 +141,14 @@ fn nothing() -> cmma::Matrix<f32> {
 /// Adds the product of a 16×8 part of the left side, which begins at `place`, with the factors.
 #[cube]
 fn add_product(
-    left: &SharedMemory<tf32>,
+    left: &SharedMemory<Tf32>,
     place: u32,
     pitch: u32,
     #[comptime] len: usize,
-    factors: &cmma::Matrix<tf32>,
+    factors: &cmma::Matrix<Tf32>,
     sums: &cmma::Matrix<f32>,
 ) {
-    let rows = cmma::Matrix::<tf32>::from_slice(
+    let rows = cmma::Matrix::<Tf32>::from_slice(
         cmma::MatrixIdent::A,
         16usize,
         16usize,
@@ -157,5 +157,5 @@ fn add_product(
         &left.slice(place as usize, len),
         pitch,
     );
-    cmma::execute::<tf32, tf32, f32, f32>(&rows, factors, sums, sums);
+    cmma::execute::<Tf32, Tf32, f32, f32>(&rows, factors, sums, sums);
 }
