@@ -12,6 +12,12 @@ mod winograd;
 
 pub use window::Window;
 
+/// As `shared::objective::Precision`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Precision {
+    Fp32,
+}
+
 #[cfg(test)]
 mod tests {
     use crate::convolution::{self, Geometry};

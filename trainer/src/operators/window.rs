@@ -1,6 +1,6 @@
 //! Where a convolution looks, and how precisely.
 
-use shared::objective::Precision;
+use super::Precision;
 
 /// How a square kernel moves over an image.
 ///
