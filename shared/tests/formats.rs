@@ -96,6 +96,17 @@ fn searches_of_version_1_4_are_read_and_written_unchanged() {
 }
 
 #[test]
+fn results_of_version_2_0_are_read_and_written_unchanged() {
+    let result: JobResult = round_trip("2.0");
+    assert_eq!(result.outcome.loss(), None);
+    // 42 % too many, and half of what must be.
+    assert_eq!(
+        result.outcome.score(),
+        Some(shared::Score::Infeasible(0.42 + 0.5))
+    );
+}
+
+#[test]
 fn requests_of_version_2_0_are_read_and_written_unchanged() {
     let request: Request = round_trip("2.0");
     assert!(request.given.is_some());
@@ -107,6 +118,7 @@ fn every_outcome_is_read_and_written_unchanged() {
         r#"{"kind":"evaluated","loss":0.5}"#,
         r#"{"kind":"diverged","spent":12.0,"message":"the loss is NaN"}"#,
         r#"{"kind":"out_of_memory","needed_mib":90000.0,"available_mib":2000.0}"#,
+        r#"{"kind":"infeasible","violations":[{"measure":"parameters","value":9.0,"max":5.0}]}"#,
         r#"{"kind":"crashed","message":"boom"}"#,
         r#"{"kind":"lost","attempts":5,"fate":"node_lost"}"#,
     ] {
@@ -125,7 +137,7 @@ fn records_of_a_newer_minor_version_are_read() {
         1,
     );
     from_bytes::<JobResult>(&path, newer.as_bytes()).unwrap();
-    let other = text.replacen("[1, 0]", "[2, 0]", 1);
+    let other = text.replacen("[1, 0]", "[3, 0]", 1);
     let error = from_bytes::<JobResult>(&path, other.as_bytes()).unwrap_err();
     assert_eq!(error.exit_code(), shared::exit::Code::NewerVersion);
 }

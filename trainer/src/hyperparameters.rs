@@ -31,7 +31,8 @@ use shared::error::Invalid;
 use shared::objective::Precision;
 use shared::{Configuration, Value};
 
-use crate::network::{Activation, GroupConfig, ImageShape, NetworkConfig};
+use crate::network::{Activation, GroupConfig, NetworkConfig};
+use data::ImageShape;
 
 /// How parameters follow their gradients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
