@@ -14,6 +14,7 @@ mod nfs;
 mod objectives;
 mod python;
 mod race;
+mod repetitions;
 mod security;
 mod slurm;
 mod steps;

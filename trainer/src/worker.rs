@@ -238,8 +238,3 @@ pub(crate) fn data_of(splits: &Splits) -> crate::batch::TrainingData<'_> {
         &splits.normalisation.std,
     )
 }
-
-/// The seed of a configuration's training: the same at every rung and attempt.
-pub(crate) fn training_seed(search: &Search, configuration: shared::ConfigurationId) -> Seed {
-    search.seed.child("training", configuration)
-}
