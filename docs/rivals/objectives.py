@@ -1,11 +1,11 @@
 """Hypervolume of two objectives over evaluations: Tandem's methods beside Optuna's NSGA-II and TPE, on two joint functions.
 
-    objectives.py TANDEM_BIN OUT.json [--seeds 10] [--evaluations 100]
+    objectives.py TANDEM_BIN OUT.json [--seeds 10] [--evaluations 60] [--only optuna|tandem]
 
 TANDEM_BIN: the folder of `scheduler`, `sampler`, `trainer`. Each run has one worker and evaluates on the largest budget only, so that
 all have the same: no rival here uses smaller budgets. Both functions are of architecture and training together; what is minimised
 are the loss and the number of parameters. The hypervolume is of (loss, log10 of parameters), each scaled so that what an exhaustive
-search over 200,000 even draws finds is 1.
+search over 50,000 even draws finds is 1.
 """
 
 import argparse
@@ -88,7 +88,7 @@ def scaled(points, ends):
 
 def ends_of(function):
     rng = random.Random(0)
-    points = [evaluate(function, draw(rng)) for _ in range(200_000)]
+    points = [evaluate(function, draw(rng)) for _ in range(50_000)]
     losses = sorted(x for x, _ in points)
     sizes = [math.log10(y) for _, y in points]
     # The upper end is the loss that nine in ten do better than.
@@ -161,17 +161,20 @@ def main():
     parser.add_argument("bin")
     parser.add_argument("out")
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--evaluations", type=int, default=100)
+    parser.add_argument("--evaluations", type=int, default=60)
+    parser.add_argument("--only", choices=["optuna", "tandem"])
     args = parser.parse_args()
     found = {}
     for function in FUNCTIONS:
         ends, all_of_it = ends_of(function)
         for seed in range(args.seeds):
-            runs = {f"optuna {s}": optuna_run(function, s, seed, args.evaluations) for s in ("random", "nsga2", "tpe")}
-            for method in ("tandem", "tpe", "evolution"):
+            runs = {}
+            for sampler in ("random", "nsga2", "tpe") if args.only != "tandem" else ():
+                runs[f"optuna {sampler}"] = optuna_run(function, sampler, seed, args.evaluations)
+            for method in ("tandem", "bohb", "evolution") if args.only != "optuna" else ():
                 runs[f"tandem {method}"] = tandem_run(args.bin, function, method, seed, args.evaluations)
             for name, points in runs.items():
-                at = {n: volume(scaled(points[:n], ends), (1, 1)) / all_of_it for n in (25, 50, args.evaluations)}
+                at = {n: volume(scaled(points[:n], ends), (1, 1)) / all_of_it for n in (20, 40, args.evaluations)}
                 found.setdefault(function, {}).setdefault(name, []).append(at)
             with open(args.out, "w") as file:
                 json.dump(found, file)

@@ -74,6 +74,19 @@ impl Constraint {
 }
 
 impl Violation {
+    /// The limit in words, whatever the value is.
+    pub fn limit(&self) -> String {
+        format!("{}: {}", self.measure, self.allowed())
+    }
+
+    fn allowed(&self) -> String {
+        match (self.min, self.max) {
+            (Some(min), _) => format!("at least {min} is allowed"),
+            (None, Some(max)) => format!("at most {max} is allowed"),
+            (None, None) => "less is allowed".to_owned(), // a record made by hand
+        }
+    }
+
     /// By how much the limit is broken, as a share of it; of 0 in the measure's own unit.
     pub fn amount(&self) -> f64 {
         let by = |bound: Option<f64>| {
@@ -87,12 +100,7 @@ impl Violation {
 
 impl std::fmt::Display for Violation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { measure, value, .. } = self;
-        match (self.min, self.max) {
-            (Some(min), _) => write!(f, "{measure} is {value}, at least {min} is allowed"),
-            (None, Some(max)) => write!(f, "{measure} is {value}, at most {max} is allowed"),
-            (None, None) => write!(f, "{measure} is {value}"),
-        }
+        write!(f, "{} is {}, {}", self.measure, self.value, self.allowed())
     }
 }
 

@@ -101,7 +101,7 @@ fn shown(test: &TestSearch, number: usize) -> Result<()> {
     )?;
     let report = String::from_utf8(shared::fs::read(&html)?)?;
     ensure!(
-        report.contains("infeasible") && report.contains("true_regret is "),
+        report.contains("infeasible") && report.contains("at least 0.3 is allowed"),
         "not in the report"
     );
     Ok(())

@@ -12,6 +12,7 @@ use crate::objective::Ended;
 pub fn outcome_of(
     ended: Ended,
     constraints: &[Constraint],
+    objectives: &[String],
 ) -> (Outcome, BTreeMap<String, f64>, Vec<CurvePoint>) {
     let nothing = |outcome| (outcome, BTreeMap::new(), Vec::new());
     match ended {
@@ -21,7 +22,12 @@ pub fn outcome_of(
                 let numbers = [Some(point.spent), point.training_loss, point.loss];
                 numbers.into_iter().flatten().all(f64::is_finite)
             });
-            let outcome = under(constraints, Some(evaluation.loss), &evaluation.measures);
+            let outcome = under(
+                constraints,
+                objectives,
+                Some(evaluation.loss),
+                &evaluation.measures,
+            );
             (outcome, evaluation.measures, evaluation.curve)
         }
         Ended::Evaluated(evaluation) => {
@@ -29,7 +35,7 @@ pub fn outcome_of(
         }
         Ended::Untrained { mut measures } => {
             measures.retain(|_, number| number.is_finite());
-            let outcome = under(constraints, None, &measures);
+            let outcome = under(constraints, objectives, None, &measures);
             (outcome, measures, Vec::new())
         }
         Ended::Diverged { spent, message } => nothing(Outcome::Diverged { spent, message }),
@@ -50,6 +56,7 @@ pub fn outcome_of(
 /// What comes of a loss and measures under constraints; without a loss nothing was trained.
 fn under(
     constraints: &[Constraint],
+    objectives: &[String],
     loss: Option<f64>,
     measures: &BTreeMap<String, f64>,
 ) -> Outcome {
@@ -60,26 +67,35 @@ fn under(
             trained_loss: loss,
         };
     }
-    match (loss, constraint::missing(constraints, measures)) {
+    let missing = |name: &&String| !measures.contains_key(*name);
+    let objective = objectives.iter().skip(1).find(missing).map(String::as_str);
+    let of = |field: &'static str| move |measure| (field, measure);
+    let constraint = constraint::missing(constraints, measures).map(of("constraints"));
+    match (loss, constraint.or(objective.map(of("objectives")))) {
         (Some(loss), None) => Outcome::Evaluated { loss },
-        (Some(_), Some(measure)) => Outcome::crashed(format!(
-            "the result has no measure `{measure}`, which `constraints` of the search is about"
+        (Some(_), Some((field, measure))) => Outcome::crashed(format!(
+            "the result has no measure `{measure}`, which `{field}` of the search is about"
         )),
         (None, _) => Outcome::crashed("the result has no `loss`, and breaks no constraint either"),
     }
 }
 
-/// What a failure of this machine is recorded as: a full disk, told by the system's words for it, or something else.
+/// What a failure of this machine is recorded as: a full disk, or something else.
 pub(crate) fn fate_of_words(message: &str) -> Fate {
+    if speaks_of_a_full_disk(message) {
+        Fate::DiskFull
+    } else {
+        Fate::InputOutput
+    }
+}
+
+/// Whether somebody says that a disk is full, in the system's words for it.
+pub(crate) fn speaks_of_a_full_disk(words: &str) -> bool {
     const FULL: [&str; 4] = [
         "No space left on device",
         "Disk quota exceeded",
         "os error 28",
         "os error 122",
     ];
-    if FULL.iter().any(|words| message.contains(words)) {
-        Fate::DiskFull
-    } else {
-        Fate::InputOutput
-    }
+    FULL.iter().any(|full| words.contains(full))
 }
