@@ -6,13 +6,13 @@
 //! w:   even over the weights that sum to 1, drawn from the proposal's own seed
 //! ```
 //! With the maximum every point of the front is the best for some weights, also where the front is not convex; with the sum
-//! nothing that is dominated is. Shares of results are used where ParEGO has shares of the range: objectives such as numbers of
+//! nothing that is dominated is. Shares of results are used where `ParEGO` has shares of the range: objectives such as numbers of
 //! parameters span magnitudes, and a single loss that is far off would hide all differences.
 //!
 //! Range of validity: two objectives or more; results without values (failures, broken constraints) keep their scores.
 //!
 //! # Source
-//! Knowles 2006, ParEGO.
+//! Knowles 2006, `ParEGO`.
 
 use rand::RngExt as _;
 use shared::{Score, Search, Seed};

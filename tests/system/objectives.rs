@@ -146,6 +146,11 @@ fn shown(test: &TestSearch, results: &BTreeMap<shared::JobId, JobResult>) -> Res
         "{csv}"
     );
     ensure!(csv.lines().count() == number + 1, "{csv}");
+    drawn(test)
+}
+
+/// What is not a table.
+fn drawn(test: &TestSearch) -> Result<()> {
     let html = test.beside("report.html");
     printed(
         test,
