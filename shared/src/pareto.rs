@@ -236,7 +236,7 @@ mod tests {
         // Three boxes of 1×1×2 in the corners of a cube of 2³ share 1×1×1: by inclusion and exclusion 3·2 - 3·1 + 1.
         let cube: [&[f64]; 3] = [&[1.0, 1.0, 0.0], &[1.0, 0.0, 1.0], &[0.0, 1.0, 1.0]];
         assert!((of(&cube, &[2.0, 2.0, 2.0]) - 4.0).abs() < 1e-12);
-        assert_eq!(of(&[], &[1.0, 1.0]), 0.0);
+        assert!(of(&[], &[1.0, 1.0]).abs() < 1e-12);
     }
 
     proptest! {

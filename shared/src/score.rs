@@ -79,7 +79,7 @@ impl JobResult {
         let others = others.iter().map(|measure| self.measures.get(measure));
         let values: Option<Vec<f64>> = std::iter::once(Some(&loss))
             .chain(others)
-            .map(|value| value.copied())
+            .map(Option::<&f64>::copied)
             .collect();
         // One without a measure that is an objective can only have been put there by hand.
         let point = values.and_then(|values| Point::new(&values));
