@@ -229,11 +229,6 @@ fn check_space(search: &Search, splits: &Splits) -> Result<()> {
     Ok(())
 }
 
-/// The seed of a configuration's training: the same at every rung and attempt.
-pub(crate) fn training_seed(search: &Search, configuration: shared::ConfigurationId) -> Seed {
-    search.seed.child("training", configuration)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
