@@ -207,17 +207,22 @@ fn extent(space: &shared::SearchSpace, total: u32) -> String {
 
 /// What the rungs are otherwise than written.
 fn notes(ladder: &shared::Ladder) -> String {
-    let raised = ladder.raised_min().map(|budget| {
-        format!(
-            "note: the smallest budget is {budget}, because max/min is no power of eta ({})\n\n",
-            ladder.eta()
-        )
-    });
+    let eta = ladder.eta();
+    let differs = if ladder.leaves_out_rungs() {
+        Some(format!(
+            "note: method `tandem` uses every second rung, each with {eta} times the budget of the one below; with \
+             `first_rungs` all\n\n"
+        ))
+    } else {
+        ladder.raised_min().map(|budget| {
+            format!("note: the smallest budget is {budget}, because max/min is no power of eta ({eta})\n\n")
+        })
+    };
     let unit = ladder.unit().symbol();
     let rounded = ladder
         .is_rounded()
         .then(|| format!("note: budgets are rounded to whole {unit}\n\n"));
-    raised.into_iter().chain(rounded).collect()
+    differs.into_iter().chain(rounded).collect()
 }
 
 /// The rungs, the brackets, and how much will be spent, for people.
