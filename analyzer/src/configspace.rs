@@ -9,14 +9,11 @@
 //! | `q` | an ordinal of the values it leaves; of an integer, 1 means nothing |
 //! | normal distributions | a range with a `prior` and its `confidence`; bounds are needed |
 //! | weights of categories, one above all others, which are equal | a `prior` and its `confidence`; others are noted |
-//! | conditions EQ, NEQ, IN, GT, LT, and AND and OR of these | `active_when`, where they are about one parent in the end |
+//! | conditions EQ, NEQ, IN, GT, LT, and AND and OR of these | `active_when` |
 //! | forbidden EQUALS, IN, less and greater than, AND, OR | `forbidden` |
 //! | relations of two hyperparameters, one of them with few values | one entry in `forbidden` for each of these |
 //!
-//! Refused: beta distributions, conditions on several independent parents, thresholds on a float parent, relations of
-//! two floats.
-
-use shared::Value;
+//! Refused: beta distributions and relations of two floats.
 
 mod condition;
 mod field;
@@ -32,12 +29,6 @@ pub const CONFIGSPACE: &str = "configspace.json";
 
 /// Whole numbers of a range, or steps of a quantized one, that are listed at most.
 const MOST_LISTED: usize = 10_000;
-
-/// The values that both lists have.
-fn common(a: &[Value], b: &[Value]) -> Vec<Value> {
-    let both = a.iter().filter(|value| b.iter().any(|v| v.same(value)));
-    both.cloned().collect()
-}
 
 #[cfg(test)]
 mod tests;

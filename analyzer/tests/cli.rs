@@ -472,6 +472,25 @@ fn spaces_are_translated_both_ways() {
         serde_json::from_slice(&shared::fs::read(Path::new(&path("again.json"))).unwrap()).unwrap();
     assert_eq!(again["hyperparameters"][0]["upper"], 2.0);
     assert_eq!(again["conditions"], theirs["conditions"]);
+    // The space of a search, which needs not say that it is one.
+    let space: Json =
+        serde_json::from_slice(&shared::fs::read(Path::new(&path("space.json"))).unwrap()).unwrap();
+    let mut search = json!({"name": "x", "space": {"hyperparameters": space["hyperparameters"]}, "fix": {"k": 4},
+        "objective": {"benchmark": "branin"}, "budget": {"unit": "steps", "min": 1, "max": 9}, "limit": {"brackets": 1}});
+    write(Path::new(&path("search.json")), &search.to_string());
+    let (from, out) = (path("search.json"), path("of-search.json"));
+    let export = ["export", "configspace", &from, "--out", &out];
+    run(&export);
+    let of_search: Json =
+        serde_json::from_slice(&shared::fs::read(Path::new(&out)).unwrap()).unwrap();
+    assert_eq!(of_search["hyperparameters"][0], again["hyperparameters"][0]);
+    assert_eq!(of_search["hyperparameters"][1]["value"], 4);
+    search["space_file"] = json!("space.json");
+    search.as_object_mut().unwrap().remove("space");
+    write(Path::new(&from), &search.to_string());
+    let without = analyzer(&export);
+    assert_eq!(without.status.code(), Some(3));
+    assert!(stderr(&without).contains("export its `space_file`, `space.json`"));
     let wrong = analyzer(&[
         "export",
         "configspace",

@@ -319,7 +319,7 @@ mod tests {
                 let text: String = ids
                     .iter()
                     .fold(String::new(), |text, id| text + &format!("{id}\n"));
-                assert_eq!(digests.digest(), shared::search::digest(text.as_bytes()));
+                assert_eq!(digests.digest(), shared::format::digest(text.as_bytes()));
             }
         }
     }

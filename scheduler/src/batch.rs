@@ -12,7 +12,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
-use shared::search::digest;
+use shared::format::digest;
 use shared::{Directory, Fate};
 
 /// A batch system.

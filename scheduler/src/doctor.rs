@@ -265,7 +265,8 @@ fn speed(folder: &Path) -> Result<Finding> {
 fn caches() -> Vec<Finding> {
     let Some(folder) = env::cache_folder() else {
         return vec![Finding::Note(
-            "neither HOME nor XDG_CACHE_HOME is set: trainers on GPUs compile their kernels anew each time".into(),
+            "neither HOME nor XDG_CACHE_HOME is set: trainers on GPUs are tested anew each time, and keep their kernels in TMPDIR"
+                .into(),
         )];
     };
     // The folder itself may not be there yet.
@@ -274,7 +275,8 @@ fn caches() -> Vec<Finding> {
     };
     if fs::is_network(existing) {
         vec![Finding::Note(format!(
-            "caches go to `{}`, on a network filesystem: with GPUs, let XDG_CACHE_HOME name a folder on each node's own disk",
+            "caches go to `{}`, on a network filesystem: trainers on GPUs keep their kernels in TMPDIR instead; \
+             TANDEM_KERNEL_CACHE names a folder on the node's own disk that lasts longer",
             folder.display()
         ))]
     } else {

@@ -3,7 +3,7 @@
 //! Each doubt names the hyperparameter and says what to write instead; `scheduler init` prints them as warnings.
 
 use shared::search::SearchFile;
-use shared::space::{ForbiddenValues, HyperparameterFile, KindName, SpaceFile};
+use shared::space::{HyperparameterFile, KindName, SpaceFile, Values};
 use shared::{Configuration, Search, Value};
 
 /// A float range from a positive number to so many times that is usually meant on a logarithmic scale.
@@ -116,18 +116,17 @@ fn is_number_or_boolean(text: &str) -> bool {
 }
 
 fn about_condition(space: &SpaceFile, hyperparameter: &HyperparameterFile) -> Option<String> {
-    let condition = hyperparameter.active_when.as_ref()?;
-    let parent = space
-        .hyperparameters
-        .iter()
-        .find(|h| h.name == condition.hyperparameter)?;
-    (parent.kind == KindName::Float).then(|| {
-        format!(
-            "depends on single values of the float `{}`, which draws never hit: let it depend on an integer, an ordinal or a \
-             category",
-            parent.name
-        )
-    })
+    let is_float = |name: &str| {
+        let mut all = space.hyperparameters.iter();
+        all.any(|h| h.name == name && h.kind == KindName::Float)
+    };
+    let conditions = hyperparameter.active_when.as_ref()?.single();
+    let mut about_values = conditions.iter().filter(|c| c.values.is_some());
+    let name =
+        about_values.find_map(|c| c.hyperparameter.as_deref().filter(|name| is_float(name)))?;
+    Some(format!(
+        "depends on single values of the float `{name}`, which draws never hit: write a range with `min` and `max`"
+    ))
 }
 
 fn about_forbidden(space: &SpaceFile) -> Vec<String> {
@@ -138,10 +137,7 @@ fn about_forbidden(space: &SpaceFile) -> Vec<String> {
     let mut doubts = Vec::new();
     for (number, clause) in space.forbidden.iter().enumerate() {
         for (name, values) in &clause.0 {
-            let is_single = matches!(
-                values,
-                ForbiddenValues::One(_) | ForbiddenValues::Several(_)
-            );
+            let is_single = matches!(values, Values::One(_) | Values::Several(_));
             if is_single && is_float(name) {
                 doubts.push(format!(
                     "`forbidden[{number}]` names single values of the float `{name}`, which draws never hit: write a range with \

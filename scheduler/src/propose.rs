@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use shared::cli::DIRECTORY;
 use shared::cli::print;
 use shared::error::{Complaints, Error, Invalid};
 use shared::exit::{Code, Failure};
@@ -19,6 +20,7 @@ use crate::extend;
 #[derive(Debug, clap::Args)]
 pub struct ProposeArgs {
     /// The search directory
+    #[arg(value_name = DIRECTORY)]
     directory: PathBuf,
     /// A JSON file with a configuration, such as {"lr": 0.01, "layers": 3}, or a list of them
     file: PathBuf,

@@ -58,7 +58,7 @@ variables! {
     CUDA_VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES";
     /// Where the CUDA headers are.
     CUDA_PATH = "CUDA_PATH";
-    /// Where trainers on GPUs keep compiled kernels: a folder on the node's own disk.
+    /// Where trainers on GPUs keep compiled kernels: a folder on the node's own disk; empty: nowhere.
     KERNEL_CACHE = "TANDEM_KERNEL_CACHE";
     /// Where caches go; default `$HOME/.cache`.
     XDG_CACHE_HOME = "XDG_CACHE_HOME";

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Invalid;
 use crate::format::{self, Record};
-use crate::search::digest;
 use crate::value::Configuration;
 
 /// Results of one earlier search: `evidence/DIGEST.json`, `scheduler init` → samplers.
@@ -60,7 +59,7 @@ impl Record for Evidence {
 impl Evidence {
     /// SHA-256 of it as version 1.0 writes it, in hexadecimal.
     pub fn digest(&self) -> String {
-        digest(&format::to_bytes_of(self, [1, 0]))
+        format::digest(&format::to_bytes_of(self, [1, 0]))
     }
 
     /// How `search.json` names it.

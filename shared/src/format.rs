@@ -178,6 +178,19 @@ fn two_numbers(json: &Json) -> Option<[u64; 2]> {
     }
 }
 
+/// SHA-256 in hexadecimal.
+pub fn digest(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+
+    use sha2::{Digest as _, Sha256};
+    Sha256::digest(bytes)
+        .iter()
+        .fold(String::new(), |mut text, byte| {
+            write!(text, "{byte:02x}").expect("writing to a string cannot fail");
+            text
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use serde::Deserialize;

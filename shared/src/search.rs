@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
-use sha2::{Digest as _, Sha256};
 
 use crate::budget::{BracketSizes, BudgetSettings, Ladder};
 use crate::error::{Complaints, Invalid};
@@ -335,8 +334,8 @@ pub struct TrainerSettings {
         deserialize_with = "number::whole_or_none"
     )]
     pub output_kib: Option<u32>,
-    /// Crashes without any progress, and nothing else, with which a search may begin before no more jobs are offered;
-    /// 0: any number; default: 5.
+    /// Attempts that crash or are lost without any progress, and nothing else, with which a search may begin before no
+    /// more jobs are offered; 0: any number; default: 5.
     #[serde(
         skip_serializing_if = "Option::is_none",
         deserialize_with = "number::whole_or_none"
@@ -361,7 +360,7 @@ impl Default for TrainerSettings {
 }
 
 impl TrainerSettings {
-    /// Crashes without any progress, and nothing else, after which no more jobs are offered.
+    /// Attempts that crash or are lost without any progress, and nothing else, after which no more jobs are offered.
     pub fn pause_after(&self) -> u32 {
         self.pause_after.unwrap_or(5)
     }
@@ -530,7 +529,7 @@ impl Search {
             promotion: file.promotion,
             seed: Seed::new(file.seed),
             trainers: file.trainers,
-            digest: digest(&format::to_bytes_of(file, [1, 0])),
+            digest: format::digest(&format::to_bytes_of(file, [1, 0])),
         })
     }
 
@@ -679,15 +678,4 @@ fn first_rungs(file: &SearchFile, revision: u32, top: u8) -> Result<Vec<u8>, Inv
             first_rungs[index],
         )),
     }
-}
-
-/// SHA-256 in hexadecimal.
-pub fn digest(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    Sha256::digest(bytes)
-        .iter()
-        .fold(String::new(), |mut text, byte| {
-            write!(text, "{byte:02x}").expect("writing to a string cannot fail");
-            text
-        })
 }

@@ -15,16 +15,19 @@ use crate::format::Record;
 use crate::value::{Configuration, Value};
 
 mod clause;
+mod condition;
 mod diagram;
 mod encode;
 mod fix;
 mod forbidden;
-mod forbidden_file;
 mod user_prior;
+mod values;
 
 pub use user_prior::{Confidence, UserPrior};
 
-pub use forbidden_file::{ForbiddenFile, ForbiddenRange, ForbiddenValues};
+pub use condition::{Condition, ConditionFile};
+pub use forbidden::ForbiddenFile;
+pub use values::{ValueRange, Values};
 
 use clause::Clause;
 use diagram::Diagram;
@@ -42,8 +45,9 @@ pub struct SpaceFile {
 
 impl Record for SpaceFile {
     const FORMAT: &'static str = "space";
-    /// 1.0: first. 1.1: `forbidden`, `prior`, `confidence`. 1.2: `null` among values.
-    const VERSION: [u32; 2] = [1, 2];
+    /// 1.0: first. 1.1: `forbidden`, `prior`, `confidence`. 1.2: `null` among values. 1.3: conditions
+    /// with `min`, `max`, `all` and `any`.
+    const VERSION: [u32; 2] = [1, 3];
     const IS_WRITTEN_BY_PEOPLE: bool = true;
 
     fn complaints(&self) -> Vec<Invalid> {
@@ -84,7 +88,7 @@ pub struct HyperparameterFile {
     pub value: Option<Value>,
     /// When it is active; absent for always.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub active_when: Option<Condition>,
+    pub active_when: Option<ConditionFile>,
     /// The value that is believed to be about the best.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prior: Option<Value>,
@@ -126,17 +130,6 @@ pub enum KindName {
     Categorical,
     /// Always the same value; no dimension of the space.
     Constant,
-}
-
-/// A hyperparameter is active when another one is, and has one of these values.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Condition {
-    /// The other hyperparameter; it stands above in the space.
-    pub hyperparameter: String,
-    /// The values that activate.
-    #[serde(rename = "in")]
-    pub values: Vec<Value>,
 }
 
 /// The range of a hyperparameter, checked.
@@ -184,8 +177,8 @@ pub struct Hyperparameter {
     pub name: String,
     /// What it may be.
     pub kind: Kind,
-    /// When it is active: the index of the parent in the space, and the values of it that activate.
-    pub condition: Option<(usize, Vec<Value>)>,
+    /// When it is active; `None` for always.
+    pub condition: Option<Condition>,
     /// What the user believes to be about the best value of it.
     pub user_prior: Option<UserPrior>,
 }
@@ -258,12 +251,9 @@ impl SearchSpace {
     /// The space as a person would write it; read back, it is the same space.
     pub fn to_file(&self) -> SpaceFile {
         let file = |h: &Hyperparameter| {
-            let condition = h.condition.as_ref().map(|(parent, values)| Condition {
-                hyperparameter: self.hyperparameters[*parent].name.clone(),
-                values: values.clone(),
-            });
+            let condition = h.condition.as_ref();
             HyperparameterFile {
-                active_when: condition,
+                active_when: condition.map(|c| c.to_file(&self.hyperparameters)),
                 prior: h.user_prior.as_ref().map(|prior| prior.value.clone()),
                 confidence: h.user_prior.as_ref().map(|prior| prior.confidence),
                 ..h.kind.to_file(&h.name)
@@ -348,14 +338,10 @@ impl SearchSpace {
 
     /// Whether a hyperparameter is active, given the values of those above it.
     pub fn is_active(&self, hyperparameter: &Hyperparameter, above: &Configuration) -> bool {
-        let Some((parent, values)) = &hyperparameter.condition else {
-            return true;
-        };
-        let parent = &self.hyperparameters[*parent];
         // An inactive parent has no value, so its children are inactive too.
-        above
-            .get(&parent.name)
-            .is_some_and(|value| values.iter().any(|v| v.same(value)))
+        let value = |index: usize| above.get(&self.hyperparameters[index].name);
+        let condition = hyperparameter.condition.as_ref();
+        condition.is_none_or(|condition| condition.is_met(&value))
     }
 
     fn names(&self) -> Vec<&str> {
@@ -386,8 +372,8 @@ impl SearchSpace {
         let condition = raw
             .active_when
             .as_ref()
-            .filter(|condition| !unknown.contains(condition.hyperparameter.as_str()))
-            .map(|condition| self.check_condition(condition))
+            .filter(|condition| !condition.names().iter().any(|name| unknown.contains(name)))
+            .map(|condition| Condition::check(condition, &self.hyperparameters))
             .transpose()
             .map_err(|e| wrong.push(e.within("active_when")));
         let kind = Kind::new(raw, wrong)?;
@@ -398,30 +384,6 @@ impl SearchSpace {
             condition: condition.ok().flatten(),
             user_prior: user_prior.ok().flatten(),
         })
-    }
-
-    fn check_condition(&self, condition: &Condition) -> Result<(usize, Vec<Value>), Invalid> {
-        let parent = self
-            .hyperparameters
-            .iter()
-            .position(|h| h.name == condition.hyperparameter)
-            .ok_or_else(|| {
-                Invalid::new(
-                    "hyperparameter",
-                    "the name of a hyperparameter above",
-                    Value::from(condition.hyperparameter.as_str()).quoted(),
-                )
-            })?;
-        if condition.values.is_empty() {
-            return Err(Invalid::new("in", "at least one value", "none"));
-        }
-        let kind = &self.hyperparameters[parent].kind;
-        let typed = condition.values.iter().enumerate().map(|(index, value)| {
-            kind.typed(value).ok_or_else(|| {
-                Invalid::new(format!("in[{index}]"), kind.describe(), value.quoted())
-            })
-        });
-        Ok((parent, typed.collect::<Result<_, _>>()?))
     }
 }
 
@@ -700,10 +662,104 @@ mod tests {
                 refused(
                     r#"{"name":"b","type":"integer","lower":0,"upper":1},{"name":"a","type":"float","lower":0,"upper":1,"active_when":{"hyperparameter":"b","in":[0,2]}}"#
                 ),
+                condition(r#"{"hyperparameter":"n"}"#),
+                condition(r#"{"hyperparameter":"n","in":[]}"#),
+                condition(r#"{"hyperparameter":"n","in":[1],"min":1}"#),
+                condition(r#"{"hyperparameter":"n","min":2.5}"#),
+                condition(r#"{"hyperparameter":"n","min":3,"max":2}"#),
+                condition(r#"{"hyperparameter":"w","min":3}"#),
+                condition(r#"{"in":[1]}"#),
+                condition("{}"),
+                condition(r#"{"all":[]}"#),
+                condition(r#"{"hyperparameter":"n","min":1,"any":[]}"#),
+                condition(r#"{"any":[{"hyperparameter":"n","min":1},{"all":[{"hyperparameter":"n","max":9}]}]}"#),
+                condition(r#"{"any":[{"hyperparameter":"n","min":1},{"all":[{"hyperparameter":"x","max":9}]}]}"#),
                 space(r#"{"hyperparameters":[]}"#).unwrap_err().to_string(),
             ]
             .join("\n")
         );
+    }
+
+    fn condition(json: &str) -> String {
+        refused(&format!(
+            r#"{{"name":"n","type":"integer","lower":1,"upper":4}},{{"name":"w","type":"ordinal","sequence":[3,4]}},
+               {{"name":"a","type":"constant","value":1,"active_when":{json}}}"#
+        ))
+    }
+
+    #[test]
+    fn conditions_on_several_others_and_on_ranges_hold_where_they_say() {
+        let space = space(
+            r#"{"hyperparameters":[
+                {"name":"optimizer","type":"categorical","choices":["sgd","adam"]},
+                {"name":"layers","type":"integer","lower":1,"upper":9},
+                {"name":"rate","type":"float","lower":0,"upper":1,"active_when":{"hyperparameter":"optimizer","in":["sgd"]}},
+                {"name":"both","type":"constant","value":1,"active_when":{"all":[
+                    {"hyperparameter":"optimizer","in":["sgd"]},{"hyperparameter":"layers","min":3,"max":5}]}},
+                {"name":"either","type":"constant","value":1,"active_when":{"any":[
+                    {"hyperparameter":"rate","min":0.5},{"all":[{"hyperparameter":"layers","max":2},{"hyperparameter":"optimizer","in":["adam"]}]}]}},
+                {"name":"below","type":"constant","value":1,"active_when":{"hyperparameter":"either","in":[1]}}]}"#,
+        )
+        .unwrap();
+        let active = |json: &str| {
+            let checked = space.check_configuration(&serde_json::from_str(json).unwrap());
+            let checked = checked.unwrap();
+            let names = ["both", "either", "below"].into_iter();
+            names
+                .filter(|name| checked.get(name).is_some())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert_eq!(
+            active(r#"{"optimizer":"sgd","layers":3,"rate":0.4}"#),
+            "both"
+        );
+        assert_eq!(
+            active(r#"{"optimizer":"sgd","layers":5,"rate":0.5}"#),
+            "both either below"
+        );
+        assert_eq!(active(r#"{"optimizer":"sgd","layers":6,"rate":0.4}"#), "");
+        assert_eq!(active(r#"{"optimizer":"adam","layers":4}"#), "");
+        assert_eq!(active(r#"{"optimizer":"adam","layers":2}"#), "either below");
+        assert_eq!(SearchSpace::new(&space.to_file()).unwrap(), space);
+        // What is left with some values fixed says the same of the others.
+        let fixed = |json: &str| {
+            let fixed = space.fix(&serde_json::from_str(json).unwrap()).unwrap();
+            let conditions = fixed.to_file().hyperparameters.into_iter();
+            let conditions =
+                conditions.filter(|h| h.kind == KindName::Constant && h.name != "optimizer");
+            let conditions = conditions.map(|h| {
+                format!(
+                    "{} {}",
+                    h.name,
+                    serde_json::to_string(&h.active_when).unwrap()
+                )
+            });
+            conditions.collect::<Vec<_>>().join("\n")
+        };
+        insta::assert_snapshot!([
+            fixed(r#"{"optimizer":"sgd"}"#),
+            fixed(r#"{"optimizer":"adam"}"#),
+            fixed(r#"{"optimizer":"sgd","rate":0.9}"#),
+            fixed(r#"{"rate":0.9}"#),
+        ].join("\n\n"), @r#"
+        both {"hyperparameter":"layers","min":3,"max":5}
+        either {"hyperparameter":"rate","min":0.5}
+        below {"hyperparameter":"either","in":[1]}
+
+        either {"hyperparameter":"layers","max":2}
+        below {"hyperparameter":"either","in":[1]}
+
+        rate null
+        both {"hyperparameter":"layers","min":3,"max":5}
+        either null
+        below null
+
+        rate {"hyperparameter":"optimizer","in":["sgd"]}
+        both {"all":[{"hyperparameter":"optimizer","in":["sgd"]},{"hyperparameter":"layers","min":3,"max":5}]}
+        either {"any":[{"hyperparameter":"rate","in":[0.9]},{"all":[{"hyperparameter":"layers","max":2},{"hyperparameter":"optimizer","in":["adam"]}]}]}
+        below {"hyperparameter":"either","in":[1]}
+        "#);
     }
 
     #[test]

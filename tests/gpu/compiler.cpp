@@ -1,5 +1,6 @@
 // libnvrtc.so for the emulated driver: keeps each program's source under its digest, for the driver to run. With
 // EMULATED_GPU_NVRTC=FILE, the real library, every program is compiled by that one as well, and must be accepted.
+// EMULATED_GPU_COMPILATIONS=FILE is written a line for each program that is compiled.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -78,11 +79,15 @@ int nvrtcCompileProgram(nvrtcProgram program, int count, const char *const *opti
   if (access((path + ".cu").c_str(), R_OK)) {
     FILE *file = fopen(part.c_str(), "w");
     if (!file) return 1;
-    fwrite(program->source.data(), 1, program->source.size(), file);
-    fclose(file);
+    bool is_whole = fwrite(program->source.data(), 1, program->source.size(), file) == program->source.size();
+    if (fclose(file) || !is_whole) return 1;
     rename(part.c_str(), (path + ".cu").c_str());
   }
   program->image = path;
+  if (FILE *list = fopen(variable("EMULATED_GPU_COMPILATIONS").c_str(), "a")) {
+    fprintf(list, "%s\n", path.c_str());
+    fclose(list);
+  }
   if (!library() || !access((path + ".accepted").c_str(), R_OK)) return 0;
   int result = real("nvrtcCompileProgram", program->real, count, options);
   size_t size = 0;

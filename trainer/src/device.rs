@@ -1,5 +1,10 @@
 //! What to train on: chosen when the program runs, with the reason where it cannot be had.
 
+#[cfg(feature = "cuda")]
+mod gpu;
+#[cfg(any(feature = "cuda", test))]
+mod kernels;
+
 use std::path::PathBuf;
 
 /// What the user asks for.
@@ -106,102 +111,8 @@ fn find_gpu() -> Result<Device, DeviceError> {
     Err(DeviceError::NotBuilt)
 }
 
-/// Makes sure of everything that burn's backend would otherwise panic about.
 #[cfg(feature = "cuda")]
-fn find_gpu() -> Result<Device, DeviceError> {
-    use cudarc::{driver, nvrtc};
-
-    let driver_error = |error: driver::DriverError| DeviceError::Driver {
-        message: error.to_string(),
-    };
-    #[expect(
-        unsafe_code,
-        reason = "cudarc cannot know that loading a library is harmless"
-    )]
-    // SAFETY: libcuda and libnvrtc are made to be loaded at run time; their initialisers have no preconditions.
-    let (has_driver, has_compiler) = unsafe {
-        (
-            driver::sys::is_culib_present(),
-            nvrtc::sys::is_culib_present(),
-        )
-    };
-    if !has_driver {
-        return Err(DeviceError::NoDriver);
-    }
-    driver::result::init().map_err(driver_error)?;
-    if driver::result::device::get_count().map_err(driver_error)? < 1 {
-        return Err(DeviceError::NoDevice);
-    }
-    if !has_compiler {
-        return Err(DeviceError::NoCompiler);
-    }
-    // The places where cubecl-cuda looks, in its order: the first that exists is taken, right or wrong.
-    let looked_in: Vec<PathBuf> = if let Some(folder) = shared::env::CUDA_PATH.get() {
-        vec![PathBuf::from(folder)]
-    } else {
-        let mut folders = vec![PathBuf::from("/usr/local/cuda"), PathBuf::from("/opt/cuda")];
-        if std::path::Path::new("/usr/bin/nvcc").exists() {
-            folders.push(PathBuf::from("/usr"));
-        }
-        folders
-    };
-    match looked_in.iter().find(|folder| folder.exists()) {
-        Some(folder) if folder.join("include/cuda_runtime.h").exists() => {
-            keep_kernels(&architecture().map_err(driver_error)?);
-            Ok(Device::Cuda)
-        }
-        _ => Err(DeviceError::NoHeaders { looked_in }),
-    }
-}
-
-/// The first device's, such as `sm_90`. Needs an initialised driver.
-#[cfg(feature = "cuda")]
-fn architecture() -> Result<String, cudarc::driver::DriverError> {
-    use cudarc::driver::{result, sys::CUdevice_attribute};
-
-    let device = result::device::get(0)?;
-    let version = |attribute| {
-        #[expect(unsafe_code, reason = "a call of the driver")]
-        // SAFETY: the device is one that the driver has just named.
-        unsafe {
-            result::device::get_attribute(device, attribute)
-        }
-    };
-    let major = version(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
-    let minor = version(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
-    Ok(format!("sm_{major}{minor}"))
-}
-
-/// Where compiled kernels of an architecture are kept: only in a folder that the user has `chosen`.
-///
-/// cubecl panics where it cannot write them, and appends to them from all trainers of a host at once, which needs the
-/// node's own disk. Their keys do not name the architecture.
-#[cfg(any(feature = "cuda", test))]
-fn kernel_cache(chosen: Option<String>, architecture: &str) -> Option<PathBuf> {
-    Some(PathBuf::from(chosen?).join(architecture))
-}
-
-/// Tells cubecl where to keep kernels. Once in a process.
-#[cfg(feature = "cuda")]
-fn keep_kernels(architecture: &str) {
-    use burn::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig as _, cache::CacheConfig};
-    use std::sync::Once;
-    static ONCE: Once = Once::new();
-
-    let writable = |folder: &PathBuf| match shared::fs::make_folder(folder) {
-        Ok(()) => true,
-        Err(error) => {
-            tracing::warn!("kernels are compiled anew: {error}");
-            false
-        }
-    };
-    ONCE.call_once(|| {
-        let mut config = CubeClRuntimeConfig::default().override_from_env();
-        let folder = kernel_cache(shared::env::KERNEL_CACHE.get(), architecture);
-        config.compilation.cache = folder.filter(writable).map(CacheConfig::File);
-        CubeClRuntimeConfig::set(config);
-    });
-}
+use gpu::find as find_gpu;
 
 impl Device {
     /// Which device this is, with its driver and this program, where it is not the CPU: what can change its results.
@@ -209,18 +120,7 @@ impl Device {
         match self {
             Self::Cpu => None,
             #[cfg(feature = "cuda")]
-            Self::Cuda => {
-                use cudarc::driver::result;
-                let unknown = |_: cudarc::driver::DriverError| "?".to_owned(); // then told apart by the rest
-                let name = result::device::get(0).and_then(result::device::get_name);
-                Some(format!(
-                    "{} ({}), driver {}, trainer {}",
-                    name.unwrap_or_else(unknown),
-                    architecture().unwrap_or_else(unknown),
-                    driver_version(),
-                    program()
-                ))
-            }
+            Self::Cuda => Some(gpu::identity()),
         }
     }
 
@@ -229,11 +129,7 @@ impl Device {
         match self {
             Self::Cpu => None,
             #[cfg(feature = "cuda")]
-            Self::Cuda => {
-                let context = cudarc::driver::CudaContext::new(0).ok()?; // unknown: the training will show
-                let (_free, total) = context.mem_get_info().ok()?; // as above
-                Some(crate::batch::to_u64(total))
-            }
+            Self::Cuda => gpu::memory().map(|(_free, total)| total),
         }
     }
 
@@ -242,35 +138,9 @@ impl Device {
         match self {
             Self::Cpu => crate::memory::available(),
             #[cfg(feature = "cuda")]
-            Self::Cuda => {
-                let context = cudarc::driver::CudaContext::new(0).ok()?; // unknown: the training will show
-                let (free, _total) = context.mem_get_info().ok()?; // as above
-                Some(crate::batch::to_u64(free))
-            }
+            Self::Cuda => gpu::memory().map(|(free, _total)| free),
         }
     }
-}
-
-/// The driver's version, such as 13000.
-#[cfg(feature = "cuda")]
-fn driver_version() -> i32 {
-    let mut version = 0;
-    #[expect(unsafe_code, reason = "a call of the driver")]
-    // SAFETY: the pointer is to a number that lives as long as the call.
-    unsafe {
-        let _result = cudarc::driver::sys::cuDriverGetVersion(&raw mut version); // stays 0 where it fails
-    }
-    version
-}
-
-/// Which program this is: its version, and the size of its file, which another build seldom has.
-#[cfg(feature = "cuda")]
-fn program() -> String {
-    let version = env!("CARGO_PKG_VERSION");
-    let size = std::env::current_exe()
-        .and_then(fs_err::metadata)
-        .map(|file| file.len());
-    format!("{version} ({} bytes)", size.unwrap_or(0)) // unknown: the version tells
 }
 
 /// Limits all computation on the CPU to `threads` threads, the calling one among them.
@@ -324,13 +194,6 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn compiled_kernels_are_kept_only_where_the_user_says_and_apart_by_architecture() {
-        let chosen = kernel_cache(Some("/local".to_owned()), "sm_90");
-        assert_eq!(chosen, Some(PathBuf::from("/local/sm_90")));
-        assert_eq!(kernel_cache(None, "sm_90"), None);
     }
 
     #[test]

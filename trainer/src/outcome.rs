@@ -40,17 +40,22 @@ pub fn outcome_of(ended: Ended) -> (Outcome, BTreeMap<String, f64>, Vec<CurvePoi
     }
 }
 
-/// What a failure of this machine is recorded as: a full disk, told by the system's words for it, or something else.
+/// What a failure of this machine is recorded as: a full disk, or something else.
 pub(crate) fn fate_of_words(message: &str) -> Fate {
+    if speaks_of_a_full_disk(message) {
+        Fate::DiskFull
+    } else {
+        Fate::InputOutput
+    }
+}
+
+/// Whether somebody says that a disk is full, in the system's words for it.
+pub(crate) fn speaks_of_a_full_disk(words: &str) -> bool {
     const FULL: [&str; 4] = [
         "No space left on device",
         "Disk quota exceeded",
         "os error 28",
         "os error 122",
     ];
-    if FULL.iter().any(|words| message.contains(words)) {
-        Fate::DiskFull
-    } else {
-        Fate::InputOutput
-    }
+    FULL.iter().any(|full| words.contains(full))
 }

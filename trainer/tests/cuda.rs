@@ -5,6 +5,8 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeSet;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use data::{DataSettings, Dataset, DatasetName, Splits};
@@ -320,7 +322,7 @@ fn counts() -> Option<Counts> {
     }
 }
 
-/// Names of all kernels that have been launched.
+/// All kernels that have been launched: those of one name differ in what they were compiled for, and end in a digest.
 fn kernels() -> BTreeSet<String> {
     extern "C" fn visit(name: *const libc::c_char, names: &mut BTreeSet<String>) {
         #[expect(unsafe_code, reason = "a string of the emulated driver")]
@@ -361,13 +363,67 @@ fn the_self_test_finds_every_kernel_that_is_a_thousandth_off() {
         return;
     }
     self_test::run_anew(gpu()).unwrap();
+    let mut missed = Vec::new();
     for kernel in kernels() {
         plant(&kernel);
-        let fault = self_test::run_anew(gpu()).map(|passed| format!("{kernel}: {passed:?}"));
-        println!("{kernel}: {}", fault.unwrap_err());
+        match self_test::run_anew(gpu()) {
+            Ok(_) => missed.push(kernel),
+            Err(fault) => println!("{kernel}: {fault}"),
+        }
     }
+    assert!(missed.is_empty(), "nobody noticed {missed:#?}");
     plant("");
     self_test::run_anew(gpu()).unwrap();
+}
+
+/// Kernels are kept from process to process, on the node's own disk and without being asked for.
+#[test]
+#[ignore = "needs the emulated driver, which counts compilations"]
+fn a_second_start_compiles_nothing() {
+    if counts().is_none() {
+        println!("skipped: only the emulated driver counts");
+        return;
+    }
+    let cache = tempfile::tempdir().unwrap();
+    let compilations = |start: &str| {
+        let list = cache.path().join(start);
+        let started = Instant::now();
+        let ended = Command::new(env!("CARGO_BIN_EXE_trainer"))
+            .args(["self-test", "--device", "cuda"])
+            .env("XDG_CACHE_HOME", cache.path())
+            .env_remove(shared::env::KERNEL_CACHE.name())
+            .env("EMULATED_GPU_COMPILATIONS", &list)
+            .status();
+        assert!(ended.unwrap().success());
+        let count = fs_err::read_to_string(list).unwrap_or_default();
+        let count = count.lines().count(); // no file: nothing was compiled
+        println!("{start}: {count} compilations, {:?}", started.elapsed());
+        count
+    };
+    assert!(compilations("first") > 20);
+    assert_eq!(compilations("second"), 0);
+}
+
+/// A thread of cubecl's that panics takes its kernel with it, and cubecl goes on without: here because a file of its cache
+/// cannot grow.
+#[test]
+#[ignore = "needs a GPU"]
+fn a_kernel_that_is_left_out_ends_the_program() {
+    self_test::run_anew(gpu()).unwrap(); // the emulated driver keeps files of its own
+    let cache = tempfile::tempdir().unwrap();
+    let ended = Command::new("sh")
+        .args([
+            "-c",
+            "trap '' XFSZ; ulimit -f 16; exec \"$0\" self-test --device cuda",
+        ])
+        .arg(env!("CARGO_BIN_EXE_trainer"))
+        .env(shared::env::KERNEL_CACHE.name(), cache.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    println!("{}: {said}", ended.status);
+    assert_eq!(ended.status.signal(), Some(libc::SIGABRT));
+    assert!(said.contains("File too large"), "{said}");
 }
 
 /// Notes what has been counted whenever the device has nothing left to do, because a loss was read.

@@ -131,20 +131,22 @@ fn tensorboard(args: &TensorboardArgs) -> Result<()> {
 
 fn configspace(args: &ConfigspaceArgs) -> Result<()> {
     let bytes = fs::read_named(&args.file)?;
-    let space: Result<SpaceFile, _> = shared::format::from_bytes(&args.file, &bytes);
-    let (space, fix) = match space {
-        Ok(space) => (space, Configuration::default()),
-        // Not a space: perhaps a search that holds one.
-        Err(error @ shared::Error::WrongFormat { .. }) => {
-            let search: shared::SearchFile =
-                shared::format::from_bytes(&args.file, &bytes).map_err(|_as_search| error)?;
-            let space = search.space.ok_or_else(|| {
-                let message = format!("`{}` holds no space", args.file.display());
-                Failure::new(Code::BadInput, message)
-            })?;
-            (space, search.fix)
-        }
-        Err(error) => return Err(error.into()),
+    let json: Option<serde_json::Value> = serde_json::from_slice(&bytes).ok(); // what is wrong with it is said below
+    let is_search = json.is_some_and(|json| json.get("objective").is_some());
+    let (space, fix) = if is_search {
+        let search: shared::SearchFile = shared::format::from_bytes(&args.file, &bytes)?;
+        let space = search.space.ok_or_else(|| {
+            let other = search.space_file.unwrap_or_default();
+            let message = format!(
+                "`{}` holds no space: export its `space_file`, `{other}`",
+                args.file.display()
+            );
+            Failure::new(Code::BadInput, message)
+        })?;
+        (space, search.fix)
+    } else {
+        let space: SpaceFile = shared::format::from_bytes(&args.file, &bytes)?;
+        (space, Configuration::default())
     };
     // What a search fixes is constant in its space.
     let checked = shared::SearchSpace::new(&space).and_then(|space| space.fix(&fix));

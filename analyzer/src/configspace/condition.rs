@@ -1,17 +1,14 @@
-//! Conditions: what they say of each parent, and how that becomes one `active_when`.
+//! Conditions: what they say of each parent, and how that becomes `active_when`.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
-use shared::space::{Condition, SpaceFile};
+use shared::space::{ConditionFile, SpaceFile, ValueRange, Values};
 use shared::{Kind, SearchSpace, Value};
 
+use super::MOST_LISTED;
 use super::field::{list, text, value, values};
-use super::{MOST_LISTED, common};
-
-/// The values that each parent must have: all of these together.
-type Demands = BTreeMap<String, Vec<Value>>;
 
 /// A place in the file, and what is wrong there.
 type Wrong = (String, String);
@@ -19,167 +16,74 @@ type Wrong = (String, String);
 /// Reads the conditions, which are about the hyperparameters of `alone`, into `file`.
 pub(super) fn add(raw: &[Json], alone: &SearchSpace, file: &mut SpaceFile) -> Result<(), Wrong> {
     // Several conditions on one child hold together.
-    let mut by_child: BTreeMap<String, (String, Demands)> = BTreeMap::new();
+    let mut by_child: BTreeMap<String, Vec<ConditionFile>> = BTreeMap::new();
     for (index, raw) in raw.iter().enumerate() {
-        let at = format!("conditions[{index}]");
-        let read = || -> Result<(String, Demands), String> {
+        let read = || -> Result<(String, ConditionFile), String> {
             let child = text(raw, "child")?;
             if alone.find(child).is_none() {
                 return Err(format!("there is no hyperparameter `{child}`"));
             }
-            Ok((child.to_owned(), demands(raw, child, alone)?))
+            Ok((child.to_owned(), condition(raw, child, alone)?))
         };
-        let (child, demands) = read().map_err(|why| (at.clone(), why))?;
-        let entry = by_child
-            .entry(child)
-            .or_insert_with(|| (at, Demands::new()));
-        demand(&mut entry.1, demands);
-    }
-    let mut settled: BTreeMap<String, Condition> = BTreeMap::new();
-    while !by_child.is_empty() {
-        let ready = by_child
-            .iter()
-            .find_map(|(child, (_, demands))| Some((child.clone(), single(demands, &settled)?)));
-        let Some((child, condition)) = ready else {
-            let left = by_child.into_iter().next();
-            let (child, (at, demands)) = left.expect("there is one left");
-            return Err((at, several_parents(&child, &demands)));
-        };
-        if let Some((at, _)) = by_child
-            .remove(&child)
-            .filter(|_| condition.values.is_empty())
-        {
-            let parent = &condition.hyperparameter;
-            let why = format!("`{child}` is never active: no value of `{parent}` is left");
-            return Err((at, why));
-        }
-        settled.insert(child, condition);
+        let (child, condition) = read().map_err(|why| (format!("conditions[{index}]"), why))?;
+        by_child.entry(child).or_default().push(condition);
     }
     for hyperparameter in &mut file.hyperparameters {
-        hyperparameter.active_when = settled.remove(&hyperparameter.name);
+        let conditions = by_child.remove(&hyperparameter.name);
+        hyperparameter.active_when =
+            conditions.map(|conditions| joined(conditions, ConditionFile::all));
     }
     Ok(())
 }
 
-fn several_parents(child: &str, demands: &Demands) -> String {
-    let parents: Vec<String> = demands.keys().map(|name| format!("`{name}`")).collect();
-    format!(
-        "`{child}` depends on {} together, and a hyperparameter has one parent here: make one of these depend on the \
-         other, or join them to one categorical",
-        parents.join(" and ")
-    )
-}
-
-/// The one condition that is left where the others follow from it; `None` where there are several, or perhaps one when
-/// more is settled.
-fn single(demands: &Demands, settled: &BTreeMap<String, Condition>) -> Option<Condition> {
-    let follows_from = |name: &str, from: &str| {
-        let mut above = settled.get(from);
-        while let Some(condition) = above {
-            if condition.hyperparameter == name {
-                let wanted = &demands[name];
-                return common(&condition.values, wanted).len() == condition.values.len();
-            }
-            above = settled.get(&condition.hyperparameter);
-        }
-        false
-    };
-    let mut needed = demands.iter().filter(|(name, _)| {
-        let others = demands.keys().filter(|other| other != name);
-        !others.into_iter().any(|other| follows_from(name, other))
-    });
-    let (name, values) = needed.next()?;
-    needed.next().is_none().then(|| Condition {
-        hyperparameter: name.clone(),
-        values: values.clone(),
-    })
-}
-
-fn demand(all: &mut Demands, more: Demands) {
-    for (name, values) in more {
-        let both = match all.get(&name) {
-            Some(before) => common(before, &values),
-            None => values,
-        };
-        all.insert(name, both);
+/// Several conditions as one, joined where they are more than one.
+fn joined(
+    mut conditions: Vec<ConditionFile>,
+    join: impl Fn(Vec<ConditionFile>) -> ConditionFile,
+) -> ConditionFile {
+    if conditions.len() == 1 {
+        conditions.remove(0)
+    } else {
+        join(conditions)
     }
 }
 
-fn demands(raw: &Json, child: &str, alone: &SearchSpace) -> Result<Demands, String> {
-    let kind = text(raw, "type")?;
-    match kind {
-        "AND" => {
-            let mut all = Demands::new();
-            for raw in list(raw, "conditions") {
-                demand(&mut all, demands(raw, child, alone)?);
-            }
-            if all.is_empty() {
-                return Err(format!("the `AND` on `{child}` has no conditions"));
-            }
-            Ok(all)
+fn condition(raw: &Json, child: &str, alone: &SearchSpace) -> Result<ConditionFile, String> {
+    let several = |join: fn(Vec<ConditionFile>) -> ConditionFile| {
+        let conditions = list(raw, "conditions").iter();
+        let conditions = conditions.map(|raw| condition(raw, child, alone));
+        Ok(joined(conditions.collect::<Result<_, String>>()?, join))
+    };
+    match text(raw, "type")? {
+        kind @ ("AND" | "OR") if list(raw, "conditions").is_empty() => {
+            Err(format!("the `{kind}` on `{child}` has no conditions"))
         }
-        "OR" => either(raw, child, alone),
-        "EQ" | "NEQ" | "IN" | "GT" | "LT" => {
-            let parent = text(raw, "parent")?;
-            let hyperparameter = alone
-                .find(parent)
-                .ok_or_else(|| format!("there is no hyperparameter `{parent}`"))?;
-            let values = activating(raw, kind, &hyperparameter.kind)
-                .map_err(|why| format!("`{child}` has a condition {kind} on `{parent}`: {why}"))?;
-            Ok([(parent.to_owned(), values)].into())
+        "AND" => several(ConditionFile::all),
+        "OR" => several(ConditionFile::any),
+        kind @ ("EQ" | "NEQ" | "IN" | "GT" | "LT") => {
+            let name = text(raw, "parent")?;
+            let parent = alone
+                .find(name)
+                .ok_or_else(|| format!("there is no hyperparameter `{name}`"))?;
+            let ways = activating(raw, kind, &parent.kind)
+                .map_err(|why| format!("`{child}` has a condition {kind} on `{name}`: {why}"))?;
+            if ways.is_empty() {
+                return Err(format!(
+                    "`{child}` is never active: no value of `{name}` meets its condition {kind}"
+                ));
+            }
+            let ways = ways
+                .into_iter()
+                .map(|values| ConditionFile::has(name, values));
+            Ok(joined(ways.collect(), ConditionFile::any))
         }
         other => Err(format!("condition `{other}` on `{child}` is not supported")),
     }
 }
 
-/// What holds where one of several conditions does: they must be about the same parent, or say the same of others.
-fn either(raw: &Json, child: &str, alone: &SearchSpace) -> Result<Demands, String> {
-    let options = list(raw, "conditions").iter();
-    let options: Vec<Demands> = options
-        .map(|raw| demands(raw, child, alone))
-        .collect::<Result<_, _>>()?;
-    let Some(mut all) = options.first().cloned() else {
-        return Err(format!("the `OR` on `{child}` has no conditions"));
-    };
-    for option in &options[1..] {
-        let is_same = |name: &String| {
-            let (a, b) = (all.get(name), option.get(name));
-            a.zip(b)
-                .is_some_and(|(a, b)| a.len() == b.len() && common(a, b).len() == a.len())
-        };
-        let different: Vec<String> = all
-            .keys()
-            .chain(option.keys())
-            .filter(|name| !is_same(name))
-            .cloned()
-            .collect();
-        match different.as_slice() {
-            [] => {}
-            [a, b] if a == b => {
-                let mut values = option[a].clone();
-                values.extend(all.remove(a).unwrap_or_default());
-                all.insert(a.clone(), in_order(values, alone, a));
-            }
-            _ => {
-                let mut both = all.clone();
-                both.extend(option.clone());
-                return Err(several_parents(child, &both).replace("together", "in an `OR`"));
-            }
-        }
-    }
-    Ok(all)
-}
-
-/// Some values of a hyperparameter, each once, in the order in which it has them.
-fn in_order(values: Vec<Value>, alone: &SearchSpace, name: &str) -> Vec<Value> {
-    match alone.find(name).map(|h| all_values(&h.kind)) {
-        Some(Ok(all)) => common(&all, &values),
-        _ => values, // those of a float
-    }
-}
-
-/// The values of a parent that a condition names.
-fn activating(raw: &Json, condition: &str, parent: &Kind) -> Result<Vec<Value>, String> {
+/// The values of a parent that a condition names; where they are too many for a list, the ranges of them.
+fn activating(raw: &Json, condition: &str, parent: &Kind) -> Result<Vec<Values>, String> {
+    let listed = |values: Vec<Value>| (!values.is_empty()).then_some(Values::Several(values));
     let checked = |values: Vec<Value>| -> Result<Vec<Value>, String> {
         let typed = |value: &Value| {
             let expected = || format!("expected {}, found {value}", parent.describe());
@@ -188,14 +92,18 @@ fn activating(raw: &Json, condition: &str, parent: &Kind) -> Result<Vec<Value>, 
         values.iter().map(typed).collect()
     };
     if condition == "IN" {
-        return checked(values(raw, &["values", "value"])?);
+        return Ok(listed(checked(values(raw, &["values", "value"])?)?)
+            .into_iter()
+            .collect());
     }
     let given = checked(vec![value(raw, "value")?])?;
     let value = &given[0];
     if condition == "EQ" {
-        return Ok(given);
+        return Ok(listed(given).into_iter().collect());
     }
-    let all = all_values(parent)?;
+    let Ok(all) = all_values(parent) else {
+        return Ok(ranges(parent, condition, value));
+    };
     let place = |value: &Value| all.iter().position(|v| v.same(value));
     let order = |other: &Value| match parent {
         // In the order of the sequence, whatever its values are.
@@ -220,7 +128,36 @@ fn activating(raw: &Json, condition: &str, parent: &Kind) -> Result<Vec<Value>, 
             kept.push(other.clone());
         }
     }
-    Ok(kept)
+    Ok(listed(kept).into_iter().collect())
+}
+
+/// The numbers beside a value, on the sides that a condition names.
+fn ranges(parent: &Kind, condition: &str, value: &Value) -> Vec<Values> {
+    let beside = |is_above: bool| {
+        let next = match (value, is_above) {
+            (Value::Integer(i), true) => Value::Integer(i + 1),
+            (Value::Integer(i), false) => Value::Integer(i - 1),
+            (value, is_above) => {
+                let x = value.as_f64()?;
+                Value::Float(if is_above { x.next_up() } else { x.next_down() })
+            }
+        };
+        let end = Some(parent.typed(&next)?);
+        Some(Values::Range(if is_above {
+            ValueRange {
+                min: end,
+                max: None,
+            }
+        } else {
+            ValueRange {
+                min: None,
+                max: end,
+            }
+        }))
+    };
+    let below = (condition != "GT").then(|| beside(false));
+    let above = (condition != "LT").then(|| beside(true));
+    below.into_iter().chain(above).flatten().collect()
 }
 
 /// All values of a hyperparameter.

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
-use shared::space::{ForbiddenFile, ForbiddenRange, ForbiddenValues};
+use shared::space::{ForbiddenFile, ValueRange, Values};
 use shared::{Kind, SearchSpace, Value};
 
-use super::common;
 use super::condition::all_values;
 use super::field::{list, text, value, values};
 
@@ -14,7 +13,7 @@ use super::field::{list, text, value, values};
 const MOST_CLAUSES: usize = 1000;
 
 /// A combination that is forbidden: some values of each of these hyperparameters.
-type Clause = BTreeMap<String, ForbiddenValues>;
+type Clause = BTreeMap<String, Values>;
 
 /// The forbidden combinations of one entry of the file. None where it never holds.
 pub(super) fn clauses(raw: &Json, alone: &SearchSpace) -> Result<Vec<ForbiddenFile>, String> {
@@ -47,7 +46,7 @@ fn read(raw: &Json, alone: &SearchSpace) -> Result<Vec<Clause>, String> {
         "RELATION" => relation(raw, text(raw, "lambda")?, alone)?,
         "EQUALS" => one(raw, alone, |kind, raw| {
             let value = typed(kind, &value(raw, "value")?)?;
-            Ok(Some(ForbiddenValues::One(value)))
+            Ok(Some(Values::One(value)))
         })?,
         "IN" => one(raw, alone, |kind, raw| {
             let values = values(raw, &["values", "value"])?;
@@ -77,7 +76,7 @@ fn read(raw: &Json, alone: &SearchSpace) -> Result<Vec<Clause>, String> {
 fn one(
     raw: &Json,
     alone: &SearchSpace,
-    read: impl Fn(&Kind, &Json) -> Result<Option<ForbiddenValues>, String>,
+    read: impl Fn(&Kind, &Json) -> Result<Option<Values>, String>,
 ) -> Result<Vec<Clause>, String> {
     let name = text(raw, "name")?;
     let kind = &find(alone, name)?.kind;
@@ -112,13 +111,13 @@ fn together(a: &Clause, b: &Clause) -> Option<Clause> {
     Some(both)
 }
 
-fn intersection(a: &ForbiddenValues, b: &ForbiddenValues) -> Option<ForbiddenValues> {
-    let listed = |values: &ForbiddenValues| match values {
-        ForbiddenValues::One(value) => Some(vec![value.clone()]),
-        ForbiddenValues::Several(values) => Some(values.clone()),
-        ForbiddenValues::Range(_) => None,
+fn intersection(a: &Values, b: &Values) -> Option<Values> {
+    let listed = |values: &Values| match values {
+        Values::One(value) => Some(vec![value.clone()]),
+        Values::Several(values) => Some(values.clone()),
+        Values::Range(_) => None,
     };
-    let is_in = |value: &Value, range: &ForbiddenRange| {
+    let is_in = |value: &Value, range: &ValueRange| {
         let end = |end: &Option<Value>| end.as_ref().and_then(Value::as_f64);
         value.as_f64().is_some_and(|x| {
             end(&range.min).is_none_or(|min| x >= min) && end(&range.max).is_none_or(|max| x <= max)
@@ -126,12 +125,12 @@ fn intersection(a: &ForbiddenValues, b: &ForbiddenValues) -> Option<ForbiddenVal
     };
     let values = match (listed(a), listed(b), a, b) {
         (Some(a), Some(b), _, _) => common(&a, &b),
-        (Some(list), None, _, ForbiddenValues::Range(range))
-        | (None, Some(list), ForbiddenValues::Range(range), _) => list
+        (Some(list), None, _, Values::Range(range))
+        | (None, Some(list), Values::Range(range), _) => list
             .into_iter()
             .filter(|value| is_in(value, range))
             .collect(),
-        (_, _, ForbiddenValues::Range(a), ForbiddenValues::Range(b)) => {
+        (_, _, Values::Range(a), Values::Range(b)) => {
             let tighter = |a: &Option<Value>, b: &Option<Value>, is_min: bool| {
                 let (Some(x), Some(y)) = (a, b) else {
                     return a.clone().or_else(|| b.clone());
@@ -139,7 +138,7 @@ fn intersection(a: &ForbiddenValues, b: &ForbiddenValues) -> Option<ForbiddenVal
                 let is_a = (x.as_f64() >= y.as_f64()) == is_min;
                 Some(if is_a { x.clone() } else { y.clone() })
             };
-            let range = ForbiddenRange {
+            let range = ValueRange {
                 min: tighter(&a.min, &b.min, true),
                 max: tighter(&a.max, &b.max, false),
             };
@@ -147,11 +146,11 @@ fn intersection(a: &ForbiddenValues, b: &ForbiddenValues) -> Option<ForbiddenVal
                 (Some(min), Some(max)) => min.as_f64() > max.as_f64(),
                 _ => false,
             };
-            return (!is_empty).then_some(ForbiddenValues::Range(range));
+            return (!is_empty).then_some(Values::Range(range));
         }
         _ => Vec::new(), // every pair is one of those above
     };
-    (!values.is_empty()).then_some(ForbiddenValues::Several(values))
+    (!values.is_empty()).then_some(Values::Several(values))
 }
 
 /// On which side of a value, and whether the value is among them.
@@ -193,7 +192,7 @@ impl Side {
     }
 
     /// The values of a hyperparameter on this side of one of its own; `None` where there are none.
-    fn of(self, kind: &Kind, value: &Value) -> Result<Option<ForbiddenValues>, String> {
+    fn of(self, kind: &Kind, value: &Value) -> Result<Option<Values>, String> {
         let value = typed(kind, value)?;
         match kind {
             Kind::Float { .. } | Kind::Integer { .. } => {
@@ -213,7 +212,7 @@ impl Side {
     }
 
     /// The numbers of a range on this side of any number.
-    fn range(self, kind: &Kind, x: f64) -> Option<ForbiddenValues> {
+    fn range(self, kind: &Kind, x: f64) -> Option<Values> {
         let (lower, upper, is_whole) = match kind {
             Kind::Float { lower, upper, .. } => (*lower, *upper, false),
             Kind::Integer { lower, upper, .. } => (*lower as f64, *upper as f64, true),
@@ -236,12 +235,12 @@ impl Side {
             }
         };
         let range = if self.is_above {
-            ForbiddenRange {
+            ValueRange {
                 min: end(first.max(lower)),
                 max: end(upper),
             }
         } else {
-            ForbiddenRange {
+            ValueRange {
                 min: end(lower),
                 max: end(first.min(upper)),
             }
@@ -251,12 +250,18 @@ impl Side {
         } else {
             first < lower
         };
-        (!is_empty).then_some(ForbiddenValues::Range(range))
+        (!is_empty).then_some(Values::Range(range))
     }
 }
 
-fn several(values: Vec<Value>) -> Option<ForbiddenValues> {
-    (!values.is_empty()).then_some(ForbiddenValues::Several(values))
+/// The values that both lists have.
+fn common(a: &[Value], b: &[Value]) -> Vec<Value> {
+    let both = a.iter().filter(|value| b.iter().any(|v| v.same(value)));
+    both.cloned().collect()
+}
+
+fn several(values: Vec<Value>) -> Option<Values> {
+    (!values.is_empty()).then_some(Values::Several(values))
 }
 
 /// A relation of two hyperparameters: for each value of the one with fewer, what of the other stands to it so.
@@ -293,7 +298,7 @@ fn relation(raw: &Json, name: &str, alone: &SearchSpace) -> Result<Vec<Clause>, 
     for value in listed {
         if let Some(values) = related(&value, other, side)? {
             let clause = [
-                (listed_name.to_owned(), ForbiddenValues::One(value)),
+                (listed_name.to_owned(), Values::One(value)),
                 (other_name.to_owned(), values),
             ];
             all.push(clause.into());
@@ -303,11 +308,7 @@ fn relation(raw: &Json, name: &str, alone: &SearchSpace) -> Result<Vec<Clause>, 
 }
 
 /// The values of `other` on a side of a value, or equal to it.
-fn related(
-    value: &Value,
-    other: &Kind,
-    side: Option<Side>,
-) -> Result<Option<ForbiddenValues>, String> {
+fn related(value: &Value, other: &Kind, side: Option<Side>) -> Result<Option<Values>, String> {
     let number = |value: &Value| match value {
         Value::Boolean(b) => Some(f64::from(*b)),
         value => value.as_f64(),
@@ -315,7 +316,7 @@ fn related(
     if let (Kind::Float { .. } | Kind::Integer { .. }, Some(x)) = (other, number(value)) {
         return Ok(match side {
             Some(side) => side.range(other, x),
-            None => other.typed(&Value::Float(x)).map(ForbiddenValues::One),
+            None => other.typed(&Value::Float(x)).map(Values::One),
         });
     }
     let compare = |theirs: &Value| match (number(theirs), number(value), theirs, value) {

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use shared::exit::{Code, Failure};
 use shared::format::parse;
 use shared::python_json::lenient;
-use shared::space::{Confidence, HyperparameterFile, KindName, SpaceFile};
+use shared::space::{ConditionFile, Confidence, HyperparameterFile, KindName, SpaceFile};
 use shared::{SearchSpace, Value};
 
 use super::field::{list, text, value, values};
@@ -257,15 +257,17 @@ fn weigh(raw: &Json, file: &mut HyperparameterFile, notes: &mut Vec<String>) {
     }
 }
 
-/// The same hyperparameters, each after the one its condition names. A circle keeps its order and is refused later.
+/// The same hyperparameters, each after those that its condition names. A circle keeps its order and is refused later.
 fn parents_first(mut left: Vec<HyperparameterFile>) -> Vec<HyperparameterFile> {
     let mut ordered: Vec<HyperparameterFile> = Vec::with_capacity(left.len());
     while !left.is_empty() {
         let before = ordered.len();
         let (mut ready, waiting) = (Vec::new(), std::mem::take(&mut left));
         for hyperparameter in waiting {
-            let is_ready = hyperparameter.active_when.as_ref().is_none_or(|condition| {
-                let is_parent = |h: &HyperparameterFile| h.name == condition.hyperparameter;
+            let condition = hyperparameter.active_when.as_ref();
+            let mut parents = condition.into_iter().flat_map(ConditionFile::names);
+            let is_ready = parents.all(|parent| {
+                let is_parent = |h: &HyperparameterFile| h.name == parent;
                 ordered.iter().any(is_parent) || ready.iter().any(is_parent)
             });
             if is_ready {

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use serde_json::Value as Json;
-use shared::{Configuration, Kind, SearchSpace};
+use shared::{Configuration, Kind, SearchSpace, Value};
 
 use super::*;
 use crate::testing::search_file;
@@ -46,9 +46,6 @@ fn both_generations_of_the_format_are_read() {
         .collect();
     assert_eq!(names, ["a", "b"], "parents first");
 }
-
-const A: &str = r#"{"child": "c", "parent": "a", "type": "EQ", "value": 1}"#;
-const B: &str = r#"{"child": "c", "parent": "b", "type": "EQ", "value": "x"}"#;
 
 #[test]
 fn what_is_not_expressible_is_refused_by_name() {
@@ -101,13 +98,13 @@ fn what_is_not_expressible_is_refused_by_name() {
                 ""
             ),
             connected(r#"{"child": "c", "parent": "a", "type": "XOR", "value": 1}"#),
-            connected(r#"{"child": "c", "parent": "f", "type": "GT", "value": 0.5}"#),
+            connected(r#"{"child": "c", "parent": "f", "type": "GT", "value": 1.0}"#),
+            connected(r#"{"child": "c", "parent": "f", "type": "LT", "value": "x"}"#),
             connected(r#"{"child": "c", "parent": "a", "type": "GT", "value": 7}"#),
             connected(r#"{"child": "c", "parent": "a", "type": "GT", "value": 3}"#),
             connected(r#"{"child": "c", "parent": "b", "type": "LT", "value": "x"}"#),
-            connected(&format!(r#"{{"child": "c", "type": "AND", "conditions": [{A}, {B}]}}"#)),
-            connected(&format!(r#"{{"child": "c", "type": "OR", "conditions": [{A}, {B}]}}"#)),
-            connected(&format!("{A}, {B}")),
+            connected(r#"{"child": "c", "type": "AND", "conditions": []}"#),
+            connected(r#"{"child": "c", "type": "OR", "conditions": [{"parent": "d", "type": "EQ", "value": 1}]}"#),
             read("[").unwrap_err(),
         ]
         .join("\n")
@@ -233,23 +230,52 @@ fn of_configspace() -> SearchSpace {
 fn conditions_mean_what_they_mean_there() {
     let space = of_configspace();
     let condition = |name: &str| {
-        let (parent, values) = space.find(name).unwrap().condition.clone().unwrap();
-        let values: Vec<String> = values.iter().map(ToString::to_string).collect();
-        let parent = &space.hyperparameters()[parent].name;
-        format!("{parent} in {}", values.join(" "))
+        let condition = space.find(name).unwrap().condition.as_ref().unwrap();
+        serde_json::to_string(&condition.to_file(space.hyperparameters())).unwrap()
     };
     let names = [
         "above", "below", "outside", "unlike", "beyond", "both", "beneath",
     ];
-    insta::assert_snapshot!(names.map(|name| format!("{name}: {}", condition(name))).join("\n"), @r"
-    above: layers in 3 4 5 6
-    below: size in 1 2
-    outside: layers in 1 5 6
-    unlike: optimizer in sgd adam
-    beyond: size in 4 8
-    both: layers in 3 5
-    beneath: nested in 3 4
-    ");
+    insta::assert_snapshot!(names.map(|name| format!("{name}: {}", condition(name))).join("\n"), @r#"
+    above: {"hyperparameter":"layers","in":[3,4,5,6]}
+    below: {"hyperparameter":"size","in":[1,2]}
+    outside: {"any":[{"hyperparameter":"layers","in":[5,6]},{"hyperparameter":"layers","in":[1]}]}
+    unlike: {"hyperparameter":"optimizer","in":["sgd","adam"]}
+    beyond: {"hyperparameter":"size","in":[4,8]}
+    both: {"all":[{"hyperparameter":"layers","in":[3,4,5,6]},{"hyperparameter":"layers","in":[1,3,5]}]}
+    beneath: {"all":[{"hyperparameter":"optimizer","in":["adam","sgd","lamb"]},{"hyperparameter":"nested","in":[3,4]}]}
+    "#);
+}
+
+#[test]
+fn conditions_on_several_parents_and_thresholds_mean_what_they_mean_there() {
+    let bytes = include_bytes!("../../tests/files/configspace-1.2-conditions.json");
+    let read = from_json(Path::new("configspace-1.2-conditions.json"), bytes).unwrap();
+    let space = SearchSpace::new(&read.space).unwrap();
+    // Configurations that ConfigSpace 1.2.2 drew: what is active there, and nothing else, is active here.
+    let drawn = include_str!("../../tests/files/configspace-1.2-conditions.jsonl");
+    let mut num_active = std::collections::BTreeMap::<String, u32>::new();
+    for line in drawn.lines() {
+        let drawn: Configuration = serde_json::from_str(line).unwrap();
+        let checked = space.check_configuration(&drawn);
+        assert!(checked.is_ok(), "{checked:?}: {line}");
+        for (name, _) in drawn.iter() {
+            *num_active.entry(name.to_owned()).or_default() += 1;
+        }
+    }
+    assert_eq!(num_active.len(), space.hyperparameters().len());
+    // 200 were drawn; one threshold nearly never fails, and another one is the middle of 100,000 values.
+    for name in ["gt", "lt", "both", "either", "nested", "grand", "of_and"] {
+        assert!((10..190).contains(&num_active[name]), "{num_active:?}");
+    }
+    for generation in [Generation::Seven, Generation::One] {
+        let json = to_json(&space, "test", generation).unwrap();
+        let back = from_json(Path::new("configspace.json"), json.to_string().as_bytes()).unwrap();
+        let back = SearchSpace::new(&back.space).unwrap();
+        for (h, again) in space.hyperparameters().iter().zip(back.hyperparameters()) {
+            assert_eq!((&h.name, &h.condition), (&again.name, &again.condition));
+        }
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::{Value as Json, json};
 use shared::exit::{Code, Failure};
-use shared::space::{ForbiddenFile, ForbiddenRange, ForbiddenValues, UserPrior};
+use shared::space::{ConditionFile, ForbiddenFile, UserPrior, ValueRange, Values};
 use shared::{Configuration, Hyperparameter, Kind, SearchSpace, Value};
 
 use super::MOST_LISTED;
@@ -31,12 +31,9 @@ pub fn to_json(space: &SearchSpace, name: &str, generation: Generation) -> Resul
     let mut conditions = Vec::new();
     for h in space.hyperparameters() {
         hyperparameters.push(hyperparameter(h, &defaults, generation));
-        if let Some((parent, activating)) = &h.condition {
-            let parent = &space.hyperparameters()[*parent].name;
-            conditions.push(match activating.as_slice() {
-                [only] => json!({"child": h.name, "parent": parent, "type": "EQ", "value": only}),
-                all => json!({"child": h.name, "parent": parent, "type": "IN", "values": all}),
-            });
+        if let Some(active_when) = &h.condition {
+            let file = active_when.to_file(space.hyperparameters());
+            conditions.push(condition(space, &h.name, &file));
         }
     }
     let mut forbidden = Vec::new();
@@ -157,6 +154,51 @@ fn believe(json: &mut Json, kind: &Kind, belief: &UserPrior) {
     }
 }
 
+/// A condition as ConfigSpace has it.
+fn condition(space: &SearchSpace, child: &str, file: &ConditionFile) -> Json {
+    let several = |kind: &str, files: &[ConditionFile]| {
+        let conditions: Vec<Json> = files.iter().map(|c| condition(space, child, c)).collect();
+        json!({"child": child, "type": kind, "conditions": conditions})
+    };
+    match (&file.all, &file.any, &file.hyperparameter) {
+        (Some(all), _, _) => several("AND", all),
+        (_, Some(any), _) => several("OR", any),
+        (_, _, parent) => {
+            let parent = parent.as_deref().unwrap_or_default(); // it is there where the others are not
+            match file.values.as_deref() {
+                Some([only]) => {
+                    json!({"child": child, "parent": parent, "type": "EQ", "value": only})
+                }
+                Some(all) => {
+                    json!({"child": child, "parent": parent, "type": "IN", "values": all})
+                }
+                None => in_range(space, child, parent, file),
+            }
+        }
+    }
+}
+
+/// A condition on a number in a range.
+fn in_range(space: &SearchSpace, child: &str, parent: &str, file: &ConditionFile) -> Json {
+    let is = |kind: &str, value: Value| json!({"child": child, "parent": parent, "type": kind, "value": value});
+    let both = |kind: &str, conditions: [Json; 2]| json!({"child": child, "type": kind, "conditions": conditions});
+    let range = ValueRange {
+        min: file.min.clone(),
+        max: file.max.clone(),
+    };
+    let kind = space.find(parent).map(|h| &h.kind);
+    match kind.map_or((None, None), |kind| outside(kind, &range)) {
+        (Some(below), Some(above)) => both("AND", [is("GT", below), is("LT", above)]),
+        (Some(below), None) => is("GT", below),
+        (None, Some(above)) => is("LT", above),
+        (None, None) => {
+            // All of its values: it only has to be active.
+            let lower = kind.and_then(lower).unwrap_or(Value::Null); // a range is one of numbers
+            both("OR", [is("EQ", lower.clone()), is("GT", lower)])
+        }
+    }
+}
+
 /// A forbidden combination as ConfigSpace has it; `None` where nothing of it can occur.
 fn forbid(
     space: &SearchSpace,
@@ -166,13 +208,13 @@ fn forbid(
     let mut terms = Vec::new();
     for (name, values) in &clause.0 {
         match values {
-            ForbiddenValues::One(value) => {
+            Values::One(value) => {
                 terms.push(json!({"name": name, "type": "EQUALS", "value": value}));
             }
-            ForbiddenValues::Several(values) => {
+            Values::Several(values) => {
                 terms.push(json!({"name": name, "type": "IN", "values": values}));
             }
-            ForbiddenValues::Range(range) => {
+            Values::Range(range) => {
                 let kind = space.find(name).map(|h| &h.kind);
                 terms.extend(match (generation, kind) {
                     (Generation::One, Some(kind)) => sides(name, kind, range),
@@ -194,35 +236,43 @@ fn forbid(
 /// A range as what is above a value and below another one, where the hyperparameter has values outside.
 ///
 /// Strictly: 1.2.2 samples as if its clause "less than or equal" were the opposite.
-fn sides(name: &str, kind: &Kind, range: &ForbiddenRange) -> Vec<Json> {
-    let (lower, upper, is_whole) = match kind {
-        Kind::Float { lower, upper, .. } => (*lower, *upper, false),
-        Kind::Integer { lower, upper, .. } => (*lower as f64, *upper as f64, true),
-        _ => return Vec::new(), // levels have no range
-    };
-    let written = |x: f64| {
-        let whole = Value::Float(x).as_i64().filter(|_| is_whole);
-        whole.map_or(Value::Float(x), Value::Integer)
-    };
-    let end = |end: &Option<Value>| end.as_ref().and_then(Value::as_f64);
-    let below = end(&range.min).map(|x| if is_whole { x - 1.0 } else { x.next_down() });
-    let above = end(&range.max).map(|x| if is_whole { x + 1.0 } else { x.next_up() });
+fn sides(name: &str, kind: &Kind, range: &ValueRange) -> Vec<Json> {
+    let (below, above) = outside(kind, range);
     let mut sides = Vec::new();
-    if let Some(below) = below.filter(|x| *x >= lower) {
-        sides.push(json!({"name": name, "type": "CLAUSE_GT", "value": written(below)}));
+    if let Some(below) = below {
+        sides.push(json!({"name": name, "type": "CLAUSE_GT", "value": below}));
     }
-    if let Some(above) = above.filter(|x| *x <= upper) {
-        sides.push(json!({"name": name, "type": "CLAUSE_LT", "value": written(above)}));
+    if let Some(above) = above {
+        sides.push(json!({"name": name, "type": "CLAUSE_LT", "value": above}));
     }
-    if sides.is_empty() {
+    if let (true, Some(lower)) = (sides.is_empty(), lower(kind)) {
         // All of its values, so that it is about the others alone.
-        sides.push(json!({"name": name, "type": "CLAUSE_GE", "value": written(lower)}));
+        sides.push(json!({"name": name, "type": "CLAUSE_GE", "value": lower}));
     }
     sides
 }
 
+/// The smallest value of a number.
+fn lower(kind: &Kind) -> Option<Value> {
+    match kind {
+        Kind::Float { lower, .. } => Some(Value::Float(*lower)),
+        Kind::Integer { lower, .. } => Some(Value::Integer(*lower)),
+        Kind::Ordinal { .. } | Kind::Categorical { .. } | Kind::Constant { .. } => None,
+    }
+}
+
+/// The values of a hyperparameter next to a range, below and above it, where it has such.
+fn outside(kind: &Kind, range: &ValueRange) -> (Option<Value>, Option<Value>) {
+    let end = |end: &Option<Value>| end.as_ref().and_then(Value::as_f64);
+    let is_whole = matches!(kind, Kind::Integer { .. });
+    let below = end(&range.min).map(|x| if is_whole { x - 1.0 } else { x.next_down() });
+    let above = end(&range.max).map(|x| if is_whole { x + 1.0 } else { x.next_up() });
+    let value = |x: f64| kind.typed(&Value::Float(x));
+    (below.and_then(value), above.and_then(value))
+}
+
 /// A range of whole numbers as a list.
-fn listed(name: &str, kind: Option<&Kind>, range: &ForbiddenRange) -> Result<Json> {
+fn listed(name: &str, kind: Option<&Kind>, range: &ValueRange) -> Result<Json> {
     let Some(Kind::Integer { lower, upper, .. }) = kind else {
         let message = format!("ConfigSpace 0.7 cannot forbid a range of `{name}`");
         return Err(Failure::new(Code::BadInput, message).into());

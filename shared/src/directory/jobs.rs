@@ -82,13 +82,6 @@ impl Directory {
             && job.budget == ladder.budget(job.job.rung)
     }
 
-    /// The job file of a claim, if it is still there.
-    pub fn read_claimed(&self, claim: &Claim) -> Result<Option<Job>> {
-        self.read_or_quarantine(self.layout.claimed(claim), |job: &Job| {
-            job.job == claim.attempt.job
-        })
-    }
-
     /// Whether a claim is still its owner's.
     pub fn holds(&self, claim: &Claim) -> Result<bool> {
         fs::is_there(&self.layout.claimed(claim))

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Kind;
-use super::forbidden_file::ForbiddenValues;
+use super::values::Values;
 use crate::value::Value;
 
 /// A checked combination.
@@ -17,7 +17,7 @@ pub(super) struct Clause {
 pub(super) struct Term {
     /// Index in the space.
     pub(super) index: usize,
-    pub(super) written: ForbiddenValues,
+    pub(super) written: Values,
     /// The kind of the hyperparameter, which the set is about.
     pub(super) kind: Kind,
     pub(super) set: Set,
@@ -67,7 +67,7 @@ impl Term {
         };
         Self {
             index,
-            written: ForbiddenValues::One(value.clone()),
+            written: Values::One(value.clone()),
             set: Set::of(&kind, std::slice::from_ref(value)),
             kind,
         }

@@ -20,8 +20,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rand::RngExt as _;
 
-use super::clause::Set;
-use super::{Kind, SearchSpace};
+use super::clause::{Clause, Set, Term};
+use super::{Condition, Kind, SearchSpace};
 use crate::value::{Configuration, Value};
 
 /// Nodes of a diagram at most: a tenth of a second.
@@ -86,8 +86,8 @@ struct Edge {
 struct Open {
     /// Forbidden combinations that have begun to hold.
     begun: Vec<usize>,
-    /// Hyperparameters still to be decided that have a condition which is met.
-    active: Vec<usize>,
+    /// What holds of the conditions of hyperparameters still to be decided: these, and numbers of their terms.
+    met: Vec<(usize, usize)>,
 }
 
 impl Piece {
@@ -153,7 +153,8 @@ impl Diagram {
     pub(super) fn new(space: &SearchSpace) -> Option<Self> {
         let order = order(space);
         let number = space.hyperparameters.len();
-        let children: Vec<Vec<usize>> = (0..number).map(|parent| children(space, parent)).collect();
+        let children: Vec<Vec<Child<'_>>> =
+            (0..number).map(|parent| children(space, parent)).collect();
         let clauses: Vec<Vec<usize>> = (0..number).map(|index| clauses(space, index)).collect();
         let parts = (0..number)
             .map(|index| parts(space, index, &clauses[index], &children[index]))
@@ -171,8 +172,10 @@ impl Diagram {
             let mut next: BTreeMap<Open, usize> = BTreeMap::new();
             let mut layer = Vec::new();
             for before in &open {
-                let has_condition = space.hyperparameters[index].condition.is_some();
-                let is_active = !has_condition || before.active.contains(&index);
+                let condition = space.hyperparameters[index].condition.as_ref();
+                let is_active = condition.is_none_or(|condition| {
+                    condition.is_met_by(|term| before.met.contains(&(index, term)))
+                });
                 let parts = &diagram.parts[index];
                 let choices = (0..parts.len()).map(Some).filter(|_| is_active);
                 let mut edges = Vec::new();
@@ -217,8 +220,8 @@ impl Diagram {
     /// The decision at which each combination begins and that at which it is complete, as indices in the space.
     fn ends_of_clauses(&self, space: &SearchSpace) -> (Vec<usize>, Vec<usize>) {
         let place = |index: usize| self.order.iter().position(|other| *other == index);
-        let end = |clause: &super::clause::Clause, is_last: bool| {
-            let indices = clause.terms().iter().map(super::clause::Term::index);
+        let end = |clause: &Clause, is_last: bool| {
+            let indices = clause.terms().iter().map(Term::index);
             let end = if is_last {
                 indices.max_by_key(|index| place(*index))
             } else {
@@ -349,12 +352,12 @@ impl Open {
     fn decide(
         &self,
         index: usize,
-        (clauses, children): (&[usize], &[usize]),
+        (clauses, children): (&[usize], &[Child<'_>]),
         (first, last): (&[usize], &[usize]),
         holds: impl Fn(usize) -> bool,
     ) -> Option<Self> {
         let mut after = self.clone();
-        after.active.retain(|other| *other != index);
+        after.met.retain(|(child, _)| *child != index);
         for (set, clause) in clauses.iter().enumerate() {
             let is_begun = first[*clause] == index || after.begun.contains(clause);
             after.begun.retain(|other| other != clause);
@@ -367,9 +370,11 @@ impl Open {
         }
         let met = children.iter().enumerate();
         let met = met.filter(|(set, _)| holds(clauses.len() + set));
-        after.active.extend(met.map(|(_, child)| *child));
+        after
+            .met
+            .extend(met.map(|(_, child)| (child.index, child.number)));
         after.begun.sort_unstable();
-        after.active.sort_unstable();
+        after.met.sort_unstable();
         Some(after)
     }
 }
@@ -398,12 +403,29 @@ fn choose(
     drawn.or_else(|| weights.iter().rposition(|pair| weight(pair) > 0.0))
 }
 
-/// The hyperparameters with a condition on this one.
-fn children(space: &SearchSpace, parent: usize) -> Vec<usize> {
+/// What the condition of a hyperparameter says of one that it depends on.
+#[derive(Debug, Clone, Copy)]
+struct Child<'a> {
+    /// The hyperparameter with the condition.
+    index: usize,
+    /// Which of the condition's terms.
+    number: usize,
+    term: &'a Term,
+}
+
+/// What conditions say of this hyperparameter.
+fn children(space: &SearchSpace, parent: usize) -> Vec<Child<'_>> {
     let conditions = space.hyperparameters.iter().enumerate();
     conditions
-        .filter(|(_, h)| h.condition.as_ref().is_some_and(|(p, _)| *p == parent))
-        .map(|(index, _)| index)
+        .flat_map(|(index, h)| {
+            let terms = h.condition.iter().flat_map(Condition::terms).enumerate();
+            terms.map(move |(number, term)| Child {
+                index,
+                number,
+                term,
+            })
+        })
+        .filter(|child| child.term.index() == parent)
         .collect()
 }
 
@@ -423,7 +445,7 @@ fn order(space: &SearchSpace) -> Vec<usize> {
         .forbidden
         .iter()
         .map(|clause| {
-            let indices = clause.terms().iter().map(super::clause::Term::index);
+            let indices = clause.terms().iter().map(Term::index);
             indices.collect()
         })
         .collect();
@@ -435,7 +457,8 @@ fn order(space: &SearchSpace) -> Vec<usize> {
     while order.len() < number {
         let can_be_next = |index: &usize| {
             let condition = space.hyperparameters[*index].condition.as_ref();
-            !is_decided[*index] && condition.is_none_or(|(parent, _)| is_decided[*parent])
+            let mut terms = condition.into_iter().flat_map(Condition::terms);
+            !is_decided[*index] && terms.all(|term| is_decided[term.index()])
         };
         let opened = |index: &usize| {
             let change = |clause: &usize| {
@@ -461,17 +484,19 @@ fn order(space: &SearchSpace) -> Vec<usize> {
 }
 
 /// A hyperparameter's range, cut up by the sets that its combinations and its children's conditions name.
-fn parts(space: &SearchSpace, index: usize, clauses: &[usize], children: &[usize]) -> Vec<Part> {
+fn parts(
+    space: &SearchSpace,
+    index: usize,
+    clauses: &[usize],
+    children: &[Child<'_>],
+) -> Vec<Part> {
     let kind = &space.hyperparameters[index].kind;
     let of_clauses = clauses.iter().map(|clause| {
         let mut terms = space.forbidden[*clause].terms().iter();
         let term = terms.find(|term| term.index() == index);
         term.expect("the combination names it").set().clone()
     });
-    let of_children = children.iter().map(|child| {
-        let condition = space.hyperparameters[*child].condition.as_ref();
-        Set::of(kind, condition.map_or(&[][..], |(_, values)| values))
-    });
+    let of_children = children.iter().map(|child| child.term.set().clone());
     let sets: Vec<Set> = of_clauses.chain(of_children).collect();
     let mut parts: Vec<Part> = Vec::new();
     for (piece, is_in) in pieces(kind, &sets) {

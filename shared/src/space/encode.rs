@@ -70,10 +70,9 @@ impl SearchSpace {
         let mut is_active: Vec<bool> = Vec::with_capacity(values.len());
         for hyperparameter in self.hyperparameters() {
             let condition = hyperparameter.condition.as_ref();
-            is_active.push(condition.is_none_or(|(parent, activating)| {
-                let value = &values[*parent];
-                is_active[*parent] && activating.iter().any(|v| v.same(value))
-            }));
+            let value = |index: usize| is_active[index].then_some(&values[index]);
+            let is_met = condition.is_none_or(|condition| condition.is_met(&value));
+            is_active.push(is_met);
         }
         is_active
     }

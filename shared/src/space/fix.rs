@@ -1,9 +1,10 @@
 //! A space in which some hyperparameters have one value only, for searches in two steps.
 
 use super::clause::{Clause, Term};
-use super::{Hyperparameter, Kind, SearchSpace};
+use super::condition::Remaining;
+use super::{Kind, SearchSpace};
 use crate::error::Invalid;
-use crate::value::{Configuration, Value};
+use crate::value::Configuration;
 
 impl SearchSpace {
     /// The space with these values fixed: what is fixed is a constant, what can then never be active is gone, and
@@ -29,13 +30,21 @@ impl SearchSpace {
         for hyperparameter in &self.hyperparameters {
             let name = hyperparameter.name.as_str();
             let value = values.get(name);
-            let Some(condition) = fixed.condition(hyperparameter, &places) else {
-                if let Some(value) = value {
-                    let expected = "nothing, since the other values make it inactive";
-                    return Err(Invalid::new(name, expected, value.quoted()));
+            let condition = hyperparameter.condition.as_ref();
+            let condition = condition.map_or(Remaining::Always, |condition| {
+                condition.remaining(&places, &fixed.hyperparameters)
+            });
+            let condition = match condition {
+                Remaining::Always => None,
+                Remaining::Condition(condition) => Some(condition),
+                Remaining::Never => {
+                    if let Some(value) = value {
+                        let expected = "nothing, since the other values make it inactive";
+                        return Err(Invalid::new(name, expected, value.quoted()));
+                    }
+                    places.push(None);
+                    continue;
                 }
-                places.push(None);
-                continue;
             };
             let mut hyperparameter = hyperparameter.clone();
             hyperparameter.condition = condition;
@@ -66,33 +75,6 @@ impl SearchSpace {
         Ok(fixed)
     }
 
-    /// The condition that is left of a hyperparameter's; `None` if it is never met.
-    #[expect(
-        clippy::option_option,
-        reason = "never active and always active are different things"
-    )]
-    fn condition(
-        &self,
-        hyperparameter: &Hyperparameter,
-        places: &[Option<usize>],
-    ) -> Option<Option<(usize, Vec<Value>)>> {
-        let Some((parent, activating)) = &hyperparameter.condition else {
-            return Some(None);
-        };
-        let place = places[*parent]?;
-        let parent = &self.hyperparameters[place];
-        let met: Vec<_> = activating
-            .iter()
-            .filter(|value| parent.kind.typed(value).is_some())
-            .cloned()
-            .collect();
-        match &parent.kind {
-            _ if met.is_empty() => None,
-            Kind::Constant { .. } if parent.condition.is_none() => Some(None),
-            _ => Some(Some((place, met))),
-        }
-    }
-
     /// The clause without what always holds; `None` if it never holds.
     fn remaining(&self, clause: &Clause, places: &[Option<usize>]) -> Option<Clause> {
         let mut rest = Clause::default();
@@ -119,6 +101,7 @@ impl SearchSpace {
 mod tests {
     use super::super::SpaceFile;
     use super::*;
+    use crate::Value;
     use crate::seed::Seed;
 
     const SPACE: &str = r#"{"hyperparameters":[

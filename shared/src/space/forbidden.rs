@@ -3,13 +3,16 @@
 //! A clause holds where every hyperparameter it names is active and has one of its values. A configuration in which a
 //! clause holds is never proposed: what a method suggests there is repaired ([`repair`]).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::clause::{Clause, Set, Term};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::clause::{Clause, Term};
 use super::diagram::Diagram;
 use super::encode::MOST_DRAWS;
-use super::forbidden_file::{ForbiddenFile, ForbiddenRange, ForbiddenValues};
+use super::values::Values;
 use super::{Kind, SearchSpace};
 use crate::error::Invalid;
 use crate::seed::Seed;
@@ -18,6 +21,11 @@ use crate::value::{Configuration, Value};
 mod repair;
 
 use repair::NoneAllowed;
+
+/// A combination that must not occur, as a person writes it: the values of two or more hyperparameters, or of one.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct ForbiddenFile(pub BTreeMap<String, Values>);
 
 impl SearchSpace {
     /// Whether a configuration is free of forbidden combinations.
@@ -151,7 +159,7 @@ impl SearchSpace {
                 Invalid::new(name, expected, format!("`{name}`"))
             })?;
             let kind = &self.hyperparameters[index].kind;
-            let set = set_of(name, kind, written)?;
+            let set = written.check(name, kind)?;
             terms.push(Term {
                 index,
                 written: written.clone(),
@@ -161,53 +169,6 @@ impl SearchSpace {
         }
         terms.sort_by_key(|term| term.index);
         Ok(Clause { terms })
-    }
-}
-
-/// The values meant, each of which has to be one of the hyperparameter.
-fn set_of(name: &str, kind: &Kind, written: &ForbiddenValues) -> Result<Set, Invalid> {
-    let typed = |at: String, value: &Value| {
-        kind.typed(value)
-            .ok_or_else(|| Invalid::new(at, kind.describe(), value.quoted()))
-    };
-    match written {
-        ForbiddenValues::One(value) => Ok(Set::of(kind, &[typed(name.to_owned(), value)?])),
-        ForbiddenValues::Several(values) => {
-            if values.is_empty() {
-                return Err(Invalid::new(name, "at least one value", "none"));
-            }
-            let typed = values
-                .iter()
-                .enumerate()
-                .map(|(i, v)| typed(format!("{name}[{i}]"), v));
-            Ok(Set::of(kind, &typed.collect::<Result<Vec<_>, _>>()?))
-        }
-        ForbiddenValues::Range(ForbiddenRange { min, max }) => {
-            let (lower, upper) = match kind {
-                Kind::Float { lower, upper, .. } => (*lower, *upper),
-                Kind::Integer { lower, upper, .. } => (*lower as f64, *upper as f64),
-                Kind::Ordinal { .. } | Kind::Categorical { .. } | Kind::Constant { .. } => {
-                    return Err(Invalid::new(name, "a value or a list of values", "a range"));
-                }
-            };
-            if min.is_none() && max.is_none() {
-                return Err(Invalid::new(name, "`min`, `max` or both", "neither"));
-            }
-            let end = |value: &Option<Value>, at: &str, otherwise: f64| match value {
-                None => Ok(otherwise),
-                Some(value) => typed(format!("{name}.{at}"), value)
-                    .map(|value| value.as_f64().unwrap_or(otherwise)), // numbers are numbers
-            };
-            let (min, max) = (end(min, "min", lower)?, end(max, "max", upper)?);
-            if min > max {
-                return Err(Invalid::new(
-                    format!("{name}.max"),
-                    format!("at least `min` ({min})"),
-                    max,
-                ));
-            }
-            Ok(Set::Intervals(vec![(min, max)]))
-        }
     }
 }
 
@@ -223,7 +184,9 @@ mod tests {
         {"name":"depth","type":"integer","lower":1,"upper":4,"active_when":{"hyperparameter":"kind","in":["b","c"]}},
         {"name":"size","type":"ordinal","sequence":[8,16,32],"active_when":{"hyperparameter":"depth","in":[1,2,3]}},
         {"name":"version","type":"constant","value":3},
-        {"name":"flag","type":"categorical","choices":[true,false]}"#;
+        {"name":"flag","type":"categorical","choices":[true,false]},
+        {"name":"mode","type":"categorical","choices":[1,2],"active_when":{"any":[{"hyperparameter":"size","in":[8]},
+            {"all":[{"hyperparameter":"kind","in":["c"]},{"hyperparameter":"flag","in":[true]}]}]}}"#;
 
     fn space(hyperparameters: &str, forbidden: &str) -> Result<SearchSpace, Invalid> {
         let json =
@@ -308,7 +271,7 @@ mod tests {
             r#"{"kind":"b","depth":2,"size":16,"version":3,"flag":false}"#
         ));
         assert!(!allows(
-            r#"{"kind":"b","depth":3,"size":8,"version":3,"flag":true}"#
+            r#"{"kind":"b","depth":3,"size":8,"version":3,"flag":true,"mode":1}"#
         ));
         assert!(allows(r#"{"kind":"b","depth":4,"version":3,"flag":true}"#));
         let again = SearchSpace::new(&space.to_file()).unwrap();
@@ -359,7 +322,7 @@ mod tests {
                 .map(|_| {
                     let drawn = plain.decode(&plain.sample(&mut rng));
                     let parts = drawn.iter().filter(|_| rng.random::<f64>() < 0.5);
-                    ForbiddenFile(parts.map(|(n, v)| (n.to_owned(), ForbiddenValues::One(v.clone()))).collect())
+                    ForbiddenFile(parts.map(|(n, v)| (n.to_owned(), Values::One(v.clone()))).collect())
                 })
                 .filter(|clause| !clause.0.is_empty())
                 .collect();

@@ -8,6 +8,7 @@ use super::contract::{Progress, outcome_in, shortened};
 use super::output::last_words;
 use crate::memory::mib;
 use crate::objective::{Ended, StopReason};
+use crate::outcome::speaks_of_a_full_disk;
 
 /// A program's exit code for "this machine cannot do it": the attempt's fault, not the configuration's.
 const RUN_ME_AGAIN: i32 = 75;
@@ -130,6 +131,9 @@ impl Seen {
         let is_by_exception = matches!(status.signal(), None | Some(libc::SIGABRT));
         if is_by_exception && is_devices(&words) {
             return Ended::DeviceFailed { message };
+        }
+        if is_by_exception && speaks_of_a_full_disk(&words) {
+            return Ended::MachineFailed { message };
         }
         match status.signal() {
             // Nothing in a built-in training ends itself so.
@@ -417,6 +421,23 @@ mod tests {
             seen.result = Ok(br#"{"crashed": "CUDA error: an illegal memory access"}"#.to_vec());
         });
         assert!(matches!(ended, Ended::DeviceFailed { .. }), "{ended:?}");
+    }
+
+    #[test]
+    fn a_full_disk_is_this_machines_fault() {
+        let python = "OSError: [Errno 28] No space left on device: '/tmp/x'";
+        let python = format!("Traceback (most recent call last):\n  File \"t.py\"\n{python}\n");
+        let rust = "thread 'DSD-0-0' (9) panicked at cache.rs:164:18:\nFailed to write to chunk: Os { code: 28, kind: \
+                    StorageFull, message: \"No space left on device\" }\n";
+        for (end, printed) in [(exit(1), python.as_str()), (signal(libc::SIGABRT), rust)] {
+            let ended = judged(end, |seen| seen.printed = printed.to_owned());
+            assert!(matches!(ended, Ended::MachineFailed { .. }), "{ended:?}");
+        }
+        // A line of a log.
+        let ended = judged(exit(1), |seen| {
+            seen.printed = "warning: No space left on device\n".to_owned();
+        });
+        assert!(matches!(ended, Ended::Crashed { .. }), "{ended:?}");
     }
 
     #[test]

@@ -82,8 +82,10 @@ fn differentiate<B: TrainingBackend, const D: usize>(
 ) -> Results {
     let mut results = vec![("output".to_owned(), values(output.clone()))];
     let weights = tensor::<B, D>(9, output.dims(), device);
+    let weighted = output * weights;
+    results.push(("weighted output".to_owned(), values(weighted.clone())));
     // From a tensor, gradients are those of the sum of its values.
-    let gradients = (output * weights).backward();
+    let gradients = weighted.backward();
     results.extend(gradients_of(&gradients));
     results
 }

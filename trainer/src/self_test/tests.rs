@@ -95,7 +95,7 @@ fn rounding_to_tf32_is_found() {
 #[test]
 fn what_is_not_a_number_is_found() {
     let mut found = right();
-    found[2].1[5] = f32::NAN;
+    found[3].1[5] = f32::NAN;
     let fault = compare("convolution", &right(), &found)
         .unwrap_err()
         .to_string();

@@ -190,7 +190,7 @@ fn a_warned_script_saves_and_goes_on_as_if_nothing_had_been() {
 }
 
 #[test]
-fn a_killed_script_goes_on_from_its_last_checkpoint() {
+fn the_checkpoint_of_a_killed_script_stays() {
     let script = TRAINING.replace(
         "        marked",
         "        if epoch == 5 and epochs[0] == 1: os.kill(os.getpid(), 9)\n        marked",

@@ -70,8 +70,10 @@ const MIXED: &str = r#"{"name":"kind","type":"categorical","choices":["a","b","c
     {"name":"size","type":"ordinal","sequence":[8,16,32,64]},
     {"name":"layers","type":"integer","lower":1,"upper":40,"log":true},
     {"name":"drop","type":"float","lower":-1,"upper":1,"active_when":{"hyperparameter":"layers","in":[2,3,4,5,6,7,8]}},
-    {"name":"fixed","type":"constant","value":1}"#;
-const FORBIDDEN: &str = r#"{"kind":"a","size":[8,16]},{"rate":{"min":0.001,"max":0.2}},{"rate":{"max":0.0002},"layers":{"min":3}},
+    {"name":"fixed","type":"constant","value":1},
+    {"name":"mode","type":"categorical","choices":["u","v"],"active_when":{"any":[{"hyperparameter":"rate","max":0.01},
+        {"all":[{"hyperparameter":"drop","min":0},{"hyperparameter":"size","in":[8,32]}]}]}}"#;
+const FORBIDDEN: &str = r#"{"mode":"v","kind":["a","b"],"layers":{"min":5}},{"kind":"a","size":[8,16]},{"rate":{"min":0.001,"max":0.2}},{"rate":{"max":0.0002},"layers":{"min":3}},
     {"kind":["a","c"],"drop":{"min":-0.5},"size":[32,64]},{"layers":{"min":9,"max":30},"size":64,"kind":"b"},{"layers":[1,31],"fixed":1}"#;
 
 #[test]
@@ -84,10 +86,14 @@ fn draws_are_those_that_are_left_of_all_draws() {
                 format!("{:.digits$}", if name == "rate" { x.log10() } else { x })
             })
         };
-        let (kind, size) = (drawn.text("kind"), drawn.integer("size"));
+        let (kind, size, mode) = (
+            drawn.text("kind"),
+            drawn.integer("size"),
+            drawn.text("mode"),
+        );
         let layers = drawn.integer("layers").map(|n| n / 4);
         format!(
-            "{kind:?} {size:?} {layers:?} {} {}",
+            "{kind:?} {size:?} {layers:?} {mode:?} {} {}",
             digits("rate", 0),
             digits("drop", 0)
         )
@@ -185,12 +191,14 @@ proptest! {
             r#"{"name":"kind","type":"categorical","choices":["a","b","c"]},
                {"name":"depth","type":"integer","lower":1,"upper":4,"active_when":{"hyperparameter":"kind","in":["b","c"]}},
                {"name":"size","type":"ordinal","sequence":[8,16,32],"active_when":{"hyperparameter":"depth","in":[1,2,3]}},
-               {"name":"flag","type":"categorical","choices":[true,false]}"#,
+               {"name":"flag","type":"categorical","choices":[true,false]},
+               {"name":"mode","type":"categorical","choices":[1,2],"active_when":{"any":[{"hyperparameter":"size","in":[8]},
+               {"all":[{"hyperparameter":"kind","in":["c"]},{"hyperparameter":"flag","in":[true]}]}]}}"#,
             "",
         );
         let whole = plain.configurations(1000).unwrap();
-        // a; b and c with depth 4 or three sizes for each of three depths; two flags.
-        prop_assert_eq!(whole.len(), 2 * (1 + 2 * (1 + 9)));
+        // By kind, for depth 4 and for each of the other three: flags, or flags and modes with sizes 8, 16 and 32.
+        prop_assert_eq!(whole.len(), 2 + (2 + 3 * (4 + 2 + 2)) + (3 + 3 * (4 + 3 + 3)));
         let mut rng = Seed::new(seed).rng();
         let mut file = plain.to_file();
         for _ in 0..num_clauses {

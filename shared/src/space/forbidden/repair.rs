@@ -2,7 +2,7 @@
 //!
 //! A best-first search over single changes that end a clause that holds: a number goes to the nearest value beyond
 //! those forbidden, up or down; a level to any other one (ordinal: the nearest ones); or a hyperparameter above makes
-//! one of the clause inactive. The distance is the sum over the dimensions of differences in the encoding (ordinals over
+//! one of the clause inactive (or, where that takes several changes, is one of them). The distance is the sum over the dimensions of differences in the encoding (ordinals over
 //! their range, categories 1). To it is added what has to be changed at least: the smallest changes that end clauses
 //! that have no hyperparameter in common. Some nearest configuration is reached by such changes alone, none of which
 //! leads away from it, and the estimate is never too large, so the first allowed configuration found is a nearest one;
@@ -16,8 +16,8 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
-use super::super::clause::{Clause, Set};
-use super::super::{Hyperparameter, Kind, SearchSpace};
+use super::super::clause::{Clause, Term};
+use super::super::{Condition, Hyperparameter, Kind, SearchSpace};
 use crate::value::Value;
 
 /// Assignments looked at before a search is given up.
@@ -142,28 +142,38 @@ fn estimate(space: &SearchSpace, values: &[Value]) -> f64 {
     sum
 }
 
-/// A hyperparameter and those that it depends on.
-fn with_ancestors(space: &SearchSpace, index: usize) -> impl Iterator<Item = usize> {
-    std::iter::successors(Some(index), |index| {
+/// A hyperparameter and those that it depends on, each once, the nearest first.
+fn with_ancestors(space: &SearchSpace, index: usize) -> Vec<usize> {
+    let mut found = vec![index];
+    let mut next = 0;
+    while let Some(index) = found.get(next) {
         let condition = space.hyperparameters[*index].condition.as_ref();
-        condition.map(|(parent, _)| *parent)
-    })
+        for term in condition.into_iter().flat_map(Condition::terms) {
+            if !found.contains(&term.index) {
+                found.push(term.index);
+            }
+        }
+        next += 1;
+    }
+    found
 }
 
-/// Single changes after which a clause that holds need not hold any more.
+/// Single changes after which a clause that holds need not hold any more, or is nearer to that.
 fn ways_out(space: &SearchSpace, clause: &Clause, values: &[Value]) -> Vec<(usize, Value)> {
     let mut ways = Vec::new();
-    for term in &clause.terms {
+    let mut leave = |term: &Term| {
         let others = term.set.leave(&term.kind, &values[term.index]);
         ways.extend(others.into_iter().map(|value| (term.index, value)));
+    };
+    for term in &clause.terms {
+        leave(term);
         // Or it becomes inactive.
         for child in with_ancestors(space, term.index) {
-            let Some((parent, activating)) = &space.hyperparameters[child].condition else {
-                break;
-            };
-            let kind = &space.hyperparameters[*parent].kind;
-            let others = Set::of(kind, activating).leave(kind, &values[*parent]);
-            ways.extend(others.into_iter().map(|value| (*parent, value)));
+            let condition = space.hyperparameters[child].condition.as_ref();
+            let terms = condition.into_iter().flat_map(Condition::terms);
+            for term in terms.filter(|term| term.contains(&values[term.index])) {
+                leave(term);
+            }
         }
     }
     ways

@@ -196,7 +196,7 @@ fn clipping_scale<R: CubeRuntime>(gradients: &[CubeTensor<R>], bound: f64) -> Cu
             to_u32(chunk * TENSORS),
         );
     }
-    scale_kernel::launch::<R>(
+    clipping_kernel::launch::<R>(
         &sums.client,
         CubeCount::Static(1, 1, 1),
         CubeDim::new_1d(UNITS),
@@ -297,7 +297,7 @@ fn square_sum(values: &Array<f32>) -> f32 {
 }
 
 #[cube(launch)]
-fn scale_kernel(sums: &Array<f32>, scale: &mut Array<f32>, len: u32, bound: f32) {
+fn clipping_kernel(sums: &Array<f32>, scale: &mut Array<f32>, len: u32, bound: f32) {
     let mut scratch = SharedMemory::<f32>::new(comptime!(UNITS as usize));
     let mut sum = 0.0f32;
     let mut index = UNIT_POS;
