@@ -17,6 +17,7 @@ mod import;
 mod importance;
 mod incumbent;
 mod learning_curves;
+mod pareto;
 mod report;
 mod trajectory;
 mod whatif;
@@ -44,6 +45,8 @@ enum Command {
     Correlation(correlation::Args),
     /// Show the best configuration at the largest budget
     Incumbent(incumbent::Args),
+    /// Show the configurations that none dominates, by several objectives
+    Pareto(pareto::Args),
     /// Show how the incumbent's loss fell with jobs, spent budget and time
     Trajectory(trajectory::Args),
     /// Show which hyperparameters matter, at each budget and around the best configuration
@@ -77,6 +80,7 @@ pub fn run(args: Args) -> Result<Code> {
     match args.command {
         Command::Correlation(args) => correlation::run(&args)?,
         Command::Incumbent(args) => incumbent::run(&args)?,
+        Command::Pareto(args) => pareto::run(&args)?,
         Command::Trajectory(args) => trajectory::run(&args)?,
         Command::Importance(args) => importance::run(&args)?,
         Command::LearningCurves(args) => learning_curves::run(&args)?,

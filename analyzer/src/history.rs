@@ -104,7 +104,7 @@ pub struct Evaluation {
     /// Wall seconds of the attempt.
     pub elapsed_s: f64,
     /// Budget this job spent, without what a lower rung's checkpoint had spent before; in the budgets' unit. A
-    /// diverged job spent what it says, one that did not fit or crashed nothing that is known: 0.
+    /// diverged job spent what it says, one that did not fit, crashed or was not trained nothing that is known: 0.
     pub spent: f64,
     /// Index of the process that evaluated it.
     pub owner: usize,
@@ -344,8 +344,18 @@ impl History {
                     paid = (Some(result.configuration), budget);
                     (budget - before).max(0.0)
                 }
+                // It was trained all the same, and may be gone on from by nobody.
+                Outcome::Infeasible {
+                    trained_loss: Some(_),
+                    ..
+                } => (budget - before).max(0.0),
                 Outcome::Diverged { spent, .. } => (spent - before).max(0.0),
-                Outcome::OutOfMemory { .. } | Outcome::Crashed { .. } | Outcome::Lost { .. } => 0.0,
+                Outcome::OutOfMemory { .. }
+                | Outcome::Infeasible {
+                    trained_loss: None, ..
+                }
+                | Outcome::Crashed { .. }
+                | Outcome::Lost { .. } => 0.0,
             };
         }
     }

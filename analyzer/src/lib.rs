@@ -21,6 +21,7 @@ pub mod configspace;
 pub mod correlation;
 mod extra;
 mod forest;
+pub mod front;
 pub mod history;
 pub mod hpbandster;
 pub mod importance;

@@ -17,6 +17,7 @@ mod agreement;
 mod configurations;
 pub(crate) mod curves;
 mod exploration;
+mod front;
 mod influence;
 mod page;
 mod progress;
@@ -126,8 +127,9 @@ fn spans_magnitudes(history: &History) -> bool {
 /// Computes all sections of a report.
 pub fn sections(history: &History, seed: Seed) -> Vec<Section> {
     let facts = Facts::new(history, seed);
-    vec![
-        configurations::best(&facts),
+    let mut sections = vec![configurations::best(&facts)];
+    sections.extend(front::section(&facts));
+    sections.extend([
         agreement::section(&facts),
         progress::trajectory(&facts),
         progress::timeline(&facts),
@@ -140,7 +142,8 @@ pub fn sections(history: &History, seed: Seed) -> Vec<Section> {
         configurations::origins(&facts),
         curves::section(history, seed),
         configurations::failures(&facts),
-    ]
+    ]);
+    sections
 }
 
 /// Writes the report.

@@ -309,6 +309,7 @@ pub fn message(outcome: &Outcome) -> String {
             needed_mib,
             available_mib,
         } => format!("{needed_mib} MiB needed, {available_mib} MiB free"),
+        Outcome::Infeasible { violations, .. } => shared::constraint::in_words(violations),
         Outcome::Lost { attempts, fate } => {
             format!("{attempts} attempts, the last: {}", fate.as_str())
         }

@@ -16,8 +16,8 @@ use std::collections::BTreeMap;
 
 use rand::{Rng, RngExt as _};
 use rayon::prelude::*;
+use shared::Seed;
 use shared::search::Promotion;
-use shared::{Outcome, Seed};
 
 use crate::history::{Evaluation, History, position_of};
 use crate::table::{Cell, Table};
@@ -444,10 +444,7 @@ fn nearest(donors: &[Donor], from: f64, is_drawn: &[bool]) -> Vec<Donor> {
 fn loss_at(history: &History, results: &[&Evaluation], budget: f64) -> Option<f64> {
     for result in results {
         let of_job = history.budgets[result.budget];
-        let is_failed = matches!(
-            result.outcome,
-            Outcome::Diverged { .. } | Outcome::OutOfMemory { .. } | Outcome::Crashed { .. }
-        );
+        let is_failed = result.outcome.is_failure();
         if position_of(&[of_job], budget).is_some() {
             return result.loss().or(is_failed.then_some(f64::INFINITY));
         }

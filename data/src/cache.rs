@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use shared::dataset::DatasetName;
 
-use crate::dataset::{Dataset, Digest, Images, Shape};
+use crate::dataset::{Dataset, Digest, ImageShape, Images};
 
 const FORMAT: &str = "decoded-images";
 /// 1: first.
@@ -30,7 +30,7 @@ struct Header {
     version: u32,
     /// What the images were decoded from.
     key: String,
-    shape: Shape,
+    shape: ImageShape,
     class_names: Vec<String>,
     num_train: usize,
     num_test: Option<usize>,
@@ -187,7 +187,7 @@ impl Entry {
         let mut bytes = serde_json::to_vec(&header).expect("numbers and text are JSON");
         bytes.push(b'\n');
         for side in std::iter::once(&dataset.train).chain(&dataset.test) {
-            bytes.extend_from_slice(&side.images);
+            bytes.extend_from_slice(&side.pixels);
             bytes.extend(side.labels.iter().flat_map(|label| label.to_le_bytes()));
         }
         shared::fs::replace(&self.path, &bytes)
@@ -197,7 +197,7 @@ impl Entry {
 impl Header {
     /// Bytes after the first line; `None` where that is no number.
     fn content_len(&self, sides: &[Option<usize>]) -> Option<u64> {
-        let Shape {
+        let ImageShape {
             channels,
             height,
             width,
@@ -213,16 +213,16 @@ impl Header {
     }
 }
 
-fn read_images(reader: &mut impl Read, num: usize, shape: Shape) -> io::Result<Images> {
-    let mut images = vec![0; num * shape.image_len()];
-    reader.read_exact(&mut images)?;
+fn read_images(reader: &mut impl Read, num: usize, shape: ImageShape) -> io::Result<Images> {
+    let mut pixels = vec![0; num * shape.image_len()];
+    reader.read_exact(&mut pixels)?;
     let mut labels = vec![0; 2 * num];
     reader.read_exact(&mut labels)?;
     let labels = labels
         .chunks_exact(2)
         .map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
     Ok(Images {
-        images,
+        pixels,
         labels: labels.collect(),
     })
 }

@@ -11,11 +11,11 @@ use std::path::Path;
 use flate2::read::GzDecoder;
 use shared::dataset::DatasetName;
 
-use crate::dataset::{Dataset, Images, Shape};
+use crate::dataset::{Dataset, ImageShape, Images};
 use crate::error::{self, Error};
 use crate::exact;
 
-const SHAPE: Shape = Shape {
+const SHAPE: ImageShape = ImageShape {
     channels: 3,
     height: 32,
     width: 32,
@@ -127,7 +127,7 @@ fn assemble(variant: &Variant, mut files: Files, path: &Path) -> Result<Dataset,
     let mut train = Images::default();
     for name in variant.train {
         let mut batch = take(name)?;
-        train.images.append(&mut batch.images);
+        train.pixels.append(&mut batch.pixels);
         train.labels.append(&mut batch.labels);
     }
     let test = take(variant.test)?;
@@ -220,7 +220,7 @@ fn read_records(
     let expected = (num_records * record_len) as u64;
     let bytes = exact::read_to_end(reader, path, "records", expected)?;
     let mut images = Images {
-        images: Vec::with_capacity(num_records * SHAPE.image_len()),
+        pixels: Vec::with_capacity(num_records * SHAPE.image_len()),
         labels: Vec::with_capacity(num_records),
     };
     for (item, record) in bytes.chunks_exact(record_len).enumerate() {
@@ -235,7 +235,7 @@ fn read_records(
                 num_classes,
             });
         }
-        images.images.extend_from_slice(pixels);
+        images.pixels.extend_from_slice(pixels);
         images.labels.push(label);
     }
     Ok(images)
@@ -313,7 +313,7 @@ mod tests {
             set.train.labels,
             [0, 1, 2, 5, 6, 7, 0, 1, 2, 5, 6, 7, 0, 1, 2]
         );
-        let first_pixels = set.train.images.iter().step_by(SHAPE.image_len());
+        let first_pixels = set.train.pixels.iter().step_by(SHAPE.image_len());
         let expected: Vec<u8> = (0..5)
             .flat_map(|f| [10 * f, 10 * f + 1, 10 * f + 2])
             .collect();
@@ -327,7 +327,7 @@ mod tests {
     fn cifar_100_takes_the_fine_label() {
         let set = expected(&TINY_100);
         assert_eq!(set.train.labels, [0, 1, 2]);
-        assert_eq!(set.train.images[SHAPE.image_len()], 1);
+        assert_eq!(set.train.pixels[SHAPE.image_len()], 1);
         assert_eq!(set.test.unwrap().labels, [5, 6]);
         assert_eq!(set.class_names.len(), 100);
         assert!(set.class_names.is_sorted());
@@ -340,7 +340,7 @@ mod tests {
             record.resize(record.len() + 1024, plane);
         }
         let images = read_records(&CIFAR_10, &mut &record[..], Path::new("file"), 1).unwrap();
-        let planes = [images.images[0], images.images[1024], images.images[2048]];
+        let planes = [images.pixels[0], images.pixels[1024], images.pixels[2048]];
         assert_eq!((images.labels[0], planes), (3, [10, 20, 30]));
     }
 

@@ -6,12 +6,12 @@ use shared::dataset::DatasetName;
 /// Labelled images.
 ///
 /// # Shapes
-/// - `images`: `[n, channels, height, width]`, row-major, 0..=255.
+/// - `pixels`: `[n, channels, height, width]`, row-major, 0..=255.
 /// - `labels`: `[n]`, each below the number of classes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Images {
     /// The pixels of all images, one image after the other.
-    pub images: Vec<u8>,
+    pub pixels: Vec<u8>,
     /// The class of each image.
     pub labels: Vec<u16>,
 }
@@ -27,10 +27,19 @@ impl Images {
         self.labels.is_empty()
     }
 
+    /// The pixels of one image.
+    ///
+    /// # Panics
+    /// If there is no image of this number.
+    pub fn pixels_of(&self, index: usize) -> &[u8] {
+        let len = self.pixels.len() / self.labels.len();
+        &self.pixels[index * len..][..len]
+    }
+
     /// Takes the images at `positions` (ascending) out; the others close ranks in their order.
     pub(crate) fn take_out(&mut self, positions: &[usize], image_len: usize) -> Self {
         let mut taken = Self {
-            images: Vec::with_capacity(positions.len() * image_len),
+            pixels: Vec::with_capacity(positions.len() * image_len),
             labels: Vec::with_capacity(positions.len()),
         };
         let mut next = positions.iter().copied().peekable();
@@ -38,15 +47,15 @@ impl Images {
         for position in 0..self.len() {
             let pixels = position * image_len..(position + 1) * image_len;
             if next.next_if_eq(&position).is_some() {
-                taken.images.extend_from_slice(&self.images[pixels]);
+                taken.pixels.extend_from_slice(&self.pixels[pixels]);
                 taken.labels.push(self.labels[position]);
             } else {
-                self.images.copy_within(pixels, kept * image_len);
+                self.pixels.copy_within(pixels, kept * image_len);
                 self.labels[kept] = self.labels[position];
                 kept += 1;
             }
         }
-        self.images.truncate(kept * image_len);
+        self.pixels.truncate(kept * image_len);
         self.labels.truncate(kept);
         taken
     }
@@ -54,7 +63,7 @@ impl Images {
 
 /// The form every image of a data set has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Shape {
+pub struct ImageShape {
     /// 1 for grey, 3 for red, green, blue.
     pub channels: usize,
     /// Rows.
@@ -63,7 +72,7 @@ pub struct Shape {
     pub width: usize,
 }
 
-impl Shape {
+impl ImageShape {
     /// Values in one image.
     pub fn image_len(self) -> usize {
         self.channels * self.height * self.width
@@ -80,7 +89,7 @@ pub struct Dataset {
     /// The images to test on, where the data set has some.
     pub test: Option<Images>,
     /// The form of every image.
-    pub shape: Shape,
+    pub shape: ImageShape,
     /// The class of each label, in their order.
     pub class_names: Vec<String>,
     digest: Digest,
@@ -95,11 +104,11 @@ impl Dataset {
         name: DatasetName,
         train: Images,
         test: Option<Images>,
-        shape: Shape,
+        shape: ImageShape,
         class_names: Vec<String>,
     ) -> Self {
         for side in std::iter::once(&train).chain(&test) {
-            assert_eq!(side.images.len(), side.len() * shape.image_len());
+            assert_eq!(side.pixels.len(), side.len() * shape.image_len());
             assert!(
                 side.labels
                     .iter()
@@ -131,7 +140,7 @@ impl Digest {
     fn of_content(
         train: &Images,
         test: Option<&Images>,
-        shape: Shape,
+        shape: ImageShape,
         class_names: &[String],
     ) -> Self {
         let mut hash = Sha256::new();
@@ -148,7 +157,7 @@ impl Digest {
             update_number(&mut hash, usize::from(side.is_some()));
             let Some(side) = side else { continue };
             update_number(&mut hash, side.len());
-            hash.update(&side.images);
+            hash.update(&side.pixels);
             for label in &side.labels {
                 hash.update(label.to_le_bytes());
             }
@@ -189,7 +198,7 @@ impl std::fmt::Display for Digest {
 mod tests {
     use super::*;
 
-    const SHAPE: Shape = Shape {
+    const SHAPE: ImageShape = ImageShape {
         channels: 1,
         height: 1,
         width: 2,
@@ -198,21 +207,21 @@ mod tests {
     #[test]
     fn what_is_taken_out_is_missing_from_what_is_left() {
         let mut images = Images {
-            images: (0..10).collect(),
+            pixels: (0..10).collect(),
             labels: vec![0, 1, 2, 3, 4],
         };
         let taken = images.take_out(&[0, 3], SHAPE.image_len());
         assert_eq!(
             taken,
             Images {
-                images: vec![0, 1, 6, 7],
+                pixels: vec![0, 1, 6, 7],
                 labels: vec![0, 3]
             }
         );
         assert_eq!(
             images,
             Images {
-                images: vec![2, 3, 4, 5, 8, 9],
+                pixels: vec![2, 3, 4, 5, 8, 9],
                 labels: vec![1, 2, 4]
             }
         );

@@ -5,14 +5,14 @@ use std::path::Path;
 use flate2::read::GzDecoder;
 use shared::dataset::DatasetName;
 
-use crate::dataset::{Dataset, Images, Shape};
+use crate::dataset::{Dataset, ImageShape, Images};
 use crate::error::Error;
 use crate::split;
 
 const FILE: &str = "data/sets/digits/digits.csv.gz";
 static BYTES: &[u8] = include_bytes!("../sets/digits/digits.csv.gz");
 
-const SHAPE: Shape = Shape {
+const SHAPE: ImageShape = ImageShape {
     channels: 1,
     height: 8,
     width: 8,
@@ -65,7 +65,7 @@ fn parse(bytes: &[u8]) -> Result<Images, Error> {
             // 255 · 16 / 16 is the largest: only a value above 16 does not fit.
             let scaled = u8::try_from((u32::from(pixel) * 255 + WHITE / 2) / WHITE);
             images
-                .images
+                .pixels
                 .push(scaled.map_err(|_large| wrong(format!("pixel {pixel} in row {item}")))?);
         }
         if label >= NUM_CLASSES {
@@ -109,13 +109,13 @@ mod tests {
         let images = parse(BYTES).unwrap();
         // The row starts 0,0,5,13,9,1,0,0, 0,0,13,15,10,15,5,0: v · 255 / 16, rounded.
         assert_eq!(
-            images.images[..16],
+            images.pixels[..16],
             [
                 0, 0, 80, 207, 143, 16, 0, 0, 0, 0, 207, 239, 159, 239, 80, 0
             ]
         );
         assert_eq!(images.labels[0], 0);
-        assert_eq!(images.images.iter().max(), Some(&255));
+        assert_eq!(images.pixels.iter().max(), Some(&255));
     }
 
     #[test]

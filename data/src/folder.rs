@@ -17,7 +17,7 @@ use shared::dataset::DatasetName;
 use walkdir::WalkDir;
 
 use crate::cache::{self, Key};
-use crate::dataset::{Dataset, Images, Shape};
+use crate::dataset::{Dataset, ImageShape, Images};
 use crate::error::{self, BadImage, Error};
 use crate::jpeg;
 
@@ -40,7 +40,7 @@ struct Item {
 ///
 /// # Errors
 /// Files that cannot be read or decoded, all counted and the first ones named; no image at all.
-pub fn read_images(path: &Path, shape: Shape) -> Result<(Vec<PathBuf>, Vec<u8>), Error> {
+pub fn read_images(path: &Path, shape: ImageShape) -> Result<(Vec<PathBuf>, Vec<u8>), Error> {
     let mut paths = Vec::new();
     if path.is_dir() {
         let walk = WalkDir::new(path).follow_links(true).sort_by_file_name();
@@ -90,7 +90,7 @@ pub fn read_images(path: &Path, shape: Shape) -> Result<(Vec<PathBuf>, Vec<u8>),
 }
 
 /// Decodes one image into a given form. `[channels, height, width]`
-fn decode_like(path: &Path, shape: Shape) -> Result<Vec<u8>, String> {
+fn decode_like(path: &Path, shape: ImageShape) -> Result<Vec<u8>, String> {
     let mut image = open(path)?;
     let size = |side: usize| u32::try_from(side).expect("the side of an image");
     let (height, width) = (size(shape.height), size(shape.width));
@@ -339,7 +339,7 @@ fn decode_all(root: &Path, files: Files, resize: Option<NonZeroU32>) -> Result<D
             first: bad,
         });
     };
-    let shape = Shape {
+    let shape = ImageShape {
         channels: if images.iter().all(|image| image.is_grey) {
             1
         } else {
@@ -350,7 +350,7 @@ fn decode_all(root: &Path, files: Files, resize: Option<NonZeroU32>) -> Result<D
     };
     let mut images = images.into_iter();
     let mut side = |items: &[Item]| Images {
-        images: planes(images.by_ref().take(items.len()), items.len(), shape),
+        pixels: planes(images.by_ref().take(items.len()), items.len(), shape),
         labels: items.iter().map(|item| item.label).collect(),
     };
     let train = side(&train);
@@ -424,7 +424,7 @@ fn usual_size(images: &[Result<Decoded, String>]) -> Option<Size> {
 }
 
 /// Lays images out as `[n, channels, height, width]`.
-fn planes(images: impl Iterator<Item = Decoded>, num_images: usize, shape: Shape) -> Vec<u8> {
+fn planes(images: impl Iterator<Item = Decoded>, num_images: usize, shape: ImageShape) -> Vec<u8> {
     let mut all = Vec::with_capacity(num_images * shape.image_len());
     for image in images {
         for channel in 0..shape.channels {
@@ -552,12 +552,12 @@ mod tests {
                 "train/zebra.png"
             ]
         );
-        assert_eq!(pixels[..54], set.train.images);
+        assert_eq!(pixels[..54], set.train.pixels);
         assert_eq!(pixels[54..72], [[9; 6], [8; 6], [7; 6]].concat());
         assert_eq!(pixels[72..], [7; 18]);
 
         // One file, for a network that has learnt grey images; and what is none.
-        let shape = Shape {
+        let shape = ImageShape {
             channels: 1,
             ..set.shape
         };
@@ -582,7 +582,7 @@ mod tests {
         assert_eq!(set.class_names, ["cat", "dog"]);
         assert_eq!(
             set.shape,
-            Shape {
+            ImageShape {
                 channels: 3,
                 height: 2,
                 width: 3
@@ -591,10 +591,10 @@ mod tests {
         assert_eq!(set.train.labels, [0, 0, 1]);
         let red = [10, 13, 16, 110, 113, 116];
         let planes = [red, red.map(|pixel| pixel + 1), red.map(|pixel| pixel + 2)].concat();
-        assert_eq!(set.train.images[..18], planes);
-        assert_eq!(set.train.images[18], 20);
+        assert_eq!(set.train.pixels[..18], planes);
+        assert_eq!(set.train.pixels[18], 20);
         let test = set.test.unwrap();
-        assert_eq!((test.labels[..].to_vec(), test.images[0]), (vec![1], 40));
+        assert_eq!((test.labels[..].to_vec(), test.pixels[0]), (vec![1], 40));
     }
 
     #[test]
@@ -619,7 +619,7 @@ mod tests {
         assert_eq!(set.train.len(), 4);
         assert!(
             set.train
-                .images
+                .pixels
                 .iter()
                 .all(|pixel| pixel.abs_diff(200) <= 2)
         );
@@ -631,11 +631,11 @@ mod tests {
         folder.put("train/a/0.png", &grey(7));
         folder.put("train/a/1.png", &grey(9));
         let set = folder.read().unwrap();
-        assert_eq!((set.shape.channels, set.train.images.len()), (1, 12));
+        assert_eq!((set.shape.channels, set.train.pixels.len()), (1, 12));
         folder.put("train/a/2.png", &colour(50));
         let set = folder.read().unwrap();
         assert_eq!(set.shape.channels, 3);
-        assert_eq!(set.train.images[..36], [[7; 18], [9; 18]].concat());
+        assert_eq!(set.train.pixels[..36], [[7; 18], [9; 18]].concat());
     }
 
     #[test]
@@ -647,7 +647,7 @@ mod tests {
         );
         let deep = image::ImageBuffer::from_pixel(3, 2, Rgb([0xffff_u16, 0x8080, 0]));
         folder.put("train/a/1.png", &DynamicImage::ImageRgb16(deep));
-        let images = folder.read().unwrap().train.images;
+        let images = folder.read().unwrap().train.pixels;
         assert_eq!([images[0], images[6], images[12]], [1, 2, 3]);
         assert_eq!([images[18], images[24], images[30]], [255, 128, 0]);
     }
@@ -758,7 +758,7 @@ mod tests {
         let set = resized(4).unwrap();
         assert_eq!(
             set.shape,
-            Shape {
+            ImageShape {
                 channels: 3,
                 height: 4,
                 width: 4

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use flate2::read::GzDecoder;
 use shared::dataset::DatasetName;
 
-use crate::dataset::{Dataset, Images, Shape};
+use crate::dataset::{Dataset, ImageShape, Images};
 use crate::error::{self, Error};
 use crate::exact;
 
@@ -109,7 +109,7 @@ fn assemble(
     let (train_path, train, shape) = read_side(&TRAIN, &read)?;
     let (test_path, test, test_shape) = read_side(&TEST, &read)?;
     if test_shape != shape {
-        let text = |shape: Shape| format!("images of {}×{}", shape.height, shape.width);
+        let text = |shape: ImageShape| format!("images of {}×{}", shape.height, shape.width);
         return Err(Error::Mismatch {
             path: train_path,
             other: test_path,
@@ -141,7 +141,7 @@ const FASHION: [&str; NUM_CLASSES] = [
 fn read_side(
     side: &Side,
     read: &impl Fn(&str, usize) -> Result<Array, Error>,
-) -> Result<(PathBuf, Images, Shape), Error> {
+) -> Result<(PathBuf, Images, ImageShape), Error> {
     let images = read(side.images, 3)?;
     let labels = read(side.labels, 1)?;
     if images.sizes[0] != labels.sizes[0] {
@@ -152,7 +152,7 @@ fn read_side(
             other_found: format!("{} labels", labels.sizes[0]),
         });
     }
-    let shape = Shape {
+    let shape = ImageShape {
         channels: 1,
         height: images.sizes[1],
         width: images.sizes[2],
@@ -172,7 +172,7 @@ fn read_side(
     Ok((
         images.path,
         Images {
-            images: images.bytes,
+            pixels: images.bytes,
             labels: values,
         },
         shape,
@@ -285,18 +285,18 @@ mod tests {
         assert_eq!(
             set.train,
             Images {
-                images: (0..12).collect(),
+                pixels: (0..12).collect(),
                 labels: vec![7, 0, 9]
             }
         );
         let test = Images {
-            images: vec![100, 101, 102, 103],
+            pixels: vec![100, 101, 102, 103],
             labels: vec![5],
         };
         assert_eq!(set.test, Some(test));
         assert_eq!(
             set.shape,
-            Shape {
+            ImageShape {
                 channels: 1,
                 height: 2,
                 width: 2
@@ -312,7 +312,7 @@ mod tests {
         let new = "t10k-images.idx3-ubyte";
         write(&folder.path().join(new), &bytes);
         // The dashed name comes first while it is there.
-        assert_eq!(read_mnist(&folder).unwrap().test.unwrap().images[0], 100);
+        assert_eq!(read_mnist(&folder).unwrap().test.unwrap().pixels[0], 100);
         let dotted = TempDir::new().unwrap();
         for name in [
             "train-images-idx3-ubyte",
@@ -323,7 +323,7 @@ mod tests {
         }
         write(&dotted.path().join(new), &bytes);
         assert_eq!(
-            read_mnist(&dotted).unwrap().test.unwrap().images,
+            read_mnist(&dotted).unwrap().test.unwrap().pixels,
             [1, 2, 3, 4]
         );
     }
@@ -371,7 +371,7 @@ mod tests {
         assert_eq!((set.train.len(), test.len()), (9_000, 1_000));
         assert_eq!(
             set.shape,
-            Shape {
+            ImageShape {
                 channels: 1,
                 height: 28,
                 width: 28

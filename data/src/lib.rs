@@ -35,7 +35,7 @@ mod split;
 
 pub mod benchmark;
 
-pub use dataset::{Dataset, Digest, Images, Shape};
+pub use dataset::{Dataset, Digest, ImageShape, Images};
 pub use error::{BadImage, Error, Found};
 pub use folder::read_images;
 pub use shared::dataset::{DataSettings, DatasetName, Validation};

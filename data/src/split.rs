@@ -6,7 +6,7 @@ use rand::Rng as _;
 use shared::Seed;
 use shared::dataset::{DataSettings, DatasetName, Validation};
 
-use crate::dataset::{Dataset, Digest, Images, Shape};
+use crate::dataset::{Dataset, Digest, ImageShape, Images};
 use crate::error::Error;
 
 /// CIFAR-10's published channel means and standard deviations, of pixels 0..=255.
@@ -28,7 +28,7 @@ pub struct Splits {
     /// The images nothing is decided on, where the data set has some.
     pub test: Option<Images>,
     /// The form of every image.
-    pub shape: Shape,
+    pub shape: ImageShape,
     /// The class of each label, in their order.
     pub class_names: Vec<String>,
     /// What brings a channel to mean 0 and standard deviation 1.
@@ -61,10 +61,10 @@ pub struct Normalisation {
 
 impl Normalisation {
     /// Measures the images. The sums are whole numbers, so their order changes nothing.
-    fn measure(images: &Images, shape: Shape) -> Self {
+    fn measure(images: &Images, shape: ImageShape) -> Self {
         let plane = shape.height * shape.width;
         let mut sums = vec![(0_u64, 0_u64); shape.channels];
-        for image in images.images.chunks_exact(shape.image_len()) {
+        for image in images.pixels.chunks_exact(shape.image_len()) {
             for (pixels, (sum, squares)) in image.chunks_exact(plane).zip(&mut sums) {
                 *sum += pixels.iter().map(|&pixel| u64::from(pixel)).sum::<u64>();
                 *squares += pixels
@@ -206,7 +206,7 @@ mod tests {
 
     use super::*;
 
-    const SHAPE: Shape = Shape {
+    const SHAPE: ImageShape = ImageShape {
         channels: 1,
         height: 1,
         width: 2,
@@ -215,11 +215,11 @@ mod tests {
     /// A data set whose images are all different: image i holds i in its two pixels.
     fn dataset(labels: Vec<u16>, num_classes: usize) -> Dataset {
         let numbers = 0..u16::try_from(labels.len()).unwrap();
-        let images = numbers.flat_map(u16::to_le_bytes).collect();
+        let pixels = numbers.flat_map(u16::to_le_bytes).collect();
         let class_names = (0..num_classes)
             .map(|class| format!("class {class}"))
             .collect();
-        let train = Images { images, labels };
+        let train = Images { pixels, labels };
         Dataset::new(DatasetName::Folder, train, None, SHAPE, class_names)
     }
 
@@ -236,7 +236,7 @@ mod tests {
     /// The images as (number, label) pairs.
     fn items(images: &Images) -> Vec<(u16, u16)> {
         let numbers = images
-            .images
+            .pixels
             .chunks(2)
             .map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
         numbers.zip(images.labels.iter().copied()).collect()
@@ -339,19 +339,19 @@ mod tests {
         };
         let digests = [
             rebuilt(|_| ()),
-            rebuilt(|set| set.train.images[3] ^= 1),
+            rebuilt(|set| set.train.pixels[3] ^= 1),
             rebuilt(|set| set.train.labels[2] = 1),
             rebuilt(|set| set.class_names[0].push('s')),
             rebuilt(|set| set.class_names.push("one more".to_owned())),
             rebuilt(|set| {
-                set.shape = Shape {
+                set.shape = ImageShape {
                     channels: 2,
                     height: 1,
                     width: 1,
                 }
             }),
             rebuilt(|set| {
-                set.shape = Shape {
+                set.shape = ImageShape {
                     channels: 1,
                     height: 2,
                     width: 1,
@@ -361,7 +361,7 @@ mod tests {
             rebuilt(|set| set.test = Some(set.train.clone())),
             rebuilt(|set| {
                 set.train.labels.pop();
-                set.train.images.truncate(6);
+                set.train.pixels.truncate(6);
             }),
         ];
         assert_eq!(digests[0], base().digest());
@@ -407,10 +407,10 @@ mod tests {
     fn mean_and_deviation_are_those_of_the_training_side_per_channel() {
         // Channel 0: 0, 255, 0, 255; channel 1: always 51.
         let train = Images {
-            images: vec![0, 255, 51, 51, 0, 255, 51, 51],
+            pixels: vec![0, 255, 51, 51, 0, 255, 51, 51],
             labels: vec![0, 0],
         };
-        let shape = Shape {
+        let shape = ImageShape {
             channels: 2,
             height: 1,
             width: 2,
@@ -428,13 +428,13 @@ mod tests {
     #[test]
     fn cifar_10_is_normalised_by_its_published_constants() {
         let base = dataset(vec![0; 6], 1);
-        let shape = Shape {
+        let shape = ImageShape {
             channels: 3,
             height: 1,
             width: 2,
         };
         let train = Images {
-            images: vec![9; 36],
+            pixels: vec![9; 36],
             labels: base.train.labels,
         };
         let set = Dataset::new(DatasetName::Cifar10, train, None, shape, base.class_names);

@@ -118,7 +118,7 @@ fn write_what_it_knew(
         };
         let best = match best.score.loss() {
             Some(loss) => format!("the best is {} with loss {loss}", best.job.configuration),
-            None => "all of them failures".to_owned(),
+            None => "none of them has a loss".to_owned(),
         };
         let count = results.len();
         writeln!(

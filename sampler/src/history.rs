@@ -63,6 +63,25 @@ impl History {
         }
     }
 
+    /// The same with other scores, as far as models see them.
+    #[must_use]
+    pub fn rescored(&self, score: impl Fn(Score) -> Score) -> Self {
+        let rescored = |ranked: &Ranked| Ranked {
+            score: score(ranked.score),
+            job: ranked.job,
+        };
+        let rung = |rung: &Vec<Ranked>| {
+            let mut rung: Vec<Ranked> = rung.iter().map(rescored).collect();
+            rung.sort_unstable();
+            rung
+        };
+        Self {
+            rungs: self.rungs.iter().map(rung).collect(),
+            arrivals: self.arrivals.iter().map(rescored).collect(),
+            ..self.clone()
+        }
+    }
+
     /// The search space.
     pub fn space(&self) -> &SearchSpace {
         &self.space

@@ -25,6 +25,7 @@ pub mod proposer;
 pub mod ranks;
 pub mod replay;
 pub mod run;
+mod scalarise;
 pub mod surrogate;
 pub mod tried;
 pub mod user_prior;

@@ -10,6 +10,7 @@ use tracing::warn;
 
 use crate::history::{Earlier, EarlierSearch, History};
 use crate::method::{self, Ask, Method, Suggestion};
+use crate::scalarise::Scalarised;
 use crate::tried::Tried;
 
 /// How often a method is asked again that suggests what has been tried.
@@ -68,7 +69,7 @@ impl Proposer {
         results.sort_by_key(|result| result.id());
         for result in results {
             let job = result.job();
-            let mut score = result.outcome.score();
+            let mut score = result.score(&self.search.objectives);
             // A result of another space can only have been put there by hand.
             if let Err(invalid) = self.search.space.check_configuration(&result.configuration) {
                 warn!("the result of {job} is ignored: its configuration is invalid {invalid}");
@@ -185,15 +186,20 @@ impl Proposer {
             seed: self.search.seed.child("proposal", request.configuration),
         };
         let seed = ask.seed;
+        // What was fitted for other weights is of no use.
+        let mut scalarised = (!self.search.objectives.is_empty()).then(|| {
+            let scalarised = Scalarised::new(&self.search, &self.history, seed);
+            (scalarised, method::of_search(&self.search))
+        });
         for repeat in 1..=MOST_REPEATS {
-            let suggestion = self.method.propose(&self.history, &ask);
+            let suggestion = self.suggestion(&mut scalarised, &ask);
             let values = self.search.space.decode(&suggestion.vector);
             if self.tried.as_ref().is_none_or(|tried| !tried.has(&values)) {
                 return (values, suggestion);
             }
             ask.seed = seed.child("again", repeat);
         }
-        let suggestion = self.method.propose(&self.history, &ask);
+        let suggestion = self.suggestion(&mut scalarised, &ask);
         let values = self.search.space.decode(&suggestion.vector);
         let mut rng = seed.child("untried", 0).rng();
         let other = self
@@ -214,6 +220,25 @@ impl Proposer {
                 (values, suggestion)
             }
         }
+    }
+}
+
+impl Proposer {
+    /// What the method suggests, by one objective or by what is made of several.
+    fn suggestion(
+        &mut self,
+        scalarised: &mut Option<(Scalarised, Box<dyn Method>)>,
+        ask: &Ask<'_>,
+    ) -> Suggestion {
+        let Some((scalarised, method)) = scalarised else {
+            return self.method.propose(&self.history, ask);
+        };
+        let mut suggestion = method.propose(&scalarised.history, ask);
+        if self.search.method.learns() {
+            let weights = scalarised.in_words(&self.search);
+            suggestion.reason = format!("{}, {weights}", suggestion.reason);
+        }
+        suggestion
     }
 }
 

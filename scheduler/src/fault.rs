@@ -42,6 +42,8 @@ pub struct Known {
     pub fruitless: u32,
     /// The host it comes from.
     pub host: Option<String>,
+    /// Whether it was known to be infeasible before anything was tried: it says nothing of the host.
+    pub is_untrained: bool,
 }
 
 /// Why a failure may not be the configuration's fault.
@@ -70,6 +72,7 @@ impl Known {
             doubt: None,
             fruitless: 0,
             host: None,
+            is_untrained: false,
         }
     }
 
@@ -79,8 +82,9 @@ impl Known {
     }
 }
 
-impl From<&JobResult> for Known {
-    fn from(result: &JobResult) -> Self {
+impl Known {
+    /// What matters of a result, by the objectives of its search.
+    pub fn of(result: &JobResult, objectives: &[String]) -> Self {
         let doubt = match &result.outcome {
             Outcome::Crashed {
                 progressed: Some(false),
@@ -92,6 +96,7 @@ impl From<&JobResult> for Known {
             }),
             Outcome::Evaluated { .. }
             | Outcome::Diverged { .. }
+            | Outcome::Infeasible { .. }
             | Outcome::Crashed { .. }
             | Outcome::Lost { .. } => None,
         };
@@ -103,18 +108,26 @@ impl From<&JobResult> for Known {
             Outcome::Lost { attempts, .. } => *attempts,
             Outcome::Evaluated { .. }
             | Outcome::Diverged { .. }
+            | Outcome::Infeasible { .. }
             | Outcome::Crashed { .. }
             | Outcome::OutOfMemory { .. } => 0,
         };
         Self {
             id: result.id(),
             attempt: result.attempt.attempt,
-            score: result.outcome.score(),
+            score: result.score(objectives),
             elapsed_s: result.elapsed_s,
             has_crashed: matches!(result.outcome, Outcome::Crashed { .. }),
             doubt,
             fruitless,
             host: result.notes.get(HOST).cloned(),
+            is_untrained: matches!(
+                result.outcome,
+                Outcome::Infeasible {
+                    trained_loss: None,
+                    ..
+                }
+            ),
         }
     }
 }
@@ -220,7 +233,7 @@ impl Faults {
                 self.fruitless
                     .extend(attempts.map(|number| attempt.job.attempt(number)));
             }
-        } else if known.score.is_some() {
+        } else if known.score.is_some() && !known.is_untrained {
             self.has_progressed = true;
             self.proven.extend(known.host.clone());
         }

@@ -480,6 +480,7 @@ mod tests {
             match kind {
                 0 => self.finish(job, Some(Score::Failed)),
                 1 => self.finish(job, None),
+                5 => self.finish(job, Some(Score::Infeasible(f64::from(loss)))),
                 2 => self.state.miss(job),
                 3 | 4 => {
                     let over = Over {
@@ -512,10 +513,7 @@ mod tests {
         fn evaluated(&self, rung: u8) -> Vec<(JobId, f64)> {
             let of_rung = self.scores.iter().filter(|(job, _)| job.rung == rung);
             of_rung
-                .filter_map(|(job, score)| match score {
-                    Some(Score::Loss(loss)) => Some((*job, *loss)),
-                    Some(Score::Failed) | None => None,
-                })
+                .filter_map(|(job, score)| Some((*job, (*score)?.loss()?)))
                 .collect()
         }
     }
@@ -742,7 +740,11 @@ mod tests {
                 let mut ranked = simulation.evaluated(rung);
                 ranked.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
                 let count = simulation.scores.iter()
-                    .filter(|(job, score)| job.rung == rung && score.is_some()).count();
+                    .filter(|(job, score)| {
+                        let counts = !matches!(score, None | Some(Score::Infeasible(_)));
+                        job.rung == rung && counts
+                    })
+                    .count();
                 // Whoever is in the best third at the end was promoted, whatever was promoted before.
                 for (job, _) in ranked.iter().take(count / 3) {
                     prop_assert!(simulation.scores.contains_key(&job.configuration.job(rung + 1)));

@@ -211,6 +211,7 @@ mod tests {
             open: 0,
             claimed: 0,
             evaluated: 9,
+            infeasible: 0,
             failed: 0,
             lost: 0,
             best_loss,

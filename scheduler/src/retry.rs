@@ -48,7 +48,9 @@ impl Which {
             Outcome::Crashed { .. } => self.crashed,
             Outcome::Lost { .. } => self.lost,
             Outcome::OutOfMemory { .. } => self.out_of_memory,
-            Outcome::Evaluated { .. } | Outcome::Diverged { .. } => false,
+            Outcome::Evaluated { .. } | Outcome::Diverged { .. } | Outcome::Infeasible { .. } => {
+                false
+            }
         }
     }
 }

@@ -358,7 +358,8 @@ impl Scheduler {
         if directory.publish_result(&result)? == Published::AlreadyThere {
             // The trainer has come back at the last moment: what it found counts.
             if let Some(theirs) = directory.read_result(result.id())? {
-                self.state.see_result(Known::from(&theirs));
+                self.state
+                    .see_result(Known::of(&theirs, &directory.search().objectives));
             }
             return Ok(Taken::Overtaken);
         }

@@ -11,6 +11,7 @@ use shared::directory::Flags;
 use shared::error::Invalid;
 use shared::hyperband::{NextPromotion, Schedule, Table};
 use shared::id::GivenId;
+use shared::pareto::Point;
 use shared::record::Request;
 use shared::search::{Limit, Promotion};
 use shared::{
@@ -133,11 +134,12 @@ impl Tally {
         let rung = &mut self.rungs[usize::from(job.rung)];
         rung.elapsed_s += settled.elapsed_s;
         match settled.score {
-            Some(score @ Score::Loss(_)) => {
+            Some(score @ (Score::Loss(_) | Score::Point(_))) => {
                 rung.evaluated += 1;
                 let ranked = Ranked { score, job };
                 rung.best = Some(rung.best.map_or(ranked, |best| best.min(ranked)));
             }
+            Some(Score::Infeasible(_)) => rung.infeasible += 1,
             Some(Score::Failed) => rung.failed += 1,
             None => rung.lost += 1,
         }
@@ -155,6 +157,8 @@ impl Tally {
 pub struct RungTally {
     /// Evaluated.
     pub evaluated: u64,
+    /// Break a constraint.
+    pub infeasible: u64,
     /// Diverged, out of memory, crashed.
     pub failed: u64,
     /// Lost.
@@ -168,7 +172,7 @@ pub struct RungTally {
 impl RungTally {
     /// All results.
     pub fn num_results(&self) -> u64 {
-        self.evaluated + self.failed + self.lost
+        self.evaluated + self.infeasible + self.failed + self.lost
     }
 }
 
@@ -260,10 +264,21 @@ impl State {
         id.0 < self.total() && job.rung < self.table.num_rungs() && may_start
     }
 
+    /// The results of a rung by several objectives, in the order of ids.
+    pub fn points(&self, rung: usize) -> Vec<(JobId, Point)> {
+        let of_rung = self
+            .results
+            .iter()
+            .filter(|(job, _)| usize::from(job.rung) == rung);
+        of_rung
+            .filter_map(|(job, settled)| Some((*job, settled.score?.point()?)))
+            .collect()
+    }
+
     /// Median seconds of the evaluated jobs of a rung, if there are so many.
     pub fn median_s(&self, rung: u8, fewest: usize) -> Option<f64> {
         let of_rung = self.results.values().filter(|settled| {
-            settled.id.job.rung == rung && matches!(settled.score, Some(Score::Loss(_)))
+            settled.id.job.rung == rung && settled.score.and_then(Score::loss).is_some()
         });
         let mut seconds: Vec<f64> = of_rung.map(|settled| settled.elapsed_s).collect();
         let middle = seconds.len() / 2;
@@ -487,10 +502,14 @@ impl State {
             Promotion::Continue => job.rung,
         };
         match score {
-            Some(Score::Loss(_)) if below > 0 => self.spend(job.configuration, Some(below)),
-            Some(Score::Loss(_)) => {}
+            Some(Score::Loss(_) | Score::Point(_)) if below > 0 => {
+                self.spend(job.configuration, Some(below));
+            }
+            Some(Score::Loss(_) | Score::Point(_)) => {}
             // There is nothing to go on from, and nothing to export.
-            Some(Score::Failed) | None => self.spend(job.configuration, None),
+            Some(Score::Infeasible(_) | Score::Failed) | None => {
+                self.spend(job.configuration, None);
+            }
         }
         for configuration in retired {
             let is_at_top = self.results.contains_key(&configuration.job(top));

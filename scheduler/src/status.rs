@@ -19,6 +19,7 @@ use anyhow::Result;
 use serde::{Serialize, Serializer};
 use shared::directory::JobsView;
 use shared::hyperband::NextPromotion;
+use shared::pareto::{self, Point};
 use shared::record::{Outcome, TrainerState};
 use shared::search::{Promotion, Scheduling};
 use shared::wording::{count, one_line, shortened};
@@ -40,7 +41,7 @@ const MOST_SHOWN: usize = 200;
 pub struct Status {
     /// `status`.
     pub format: &'static str,
-    /// 1.0: first. 1.1: `paused`, `overdue`, `ended_attempts`.
+    /// 1.0: first. 1.1: `paused`, `overdue`, `ended_attempts`. 1.2: `infeasible` of rungs; `front`.
     pub version: [u32; 2],
     /// When the look was taken, RFC 3339 in UTC.
     pub at: String,
@@ -58,6 +59,8 @@ pub struct Status {
     pub rungs: Vec<RungStatus>,
     /// The best configuration at the highest budget that has one.
     pub incumbent: Option<Incumbent>,
+    /// By several objectives: what nothing dominates at that budget, by loss; absent with one.
+    pub front: Option<Vec<FrontMember>>,
     /// The promotion that comes next, as far as it can be foreseen.
     pub next_promotion: Option<NextPromotion>,
     /// What comes next, one sentence each.
@@ -111,6 +114,8 @@ pub struct RungStatus {
     pub claimed: usize,
     /// Evaluated.
     pub evaluated: u64,
+    /// Break a constraint.
+    pub infeasible: u64,
     /// Diverged, out of memory or crashed.
     pub failed: u64,
     /// Lost.
@@ -132,7 +137,7 @@ fn by_symbol<S: Serializer>(unit: &BudgetUnit, serializer: S) -> Result<S::Ok, S
 impl RungStatus {
     /// Jobs that have a result.
     pub fn done(&self) -> u64 {
-        self.evaluated + self.failed + self.lost
+        self.evaluated + self.infeasible + self.failed + self.lost
     }
 }
 
@@ -189,6 +194,15 @@ pub struct Incumbent {
     pub budget: String,
     /// Its loss there.
     pub loss: f64,
+}
+
+/// A configuration that none dominates.
+#[derive(Debug, Clone, Serialize)]
+pub struct FrontMember {
+    /// Which.
+    pub configuration: String,
+    /// The values of the objectives, by name.
+    pub objectives: BTreeMap<String, f64>,
 }
 
 /// The clock by which files of a search are stamped: the file server's or, on a local disk, this machine's.
@@ -262,7 +276,7 @@ pub fn look(
         .and_then(|remaining_s| clock::stamp((clock::unix_s() + remaining_s).round()));
     Ok(Status {
         format: "status",
-        version: [1, 1],
+        version: [1, 2],
         at: clock::now(),
         search: directory.search().name.clone(),
         phase,
@@ -274,6 +288,7 @@ pub fn look(
         overdue,
         ended_attempts: trouble::ended_attempts(scanner)?,
         incumbent: incumbent(directory, state),
+        front: front(directory, state),
         next_promotion,
         remaining_s,
         ends_at,
@@ -295,7 +310,7 @@ fn rungs(directory: &Directory, state: &State, view: &JobsView) -> Vec<RungStatu
     let expected = state.table().expected_jobs();
     let of = |rung: u8| {
         let tally = state.tally.rungs[usize::from(rung)];
-        let timed = tally.evaluated + tally.failed;
+        let timed = tally.evaluated + tally.infeasible + tally.failed;
         RungStatus {
             rung,
             budget: ladder.budget(rung).amount,
@@ -308,6 +323,7 @@ fn rungs(directory: &Directory, state: &State, view: &JobsView) -> Vec<RungStatu
                 .filter(|c| c.attempt.job.rung == rung)
                 .count(),
             evaluated: tally.evaluated,
+            infeasible: tally.infeasible,
             failed: tally.failed,
             lost: tally.lost,
             best_loss: tally.best.and_then(|best| best.score.loss()),
@@ -407,6 +423,37 @@ fn incumbent(directory: &Directory, state: &State) -> Option<Incumbent> {
         budget: directory.search().ladder.budget(rung).to_string(),
         loss: best.score.loss()?,
     })
+}
+
+/// What nothing dominates at the highest rung that has a loss.
+fn front(directory: &Directory, state: &State) -> Option<Vec<FrontMember>> {
+    let names = &directory.search().objectives;
+    if names.is_empty() {
+        return None;
+    }
+    let highest = state
+        .tally
+        .rungs
+        .iter()
+        .rposition(|tally| tally.best.is_some());
+    let results: Vec<(JobId, Point)> = state.points(highest.unwrap_or_default());
+    let values: Vec<&[f64]> = results.iter().map(|(_, point)| point.values()).collect();
+    let front_of = pareto::fronts(&values);
+    let first = results
+        .iter()
+        .zip(front_of)
+        .filter(|(_, front)| *front == 0);
+    let mut front: Vec<&(JobId, Point)> = first.map(|(result, _)| result).collect();
+    front.sort_by(|a, b| a.1.values()[0].total_cmp(&b.1.values()[0]));
+    let member = |(job, point): &(JobId, Point)| FrontMember {
+        configuration: job.configuration.to_string(),
+        objectives: names
+            .iter()
+            .cloned()
+            .zip(point.values().iter().copied())
+            .collect(),
+    };
+    Some(front.into_iter().map(member).collect())
 }
 
 /// One sentence for everything that must happen before the search is finished, the nearest first.
@@ -561,6 +608,7 @@ mod tests {
             open: 0,
             claimed: 0,
             evaluated,
+            infeasible: 0,
             failed: 0,
             lost: 0,
             best_loss: None,

@@ -32,6 +32,8 @@ pub(crate) fn search_file(min: u64, max: u64, eta: u64) -> SearchFile {
             max: max as f64,
             eta: eta as f64,
         },
+        objectives: Vec::new(),
+        constraints: Vec::new(),
         limit: Limit::Brackets(1),
         method: MethodName::Hyperband,
         bohb: BohbSettings::default(),

@@ -73,6 +73,96 @@ fn all_mistakes_are_said_at_once_with_what_to_write() {
 }
 
 #[test]
+fn constraints_that_nothing_can_keep_or_break_are_refused_with_their_places() {
+    let folder = tempfile::tempdir().unwrap();
+    let space = json!({ "hyperparameters": [{ "name": "initial_filters", "type": "integer", "lower": 1, "upper": 8 }] });
+    let mut file = search(&space);
+    file["objective"] = json!({ "network": { "data": { "name": "digits" } } });
+    file["constraints"] = json!([
+        { "measure": "parametres", "max": 5e6 },
+        { "measure": "parameters", "min": 5e6, "max": 1e6 },
+        { "measure": "multiply_adds" },
+        { "measure": "test_error", "max": 0.1 },
+        { "measure": "loss", "max": 0.1 },
+        { "measure": "parameters", "max": "5e6" },
+        { "measure": "parameters", "mx": 5e6, "max": 1 },
+    ]);
+    let (code, _, said) = init(folder.path(), "wrong", &file);
+    assert_eq!(code, Some(3));
+    file["constraints"] = json!([
+        { "measure": "parametres", "max": 5e6 },
+        { "measure": "parameters", "min": 5e6, "max": 1e6 },
+        { "measure": "multiply_adds" },
+        { "measure": "test_error", "max": 0.1 },
+        { "measure": "loss", "max": 0.1 },
+        { "measure": "parameters", "max": 1 },
+    ]);
+    let (code, _, more) = init(folder.path(), "wrong", &file);
+    assert_eq!(code, Some(3));
+    insta::assert_snapshot!(
+        format!("{said}\n{more}").replace(folder.path().to_str().unwrap(), "FOLDER")
+    );
+    let path = folder.path().join("nan.json");
+    let text = file.to_string().replace("0.1", "NaN");
+    shared::fs::replace(&path, text.as_bytes()).unwrap();
+    let output = scheduler(&[
+        "init",
+        path.to_str().unwrap(),
+        folder.path().join("nan").to_str().unwrap(),
+    ]);
+    assert_eq!(output.status.code(), Some(3));
+    // What HpBandSter does not have, its double does not.
+    file["constraints"] = json!([{ "measure": "parameters", "max": 5e6 }]);
+    file["method"] = json!("bohb");
+    let (code, _, said) = init(folder.path(), "right", &file);
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+    file["bohb"] = json!({ "faithful": true });
+    let (code, _, said) = init(folder.path(), "faithful", &file);
+    assert_eq!(code, Some(3));
+    assert!(said.contains("at `constraints`"), "{said}");
+    let schema = text_of_schema();
+    assert!(schema["properties"]["constraints"].is_object(), "{schema}");
+}
+
+#[test]
+fn objectives_that_nobody_measures_are_refused_with_their_places() {
+    let folder = tempfile::tempdir().unwrap();
+    let space = json!({ "hyperparameters": [{ "name": "initial_filters", "type": "integer", "lower": 1, "upper": 8 }] });
+    let mut file = search(&space);
+    file["objective"] = json!({ "network": { "data": { "name": "digits" } } });
+    let mut said = Vec::new();
+    for objectives in [
+        json!(["parameters", "loss"]),
+        json!(["loss"]),
+        json!([
+            "loss",
+            "parametres",
+            "parameters",
+            "parameters",
+            "test_error"
+        ]),
+        json!(["loss", 5]),
+    ] {
+        file["objectives"] = objectives;
+        let (code, _, complaint) = init(folder.path(), "wrong", &file);
+        assert_eq!(code, Some(3));
+        said.push(complaint);
+    }
+    insta::assert_snapshot!(
+        said.join("\n")
+            .replace(folder.path().to_str().unwrap(), "FOLDER")
+    );
+    file["objectives"] = json!(["loss", "parameters"]);
+    let (code, _, said) = init(folder.path(), "right", &file);
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+}
+
+fn text_of_schema() -> Value {
+    let output = scheduler(&["schema", "search"]);
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
 fn numbers_are_read_as_people_write_them() {
     let folder = tempfile::tempdir().unwrap();
     let mut file = search(&json!({ "hyperparameters": [

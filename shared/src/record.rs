@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::budget::{Budget, BudgetUnit};
 use crate::clock::Reading;
+use crate::constraint::Violation;
 use crate::error::Invalid;
 use crate::format::Record;
 use crate::id::{AttemptId, Claim, ConfigurationId, GivenId, JobId, OwnerId, ResultId};
@@ -235,6 +236,20 @@ fn check_memory(name: &str, mib: Option<f64>) -> Result<(), Invalid> {
             Err(Invalid::new(name, "a finite number of MiB above 0", mib))
         }
         _ => Ok(()),
+    }
+}
+
+fn check_infeasible(violations: &[Violation], loss: Option<f64>) -> Result<(), Invalid> {
+    if violations.is_empty() {
+        let expected = "at least one constraint that is broken";
+        return Err(Invalid::new("violations", expected, "none"));
+    }
+    let bounds = violations
+        .iter()
+        .flat_map(|v| [Some(v.value), v.min, v.max]);
+    match bounds.chain([loss]).flatten().find(|x| !x.is_finite()) {
+        Some(number) => Err(Invalid::new("violations", "finite numbers", number)),
+        None => Ok(()),
     }
 }
 
@@ -558,8 +573,17 @@ impl JobResult {
 
 impl Record for JobResult {
     const FORMAT: &'static str = "result";
-    /// 1.0: first. 1.1: `supersedes`; `progressed` and `log` of a crash.
-    const VERSION: [u32; 2] = [1, 1];
+    /// 1.0: first. 1.1: `supersedes`; `progressed` and `log` of a crash. 2.0: the outcome `infeasible`, which earlier
+    /// programs would take for a damaged file.
+    const VERSION: [u32; 2] = [2, 0];
+
+    fn version(&self) -> [u32; 2] {
+        if matches!(self.outcome, Outcome::Infeasible { .. }) {
+            Self::VERSION
+        } else {
+            [1, 1]
+        }
+    }
 
     fn check(&self) -> Result<(), Invalid> {
         check_budget(self.budget)?;
@@ -568,6 +592,13 @@ impl Record for JobResult {
             && !loss.is_finite()
         {
             return Err(Invalid::new("outcome.loss", "a finite number", loss));
+        }
+        if let Outcome::Infeasible {
+            violations,
+            trained_loss,
+        } = &self.outcome
+        {
+            check_infeasible(violations, *trained_loss).map_err(|e| e.within("outcome"))?;
         }
         // JSON has no NaN; serde_json would write null, which no reader accepts.
         let numbers = self.measures.iter().map(|(name, x)| (name.as_str(), *x));
@@ -616,6 +647,14 @@ pub enum Outcome {
         /// MiB that were free.
         available_mib: f64,
     },
+    /// It breaks a constraint of the search.
+    Infeasible {
+        /// Which, and by how much; never empty.
+        violations: Vec<Violation>,
+        /// Its loss, where it was trained all the same, for people.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        trained_loss: Option<f64>,
+    },
     /// It failed in another way of its own.
     Crashed {
         /// What happened.
@@ -647,21 +686,25 @@ impl Outcome {
         }
     }
 
-    /// The loss, if the job was evaluated.
+    /// The loss, if the job was evaluated and breaks no constraint.
     pub fn loss(&self) -> Option<f64> {
         match self {
             Self::Evaluated { loss } => Some(*loss),
             Self::Diverged { .. }
             | Self::OutOfMemory { .. }
+            | Self::Infeasible { .. }
             | Self::Crashed { .. }
             | Self::Lost { .. } => None,
         }
     }
 
-    /// Whether the configuration itself failed: worse than every finite loss.
+    /// Whether the configuration is worse than every finite loss.
     pub fn is_failure(&self) -> bool {
         match self {
-            Self::Diverged { .. } | Self::OutOfMemory { .. } | Self::Crashed { .. } => true,
+            Self::Diverged { .. }
+            | Self::OutOfMemory { .. }
+            | Self::Infeasible { .. }
+            | Self::Crashed { .. } => true,
             Self::Evaluated { .. } | Self::Lost { .. } => false,
         }
     }
@@ -672,6 +715,7 @@ impl Outcome {
             Self::Evaluated { .. } => "evaluated",
             Self::Diverged { .. } => "diverged",
             Self::OutOfMemory { .. } => "out_of_memory",
+            Self::Infeasible { .. } => "infeasible",
             Self::Crashed { .. } => "crashed",
             Self::Lost { .. } => "lost",
         }

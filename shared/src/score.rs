@@ -2,24 +2,51 @@
 
 use std::cmp::Ordering;
 
+use crate::constraint::Violation;
 use crate::id::JobId;
-use crate::record::Outcome;
+use crate::pareto::Point;
+use crate::record::{JobResult, Outcome};
 
-/// How good an outcome is. Ordered, best first: every loss comes before every failure.
+/// How good an outcome is. Ordered, best first: every loss comes before what breaks a constraint, and that before every
+/// failure.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Score {
     /// Evaluated; finite.
     Loss(f64),
+    /// Evaluated, by several objectives. Ordered by the first, the loss, and then the others; promotions go by
+    /// [`pareto::order`](crate::pareto::order).
+    Point(Point),
+    /// Breaks constraints, by so much in all, as a share of the limits: worse than every loss.
+    Infeasible(f64),
     /// Diverged, out of memory, or crashed: worse than every loss, by an amount that nobody invents.
     Failed,
 }
 
 impl Score {
+    /// How the kinds are ordered.
+    fn kind(self) -> u8 {
+        match self {
+            Self::Loss(_) => 0,
+            Self::Point(_) => 1,
+            Self::Infeasible(_) => 2,
+            Self::Failed => 3,
+        }
+    }
+
     /// The loss, if there is one.
     pub fn loss(self) -> Option<f64> {
         match self {
             Self::Loss(loss) => Some(loss),
-            Self::Failed => None,
+            Self::Point(point) => point.values().first().copied(),
+            Self::Infeasible(_) | Self::Failed => None,
+        }
+    }
+
+    /// The values of several objectives, if there are several.
+    pub fn point(self) -> Option<Point> {
+        match self {
+            Self::Point(point) => Some(point),
+            Self::Loss(_) | Self::Infeasible(_) | Self::Failed => None,
         }
     }
 }
@@ -33,8 +60,30 @@ impl Outcome {
             Self::Diverged { .. } | Self::OutOfMemory { .. } | Self::Crashed { .. } => {
                 Some(Score::Failed)
             }
+            Self::Infeasible { violations, .. } => {
+                let amount: f64 = violations.iter().map(Violation::amount).sum();
+                Some(Score::Infeasible(amount.min(f64::MAX)))
+            }
             Self::Lost { .. } => None,
         }
+    }
+}
+
+impl JobResult {
+    /// How good it is by the objectives of its search; none: by its loss.
+    pub fn score(&self, objectives: &[String]) -> Option<Score> {
+        let score = self.outcome.score()?;
+        let (Some(loss), Some((_, others))) = (score.loss(), objectives.split_first()) else {
+            return Some(score);
+        };
+        let others = others.iter().map(|measure| self.measures.get(measure));
+        let values: Option<Vec<f64>> = std::iter::once(Some(&loss))
+            .chain(others)
+            .map(Option::<&f64>::copied)
+            .collect();
+        // One without a measure that is an objective can only have been put there by hand.
+        let point = values.and_then(|values| Point::new(&values));
+        Some(point.map_or(Score::Failed, Score::Point))
     }
 }
 
@@ -51,9 +100,9 @@ impl Ord for Score {
         match (self, other) {
             // 0.0 and -0.0 are the same loss, which `total_cmp` alone would deny.
             (Self::Loss(a), Self::Loss(b)) => (a + 0.0).total_cmp(&(b + 0.0)),
-            (Self::Loss(_), Self::Failed) => Ordering::Less,
-            (Self::Failed, Self::Loss(_)) => Ordering::Greater,
-            (Self::Failed, Self::Failed) => Ordering::Equal,
+            (Self::Point(a), Self::Point(b)) => a.compare(b),
+            (Self::Infeasible(a), Self::Infeasible(b)) => a.total_cmp(b),
+            (a, b) => a.kind().cmp(&b.kind()),
         }
     }
 }
@@ -73,7 +122,8 @@ mod tests {
     use crate::id::ConfigurationId;
 
     #[test]
-    fn losses_come_before_failures_and_equal_scores_are_ordered_by_id() {
+    fn losses_come_before_what_is_infeasible_and_that_before_failures_and_equal_scores_are_ordered_by_id()
+     {
         let ranked = |score, id| Ranked {
             score,
             job: ConfigurationId(id).job(0),
@@ -84,9 +134,11 @@ mod tests {
             ranked(Score::Loss(0.0), 3),
             ranked(Score::Loss(-0.0), 2),
             ranked(Score::Failed, 4),
+            ranked(Score::Infeasible(2.0), 5),
+            ranked(Score::Infeasible(0.5), 6),
         ];
         all.sort_unstable();
         let order = all.map(|ranked| ranked.job.configuration.0);
-        assert_eq!(order, [2, 3, 1, 0, 4]);
+        assert_eq!(order, [2, 3, 1, 6, 5, 0, 4]);
     }
 }

@@ -9,12 +9,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 use crate::budget::{BracketSizes, BudgetSettings, Ladder};
+use crate::constraint::{self, Constraint};
 use crate::error::{Complaints, Invalid};
 use crate::evidence::EvidenceFile;
 use crate::format::{self, Record};
 use crate::known::Start;
 use crate::number;
 use crate::objective::{Objective, ObjectiveFile};
+use crate::pareto;
 use crate::seed::Seed;
 use crate::space::{SearchSpace, SpaceFile};
 use crate::value::Configuration;
@@ -49,6 +51,12 @@ pub struct SearchFile {
     pub budget: BudgetSettings,
     /// How much is tried.
     pub limit: Limit,
+    /// What is minimised, where it is more than the loss: `loss`, then measures.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub objectives: Vec<String>,
+    /// Limits of measures: what breaks one is never promoted and never the incumbent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub constraints: Vec<Constraint>,
     /// How configurations are found.
     #[serde(default)]
     pub method: MethodName,
@@ -95,8 +103,9 @@ impl Record for SearchFile {
     const FORMAT: &'static str = "search";
     /// 1.0: first. 1.1: `forbidden`, `prior` and `confidence` in the space; `fix`, `fixed_from`, `first_rungs`. 1.2:
     /// `revision`; `keep_alive`; `job_limit_s`, `silence_limit_s`, `output_kib`, `pause_after`; `working_directory`. 1.3:
-    /// `cpu_seconds`; names in `start_with`; methods `tournament` and `progressive`; `learn_from`.
-    const VERSION: [u32; 2] = [1, 3];
+    /// `cpu_seconds`; names in `start_with`; methods `tournament` and `progressive`; `learn_from`. 1.4:
+    /// `constraints`, `objectives`.
+    const VERSION: [u32; 2] = [1, 4];
     const IS_WRITTEN_BY_PEOPLE: bool = true;
 
     fn complaints(&self) -> Vec<Invalid> {
@@ -425,6 +434,10 @@ pub struct Search {
     pub ladder: Ladder,
     /// When it is finished.
     pub limit: Limit,
+    /// What is minimised, where it is more than the loss: `loss`, then measures; else empty.
+    pub objectives: Vec<String>,
+    /// Limits of measures.
+    pub constraints: Vec<Constraint>,
     /// How configurations are found.
     pub method: MethodName,
     /// Knobs of BOHB.
@@ -483,6 +496,8 @@ impl Search {
         noted(&mut wrong, trainers);
         noted(&mut wrong, file.check_limit());
         wrong.extend(file.check_learn_from());
+        wrong.extend(file.check_constraints(objective.as_ref()));
+        wrong.extend(file.check_objectives(objective.as_ref()));
         let first_rungs = ladder.and_then(|ladder| {
             let first_rungs = first_rungs(file, revision?, ladder.top());
             noted(&mut wrong, first_rungs)
@@ -521,6 +536,8 @@ impl Search {
             working_directory: working_directory.flatten(),
             ladder,
             limit: file.limit,
+            objectives: file.objectives.clone(),
+            constraints: file.constraints.clone(),
             method: file.method,
             bohb: file.bohb,
             scheduling: file.scheduling,
@@ -600,6 +617,58 @@ impl SearchFile {
             }
             _ => Ok(()),
         }
+    }
+
+    /// What is wrong with its limits of measures.
+    fn check_constraints(&self, objective: Option<&Objective>) -> Vec<Invalid> {
+        let mut wrong = constraint::check_all(&self.constraints, objective);
+        if !self.constraints.is_empty() && self.is_faithful() {
+            let expected =
+                "nothing, because HpBandSter, which `bohb.faithful` reproduces, has none";
+            wrong.push(Invalid::new("constraints", expected, "a list"));
+        }
+        wrong
+    }
+
+    /// What is wrong with its objectives.
+    fn check_objectives(&self, objective: Option<&Objective>) -> Vec<Invalid> {
+        let Some((first, others)) = self.objectives.split_first() else {
+            return Vec::new();
+        };
+        let mut wrong = Vec::new();
+        if first != "loss" {
+            let found = format!("\"{first}\"");
+            wrong.push(Invalid::new("objectives[0]", "\"loss\"", found));
+        }
+        let most = pareto::MOST;
+        if !(2..=most).contains(&self.objectives.len()) {
+            let expected = format!("`loss` and one to {} measures", most - 1);
+            let found = format!("{} in all", self.objectives.len());
+            wrong.push(Invalid::new("objectives", expected, found));
+        }
+        for (index, measure) in (1..).zip(others) {
+            let at = format!("objectives[{index}]");
+            if self.objectives[..index].contains(measure) {
+                let found = format!("\"{measure}\" again");
+                wrong.push(Invalid::new(at, "another measure", found));
+            } else if let Err(e) = constraint::check_measure(measure, objective) {
+                wrong.push(e.within(&at));
+            }
+        }
+        if self.is_faithful() {
+            let expected = "nothing, because HpBandSter, which `bohb.faithful` reproduces, has one";
+            wrong.push(Invalid::new("objectives", expected, "a list"));
+        }
+        if !self.learn_from.is_empty() {
+            let expected =
+                "nothing, because what other searches have found is known by its loss alone";
+            wrong.push(Invalid::new(
+                "learn_from",
+                expected,
+                "a list beside `objectives`",
+            ));
+        }
+        wrong
     }
 
     /// What is wrong with what it learns from.

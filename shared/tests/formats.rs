@@ -90,6 +90,23 @@ fn searches_of_version_1_3_are_read_and_written_unchanged() {
 }
 
 #[test]
+fn searches_of_version_1_4_are_read_and_written_unchanged() {
+    let search: SearchFile = round_trip("1.4");
+    Search::new(&search).unwrap();
+}
+
+#[test]
+fn results_of_version_2_0_are_read_and_written_unchanged() {
+    let result: JobResult = round_trip("2.0");
+    assert_eq!(result.outcome.loss(), None);
+    // 42 % too many, and half of what must be.
+    assert_eq!(
+        result.outcome.score(),
+        Some(shared::Score::Infeasible(0.42 + 0.5))
+    );
+}
+
+#[test]
 fn requests_of_version_2_0_are_read_and_written_unchanged() {
     let request: Request = round_trip("2.0");
     assert!(request.given.is_some());
@@ -101,6 +118,7 @@ fn every_outcome_is_read_and_written_unchanged() {
         r#"{"kind":"evaluated","loss":0.5}"#,
         r#"{"kind":"diverged","spent":12.0,"message":"the loss is NaN"}"#,
         r#"{"kind":"out_of_memory","needed_mib":90000.0,"available_mib":2000.0}"#,
+        r#"{"kind":"infeasible","violations":[{"measure":"parameters","value":9.0,"max":5.0}]}"#,
         r#"{"kind":"crashed","message":"boom"}"#,
         r#"{"kind":"lost","attempts":5,"fate":"node_lost"}"#,
     ] {
@@ -119,7 +137,7 @@ fn records_of_a_newer_minor_version_are_read() {
         1,
     );
     from_bytes::<JobResult>(&path, newer.as_bytes()).unwrap();
-    let other = text.replacen("[1, 0]", "[2, 0]", 1);
+    let other = text.replacen("[1, 0]", "[3, 0]", 1);
     let error = from_bytes::<JobResult>(&path, other.as_bytes()).unwrap_err();
     assert_eq!(error.exit_code(), shared::exit::Code::NewerVersion);
 }
@@ -173,7 +191,7 @@ fn keys(json: &Json, found: &mut BTreeSet<String>) {
 fn the_page_of_formats_names_every_field() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = std::fs::read_to_string(root.join("../docs/formats.md")).unwrap();
-    let files = ["1.0", "1.1", "1.2", "1.3", "2.0"]
+    let files = ["1.0", "1.1", "1.2", "1.3", "1.4", "2.0"]
         .into_iter()
         .flat_map(|version| std::fs::read_dir(root.join("tests/formats").join(version)).unwrap());
     for entry in files {

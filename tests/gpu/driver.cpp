@@ -178,6 +178,7 @@ static void read_signature(const std::string &source, Function &function) {
 static std::string compile(const std::string &path, const char *name) {
   std::string object = path + ".so";
   if (!access(object.c_str(), R_OK)) return object;
+  OwnFiles files;
   const std::string text = text_of(path + ".cu"), part = path + "." + std::to_string(getpid());
   bool waits = text.find("__sync") != std::string::npos || text.find("_sync(") != std::string::npos;
   std::ofstream(part + ".cpp") << text << "\nEMULATED_ENTRY(" << name << ")\n";

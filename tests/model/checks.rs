@@ -141,6 +141,25 @@ fn a_given_configuration_is_tried_whatever_happens_to_whom() {
 }
 
 #[test]
+fn what_breaks_a_constraint_is_never_promoted_whatever_happens_to_whom() {
+    for setting in SETTINGS {
+        let mut file = search(2, 2, 2.5);
+        // Between what the configurations of this search have.
+        file.constraints = serde_json::from_value(serde_json::json!([
+            { "measure": "true_regret", "max": 40 }
+        ]))
+        .expect("a constraint");
+        let (scene, calm) = Scene::new(fresh(&file), setting);
+        assert_eq!(calm.violations, [""; 0]);
+        assert!(calm.num_infeasible > 0 && calm.num_infeasible < calm.losses.len() - 1);
+        let start = Instant::now();
+        tell("one, with a constraint", start, scene.disturb(1, (0, 7)));
+        let start = Instant::now();
+        tell("chance, with a constraint", start, scene.by_chance(0..50));
+    }
+}
+
+#[test]
 fn records_that_are_made_together_come_in_two_orders() {
     let published = |setting| {
         let scene = several(setting);

@@ -58,6 +58,7 @@ pub(crate) struct Report {
     pub(crate) calls: u64,
     pub(crate) losses: BTreeMap<JobId, Option<f64>>,
     pub(crate) num_late: usize,
+    pub(crate) num_infeasible: usize,
     pub(crate) num_attempts: usize,
     pub(crate) has_retried: bool,
     pub(crate) trace: Vec<String>,
@@ -429,6 +430,17 @@ impl Run {
         for result in directory.all_results()? {
             if matches!(result.outcome, Outcome::Lost { .. }) {
                 self.violations.push(format!("{} was lost", result.job()));
+            }
+            if matches!(result.outcome, Outcome::Infeasible { .. }) {
+                let next = JobId {
+                    rung: result.job().rung + 1,
+                    ..result.job()
+                };
+                if directory.has_result(next)? {
+                    self.violations
+                        .push(format!("{} was promoted", result.job()));
+                }
+                report.num_infeasible += 1;
             }
             report.losses.insert(result.job(), result.outcome.loss());
         }

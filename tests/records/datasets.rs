@@ -4,7 +4,7 @@ use std::io::{Cursor, Write as _};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
-use data::{DataSettings, Dataset, DatasetName, Shape};
+use data::{DataSettings, Dataset, DatasetName, ImageShape};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use image::{DynamicImage, GrayImage, ImageFormat, RgbImage};
@@ -118,7 +118,7 @@ pub(crate) fn run_picture(bytes: &[u8]) {
         );
     }
     for channels in [1, 3] {
-        let shape = Shape {
+        let shape = ImageShape {
             channels,
             height: 4,
             width: 3,
@@ -235,7 +235,7 @@ fn load(name: DatasetName, path: &Path) {
         return;
     };
     let num = splits.train.len() * splits.shape.image_len();
-    assert_eq!(splits.train.images.len(), num);
+    assert_eq!(splits.train.pixels.len(), num);
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {

@@ -1,11 +1,11 @@
 //! A training that goes on from a checkpoint: one step of a small network on a few small images.
 
+use data::{ImageShape, Images};
 use shared::objective::TrainingSettings;
 use shared::{Budget, BudgetUnit, Configuration, Value};
-use trainer::augment::Normalization;
-use trainer::batch::{Images, TrainingData};
+use trainer::augment::PixelValues;
+use trainer::batch::TrainingData;
 use trainer::device::Device;
-use trainer::network::ImageShape;
 use trainer::objective::network::NetworkTrainer;
 use trainer::objective::{Control, Ended, StopReason, Task};
 
@@ -48,18 +48,15 @@ fn train(checkpoint: Option<Vec<u8>>, control: &mut Quiet) -> Ended {
         .map(|i| u8::try_from(i * 37 % 256).expect("below 256"))
         .collect();
     let labels: Vec<u16> = vec![0, 1, 0, 1];
-    let images = Images {
-        pixels: &pixels,
-        labels: &labels,
-    };
+    let images = Images { pixels, labels };
     let trainer = NetworkTrainer {
         data: TrainingData {
-            training: images,
-            validation: images,
+            training: &images,
+            validation: &images,
             test: None,
             shape: SHAPE,
             classes: 2,
-            normalization: Normalization::new(&[0.5], &[0.25]),
+            pixel_values: PixelValues::new(&[0.5], &[0.25]),
         },
         data_digest: "images".into(),
         settings: TrainingSettings::default(),

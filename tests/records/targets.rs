@@ -515,7 +515,7 @@ fn run_describe(bytes: &[u8]) {
     let Ok(raw) = format::parse::<shared::Configuration>(bytes) else {
         return;
     };
-    let shape = trainer::network::ImageShape {
+    let shape = data::ImageShape {
         channels: 3,
         height: 32,
         width: 32,
@@ -614,7 +614,7 @@ fn checkpoints() -> Vec<Vec<u8>> {
 fn run_outcome(bytes: &[u8]) {
     use shared::record::JobResult;
     let ended = trainer::evaluator::contract::outcome_in(bytes, 1.0);
-    let (outcome, measures, curve) = trainer::outcome::outcome_of(ended);
+    let (outcome, measures, curve) = trainer::outcome::outcome_of(ended, &[], &[]);
     let template = &in_base("results/")[0];
     let template = format::from_bytes::<JobResult>(Path::new("result"), template);
     let result = JobResult {

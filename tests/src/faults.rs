@@ -1,23 +1,27 @@
-//! The fault campaign: whole searches by programs whose file operations fail, lie, and kill them, and which stand still
-//! now and then. Whatever happens, the search must come out as if nothing had.
+//! The fault campaign: whole searches by programs whose file operations fail, lie, and kill them, and which are killed or
+//! stand still at any moment. Of some there are two, as somebody may start them by accident. Whatever happens, the search
+//! must come out as if nothing had.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::ExitStatusExt as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use rand::RngExt as _;
+use rand_chacha::ChaCha12Rng;
 use shared::{Seed, fs, layout};
 
 use crate::{TestSearch, counting_ones, losses};
 
 /// Probabilities at every step of every file operation.
 const FAULTS: &str = "kill=0.004,eio=0.02,enospc=0.015,estale=0.03,lie=0.02";
-/// The programs of each search; of some two, as somebody may start them by accident.
-const PROGRAMS: [&str; 6] = [
+/// The programs of each search.
+const PROGRAMS: [&str; 8] = [
     "scheduler",
     "scheduler",
     "sampler",
+    "sampler",
+    "trainer",
     "trainer",
     "trainer",
     "trainer",
@@ -42,6 +46,10 @@ impl Tally {
     /// All faults.
     pub fn num_faults(&self) -> u64 {
         self.faults.values().sum()
+    }
+
+    fn count(&mut self, fault: &str) {
+        *self.faults.entry(fault.to_owned()).or_default() += 1;
     }
 
     /// With what another campaign did.
@@ -92,19 +100,12 @@ fn disturb(test: &mut TestSearch, seed: u64, longest: Duration) -> Result<Tally>
         searches: 1,
         ..Tally::default()
     };
-    let mut chance = Seed::new(seed).child("faults", "freezes").rng();
-    let mut frozen: Option<(usize, Instant)> = None;
+    let mut signals = Signals::new(seed);
     let start = Instant::now();
     let mut done = [false; PROGRAMS.len()];
     while done.contains(&false) {
         ensure!(start.elapsed() < longest, "not finished after {longest:?}");
         std::thread::sleep(Duration::from_millis(5));
-        if let Some((index, until)) = frozen
-            && until <= Instant::now()
-        {
-            signal(test, index, rustix::process::Signal::CONT)?;
-            frozen = None;
-        }
         for index in 0..PROGRAMS.len() {
             if done[index] {
                 continue;
@@ -112,9 +113,7 @@ fn disturb(test: &mut TestSearch, seed: u64, longest: Duration) -> Result<Tally>
             let Some(status) = test.running()[index].child.try_wait()? else {
                 continue;
             };
-            if frozen.is_some_and(|(which, _)| which == index) {
-                frozen = None;
-            }
+            let was_killed = signals.forget(index);
             if status.success() {
                 done[index] = true;
                 continue;
@@ -127,28 +126,64 @@ fn disturb(test: &mut TestSearch, seed: u64, longest: Duration) -> Result<Tally>
                 PROGRAMS[index]
             );
             if status.signal() == Some(9) {
-                *tally.faults.entry("kill".into()).or_default() += 1;
+                tally.count(if was_killed { "signal" } else { "kill" });
             }
             test.restart(index, Some(&faults()))?;
             tally.starts += 1;
         }
-        if frozen.is_none() && chance.random_bool(0.005) {
-            let index = chance.random_range(0..PROGRAMS.len());
-            if !done[index] {
-                signal(test, index, rustix::process::Signal::STOP)?;
-                let pause = Duration::from_millis(chance.random_range(0..1500));
-                frozen = Some((index, Instant::now() + pause));
-                *tally.faults.entry("freeze".into()).or_default() += 1;
-            }
-        }
+        signals.send(test, &done, &mut tally)?;
     }
     for line in test.all_logs()?.lines() {
         if let Some(name) = line.strip_prefix(MARK) {
-            *tally.faults.entry(name.to_owned()).or_default() += 1;
+            tally.count(name);
         }
     }
     tally.jobs = test.directory()?.finished_jobs()?.len() as u64;
     Ok(tally)
+}
+
+/// Stops and kills programs at any moment, not only at file operations.
+struct Signals {
+    chance: ChaCha12Rng,
+    frozen: Option<(usize, Instant)>,
+    killed: BTreeSet<usize>,
+}
+
+impl Signals {
+    fn new(seed: u64) -> Self {
+        Self {
+            chance: Seed::new(seed).child("faults", "freezes").rng(),
+            frozen: None,
+            killed: BTreeSet::new(),
+        }
+    }
+
+    /// A program has ended; whether it was killed by a signal from here.
+    fn forget(&mut self, index: usize) -> bool {
+        self.frozen.take_if(|(which, _)| *which == index);
+        self.killed.remove(&index)
+    }
+
+    fn send(&mut self, test: &mut TestSearch, done: &[bool], tally: &mut Tally) -> Result<()> {
+        use rustix::process::Signal;
+        if let Some((index, _)) = self.frozen.take_if(|(_, until)| *until <= Instant::now()) {
+            signal(test, index, Signal::CONT)?;
+        }
+        let index = self.chance.random_range(0..done.len());
+        if done[index] {
+            return Ok(());
+        }
+        if self.chance.random_bool(0.02) {
+            signal(test, index, Signal::KILL)?;
+            self.killed.insert(index);
+        } else if self.frozen.is_none() && self.chance.random_bool(0.005) {
+            signal(test, index, Signal::STOP)?;
+            let pause = Duration::from_millis(self.chance.random_range(0..1500));
+            self.frozen = Some((index, Instant::now() + pause));
+            tally.count("freeze");
+        }
+        Ok(())
+    }
 }
 
 fn signal(test: &mut TestSearch, index: usize, signal: rustix::process::Signal) -> Result<()> {

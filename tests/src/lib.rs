@@ -487,8 +487,9 @@ fn check_brackets(directory: &Directory, results: &BTreeMap<JobId, JobResult>) -
             of_bracket.iter().map(|job| job.configuration).collect();
         for (step, size) in sizes.iter().enumerate() {
             let rung = search.ladder.num_rungs() - num_rungs + u8::try_from(step)?;
+            // What failed, or breaks a constraint, is never promoted.
             ensure!(
-                members.len() == usize::try_from(*size)?,
+                step > 0 || members.len() == usize::try_from(*size)?,
                 "bracket {bracket} has {} at rung {rung}",
                 members.len()
             );
@@ -503,7 +504,7 @@ fn check_brackets(directory: &Directory, results: &BTreeMap<JobId, JobResult>) -
                     id.job(rung),
                     result.bracket
                 );
-                losses.push((result.outcome.loss().unwrap_or(f64::INFINITY), *id));
+                losses.extend(result.outcome.loss().map(|loss| (loss, *id)));
                 num_jobs += 1;
             }
             losses.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));

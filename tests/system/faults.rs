@@ -10,7 +10,7 @@ fn searches_come_out_the_same_whatever_file_operations_do() -> Result<()> {
         all.add(&search_with_faults(seed, harness::DEADLINE)?);
     }
     // Enough of each kind to show something.
-    for name in ["kill", "eio", "enospc", "estale", "lie"] {
+    for name in ["kill", "signal", "eio", "enospc", "estale", "lie"] {
         let count = all.faults.get(name).copied().unwrap_or_default();
         assert!(count >= 5, "{name}: {all:?}");
     }

@@ -2,16 +2,16 @@
 
 mod bad_input;
 mod by_hand;
-mod chaos;
 mod clocks;
+mod constraints;
 mod determinism;
 mod faults;
 mod given;
 mod launchers;
 mod learning;
 mod nfs;
+mod objectives;
 mod python;
-mod race;
 mod security;
 mod slurm;
 mod steps;

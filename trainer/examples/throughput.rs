@@ -5,13 +5,13 @@
 #![expect(clippy::print_stdout, reason = "its output is its purpose")]
 
 use clap::Parser;
+use data::{ImageShape, Images};
 use rand::RngExt as _;
 use shared::objective::TrainingSettings;
 use shared::{Budget, BudgetUnit, Seed, Value};
-use trainer::augment::Normalization;
-use trainer::batch::{Images, TrainingData};
+use trainer::augment::PixelValues;
+use trainer::batch::TrainingData;
 use trainer::device::{DeviceChoice, set_threads};
-use trainer::network::ImageShape;
 use trainer::objective::network::NetworkTrainer;
 use trainer::objective::{Control, Ended, StopReason, Task};
 
@@ -82,25 +82,19 @@ fn main() -> anyhow::Result<()> {
         .map(|_| rng.random())
         .collect();
     let labels: Vec<u16> = (0..count).map(|_| rng.random_range(0..10)).collect();
-    let images = Images {
-        pixels: &pixels,
-        labels: &labels,
-    };
     let few = Images {
-        pixels: &pixels[..pixels.len() / count],
-        labels: &labels[..1],
+        pixels: pixels[..shape.image_len()].to_vec(),
+        labels: labels[..1].to_vec(),
     };
+    let images = Images { pixels, labels };
     let trainer = NetworkTrainer {
         data: TrainingData {
-            training: images,
-            validation: few,
+            training: &images,
+            validation: &few,
             test: None,
             shape,
             classes: 10,
-            normalization: Normalization::new(
-                &vec![0.5; args.channels],
-                &vec![0.25; args.channels],
-            ),
+            pixel_values: PixelValues::new(&vec![0.5; args.channels], &vec![0.25; args.channels]),
         },
         data_digest: String::new(),
         settings: TrainingSettings::default(),

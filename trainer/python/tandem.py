@@ -214,6 +214,13 @@ class Job:
         atexit.unregister(self._tell)
         sys.exit(0)
 
+    def infeasible(self, **measures):
+        """Ends the job, and the program, before it is trained: a measure breaks a constraint of the search."""
+        self._write("result", {"measures": {name: float(value) for name, value in measures.items()}})
+        # `_tell` must not put a loss in its place.
+        atexit.unregister(self._tell)
+        sys.exit(0)
+
     def _add_point(self, loss, training_loss):
         point = {"spent": self._in_budget(self._spent)}
         for name, value in (("training_loss", training_loss), ("loss", loss)):
@@ -501,7 +508,7 @@ def _read(path):
     try:
         with open(path, encoding="utf-8") as file:
             record = json.load(file)
-        is_newer = record["format"] == "result" and record["version"][0] > 1
+        is_newer = record["format"] == "result" and record["version"][0] > 2
         if not is_newer:
             _row(record)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -527,11 +534,17 @@ def _row(record):
         "finished_s": _seconds(record["finished_at"]),
         "elapsed_s": record["elapsed_s"],
         "owner": record["owner"],
-        "message": outcome.get("message"),
+        "message": outcome.get("message") or _broken(outcome),
     }
     row.update(("values." + name, value) for name, value in record["configuration"].items())
     row.update(("measures." + name, value) for name, value in sorted(record.get("measures", {}).items()))
     return row
+
+
+def _broken(outcome):
+    """What an infeasible configuration breaks, in words."""
+    words = ["{} is {}".format(broken["measure"], broken["value"]) for broken in outcome.get("violations", [])]
+    return "; ".join(words) or None
 
 
 def _job_of(record):

@@ -12,7 +12,7 @@ use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha12Rng;
 use rand_distr::{Distribution as _, Gamma};
 
-use crate::network::ImageShape;
+use data::ImageShape;
 
 /// The side of the images for which lengths are given.
 const REFERENCE_SIDE: usize = 32;
@@ -124,7 +124,7 @@ impl View {
         &self,
         image: &[u8],
         shape: ImageShape,
-        normalization: &Normalization,
+        values: &PixelValues,
         output: &mut [f32],
     ) {
         let ImageShape {
@@ -132,16 +132,12 @@ impl View {
             height,
             width,
         } = shape;
-        assert_eq!(
-            normalization.tables.len(),
-            channels,
-            "one table per channel"
-        );
+        assert_eq!(values.tables.len(), channels, "one table per channel");
         let plane = height * width;
         let planes = output
             .chunks_exact_mut(plane)
             .zip(image.chunks_exact(plane));
-        for ((output, image), table) in planes.zip(&normalization.tables) {
+        for ((output, image), table) in planes.zip(&values.tables) {
             for (row, output) in output.chunks_exact_mut(width).enumerate() {
                 let source = row
                     .checked_add_signed(self.rows)
@@ -175,13 +171,13 @@ impl View {
     }
 }
 
-/// Bytes to numbers with mean 0 and deviation 1, channel by channel.
+/// What each byte of each channel becomes: a number, of mean 0 and deviation 1 over the data.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Normalization {
+pub struct PixelValues {
     tables: Vec<[f32; 256]>,
 }
 
-impl Normalization {
+impl PixelValues {
     /// From each channel's mean and standard deviation, as shares of full brightness.
     ///
     /// # Panics
@@ -285,8 +281,8 @@ mod tests {
     }
 
     /// Bytes 0, 51, 102, … become 0, 1, 2, …
-    fn fifths(channels: usize) -> Normalization {
-        Normalization::new(&vec![0.0; channels], &vec![0.2; channels])
+    fn fifths(channels: usize) -> PixelValues {
+        PixelValues::new(&vec![0.0; channels], &vec![0.2; channels])
     }
 
     fn render(view: View, shape: ImageShape, image: &[u8]) -> Vec<f32> {
@@ -297,9 +293,9 @@ mod tests {
 
     #[test]
     fn normalisation_of_cifar_worked_by_hand() {
-        let normalization = Normalization::new(&[125.3 / 255.0], &[63.0 / 255.0]);
+        let values = PixelValues::new(&[125.3 / 255.0], &[63.0 / 255.0]);
         let mut output = [0.0; 3];
-        View::plain().render(&[0, 125, 255], shape(1, 1, 3), &normalization, &mut output);
+        View::plain().render(&[0, 125, 255], shape(1, 1, 3), &values, &mut output);
         for (found, byte) in output.into_iter().zip([0.0, 125.0, 255.0]) {
             assert!((f64::from(found) - (byte - 125.3) / 63.0).abs() < 1e-6);
         }
@@ -307,9 +303,9 @@ mod tests {
 
     #[test]
     fn a_channel_of_one_brightness_becomes_zero() {
-        let normalization = Normalization::new(&[0.0], &[0.0]);
+        let values = PixelValues::new(&[0.0], &[0.0]);
         let mut output = [1.0; 2];
-        View::plain().render(&[0, 0], shape(1, 1, 2), &normalization, &mut output);
+        View::plain().render(&[0, 0], shape(1, 1, 2), &values, &mut output);
         assert_eq!(output, [0.0, 0.0]);
     }
 
@@ -355,7 +351,7 @@ mod tests {
 
     #[test]
     fn a_hole_is_filled_with_the_mean_and_the_border_with_black() {
-        let normalization = Normalization::new(&[0.5], &[0.5]);
+        let values = PixelValues::new(&[0.5], &[0.5]);
         let view = View {
             columns: 1,
             hole: Hole {
@@ -365,12 +361,7 @@ mod tests {
             ..View::plain()
         };
         let mut output = [9.0; 3];
-        view.render(
-            &[255, 255, 255],
-            shape(1, 1, 3),
-            &normalization,
-            &mut output,
-        );
+        view.render(&[255, 255, 255], shape(1, 1, 3), &values, &mut output);
         assert_eq!(output, [0.0, 1.0, -1.0]);
     }
 

@@ -10,53 +10,42 @@ use std::thread::Scope;
 use rand::seq::SliceRandom as _;
 use shared::Seed;
 
-use crate::augment::{Augmentation, Mixup, Normalization, View};
-use crate::network::ImageShape;
+use crate::augment::{Augmentation, Mixup, PixelValues, View};
+use data::{ImageShape, Images, Normalisation, Splits};
 
 /// Batches that are made ahead of the one being trained on.
 const AHEAD: usize = 4;
-
-/// Labelled images of one shape.
-#[derive(Debug, Clone, Copy)]
-pub struct Images<'a> {
-    /// `[n, channels, height, width]`
-    pub pixels: &'a [u8],
-    /// `[n]`, each below the number of classes.
-    pub labels: &'a [u16],
-}
-
-impl Images<'_> {
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.labels.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
-    }
-
-    fn pixels_of(&self, index: usize) -> &[u8] {
-        let len = self.pixels.len() / self.labels.len();
-        &self.pixels[index * len..][..len]
-    }
-}
 
 /// The data of one training.
 #[derive(Debug, Clone)]
 pub struct TrainingData<'a> {
     /// What the network learns from; at least one image.
-    pub training: Images<'a>,
+    pub training: &'a Images,
     /// What its loss is measured on; at least one image.
-    pub validation: Images<'a>,
+    pub validation: &'a Images,
     /// What its test error is measured on, if there is any.
-    pub test: Option<Images<'a>>,
+    pub test: Option<&'a Images>,
     /// The shape of all images.
     pub shape: ImageShape,
     /// How many classes there are.
     pub classes: usize,
     /// How bytes become numbers.
-    pub normalization: Normalization,
+    pub pixel_values: PixelValues,
+}
+
+impl<'a> TrainingData<'a> {
+    /// The data of a search's trainings.
+    pub fn new(splits: &'a Splits) -> Self {
+        let Normalisation { mean, std } = &splits.normalisation;
+        Self {
+            training: &splits.train,
+            validation: &splits.validation,
+            test: splits.test.as_ref(),
+            shape: splits.shape,
+            classes: splits.num_classes(),
+            pixel_values: PixelValues::new(mean, std),
+        }
+    }
 }
 
 /// What a network is given at once.
@@ -148,7 +137,7 @@ impl<'a> Batches<'a> {
             training,
             shape,
             classes,
-            normalization,
+            pixel_values,
             ..
         } = self.data;
         let start =
@@ -159,7 +148,7 @@ impl<'a> Batches<'a> {
         let mut pixels = vec![0.0; chosen.len() * len];
         for (&index, pixels) in chosen.iter().zip(pixels.chunks_exact_mut(len)) {
             let view = self.augmentation.draw(&mut rng);
-            view.render(training.pixels_of(index), *shape, normalization, pixels);
+            view.render(training.pixels_of(index), *shape, pixel_values, pixels);
         }
         let mut targets = vec![0.0; chosen.len() * classes];
         for (&index, targets) in chosen.iter().zip(targets.chunks_exact_mut(*classes)) {
@@ -177,17 +166,12 @@ impl<'a> Batches<'a> {
     }
 }
 
-/// The normalised pixels of some images as they are, for evaluation. `[range, channels, height, width]`
-pub fn plain_pixels(
-    images: Images<'_>,
-    range: std::ops::Range<usize>,
-    shape: ImageShape,
-    normalization: &Normalization,
-) -> Vec<f32> {
-    let len = shape.channels * shape.height * shape.width;
-    let mut pixels = vec![0.0; range.len() * len];
-    for (index, pixels) in range.zip(pixels.chunks_exact_mut(len)) {
-        View::plain().render(images.pixels_of(index), shape, normalization, pixels);
+/// The numbers that the pixels of whole images become, for evaluation. `[images, channels, height, width]`
+pub fn plain_pixels(bytes: &[u8], shape: ImageShape, values: &PixelValues) -> Vec<f32> {
+    let len = shape.image_len();
+    let mut pixels = vec![0.0; bytes.len()];
+    for (bytes, pixels) in bytes.chunks_exact(len).zip(pixels.chunks_exact_mut(len)) {
+        View::plain().render(bytes, shape, values, pixels);
     }
     pixels
 }
@@ -205,22 +189,19 @@ mod tests {
     fn with_batches(batch: usize, mixup_alpha: f64, check: impl FnOnce(Batches<'_>)) {
         let pixels: Vec<u8> = (0..10).flat_map(|index| [index, 0]).collect();
         let labels: Vec<u16> = (0..10).map(|index| index / 2).collect();
-        let training = Images {
-            pixels: &pixels,
-            labels: &labels,
-        };
+        let training = Images { pixels, labels };
         let shape = ImageShape {
             channels: 1,
             height: 1,
             width: 2,
         };
         let data = TrainingData {
-            training,
-            validation: training,
+            training: &training,
+            validation: &training,
             test: None,
             shape,
             classes: 5,
-            normalization: Normalization::new(&[0.0], &[1.0 / 255.0]),
+            pixel_values: PixelValues::new(&[0.0], &[1.0 / 255.0]),
         };
         let augmentation = Augmentation::new(shape, 0, false, 0);
         check(Batches::new(

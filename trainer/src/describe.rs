@@ -13,7 +13,8 @@ use shared::{Configuration, Error, Invalid, SearchSpace, fs};
 use crate::Format;
 use crate::hyperparameters;
 use crate::memory::{Footprint, mib};
-use crate::network::{ImageShape, Layer, LayerKind, Summary};
+use crate::network::{Layer, LayerKind, Summary};
+use data::ImageShape;
 
 /// What can be said of a configuration without training it.
 #[derive(Debug, Clone, PartialEq)]

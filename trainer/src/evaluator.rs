@@ -136,7 +136,11 @@ impl Evaluator {
     pub fn needed_mib(&self, configuration: &Configuration) -> Option<f64> {
         match self {
             Self::Benchmark(_) => None,
-            Self::Worker(worker) => worker.needed_mib(configuration),
+            // What is not going to be trained needs none.
+            Self::Worker(worker) => worker
+                .infeasible(configuration)
+                .is_none()
+                .then(|| worker.needed_mib(configuration))?,
         }
     }
 
@@ -166,7 +170,13 @@ impl Evaluator {
                 };
                 runner.evaluate(&task, control)
             }
-            Self::Worker(worker) => worker.evaluate(assignment, control),
+            Self::Worker(worker) => {
+                let configuration = &assignment.task.configuration;
+                match worker.infeasible(configuration) {
+                    Some(measures) => Ok(Ended::Untrained { measures }),
+                    None => worker.evaluate(assignment, control),
+                }
+            }
         }
     }
 }

@@ -15,12 +15,11 @@ use shared::objective::{NetworkObjective, Objective};
 use shared::{Claim, Configuration, ConfigurationId, JobId, JobResult, Outcome, fs};
 use tracing::{info, warn};
 
-use crate::batch::{Images, plain_pixels};
+use crate::batch::{TrainingData, plain_pixels};
 use crate::checkpoint::{self, Arrays};
 use crate::resume::largest_checkpoint;
 use crate::train::{Learnt, learnt};
 use crate::trained::Trained;
-use crate::worker::{data_of, shape_of};
 
 /// A training that was evaluated at its budget, with its weights.
 #[derive(Debug)]
@@ -92,22 +91,16 @@ pub fn predict(root: &Path, id: ConfigurationId, images: &Path) -> Result<Predic
     let splits = finished.data()?;
     let bad_input = |error: data::Error| Failure::from(error);
     let (paths, pixels) = data::read_images(images, splits.shape).map_err(bad_input)?;
-    let shape = shape_of(&splits);
+    let shape = splits.shape;
     let classes = splits.num_classes();
     let arrays = finished.learnt.arrays;
     let network = Trained::new(&finished.configuration, shape, classes, arrays)?;
-    let labels = vec![0; paths.len()]; // of which nothing is known
-    let images = Images {
-        pixels: &pixels,
-        labels: &labels,
-    };
-    let normalization = data_of(&splits).normalization;
+    let values = TrainingData::new(&splits).pixel_values;
     let at_once = finished.objective.training.evaluation_batch;
     let at_once = usize::try_from(at_once).context("more images at once than memory can hold")?;
     let mut scores = Vec::with_capacity(paths.len() * classes);
-    for start in (0..paths.len()).step_by(at_once) {
-        let range = start..(start + at_once).min(paths.len());
-        scores.extend(network.scores(plain_pixels(images, range, shape, &normalization)));
+    for pixels in pixels.chunks(at_once * shape.image_len()) {
+        scores.extend(network.scores(plain_pixels(pixels, shape, &values)));
     }
     let scores = scores.chunks_exact(classes).map(<[f32]>::to_vec);
     Ok(Predictions {

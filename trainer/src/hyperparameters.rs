@@ -30,7 +30,8 @@ use std::collections::BTreeSet;
 use shared::error::Invalid;
 use shared::{Configuration, Value};
 
-use crate::network::{Activation, GroupConfig, ImageShape, NetworkConfig};
+use crate::network::{Activation, GroupConfig, NetworkConfig};
+use data::ImageShape;
 
 /// How parameters follow their gradients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

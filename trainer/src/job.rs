@@ -71,7 +71,7 @@ pub fn run(file: &Path, directory: Option<&Path>, compute: Compute) -> Result<(C
         }
         _ => {}
     }
-    let (outcome, measures, curve) = outcome_of(ended);
+    let (outcome, measures, curve) = outcome_of(ended, &search.constraints, &search.objectives);
     let text = serde_json::json!({
         "job": job.job,
         "budget": job.budget,

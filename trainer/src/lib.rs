@@ -22,7 +22,7 @@ use shared::cli::{self, Format};
 use shared::exit::{Code, Failure};
 
 use crate::device::DeviceChoice;
-use crate::network::ImageShape;
+use data::ImageShape;
 
 pub mod adapt;
 mod assignment;

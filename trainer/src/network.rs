@@ -27,23 +27,14 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use rand_chacha::ChaCha12Rng;
 
+use data::ImageShape;
+
 use self::block::Block;
 pub use self::layers::Activation;
 use self::layers::{Convolution, Linear, Norm};
 pub use self::shake::{Factors, Weighting};
 pub use self::summary::{Layer, LayerKind, Summary};
 use crate::operators::{Operators, Window};
-
-/// The shape of the images a network is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct ImageShape {
-    /// Colours, or other planes.
-    pub channels: usize,
-    /// Pixels from top to bottom.
-    pub height: usize,
-    /// Pixels from left to right.
-    pub width: usize,
-}
 
 /// One group of blocks, all of the same width.
 #[derive(Debug, Clone, PartialEq, Eq)]

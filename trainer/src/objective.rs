@@ -124,6 +124,11 @@ pub enum Ended {
         /// MiB that were free.
         available_mib: f64,
     },
+    /// Nothing was trained, and this is known of the configuration all the same: it breaks a constraint.
+    Untrained {
+        /// Numbers by name.
+        measures: BTreeMap<String, f64>,
+    },
     /// The configuration failed in another way of its own.
     Crashed {
         /// What happened, in a few words.

@@ -3,12 +3,17 @@
 use std::collections::BTreeMap;
 
 use shared::CurvePoint;
+use shared::constraint::{self, Constraint};
 use shared::record::{Fate, Outcome};
 
 use crate::objective::Ended;
 
-/// The record of how an objective ended, with numbers that JSON cannot hold left out.
-pub fn outcome_of(ended: Ended) -> (Outcome, BTreeMap<String, f64>, Vec<CurvePoint>) {
+/// The record of how an objective ended under the constraints of its search, with numbers that JSON cannot hold left out.
+pub fn outcome_of(
+    ended: Ended,
+    constraints: &[Constraint],
+    objectives: &[String],
+) -> (Outcome, BTreeMap<String, f64>, Vec<CurvePoint>) {
     let nothing = |outcome| (outcome, BTreeMap::new(), Vec::new());
     match ended {
         Ended::Evaluated(mut evaluation) if evaluation.loss.is_finite() => {
@@ -17,13 +22,21 @@ pub fn outcome_of(ended: Ended) -> (Outcome, BTreeMap<String, f64>, Vec<CurvePoi
                 let numbers = [Some(point.spent), point.training_loss, point.loss];
                 numbers.into_iter().flatten().all(f64::is_finite)
             });
-            let outcome = Outcome::Evaluated {
-                loss: evaluation.loss,
-            };
+            let outcome = under(
+                constraints,
+                objectives,
+                Some(evaluation.loss),
+                &evaluation.measures,
+            );
             (outcome, evaluation.measures, evaluation.curve)
         }
         Ended::Evaluated(evaluation) => {
             nothing(Outcome::crashed(format!("the loss is {}", evaluation.loss)))
+        }
+        Ended::Untrained { mut measures } => {
+            measures.retain(|_, number| number.is_finite());
+            let outcome = under(constraints, objectives, None, &measures);
+            (outcome, measures, Vec::new())
         }
         Ended::Diverged { spent, message } => nothing(Outcome::Diverged { spent, message }),
         Ended::OutOfMemory {
@@ -37,6 +50,33 @@ pub fn outcome_of(ended: Ended) -> (Outcome, BTreeMap<String, f64>, Vec<CurvePoi
         | Ended::MachineFailed { message }
         | Ended::DeviceFailed { message } => nothing(Outcome::crashed(message)),
         Ended::Interrupted => nothing(Outcome::crashed("interrupted")),
+    }
+}
+
+/// What comes of a loss and measures under constraints; without a loss nothing was trained.
+fn under(
+    constraints: &[Constraint],
+    objectives: &[String],
+    loss: Option<f64>,
+    measures: &BTreeMap<String, f64>,
+) -> Outcome {
+    let violations = constraint::violations(constraints, measures);
+    if !violations.is_empty() {
+        return Outcome::Infeasible {
+            violations,
+            trained_loss: loss,
+        };
+    }
+    let missing = |name: &&String| !measures.contains_key(*name);
+    let objective = objectives.iter().skip(1).find(missing).map(String::as_str);
+    let of = |field: &'static str| move |measure| (field, measure);
+    let constraint = constraint::missing(constraints, measures).map(of("constraints"));
+    match (loss, constraint.or(objective.map(of("objectives")))) {
+        (Some(loss), None) => Outcome::Evaluated { loss },
+        (Some(_), Some((field, measure))) => Outcome::crashed(format!(
+            "the result has no measure `{measure}`, which `{field}` of the search is about"
+        )),
+        (None, _) => Outcome::crashed("the result has no `loss`, and breaks no constraint either"),
     }
 }
 

@@ -366,7 +366,9 @@ impl<'a> Trainer<'a> {
         if let Ended::Evaluated(evaluation) = &mut ended {
             notes.append(&mut evaluation.notes);
         }
-        let (mut outcome, measures, curve) = outcome_of(ended);
+        let search = self.directory.search();
+        let (mut outcome, measures, curve) =
+            outcome_of(ended, &search.constraints, &search.objectives);
         if let Outcome::Crashed {
             progressed, log, ..
         } = &mut outcome

@@ -14,14 +14,14 @@ use shared::objective::TrainingSettings;
 use shared::{Budget, BudgetUnit, Configuration, Value};
 
 use self::operations::{Convolution, Results};
-use crate::augment::Normalization;
-use crate::batch::{Images, TrainingData};
+use crate::augment::PixelValues;
+use crate::batch::TrainingData;
 use crate::checkpoint::{self, Arrays};
 use crate::device::Device;
-use crate::network::ImageShape;
 use crate::objective::network::NetworkTrainer;
 use crate::objective::{Control, Ended, StopReason, Task};
 use crate::operators::{AdamStep, Descent, SgdStep, TrainingBackend, Window};
+use data::{ImageShape, Images};
 
 /// How far an operation's results may be from the CPU's, relative to the largest of them.
 ///
@@ -366,14 +366,11 @@ fn train(device: Device) -> Result<Results, String> {
     let labels: Vec<u16> = (0..IMAGES)
         .map(|index| u16::try_from(index % 4).expect("below 4"))
         .collect();
-    let images = Images {
-        pixels: &pixels,
-        labels: &labels,
-    };
+    let images = Images { pixels, labels };
     let trainer = NetworkTrainer {
         data: TrainingData {
-            training: images,
-            validation: images,
+            training: &images,
+            validation: &images,
             test: None,
             shape: ImageShape {
                 channels: 3,
@@ -381,7 +378,7 @@ fn train(device: Device) -> Result<Results, String> {
                 width: SIDE,
             },
             classes: 4,
-            normalization: Normalization::new(&[0.5; 3], &[0.3; 3]),
+            pixel_values: PixelValues::new(&[0.5; 3], &[0.3; 3]),
         },
         data_digest: String::new(),
         settings: TrainingSettings::default(),

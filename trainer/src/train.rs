@@ -27,9 +27,11 @@ pub use self::state::{Learnt, learnt};
 use self::state::{Progress, State};
 use self::timer::{Elapsed, Timer};
 use crate::augment::Augmentation;
-use crate::batch::{self, Batch, Batches, Images, TrainingData};
+use data::Images;
+
+use crate::batch::{self, Batch, Batches, TrainingData};
 use crate::hyperparameters::TrainingConfig;
-use crate::network::{Network, NetworkConfig, Summary};
+use crate::network::{Network, NetworkConfig};
 use crate::objective::{Control, Ended, Evaluation};
 use crate::operators::{Operators, TrainingBackend};
 use crate::schedule::Schedule;
@@ -284,16 +286,17 @@ impl<B: TrainingBackend> Run<'_, B> {
     fn evaluate(
         &self,
         state: &mut State<B>,
-        images: Images<'_>,
+        images: &Images,
         control: &mut dyn Control,
     ) -> Evaluated {
         let started = Instant::now();
         let network = state.optimizer.averaged(state.network.valid());
         let TrainingData {
             shape,
-            normalization,
+            pixel_values,
             ..
         } = self.training.data;
+        let len = shape.image_len();
         let at_once =
             usize::try_from(self.training.settings.evaluation_batch).expect("32 bits fit");
         let mut errors = 0;
@@ -304,7 +307,11 @@ impl<B: TrainingBackend> Run<'_, B> {
                 break;
             }
             let range = start..(start + at_once).min(images.len());
-            let pixels = batch::plain_pixels(images, range.clone(), *shape, normalization);
+            let pixels = batch::plain_pixels(
+                &images.pixels[range.start * len..range.end * len],
+                *shape,
+                pixel_values,
+            );
             let dims = [range.len(), shape.channels, shape.height, shape.width];
             let pixels = Tensor::from_data(TensorData::new(pixels, dims), self.device);
             if let Some(wrong) = count_errors(network.forward(pixels), &images.labels[range]) {
@@ -322,10 +329,6 @@ impl<B: TrainingBackend> Run<'_, B> {
         let loss = progress.curve.last().and_then(|point| point.loss);
         let mut measures = std::collections::BTreeMap::from(
             [
-                (
-                    "parameters",
-                    Summary::new(self.training.network).parameters() as f64,
-                ),
                 ("steps", progress.step as f64),
                 ("epochs", progress.step as f64 / self.steps_per_epoch as f64),
                 ("set_up_s", progress.set_up_s),

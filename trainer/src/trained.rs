@@ -10,7 +10,8 @@ use shared::{Configuration, Seed};
 
 use crate::checkpoint::Array;
 use crate::hyperparameters;
-use crate::network::{ImageShape, Network, weights};
+use crate::network::{Network, weights};
+use data::ImageShape;
 
 /// A network that only evaluates, on the CPU.
 #[derive(Debug)]

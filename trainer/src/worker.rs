@@ -14,14 +14,13 @@ use shared::signal::Warning;
 use shared::{BudgetUnit, Claim, Directory, Search, Seed, fs};
 use tracing::warn;
 
-use crate::batch::Images;
+use crate::batch::TrainingData;
 use crate::control::CheckpointTimes;
 use crate::device::{Device, DeviceChoice};
 use crate::evaluator::READY;
 use crate::evaluator::contract::{JobFile, Progress, Ready, result_of};
 use crate::hyperparameters;
-use crate::network::ImageShape;
-use crate::objective::network::{NetworkTrainer, training_data};
+use crate::objective::network::NetworkTrainer;
 use crate::objective::{Control, Ended, StopReason, Task};
 use crate::resume;
 
@@ -181,7 +180,7 @@ fn trainer_of<'a>(
     device: Device,
 ) -> NetworkTrainer<'a> {
     NetworkTrainer {
-        data: data_of(splits),
+        data: TrainingData::new(splits),
         data_digest: splits.digest.to_string(),
         settings: objective.training.clone(),
         device,
@@ -198,7 +197,7 @@ fn check_space(search: &Search, splits: &Splits) -> Result<()> {
     let draws = (0..NUM_DRAWS).map(|_| space.sample(&mut rng));
     for vector in corners.into_iter().chain(draws) {
         let configuration = space.decode(&vector);
-        let read = hyperparameters::read(&configuration, shape_of(splits), splits.num_classes());
+        let read = hyperparameters::read(&configuration, splits.shape, splits.num_classes());
         // Too many channels is one point's fault; a name or range is the space's.
         if let Err(invalid) = read
             && !invalid.at.starts_with("widen_factor")
@@ -208,35 +207,6 @@ fn check_space(search: &Search, splits: &Splits) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The shape of a data set's images.
-pub(crate) fn shape_of(splits: &Splits) -> ImageShape {
-    ImageShape {
-        channels: splits.shape.channels,
-        height: splits.shape.height,
-        width: splits.shape.width,
-    }
-}
-
-/// The data of a training.
-pub(crate) fn data_of(splits: &Splits) -> crate::batch::TrainingData<'_> {
-    fn images(images: &data::Images) -> Images<'_> {
-        Images {
-            pixels: &images.images,
-            labels: &images.labels,
-        }
-    }
-    let shape = shape_of(splits);
-    training_data(
-        images(&splits.train),
-        images(&splits.validation),
-        splits.test.as_ref().map(images),
-        shape,
-        splits.num_classes(),
-        &splits.normalisation.mean,
-        &splits.normalisation.std,
-    )
 }
 
 /// The seed of a configuration's training: the same at every rung and attempt.

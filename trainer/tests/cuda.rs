@@ -9,14 +9,14 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use data::{DataSettings, Dataset, DatasetName, Splits};
+use data::{DataSettings, Dataset, DatasetName, ImageShape, Images, Splits};
 use shared::objective::TrainingSettings;
 use shared::{Budget, BudgetUnit, Configuration, Value};
-use trainer::batch::Images;
+use trainer::augment::PixelValues;
+use trainer::batch::TrainingData;
 use trainer::checkpoint::{self, Arrays};
 use trainer::device::{Device, DeviceChoice};
-use trainer::network::ImageShape;
-use trainer::objective::network::{NetworkTrainer, training_data};
+use trainer::objective::network::NetworkTrainer;
 use trainer::objective::{Control, Ended, Evaluation, StopReason, Task};
 use trainer::operators::Window;
 use trainer::self_test::{self, operations::Convolution};
@@ -45,34 +45,9 @@ impl Control for Script {
     }
 }
 
-fn images(images: &data::Images) -> Images<'_> {
-    Images {
-        pixels: &images.images,
-        labels: &images.labels,
-    }
-}
-
 fn trainer(splits: &Splits, device: Device) -> NetworkTrainer<'_> {
-    let data::Shape {
-        channels,
-        height,
-        width,
-    } = splits.shape;
-    let shape = ImageShape {
-        channels,
-        height,
-        width,
-    };
     NetworkTrainer {
-        data: training_data(
-            images(&splits.train),
-            images(&splits.validation),
-            splits.test.as_ref().map(images),
-            shape,
-            splits.num_classes(),
-            &splits.normalisation.mean,
-            &splits.normalisation.std,
-        ),
+        data: TrainingData::new(splits),
         data_digest: splits.digest.to_string(),
         settings: TrainingSettings::default(),
         device,
@@ -409,12 +384,11 @@ fn a_second_start_compiles_nothing() {
 #[test]
 #[ignore = "needs a GPU"]
 fn a_kernel_that_is_left_out_ends_the_program() {
-    self_test::run_anew(gpu()).unwrap(); // the emulated driver keeps files of its own
     let cache = tempfile::tempdir().unwrap();
     let ended = Command::new("sh")
         .args([
             "-c",
-            "trap '' XFSZ; ulimit -f 16; exec \"$0\" self-test --device cuda",
+            "trap '' XFSZ; ulimit -S -f 16; exec \"$0\" self-test --device cuda",
         ])
         .arg(env!("CARGO_BIN_EXE_trainer"))
         .env(shared::env::KERNEL_CACHE.name(), cache.path())
@@ -468,22 +442,18 @@ impl Control for Count {
 /// What so many steps do after the first ones, and the time that they took the thread that trains.
 fn count_steps(task: &Task, shape: ImageShape) -> (i64, Counts, Duration) {
     const IMAGES: usize = 256;
-    let pixels = vec![100; IMAGES * shape.channels * shape.height * shape.width];
+    let pixels = vec![100; IMAGES * shape.image_len()];
     let labels: Vec<u16> = (0..10).cycle().take(IMAGES).collect();
-    let all = Images {
-        pixels: &pixels,
-        labels: &labels,
-    };
+    let all = Images { pixels, labels };
     let trainer = NetworkTrainer {
-        data: training_data(
-            all,
-            all,
-            None,
+        data: TrainingData {
+            training: &all,
+            validation: &all,
+            test: None,
             shape,
-            10,
-            &vec![0.5; shape.channels],
-            &vec![0.25; shape.channels],
-        ),
+            classes: 10,
+            pixel_values: PixelValues::new(&vec![0.5; shape.channels], &vec![0.25; shape.channels]),
+        },
         data_digest: String::new(),
         settings: TrainingSettings::default(),
         device: gpu(),

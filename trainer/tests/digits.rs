@@ -2,13 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-use data::{Dataset, Splits};
+use data::{Dataset, Images, Splits};
 use shared::objective::TrainingSettings;
 use shared::{Budget, BudgetUnit, Configuration, Value};
-use trainer::batch::Images;
+use trainer::batch::TrainingData;
 use trainer::device::Device;
-use trainer::network::ImageShape;
-use trainer::objective::network::{NetworkTrainer, training_data};
+use trainer::objective::network::NetworkTrainer;
 use trainer::objective::{Control, Ended, StopReason, Task};
 
 struct Patient;
@@ -31,33 +30,9 @@ fn load(name: &str) -> Splits {
     Dataset::load(&settings).unwrap()
 }
 
-fn images(images: &data::Images) -> Images<'_> {
-    Images {
-        pixels: &images.images,
-        labels: &images.labels,
-    }
-}
-
 fn trainer(splits: &Splits) -> NetworkTrainer<'_> {
-    let data::Shape {
-        channels,
-        height,
-        width,
-    } = splits.shape;
     NetworkTrainer {
-        data: training_data(
-            images(&splits.train),
-            images(&splits.validation),
-            splits.test.as_ref().map(images),
-            ImageShape {
-                channels,
-                height,
-                width,
-            },
-            splits.num_classes(),
-            &splits.normalisation.mean,
-            &splits.normalisation.std,
-        ),
+        data: TrainingData::new(splits),
         data_digest: splits.digest.to_string(),
         settings: TrainingSettings {
             flip: false,
@@ -127,11 +102,12 @@ fn resident_mib() -> f64 {
 #[test]
 fn two_hundred_configurations_one_after_another_leave_nothing_behind() {
     let splits = load("digits");
-    let mut trainer = trainer(&splits);
-    trainer.data.validation = Images {
-        pixels: &splits.validation.images[..64 * 16],
-        labels: &splits.validation.labels[..16],
+    let few = Images {
+        pixels: splits.validation.pixels[..64 * 16].to_vec(),
+        labels: splits.validation.labels[..16].to_vec(),
     };
+    let mut trainer = trainer(&splits);
+    trainer.data.validation = &few;
     trainer.data.test = None;
     let train = |index: u32| {
         let varied = |range: u32| f64::from(index % range + 1);

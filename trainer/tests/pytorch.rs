@@ -11,12 +11,13 @@ use std::path::Path;
 
 use burn::backend::Flex;
 use burn::backend::flex::FlexDevice;
+use data::ImageShape;
 use rand::RngExt as _;
 use serde_json::{Value, json};
 use shared::{Configuration, Seed};
 use trainer::checkpoint::{self, Array, Arrays};
 use trainer::hyperparameters;
-use trainer::network::{ImageShape, Network, weights};
+use trainer::network::{Network, weights};
 use trainer::trained::Trained;
 
 const CLASSES: usize = 10;

@@ -52,13 +52,26 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             format!("{json:#}\n")
         }
         (Format::Table, Some(incumbent)) => {
-            trajectory::incumbent_text(&history, incumbent, args.at)
+            one_of_several(&history)
+                + &trajectory::incumbent_text(&history, incumbent, args.at)
                 + &again(args, &history, incumbent)?
         }
         (Format::Table, None) => trajectory::no_incumbent(&history, args.at),
         (format, _) => trajectory::incumbent_table(&history, incumbent).write(format)?,
     };
     print(&text)
+}
+
+/// That the smallest loss is one of several things that are wanted.
+fn one_of_several(history: &History) -> String {
+    let objectives = history.search.as_ref().map(|search| &search.objectives);
+    match objectives {
+        Some(objectives) if !objectives.is_empty() => format!(
+            "The smallest loss of a search by {}; `analyzer pareto` shows the whole front.\n\n",
+            objectives.join(", ")
+        ),
+        _ => String::new(),
+    }
 }
 
 /// What there is of its training, for people.

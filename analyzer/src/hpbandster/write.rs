@@ -161,6 +161,10 @@ fn result_line(history: &History, result: &Evaluation, id: &[i64]) -> Option<Jso
             let message = format!("out of memory: {needed_mib} MiB needed");
             (Json::Null, json!(message))
         }
+        Outcome::Infeasible { violations, .. } => {
+            let message = format!("infeasible: {}", shared::constraint::in_words(violations));
+            (Json::Null, json!(message))
+        }
         Outcome::Crashed { message, .. } => (Json::Null, json!(message)),
         Outcome::Lost { .. } => return None,
     };

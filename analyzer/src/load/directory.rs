@@ -219,7 +219,7 @@ struct TestLosses {
 impl Slim<'_> {
     /// What was read; `None` where the envelope or a value is wrong, which the slow reader then tells.
     fn into_found(self) -> Option<Found> {
-        let is_ours = self.format == JobResult::FORMAT && self.version[0] == JobResult::VERSION[0];
+        let is_ours = self.format == JobResult::FORMAT && self.version[0] <= JobResult::VERSION[0];
         let is_loss = self.outcome.loss().is_none_or(f64::is_finite);
         let is_budget = self.budget.amount.is_finite() && self.budget.amount > 0.0;
         (is_ours && is_loss && is_budget).then(|| Found {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use shared::{Hyperparameter, Kind, SearchSpace};
+use shared::constraint::Violation;
+use shared::{Hyperparameter, Kind, Outcome, SearchSpace};
 
 use super::{Facts, PANEL_HEIGHT, PANEL_WIDTH, Section, WIDE, page, sampled};
 use crate::history::{Evaluation, History, Source};
@@ -474,6 +475,17 @@ fn share_line(sorted: &[f64], frame: &Frame) -> Vec<Point> {
     line
 }
 
+/// What failures of a kind have in common.
+fn kind_of(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Infeasible { violations, .. } => {
+            let limits: Vec<String> = violations.iter().map(Violation::limit).collect();
+            limits.join("; ")
+        }
+        other => message(other),
+    }
+}
+
 pub(super) fn failures(facts: &Facts<'_>) -> Section {
     let history = facts.history;
     let mut section = Section::new("failures", "What failed?");
@@ -485,7 +497,7 @@ pub(super) fn failures(facts: &Facts<'_>) -> Section {
     {
         let key = (
             result.outcome.as_str(),
-            shortened(&message(&result.outcome), 200),
+            shortened(&kind_of(&result.outcome), 200),
         );
         let entry = kinds
             .entry(key)

@@ -76,6 +76,8 @@ pub fn search(problem: &Problem, method: MethodName, faithful: bool, seed: u64) 
         },
         budget,
         limit: Limit::Brackets(u32::MAX),
+        constraints: Vec::new(),
+        objectives: Vec::new(),
         method,
         bohb: BohbSettings {
             faithful,

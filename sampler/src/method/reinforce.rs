@@ -23,7 +23,7 @@ pub(super) mod independent;
 
 use rand::RngExt as _;
 use rand_chacha::ChaCha12Rng;
-use shared::{Ranked, Score, Seed};
+use shared::{Ranked, Seed};
 
 use self::controller::{Choices, Controller};
 use crate::history::History;
@@ -120,7 +120,7 @@ impl Method for Reinforce {
 fn insert(seen: &mut Vec<Ranked>, result: Ranked) -> f64 {
     let place = seen.partition_point(|other| other.score <= result.score);
     let num_worse = seen.len() - place;
-    let reward = if result.score == Score::Failed {
+    let reward = if result.score.loss().is_none() {
         0.0
     } else {
         (num_worse as f64 + 0.5) / (seen.len() as f64 + 1.0)
@@ -202,7 +202,7 @@ fn choice(dimension: Dimension, x: f64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use shared::ConfigurationId;
+    use shared::{ConfigurationId, Score};
 
     use super::*;
 

@@ -6,7 +6,9 @@ use anyhow::{Result, bail};
 use shared::exit::{Code, Failure};
 use shared::layout::{self, Layout};
 use shared::record::Imported;
-use shared::{BudgetUnit, Directory, JobResult, Outcome, ResultId, SearchSpace, fs, hpbandster};
+use shared::{
+    BudgetUnit, Directory, JobResult, Outcome, ResultId, Score, SearchSpace, fs, hpbandster,
+};
 use tracing::warn;
 
 use super::{Found, table};
@@ -69,9 +71,11 @@ fn of_results(results: &[JobResult]) -> Vec<Found> {
     results.collect()
 }
 
-/// `None` for a lost job, which says nothing of its configuration.
+/// `None` for a lost job, which says nothing of its configuration, and for what breaks a constraint of another search.
 fn found(values: shared::Configuration, budget: f64, outcome: &Outcome) -> Option<Found> {
-    outcome.score().map(|score| Found {
+    let score = outcome.score();
+    let says_something = |score: &Score| !matches!(score, Score::Infeasible(_));
+    score.filter(says_something).map(|score| Found {
         values,
         budget: Some(budget),
         loss: score.loss(),

@@ -10,7 +10,6 @@ use shared::{Claim, Fate};
 use tracing::info;
 
 use super::Scanner;
-use crate::fault::Known;
 use crate::state::{Over, State};
 
 impl Scanner {
@@ -57,7 +56,7 @@ impl Scanner {
         let job = claim.attempt.job;
         // It may have died between publishing the result and dropping the claim.
         if let Some(result) = self.find_result(state.next_result(job))? {
-            state.see_result(Known::from(&result));
+            state.see_result(self.known(&result));
             state.spent_claims.insert(claim.clone());
             return Ok(());
         }

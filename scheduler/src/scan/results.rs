@@ -29,10 +29,19 @@ impl Scanner {
 
     fn results_of(&self, shard: u32) -> Result<Vec<Known>> {
         let ids: Vec<ResultId> = self.directory.list_shard(layout::RESULTS, shard)?;
-        let read = |id| Ok(self.directory.read_result(id)?.as_ref().map(Known::from));
+        let read = |id| {
+            Ok(self
+                .directory
+                .read_result(id)?
+                .map(|found| self.known(&found)))
+        };
         ids.into_iter()
             .filter_map(|id| read(id).transpose())
             .collect()
+    }
+
+    pub(super) fn known(&self, result: &JobResult) -> Known {
+        Known::of(result, &self.directory.search().objectives)
     }
 
     /// The numbers of attempts that have ended, so that a job whose file was lost gets a new number.
@@ -96,7 +105,7 @@ impl Scanner {
             .collect();
         for job in disclaimed {
             if let Some(result) = self.find_result(state.next_result(job))? {
-                state.see_result(Known::from(&result));
+                state.see_result(self.known(&result));
             }
         }
         self.absent
@@ -109,7 +118,7 @@ impl Scanner {
             };
             if let Some(result) = found {
                 self.absent.remove(&job);
-                state.see_result(Known::from(&result));
+                state.see_result(self.known(&result));
                 continue;
             }
             if state

@@ -95,8 +95,12 @@ impl Status {
             0 => String::new(),
             number => format!(", {number} not proposed yet"),
         };
+        let infeasible = match self.rungs.iter().map(|rung| rung.infeasible).sum::<u64>() {
+            0 => String::new(),
+            number => format!(", {number} infeasible"),
+        };
         format!(
-            "{} of {} configurations requested{awaited}",
+            "{} of {} configurations requested{awaited}{infeasible}",
             self.requested, self.configurations
         )
     }
@@ -104,13 +108,19 @@ impl Status {
     /// The best configuration, in words.
     pub(super) fn best(&self) -> String {
         match &self.incumbent {
-            Some(best) => format!(
-                "{} with loss {} at {} (rung {})",
-                best.configuration,
-                significant(best.loss, 5),
-                best.budget,
-                best.rung
-            ),
+            Some(best) => {
+                let beside = match self.front.as_ref().map(Vec::len) {
+                    None => String::new(),
+                    Some(number) => format!("; {number} on the front (`analyzer pareto`)"),
+                };
+                format!(
+                    "{} with loss {} at {} (rung {}){beside}",
+                    best.configuration,
+                    significant(best.loss, 5),
+                    best.budget,
+                    best.rung
+                )
+            }
             None => "none yet".into(),
         }
     }

@@ -115,7 +115,10 @@ fn retried_by_option(result: &JobResult) -> Option<&'static str> {
     match result.outcome {
         Outcome::Crashed { .. } => Some("--crashed"),
         Outcome::Lost { .. } => Some("--lost"),
-        Outcome::Evaluated { .. } | Outcome::Diverged { .. } | Outcome::OutOfMemory { .. } => None,
+        Outcome::Evaluated { .. }
+        | Outcome::Diverged { .. }
+        | Outcome::Infeasible { .. }
+        | Outcome::OutOfMemory { .. } => None,
     }
 }
 

@@ -3,7 +3,7 @@
 //! Whenever a trainer is free, the uppermost rung that has a configuration among the best 1/eta of its results so far,
 //! not yet promoted, promotes the best such one; else a new configuration is tried. All results of a rung are compared
 //! together, whichever bracket a configuration started in. Failures count as results, worse than every loss; lost jobs
-//! do not count.
+//! and configurations that break a constraint do not count.
 //!
 //! Source: Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", algorithm 2.
 
@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 
 use crate::hyperband::NextPromotion;
 use crate::id::{ConfigurationId, JobId};
+use crate::pareto;
 use crate::score::{Ranked, Score};
 
 /// What is known of each rung.
@@ -22,7 +23,8 @@ pub struct Asha {
     rungs: Vec<Rung>,
 }
 
-/// One rung. Every change costs the logarithm of its size, so that plans cost the same at the end of a long search.
+/// One rung. Every change costs the logarithm of its size, so that plans cost the same at the end of a long search; by
+/// several objectives at most its square.
 #[derive(Debug, Clone, Default)]
 struct Rung {
     /// Results, failures among them.
@@ -55,7 +57,7 @@ impl Asha {
         let is_top = job.rung == self.top;
         let rung = &mut self.rungs[usize::from(job.rung)];
         let is_retired = match score {
-            Some(score @ Score::Loss(_)) => {
+            Some(score @ (Score::Loss(_) | Score::Point(_))) => {
                 rung.num_results += 1;
                 let ranked = Ranked { score, job };
                 rung.top.insert(ranked);
@@ -68,7 +70,8 @@ impl Asha {
                 rung.num_results += 1;
                 true
             }
-            None => true,
+            // It has cost nothing, or cannot be wanted: the best part of the others goes up.
+            Some(Score::Infeasible(_)) | None => true,
         };
         rung.balance(self.eta);
         is_retired
@@ -105,8 +108,11 @@ impl Asha {
     /// What may be promoted now, in the order in which it should be.
     pub fn promotions(&self) -> impl Iterator<Item = JobId> + '_ {
         (0..self.top).rev().flat_map(|rung| {
-            let candidates = self.rungs[usize::from(rung)].candidates.iter();
-            candidates.map(move |ranked| ranked.job.configuration.job(rung + 1))
+            let candidates = &self.rungs[usize::from(rung)].candidates;
+            let candidates: Vec<Ranked> = candidates.iter().copied().collect();
+            let promoted = move |ranked: Ranked| ranked.job.configuration.job(rung + 1);
+            // One objective: as they are.
+            pareto::order(&candidates).into_iter().map(promoted)
         })
     }
 }
@@ -133,9 +139,25 @@ fn missing(number: usize, eta: f64) -> usize {
 }
 
 impl Rung {
+    /// The same by several objectives, where a new result may move all others.
+    fn balance_by_fronts(&mut self, size: usize) {
+        let all: Vec<Ranked> = self.top.iter().chain(&self.rest).copied().collect();
+        let ordered = pareto::order(&all);
+        let (best, others) = ordered.split_at(size.min(ordered.len()));
+        self.top = best.iter().copied().collect();
+        self.rest = others.iter().copied().collect();
+        let is_free = |ranked: &&Ranked| !self.promoted.contains(&ranked.job.configuration);
+        self.candidates = best.iter().filter(is_free).copied().collect();
+    }
+
     /// Makes `top` hold as many as it should.
     fn balance(&mut self, eta: f64) {
         let size = share(self.num_results, eta);
+        let is_point = |ranked: &Ranked| matches!(ranked.score, Score::Point(_));
+        if self.top.first().is_some_and(is_point) || self.rest.first().is_some_and(is_point) {
+            self.balance_by_fronts(size);
+            return;
+        }
         // Always moves one down, so that the newest is compared with those outside.
         while let Some(worst) = self.top.pop_last() {
             self.candidates.remove(&worst);

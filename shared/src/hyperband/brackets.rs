@@ -4,13 +4,14 @@
 //! a rung is compared when all its jobs have results, and the best move up. It differs in two places. Equal losses are
 //! ranked by id, where HpBandSter leaves them to an unstable sort. And a rung that has too few evaluated
 //! configurations promotes fewer: HpBandSter fills the next rung with new configurations that start there, and fails
-//! when there is none to compare. A configuration that diverged, ran out of memory, crashed or was lost is never
-//! promoted.
+//! when there is none to compare. A configuration that diverged, ran out of memory, crashed, was lost or
+//! breaks a constraint is never promoted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::hyperband::{NextPromotion, Table};
 use crate::id::{ConfigurationId, JobId};
+use crate::pareto;
 use crate::score::{Ranked, Score};
 
 /// The brackets that are not finished, as far as results are known.
@@ -174,10 +175,10 @@ impl Bracket {
             return;
         }
         match score {
-            Some(score @ Score::Loss(_)) => {
+            Some(score @ (Score::Loss(_) | Score::Point(_))) => {
                 self.evaluated.insert(Ranked { score, job });
             }
-            Some(Score::Failed) | None => retired.push(configuration),
+            Some(Score::Infeasible(_) | Score::Failed) | None => retired.push(configuration),
         }
     }
 
@@ -185,7 +186,9 @@ impl Bracket {
     fn advance(&mut self, due: &mut BTreeSet<JobId>, retired: &mut Vec<ConfigurationId>) {
         self.stage += 1;
         let size = self.sizes.get(self.stage).map_or(0, |size| *size as usize);
-        let ranked = std::mem::take(&mut self.evaluated);
+        let ranked: Vec<Ranked> = std::mem::take(&mut self.evaluated).into_iter().collect();
+        // One objective: as they are.
+        let ranked = pareto::order(&ranked);
         let rung = self.rung();
         for (place, ranked) in ranked.into_iter().enumerate() {
             let configuration = ranked.job.configuration;

@@ -149,6 +149,12 @@ fn evaluation(mut fields: Map<String, Value>, num_replaced: usize) -> Ended {
     let crashed = |message: &str| Ended::Crashed {
         message: message.to_owned(),
     };
+    let is_null = fields.get("loss").is_none_or(Value::is_null) && num_replaced == 0;
+    let known = measures(fields.get("measures").cloned(), &mut Vec::new());
+    if is_null && !known.is_empty() {
+        // It may have given up before training, because of a constraint.
+        return Ended::Untrained { measures: known };
+    }
     let loss = match fields.remove("loss") {
         Some(Value::Number(number)) => number.as_f64().filter(|loss| loss.is_finite()),
         None => return crashed("the program's result file has no `loss`"),
@@ -338,6 +344,7 @@ pub(crate) fn result_of(ended: &Ended) -> Option<Value> {
         } => serde_json::json!({
             "out_of_memory": { "needed_mib": needed_mib, "available_mib": available_mib },
         }),
+        Ended::Untrained { measures } => serde_json::json!({ "measures": measures }),
         Ended::Crashed { message } => serde_json::json!({ "crashed": message }),
         Ended::MachineFailed { message } | Ended::DeviceFailed { message } => {
             serde_json::json!({ "again": message })

@@ -1,11 +1,13 @@
 //! Jobs done by a process of their own: the built-in network's, or anybody's program, by the same contract.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use shared::constraint::{self, Constraint};
 use shared::exit::{Code, Failure};
 use shared::objective::CommandObjective;
 use shared::signal::Warning;
@@ -41,6 +43,8 @@ pub struct Worker {
     output_bytes: usize,
     /// The names of all hyperparameters.
     hyperparameters: Vec<String>,
+    /// The limits of measures.
+    constraints: Vec<Constraint>,
     folder: temporary::Folder,
     running: RefCell<Option<Process>>,
     /// What the built-in worker has said of itself.
@@ -110,6 +114,7 @@ impl Worker {
             },
             output_bytes: directory.search().trainers.output_bytes(),
             hyperparameters: names_of(&directory.search().space),
+            constraints: directory.search().constraints.clone(),
             folder: temporary::Folder::new()?,
             running: RefCell::new(None),
             ready,
@@ -130,6 +135,19 @@ impl Worker {
     pub(crate) fn needed_mib(&self, configuration: &Configuration) -> Option<f64> {
         let bytes = self.ready.as_ref()?.data.needed(configuration)?;
         Some(memory::mib(bytes))
+    }
+
+    /// What breaks a constraint of a configuration, where that is known before training: all its measures of that kind.
+    pub(crate) fn infeasible(
+        &self,
+        configuration: &Configuration,
+    ) -> Option<BTreeMap<String, f64>> {
+        if self.constraints.is_empty() {
+            return None;
+        }
+        let measures = self.ready.as_ref()?.data.measures(configuration)?;
+        let is_broken = !constraint::violations(&self.constraints, &measures).is_empty();
+        is_broken.then_some(measures)
     }
 
     /// Whether the program can be started at all from here, as far as that can be told without starting it.

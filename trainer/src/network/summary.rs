@@ -1,7 +1,8 @@
 //! A network layer by layer: shapes, parameters and work, without a single weight in memory.
 
-use super::{GroupConfig, ImageShape, NetworkConfig, skip, squeeze_excitation};
+use super::{GroupConfig, NetworkConfig, skip, squeeze_excitation};
 use crate::operators::Window;
+use data::ImageShape;
 
 /// What a layer does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

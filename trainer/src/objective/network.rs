@@ -1,21 +1,24 @@
 //! The objective that trains a network: validation error on clean images, in 0..=1.
 
+use std::collections::BTreeMap;
+
 use burn::backend::flex::FlexDevice;
 use burn::backend::{Autodiff, Flex};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use shared::constraint::KNOWN_BEFORE_TRAINING;
 use shared::objective::TrainingSettings;
 use shared::{Configuration, Seed};
 
-use crate::augment::Normalization;
-use crate::batch::{Images, TrainingData};
+use crate::batch::TrainingData;
 use crate::device::Device;
 use crate::hyperparameters::{self, TrainingConfig};
 use crate::memory::{self, Footprint};
-use crate::network::{ImageShape, NetworkConfig, Summary};
+use crate::network::{NetworkConfig, Summary};
 use crate::objective::{Control, Ended, Task};
 use crate::schedule::Schedule;
 use crate::train::{Training, train};
+use data::ImageShape;
 
 /// Trains configurations on one data set.
 #[derive(Debug)]
@@ -66,7 +69,12 @@ impl NetworkTrainer<'_> {
             is_compiled: self.device != Device::Cpu,
         };
         let checkpoint = task.checkpoint.as_deref();
-        self.train(&training, checkpoint, control)
+        let mut ended = self.train(&training, checkpoint, control)?;
+        if let Ended::Evaluated(evaluation) = &mut ended {
+            let known = self.data_size().measures_of(&network, &config);
+            evaluation.measures.extend(known);
+        }
+        Ok(ended)
     }
 
     fn train(
@@ -107,7 +115,7 @@ impl NetworkTrainer<'_> {
             .data
             .validation
             .len()
-            .max(self.data.test.map_or(0, |test| test.len()));
+            .max(self.data.test.map_or(0, data::Images::len));
         DataSize {
             shape: self.data.shape,
             classes: self.data.classes,
@@ -147,6 +155,30 @@ impl DataSize {
         Some(self.footprint(&network, &config).total())
     }
 
+    /// What is known of a configuration before it is trained, by the names of [`KNOWN_BEFORE_TRAINING`]; `None` where it
+    /// makes no network.
+    pub fn measures(&self, configuration: &Configuration) -> Option<BTreeMap<String, f64>> {
+        let (network, config) =
+            hyperparameters::read(configuration, self.shape, self.classes).ok()?; // see `evaluate`
+        Some(self.measures_of(&network, &config))
+    }
+
+    fn measures_of(
+        &self,
+        network: &NetworkConfig,
+        config: &TrainingConfig,
+    ) -> BTreeMap<String, f64> {
+        let summary = Summary::new(network);
+        let memory = memory::mib(self.footprint(network, config).total());
+        let numbers = [
+            summary.parameters() as f64,
+            summary.multiply_adds() as f64,
+            memory,
+        ];
+        let names = KNOWN_BEFORE_TRAINING.map(str::to_owned);
+        names.into_iter().zip(numbers).collect()
+    }
+
     fn footprint(&self, network: &NetworkConfig, config: &TrainingConfig) -> Footprint {
         let batch = config.batch_size.min(self.training);
         Footprint::new(
@@ -155,26 +187,5 @@ impl DataSize {
             batch,
             self.evaluated_at_once,
         )
-    }
-}
-
-/// The data of a training, from a data set with its splits.
-pub fn training_data<'a>(
-    training: Images<'a>,
-    validation: Images<'a>,
-    test: Option<Images<'a>>,
-    shape: ImageShape,
-    classes: usize,
-    mean: &[f64],
-    deviation: &[f64],
-) -> TrainingData<'a> {
-    let normalization = Normalization::new(mean, deviation);
-    TrainingData {
-        training,
-        validation,
-        test,
-        shape,
-        classes,
-        normalization,
     }
 }

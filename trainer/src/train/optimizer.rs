@@ -188,7 +188,8 @@ mod tests {
 
     use super::*;
     use crate::hyperparameters;
-    use crate::network::{ImageShape, NetworkConfig};
+    use crate::network::NetworkConfig;
+    use data::ImageShape;
 
     type Cpu = Autodiff<Flex>;
 

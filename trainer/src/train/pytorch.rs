@@ -12,14 +12,15 @@ use std::path::Path;
 
 use burn::backend::flex::FlexDevice;
 use burn::backend::{Autodiff, Flex};
+use data::ImageShape;
 use rand::RngExt as _;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::augment::Normalization;
+use crate::augment::PixelValues;
 use crate::checkpoint::{self, Array, Arrays};
 use crate::hyperparameters;
-use crate::network::{ImageShape, weights};
+use crate::network::weights;
 
 type Cpu = Autodiff<Flex>;
 
@@ -92,17 +93,14 @@ fn cases() -> [Case; 4] {
 fn with_training(case: &Case, check: impl FnOnce(&Training<'_>)) {
     let parsed = serde_json::from_value(case.configuration.clone()).unwrap();
     let (network, config) = hyperparameters::read(&parsed, case.image, case.classes).unwrap();
-    let nothing = Images {
-        pixels: &[],
-        labels: &[],
-    };
+    let nothing = Images::default();
     let data = TrainingData {
-        training: nothing,
-        validation: nothing,
+        training: &nothing,
+        validation: &nothing,
         test: None,
         shape: case.image,
         classes: case.classes,
-        normalization: Normalization::new(&[0.0], &[1.0]),
+        pixel_values: PixelValues::new(&[0.0], &[1.0]),
     };
     check(&Training {
         data: &data,

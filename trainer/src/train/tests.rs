@@ -1,10 +1,10 @@
+use data::ImageShape;
 use shared::{Configuration, Value};
 
 use super::*;
-use crate::augment::Normalization;
+use crate::augment::PixelValues;
 use crate::checkpoint;
 use crate::device::Device;
-use crate::network::ImageShape;
 use crate::objective::network::NetworkTrainer;
 use crate::objective::{StopReason, Task};
 
@@ -15,10 +15,7 @@ const SHAPE: ImageShape = ImageShape {
 };
 
 /// Images of noise over one of eight textures, which is the class.
-struct Textures {
-    pixels: Vec<u8>,
-    labels: Vec<u16>,
-}
+struct Textures(Images);
 
 impl Textures {
     fn new(count: u16) -> Self {
@@ -43,14 +40,7 @@ impl Textures {
                 pixels.push(rng.random_range(0..100) + if is_bright { 120 } else { 0 });
             }
         }
-        Self { pixels, labels }
-    }
-
-    fn images(&self) -> Images<'_> {
-        Images {
-            pixels: &self.pixels,
-            labels: &self.labels,
-        }
+        Self(Images { pixels, labels })
     }
 
     fn trainer(&self) -> NetworkTrainer<'_> {
@@ -61,12 +51,12 @@ impl Textures {
         };
         NetworkTrainer {
             data: TrainingData {
-                training: self.images(),
-                validation: self.images(),
-                test: Some(self.images()),
+                training: &self.0,
+                validation: &self.0,
+                test: Some(&self.0),
                 shape: SHAPE,
                 classes: 8,
-                normalization: Normalization::new(&[0.25], &[0.2]),
+                pixel_values: PixelValues::new(&[0.25], &[0.2]),
             },
             data_digest: "textures".to_owned(),
             settings,

@@ -42,7 +42,7 @@ fn predict(search: &Search, id: &str, images: &Path, format: &str) -> Output {
 fn write_test_images(folder: &Path) -> usize {
     let splits = Dataset::load(&DataSettings::new(DatasetName::Digits)).unwrap();
     let test = splits.test.unwrap();
-    for (index, (pixels, label)) in test.images.chunks(64).zip(&test.labels).enumerate() {
+    for (index, (pixels, label)) in test.pixels.chunks(64).zip(&test.labels).enumerate() {
         let class = folder.join(&splits.class_names[usize::from(*label)]);
         fs::make_folder(&class).unwrap();
         fs::replace(&class.join(format!("{index:03}.png")), &png(pixels)).unwrap();

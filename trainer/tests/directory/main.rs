@@ -8,6 +8,7 @@
 
 mod adapter;
 mod command;
+mod constraints;
 mod faults;
 mod finished;
 mod outcomes;

@@ -10,7 +10,8 @@
 //! scale is wide. Their mean does neither.
 //!
 //! Range of validity: any number of results, failures among them. Equal losses: spread 1, all scores 0. Failures rank
-//! after all losses and have the value score of the worst loss, at least 1: no loss is invented for them.
+//! after all losses and have the value score of the worst loss, at least 1: no loss is invented for them. What breaks a
+//! constraint is between the two: it ranks after all losses, the less it breaks the better, and has that value score.
 
 use crate::normal;
 use crate::ranks::mean_ranks;

@@ -30,6 +30,7 @@ fn empty() -> Status {
         awaited: 0,
         rungs: vec![rung(0, 27, 0), rung(1, 18, 0), rung(2, 11, 0), rung(3, 6, 0)],
         incumbent: None,
+        front: None,
         next_promotion: None,
         waiting_for: vec![
             "a scheduler, which would request configuration c000000 for bracket 0, rung 0, with 0 new results".into(),
