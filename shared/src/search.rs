@@ -479,15 +479,7 @@ impl Search {
         let mut wrong: Vec<Invalid> = Vec::new();
         let revision = noted(&mut wrong, check_revision(file.revision));
         let space = file.checked_space(&mut wrong);
-        let wants_whole = revision.is_some_and(|revision| revision >= 2) && !file.is_faithful();
-        let ladder = Ladder::new(file.budget, wants_whole).map_err(|e| e.within("budget"));
-        let ladder = noted(&mut wrong, ladder).map(|ladder| {
-            if revision.is_some_and(|revision| file.leaves_out_rungs(revision)) {
-                ladder.with_every_second_rung()
-            } else {
-                ladder
-            }
-        });
+        let ladder = noted(&mut wrong, file.ladder(revision));
         let objective = Objective::new(&file.objective).map_err(|e| e.within("objective"));
         let objective = noted(&mut wrong, objective);
         let working_directory = noted(&mut wrong, working_directory(file));
@@ -578,10 +570,16 @@ impl Search {
 }
 
 impl SearchFile {
-    /// Whether the search uses every second rung of its ladder only.
-    fn leaves_out_rungs(&self, revision: u32) -> bool {
+    /// The rungs, as far as the search uses them; of an unknown revision those of the first.
+    fn ladder(&self, revision: Option<u32>) -> Result<Ladder, Invalid> {
+        let revision = revision.unwrap_or(1);
+        let wants_whole = revision >= 2 && !self.is_faithful();
+        let ladder = Ladder::new(self.budget, wants_whole).map_err(|e| e.within("budget"))?;
         let is_open = self.first_rungs.is_none();
-        self.method == MethodName::Tandem && is_open && revision >= LEAVES_OUT_RUNGS
+        if self.method == MethodName::Tandem && is_open && revision >= LEAVES_OUT_RUNGS {
+            return Ok(ladder.with_every_second_rung());
+        }
+        Ok(ladder)
     }
 
     /// The space with what is fixed, if nothing is wrong with it.
