@@ -49,6 +49,8 @@ pub fn init(path: &Path, root: &Path, fixed: &FixArgs, learn: &LearnArgs) -> Res
     let mut file = read_named(path)?;
     fixed.apply(&mut file)?;
     working_directory::record(&mut file, path, root)?;
+    // Which rungs there are depends on it.
+    Directory::choose_revision(root, &mut file)?;
     let wrong = |source| Error::Value {
         path: path.to_path_buf(),
         format: SearchFile::FORMAT,
