@@ -212,8 +212,8 @@ fn notes(ladder: &shared::Ladder) -> String {
     let eta = ladder.eta();
     let differs = if ladder.leaves_out_rungs() {
         Some(format!(
-            "note: method `tandem` uses every second rung, each with {eta} times the budget of the one below; with \
-             `first_rungs` all\n\n"
+            "note: method `tandem` uses every second rung, each with {eta} times the budget of the one below; \
+             `first_rungs` in the search file keeps all\n\n"
         ))
     } else {
         ladder.raised_min().map(|budget| {

@@ -393,14 +393,15 @@ mod tests {
 
     #[test]
     fn every_second_rung_is_left_out_from_the_top_unless_the_top_would_be_alone() {
-        let thinned = |max, eta| ladder(1, max, eta).with_every_second_rung();
-        assert_eq!(amounts(&thinned(27, 3)), [3.0, 27.0]);
-        assert_eq!(amounts(&thinned(81, 3)), [1.0, 9.0, 81.0]);
-        assert_eq!(amounts(&thinned(100, 3)), [1.0, 11.0, 100.0]);
-        let sizes = |b| thinned(81, 3).bracket_sizes(b, BracketSizes::Floor);
+        let whole = |max| Ladder::new(settings(BudgetUnit::Epochs, 1.0, max, 3.0), true).unwrap();
+        let thinned = |max| whole(max).with_every_second_rung();
+        assert_eq!(amounts(&thinned(27.0)), [3.0, 27.0]);
+        assert_eq!(amounts(&thinned(81.0)), [1.0, 9.0, 81.0]);
+        assert_eq!(amounts(&thinned(100.0)), [1.0, 11.0, 100.0]);
+        let sizes = |b| thinned(81.0).bracket_sizes(b, BracketSizes::Floor);
         assert_eq!([sizes(0), sizes(1)], [vec![81, 9, 1], vec![9, 1]]);
-        for max in [1, 3] {
-            assert_eq!(thinned(max, 3), ladder(1, max, 3));
+        for max in [1.0, 3.0] {
+            assert_eq!(thinned(max), whole(max));
         }
     }
 
