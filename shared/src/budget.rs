@@ -111,6 +111,10 @@ const MOST_RUNGS: u8 = 54;
 pub struct Ladder {
     settings: BudgetSettings,
     num_rungs: u8,
+    /// Trainings of each configuration on the top rung, at least 1.
+    repetitions: u8,
+    /// How many powers of `settings.eta` are between two rungs.
+    stride: u8,
     is_whole: bool,
 }
 
@@ -151,6 +155,8 @@ impl Ladder {
         let mut ladder = Self {
             settings,
             num_rungs: 1,
+            repetitions: 1,
+            stride: 1,
             is_whole: wants_whole && !unit.is_time() && is_whole(min) && is_whole(max),
         };
         let slack = if is_whole(min) && is_whole(max) && is_whole(eta) {
@@ -178,6 +184,24 @@ impl Ladder {
         self.num_rungs = 1 + u8::try_from(differing.count()).unwrap_or(MOST_RUNGS);
     }
 
+    /// The ladder without every second rung, counted from the top; as it is where the top rung alone would be left.
+    #[must_use]
+    pub fn with_every_second_rung(self) -> Self {
+        if self.top() < 2 {
+            return self;
+        }
+        Self {
+            num_rungs: 1 + self.top() / 2,
+            stride: 2 * self.stride,
+            ..self
+        }
+    }
+
+    /// Whether it is one without every second rung.
+    pub fn leaves_out_rungs(&self) -> bool {
+        self.stride > 1
+    }
+
     /// How many rungs there are, at least 1 (and at most 54).
     pub fn num_rungs(&self) -> u8 {
         self.num_rungs
@@ -188,9 +212,34 @@ impl Ladder {
         self.num_rungs - 1
     }
 
+    /// The same with so many trainings of each configuration that comes to the top, each with another seed.
+    #[must_use]
+    pub fn with_repetitions(self, repetitions: u8) -> Self {
+        Self {
+            repetitions,
+            ..self
+        }
+    }
+
+    /// The rung of the last repetition: the second training with the largest budget is on the rung above the top, and so
+    /// on, all with the budget of the top.
+    pub fn last(&self) -> u8 {
+        self.top() + (self.repetitions - 1)
+    }
+
+    /// Rungs with the repetitions above them.
+    pub fn num_levels(&self) -> u8 {
+        self.last() + 1
+    }
+
+    /// Which training with its budget a job on a rung is, counted from 0.
+    pub fn repetition(&self, rung: u8) -> u8 {
+        rung.saturating_sub(self.top())
+    }
+
     /// How much more budget each rung has than the one below, but for rounding.
     pub fn eta(&self) -> f64 {
-        self.settings.eta
+        power(self.settings.eta, self.stride)
     }
 
     /// The unit of all budgets.
@@ -198,27 +247,32 @@ impl Ladder {
         self.settings.unit
     }
 
-    /// The budget of a rung: `max / eta^(top - rung)`, one division, so that the top one is exactly `max`; rounded where
-    /// budgets are whole.
+    /// The budget of a rung: `max / eta^(top - rung)`, eta as [`eta`](Self::eta) has it, one division, so that the top one
+    /// is exactly `max`; rounded where budgets are whole.
     ///
     /// # Panics
     /// If there is no such rung.
     pub fn budget(&self, rung: u8) -> Budget {
-        assert!(rung < self.num_rungs, "rung {rung} of {}", self.num_rungs);
+        assert!(rung <= self.last(), "rung {rung} of {}", self.num_rungs);
         Budget {
-            amount: self.amount(self.top() - rung),
+            amount: self.amount(self.top().saturating_sub(rung)),
             unit: self.settings.unit,
         }
     }
 
     /// The budget so many rungs below the top.
     fn amount(&self, down: u8) -> f64 {
-        let amount = self.settings.max / power(self.settings.eta, down);
+        let amount = self.settings.max / self.factor(down);
         if self.is_whole {
             amount.round()
         } else {
             amount
         }
+    }
+
+    /// How much less budget the rung so many below the top has.
+    fn factor(&self, down: u8) -> f64 {
+        power(self.settings.eta, down * self.stride)
     }
 
     /// The smallest budget where it is not the wanted one, because max/min is no power of eta.
@@ -230,7 +284,7 @@ impl Ladder {
 
     /// Whether a budget was rounded to a whole number.
     pub fn is_rounded(&self) -> bool {
-        let exact = |down| self.settings.max / power(self.settings.eta, down);
+        let exact = |down| self.settings.max / self.factor(down);
         (0..self.num_rungs).any(|down| (self.amount(down) - exact(down)).abs() > 1e-9)
     }
 
@@ -244,7 +298,7 @@ impl Ladder {
         // s in the papers: the number of promotions in this bracket.
         let rest = u8::try_from(bracket % u32::from(kinds)).unwrap_or(0); // below a u8
         let promotions = kinds - 1 - rest;
-        let eta = self.settings.eta;
+        let eta = self.eta();
         let (kinds, plus_one) = (f64::from(kinds), f64::from(promotions) + 1.0);
         // A product that is a whole number but for rounding counts as that number.
         let first = match form {
@@ -363,6 +417,20 @@ mod tests {
         (0..ladder.num_rungs())
             .map(|rung| ladder.budget(rung).amount)
             .collect()
+    }
+
+    #[test]
+    fn every_second_rung_is_left_out_from_the_top_unless_the_top_would_be_alone() {
+        let whole = |max| Ladder::new(settings(BudgetUnit::Epochs, 1.0, max, 3.0), true).unwrap();
+        let thinned = |max| whole(max).with_every_second_rung();
+        assert_eq!(amounts(&thinned(27.0)), [3.0, 27.0]);
+        assert_eq!(amounts(&thinned(81.0)), [1.0, 9.0, 81.0]);
+        assert_eq!(amounts(&thinned(100.0)), [1.0, 11.0, 100.0]);
+        let sizes = |b| thinned(81.0).bracket_sizes(b, BracketSizes::Floor);
+        assert_eq!([sizes(0), sizes(1)], [vec![81, 9, 1], vec![9, 1]]);
+        for max in [1.0, 3.0] {
+            assert_eq!(thinned(max), whole(max));
+        }
     }
 
     #[test]

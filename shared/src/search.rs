@@ -14,6 +14,7 @@ use crate::error::{Complaints, Error, Invalid};
 use crate::evidence::EvidenceFile;
 use crate::format::{self, Record};
 use crate::fs;
+use crate::id::JobId;
 use crate::known::Start;
 use crate::number;
 use crate::objective::{Objective, ObjectiveFile};
@@ -55,6 +56,13 @@ pub struct SearchFile {
     /// What is minimised, where it is more than the loss: `loss`, then measures.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub objectives: Vec<String>,
+    /// How often a configuration that comes to the largest budget is trained with it, each time with another seed.
+    #[serde(
+        default = "once",
+        skip_serializing_if = "is_once",
+        deserialize_with = "number::whole"
+    )]
+    pub repetitions: u32,
     /// Limits of measures: what breaks one is never promoted and never the incumbent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub constraints: Vec<Constraint>,
@@ -105,7 +113,7 @@ impl Record for SearchFile {
     /// 1.0: first. 1.1: `forbidden`, `prior` and `confidence` in the space; `fix`, `fixed_from`, `first_rungs`. 1.2:
     /// `revision`; `keep_alive`; `job_limit_s`, `silence_limit_s`, `output_kib`, `pause_after`; `working_directory`. 1.3:
     /// `cpu_seconds`; names in `start_with`; methods `tournament` and `progressive`; `learn_from`. 1.4:
-    /// `constraints`, `objectives`.
+    /// `constraints`, `objectives`, `repetitions`; `precision` of a network's training.
     const VERSION: [u32; 2] = [1, 4];
     const IS_WRITTEN_BY_PEOPLE: bool = true;
 
@@ -135,8 +143,27 @@ impl Record for SearchFile {
 ///
 /// 1: Tandem 0.1. 2: draws are uniform over what is allowed, however little that is; nothing is proposed twice while
 /// something is untried, and the search ends when all is tried. `tandem` asks its model from
-/// eight results on, not four, and takes lengths to be longer. 3: `reinforce` has a recurrent controller.
-pub const REVISION: u32 = 3;
+/// eight results on, not four, and takes lengths to be longer. 3: `reinforce` has a recurrent controller. 4: `tandem` leaves
+/// out every second rung and starts all brackets at the lowest; more of its proposals are the best of a few draws.
+pub const REVISION: u32 = 4;
+
+/// The first revision in which `tandem` leaves out rungs.
+const LEAVES_OUT_RUNGS: u32 = 4;
+
+/// The most repetitions: rungs are counted in a byte.
+const MOST_REPETITIONS: u32 = 100;
+
+fn once() -> u32 {
+    1
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
+fn is_once(number: &u32) -> bool {
+    *number == 1
+}
 
 /// When the search is finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -445,8 +472,8 @@ pub struct Search {
     pub bracket_sizes: BracketSizes,
     /// The rungs at which brackets start, over and over; never empty.
     ///
-    /// By default Hyperband's, every rung in turn from the lowest. Method `tandem`: the lowest, then twice the top rung,
-    /// because full trainings of configurations that small budgets had no say in show whether small budgets mislead.
+    /// By default Hyperband's, every rung in turn from the lowest. Method `tandem`: the lowest; before revision 4 then twice
+    /// the top rung, because full trainings that small budgets had no say in show whether these mislead.
     pub first_rungs: Vec<u8>,
     /// What a promoted job starts from.
     pub promotion: Promotion,
@@ -476,9 +503,7 @@ impl Search {
         let mut wrong: Vec<Invalid> = Vec::new();
         let revision = noted(&mut wrong, check_revision(file.revision));
         let space = file.checked_space(&mut wrong);
-        let wants_whole = revision.is_some_and(|revision| revision >= 2) && !file.is_faithful();
-        let ladder = Ladder::new(file.budget, wants_whole).map_err(|e| e.within("budget"));
-        let ladder = noted(&mut wrong, ladder);
+        let ladder = noted(&mut wrong, file.ladder(revision));
         let objective = Objective::new(&file.objective).map_err(|e| e.within("objective"));
         let objective = noted(&mut wrong, objective);
         let working_directory = noted(&mut wrong, working_directory(file));
@@ -489,8 +514,9 @@ impl Search {
         wrong.extend(file.check_learn_from());
         wrong.extend(file.check_constraints(objective.as_ref()));
         wrong.extend(file.check_objectives(objective.as_ref()));
+        wrong.extend(file.check_repetitions());
         let first_rungs = ladder.and_then(|ladder| {
-            let first_rungs = first_rungs(file, ladder.top());
+            let first_rungs = first_rungs(file, revision?, ladder.top());
             noted(&mut wrong, first_rungs)
         });
         let start_with: Vec<Configuration> = file
@@ -525,7 +551,8 @@ impl Search {
             },
             objective,
             working_directory: working_directory.flatten(),
-            ladder,
+            // What is wrong with it was complained about.
+            ladder: ladder.with_repetitions(u8::try_from(file.repetitions).unwrap_or(1)),
             limit: file.limit,
             objectives: file.objectives.clone(),
             constraints: file.constraints.clone(),
@@ -553,7 +580,25 @@ impl Search {
         number.filter(|_| self.tries_nothing_twice())
     }
 
-    /// Sizes of a bracket's rungs, lowest first; the bracket ends at the top rung.
+    /// What a job on a rung starts from, if it was promoted there: repetitions are trainings of their own.
+    pub fn promotion_to(&self, rung: u8) -> Promotion {
+        match self.ladder.repetition(rung) {
+            0 => self.promotion,
+            _ => Promotion::Scratch,
+        }
+    }
+
+    /// The seed of a job's training: the same at every rung and attempt of a configuration, but another one for each
+    /// repetition.
+    pub fn training_seed(&self, job: JobId) -> u64 {
+        let seed = self.seed.child("training", job.configuration);
+        match self.ladder.repetition(job.rung) {
+            0 => seed.number(),
+            repetition => seed.child("repetition", repetition).number(),
+        }
+    }
+
+    /// Sizes of a bracket's rungs, lowest first; the bracket ends at the top rung, or with its last repetition.
     ///
     /// Methods of one budget evaluate at the largest only, so their brackets have one rung.
     pub fn bracket_sizes(&self, bracket: u32) -> Vec<u32> {
@@ -564,6 +609,10 @@ impl Search {
         if self.method.has_one_budget() {
             sizes.truncate(1);
         }
+        // Who comes to the top is trained there again and again.
+        let last = sizes.last().copied();
+        let repeated = self.ladder.last() - self.ladder.top();
+        sizes.extend(last.into_iter().cycle().take(usize::from(repeated)));
         sizes
     }
 }
@@ -595,6 +644,18 @@ impl SearchFile {
             file.space = Some(space);
         }
         Ok(file)
+    }
+
+    /// The rungs, as far as the search uses them; of an unknown revision those of the first.
+    fn ladder(&self, revision: Option<u32>) -> Result<Ladder, Invalid> {
+        let revision = revision.unwrap_or(1);
+        let wants_whole = revision >= 2 && !self.is_faithful();
+        let ladder = Ladder::new(self.budget, wants_whole).map_err(|e| e.within("budget"))?;
+        let is_open = self.first_rungs.is_none();
+        if self.method == MethodName::Tandem && is_open && revision >= LEAVES_OUT_RUNGS {
+            return Ok(ladder.with_every_second_rung());
+        }
+        Ok(ladder)
     }
 
     /// The space with what is fixed, if nothing is wrong with it.
@@ -639,6 +700,32 @@ impl SearchFile {
             let expected =
                 "nothing, because HpBandSter, which `bohb.faithful` reproduces, has none";
             wrong.push(Invalid::new("constraints", expected, "a list"));
+        }
+        wrong
+    }
+
+    fn check_repetitions(&self) -> Vec<Invalid> {
+        let mut wrong = Vec::new();
+        if !(1..=MOST_REPETITIONS).contains(&self.repetitions) {
+            let expected = format!("1 to {MOST_REPETITIONS}");
+            wrong.push(Invalid::new("repetitions", expected, self.repetitions));
+        }
+        let others = [
+            (
+                "HpBandSter, which `bohb.faithful` reproduces, has none",
+                self.is_faithful(),
+            ),
+            (
+                "with several `objectives` there is no one mean to compare",
+                !self.objectives.is_empty(),
+            ),
+        ];
+        for (why, _) in others
+            .iter()
+            .filter(|(_, is_so)| *is_so && self.repetitions > 1)
+        {
+            let expected = format!("1, because {why}");
+            wrong.push(Invalid::new("repetitions", expected, self.repetitions));
         }
         wrong
     }
@@ -735,9 +822,10 @@ fn working_directory(file: &SearchFile) -> Result<Option<PathBuf>, Invalid> {
     }
 }
 
-fn first_rungs(file: &SearchFile, top: u8) -> Result<Vec<u8>, Invalid> {
+fn first_rungs(file: &SearchFile, revision: u32, top: u8) -> Result<Vec<u8>, Invalid> {
     let Some(first_rungs) = &file.first_rungs else {
         return Ok(match file.method {
+            MethodName::Tandem if revision >= LEAVES_OUT_RUNGS => vec![0],
             MethodName::Tandem if top > 0 => vec![0, top, top],
             _ => (0..=top).collect(),
         });
