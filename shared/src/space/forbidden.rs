@@ -9,11 +9,11 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::SearchSpace;
 use super::clause::{Clause, Term};
 use super::diagram::Diagram;
 use super::encode::MOST_DRAWS;
 use super::values::Values;
-use super::SearchSpace;
 use crate::error::Invalid;
 use crate::seed::Seed;
 use crate::value::{Configuration, Value};
