@@ -7,8 +7,10 @@
 //! | branch j | the mean of 1/n over all numbers n of branches that are at least j, as n branches are averaged |
 //! | ring of a kernel | the probability that the kernel is that large |
 //!
-//! A gate is a sum of products with one probability of each choice as a factor. So its derivative by the probability of a
-//! level is the gate itself where that level is certain, and no chain rule has to be written down.
+//! A gate is a sum of products with one probability of each choice, of those it depends on, as a factor. So its derivative by
+//! the probability of a level is the gate itself where that level is certain, and no chain rule has to be written down. Gates
+//! that do not depend on a choice add the same to the derivatives of all its levels, which changes nothing: probabilities of a
+//! choice have the sum 1.
 
 use std::collections::BTreeMap;
 

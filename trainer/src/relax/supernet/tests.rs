@@ -145,12 +145,18 @@ fn derivatives_by_probabilities_are_those_of_finite_differences() {
                 if derivatives.len() < 2 {
                     continue;
                 }
+                // From all others to this one: their sum stays 1.
+                let others = (derivatives.len() - 1) as f64;
                 let moved = |step: f64| {
                     let mut probabilities = probabilities.clone();
-                    probabilities[choice][level] += step;
+                    for (other, probability) in probabilities[choice].iter_mut().enumerate() {
+                        *probability += if other == level { step } else { -step / others };
+                    }
                     loss_at(&probabilities).0
                 };
                 let expected = (moved(5e-3) - moved(-5e-3)) / 1e-2;
+                let sum: f64 = derivatives.iter().sum();
+                let derivative = derivative - (sum - derivative) / others;
                 let most = 0.02 + 0.05 * expected.abs();
                 let name = &choices.all[choice].name;
                 assert!(
