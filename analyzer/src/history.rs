@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use shared::{
-    BudgetUnit, Configuration, ConfigurationId, CurvePoint, JobId, Outcome, Search, SearchSpace,
+    BudgetUnit, Configuration, ConfigurationId, CurvePoint, JobId, Ladder, Outcome, Search,
+    SearchSpace,
 };
+
+use shared::score::Mean;
 
 use crate::wording::{one_line, thousands};
 
@@ -93,6 +96,10 @@ pub struct Evaluation {
     pub budget: usize,
     /// The bracket of the job.
     pub bracket: u32,
+    /// Which training with the largest budget it is, counted from 0; of others 0.
+    pub repetition: u8,
+    /// Of a repetition, the mean loss of all up to it, where each of them has a loss.
+    pub mean: Option<Mean>,
     /// What came out.
     pub outcome: Outcome,
     /// Loss on the test set, if it was measured.
@@ -118,6 +125,20 @@ impl Evaluation {
     /// The loss, if it was evaluated.
     pub fn loss(&self) -> Option<f64> {
         self.outcome.loss()
+    }
+
+    /// What it is compared by: its loss or, of a repetition, the mean of all up to it.
+    pub fn standing(&self) -> Option<f64> {
+        if self.repetition > 0 {
+            self.mean.map(|mean| mean.loss)
+        } else {
+            self.loss()
+        }
+    }
+
+    /// How far it has come: larger budgets, and then more repetitions, replace others as the incumbent.
+    pub fn level(&self) -> (usize, u8) {
+        (self.budget, self.repetition)
     }
 }
 
@@ -181,7 +202,9 @@ impl History {
     pub fn losses(&self) -> Vec<Vec<Option<f64>>> {
         let mut losses = vec![vec![None; self.budgets.len()]; self.configurations.len()];
         for result in &self.results {
-            losses[result.configuration][result.budget] = result.loss();
+            // Of several seeds, the mean of as many as have a loss.
+            let loss = &mut losses[result.configuration][result.budget];
+            *loss = result.standing().or(*loss);
         }
         losses
     }
@@ -228,7 +251,10 @@ impl History {
 
     /// The best result at one budget: lowest loss, equal losses by id.
     pub fn best_at(&self, budget: usize) -> Option<&Evaluation> {
-        best(self.results.iter().filter(|result| result.budget == budget))
+        let of_budget = || self.results.iter().filter(|result| result.budget == budget);
+        let compared = of_budget().filter(|result| result.standing().is_some());
+        let furthest = compared.map(|result| result.repetition).max()?;
+        best(of_budget().filter(|result| result.repetition == furthest))
     }
 
     /// A budget's name with its unit.
@@ -269,7 +295,7 @@ impl History {
 
 fn best<'a>(results: impl Iterator<Item = &'a Evaluation>) -> Option<&'a Evaluation> {
     results
-        .filter_map(|result| Some((result.loss()?, result)))
+        .filter_map(|result| Some((result.standing()?, result)))
         .min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.job.cmp(&b.1.job)))
         .map(|(_, result)| result)
 }
@@ -325,6 +351,23 @@ pub(crate) fn test_loss(measures: &BTreeMap<String, f64>) -> Option<f64> {
 }
 
 impl History {
+    /// Sets which results are repetitions, and their means. Results of one configuration stand together, lower rungs first.
+    pub(crate) fn count_repetitions(&mut self, ladder: &Ladder) {
+        let mut losses: Vec<Option<f64>> = Vec::new();
+        for result in &mut self.results {
+            if result.job.rung <= ladder.top() {
+                losses.clear();
+            }
+            if result.job.rung >= ladder.top() {
+                result.repetition = ladder.repetition(result.job.rung);
+                losses.push(result.loss());
+                let all: Option<Vec<f64>> = losses.iter().copied().collect();
+                let is_whole = losses.len() == usize::from(result.repetition) + 1;
+                result.mean = all.filter(|_| is_whole).and_then(|all| Mean::of(&all));
+            }
+        }
+    }
+
     /// Sets what every result spent; where promotions continue, a lower rung's result has paid for its part.
     pub(crate) fn count_spent(&mut self, continues: bool) {
         let mut paid: (Option<usize>, f64) = (None, 0.0);
@@ -332,7 +375,9 @@ impl History {
             // Results of one configuration stand together, lower rungs first.
             let before = match paid {
                 (Some(configuration), amount)
-                    if continues && configuration == result.configuration =>
+                    if continues
+                        && configuration == result.configuration
+                        && result.repetition == 0 =>
                 {
                     amount
                 }

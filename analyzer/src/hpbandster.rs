@@ -125,6 +125,8 @@ fn evaluations(
             _ => 0.0,
         };
         Evaluation {
+            repetition: 0,
+            mean: None,
             job: ConfigurationId(u32::try_from(run.configuration).expect("checked with the ids"))
                 .job(rung),
             configuration: run.configuration,

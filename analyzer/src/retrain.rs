@@ -27,7 +27,7 @@ pub(crate) fn checkpoint(history: &History, result: &Evaluation) -> Result<Optio
     let last = own
         .max_by_key(|(attempt, _)| *attempt)
         .map(|(_, name)| folder.join(name));
-    let program = layout.program_checkpoints(result.job, search.promotion);
+    let program = layout.program_checkpoints(result.job, search.promotion_to(result.job.rung));
     Ok(last.or_else(|| program.is_dir().then_some(program)))
 }
 
@@ -56,5 +56,6 @@ pub(crate) fn job_of(history: &History, configuration: usize, job: JobId, search
         supersedes: None,
         avoid_hosts: Vec::new(),
         memory_mib: None,
+        seed: Some(search.training_seed(job)),
     }
 }

@@ -46,7 +46,7 @@ pub fn steps(history: &History, at: At) -> Vec<Step> {
     for (position, &index) in order.iter().enumerate() {
         let result = &history.results[index];
         spent += result.spent;
-        let is_candidate = result.loss().is_some() && (at != At::Top || result.budget == top);
+        let is_candidate = result.standing().is_some() && (at != At::Top || result.budget == top);
         let is_better = is_candidate
             && incumbent.is_none_or(|old| is_better(result, &history.results[old], at));
         if is_better {
@@ -76,12 +76,12 @@ pub fn incumbent(history: &History, at: At) -> Option<&Evaluation> {
 }
 
 fn is_better(new: &Evaluation, old: &Evaluation, at: At) -> bool {
-    let (Some(new_loss), Some(old_loss)) = (new.loss(), old.loss()) else {
+    let (Some(new_loss), Some(old_loss)) = (new.standing(), old.standing()) else {
         return false;
     };
     let by_budget = match at {
         At::Any => std::cmp::Ordering::Equal,
-        At::Reached | At::Top => old.budget.cmp(&new.budget),
+        At::Reached | At::Top => old.level().cmp(&new.level()),
     };
     let by_loss = new_loss.total_cmp(&old_loss);
     by_budget.then(by_loss).then(new.job.cmp(&old.job)).is_lt()
@@ -106,7 +106,7 @@ pub fn table(history: &History, at: At) -> Table {
             Cell::number(step.wall_s),
             Cell::Number(step.spent),
             Cell::Number(history.budgets[result.budget]),
-            Cell::number(result.loss()),
+            Cell::number(result.standing()),
             Cell::number(result.test_loss),
             Cell::text(history.configuration_name(result.configuration)),
         ]);
@@ -137,11 +137,16 @@ pub fn incumbent_text(history: &History, result: &Evaluation, at: At) -> String 
         .results
         .iter()
         .filter(|other| at == At::Any || other.budget == result.budget)
-        .filter(|other| other.loss().is_some());
+        .filter(|other| other.loss().is_some() && other.repetition == result.repetition);
     let mut text = format!(
-        "{}: loss {} at {}, the best of {} {}\n",
+        "{}: loss {}{} at {}, the best of {} {}\n",
         history.configuration_name(result.configuration),
-        number(result.loss()),
+        number(result.standing()),
+        result.mean.map_or_else(String::new, |mean| format!(
+            " ± {} (mean of {} seeds)",
+            significant(mean.standard_error, 2),
+            mean.seeds
+        )),
         history.budget_phrase(result.budget),
         peers.count(),
         if at == At::Any {
@@ -192,7 +197,9 @@ pub fn incumbent_json(history: &History, result: Option<&Evaluation>) -> Json {
         "job": result.job,
         "budget": history.budgets[result.budget],
         "unit": history.unit,
-        "loss": result.loss(),
+        "loss": result.standing(),
+        "standard_error": result.mean.map(|mean| mean.standard_error),
+        "seeds": result.mean.map_or(1, |mean| mean.seeds),
         "test_loss": result.test_loss,
         "bracket": tried.bracket,
         "origin": tried.origin.map(crate::history::Source::as_str),
@@ -213,7 +220,7 @@ pub fn incumbent_table(history: &History, result: Option<&Evaluation>) -> Table 
         let mut row = vec![
             Cell::text(history.configuration_name(result.configuration)),
             Cell::Number(history.budgets[result.budget]),
-            Cell::number(result.loss()),
+            Cell::number(result.standing()),
             Cell::number(result.test_loss),
         ];
         row.extend(values.map(|(_, value)| Cell::text(value.to_string())));

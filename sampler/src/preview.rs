@@ -148,7 +148,7 @@ fn news(
 /// The rung in which a bracket's configurations start.
 fn first_rung(search: &Search, bracket: u32) -> u8 {
     let num_rungs = u8::try_from(search.bracket_sizes(bracket).len()).unwrap_or(u8::MAX); // a ladder has at most 54
-    search.ladder.num_rungs().saturating_sub(num_rungs)
+    search.ladder.num_levels().saturating_sub(num_rungs)
 }
 
 fn table(preview: &Preview) -> String {

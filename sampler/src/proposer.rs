@@ -75,6 +75,10 @@ impl Proposer {
                 warn!("the result of {job} is ignored: its configuration is invalid {invalid}");
                 score = None;
             }
+            // Models know the first training with the largest budget as any other: repetitions are for who is best in the end.
+            if self.search.ladder.repetition(job.rung) > 0 {
+                score = None;
+            }
             if let Some(tried) = &mut self.tried {
                 tried.add(&result.configuration);
             }

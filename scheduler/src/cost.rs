@@ -109,7 +109,7 @@ impl Conditions {
         const DAY_S: f64 = 86_400.0;
         let ladder = &search.ladder;
         let amount = |rung: u8| ladder.budget(rung).amount;
-        let job_s = (0..ladder.num_rungs()).map(|rung| {
+        let job_s = (0..ladder.num_levels()).map(|rung| {
             let before = match (search.promotion, rung.checked_sub(1)) {
                 (Promotion::Continue, Some(below)) => amount(below),
                 _ => 0.0,
@@ -303,7 +303,7 @@ fn text(search: &Search, args: &CostArgs, conditions: &Conditions, played: &Play
         "{:>4}  {:>16}  {:>8}  {:>10}",
         "rung", "budget", "jobs", "hours"
     ));
-    for (rung, jobs) in (0..ladder.num_rungs()).zip(&played.jobs) {
+    for (rung, jobs) in (0..ladder.num_levels()).zip(&played.jobs) {
         let spent_s = conditions.job_s[usize::from(rung)] * *jobs as f64;
         let budget = ladder.budget(rung).to_string();
         line(format!(
@@ -369,7 +369,7 @@ mod tests {
     }
 
     fn conditions(search: &Search, num_trainers: usize) -> Conditions {
-        let rungs = 0..search.ladder.num_rungs();
+        let rungs = 0..search.ladder.num_levels();
         Conditions {
             num_trainers,
             job_s: rungs

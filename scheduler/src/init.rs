@@ -249,7 +249,7 @@ pub fn describe(directory: &Directory) -> Result<String> {
     }
     text += &notes(&ladder);
     writeln!(text, "{:>4}  {:>16}  {:>8}", "rung", "budget", "jobs")?;
-    for rung in 0..ladder.num_rungs() {
+    for rung in 0..ladder.num_levels() {
         let budget = ladder.budget(rung).to_string();
         writeln!(
             text,
@@ -278,7 +278,7 @@ pub fn describe(directory: &Directory) -> Result<String> {
         Limit::Brackets(number) => format!("{number} brackets"),
         Limit::Configurations(number) => format!("{number} configurations"),
     };
-    let spent: f64 = (0..ladder.num_rungs())
+    let spent: f64 = (0..ladder.num_levels())
         .map(|rung| ladder.budget(rung).amount * jobs[usize::from(rung)] as f64)
         .sum();
     writeln!(

@@ -157,6 +157,9 @@ impl Answers {
             "limit": { "brackets": 6 },
             "// method": "tandem, bohb, hyperband; on the largest budget only: random, tpe, evolution, tournament, reinforce, smbo, progressive",
             "method": "tandem",
+            "// constraints": "limits of what is measured, for example \"constraints\": [{ \"measure\": \"parameters\", \"max\": 5e6 }]",
+            "// objectives": "more than the loss is minimised with, for example, \"objectives\": [\"loss\", \"parameters\"]",
+            "// repetitions": "with 3, say, what comes to the largest budget is trained there with three seeds, and its mean counts",
             "// seed": "another seed is another search",
             "seed": 0,
         })

@@ -134,7 +134,7 @@ impl Bars {
         let all = MultiProgress::new();
         let ladder = directory.search().ladder;
         let style = ProgressStyle::with_template("{prefix:>16} {bar:30} {pos:>5}/{len}")?;
-        let rungs = (0..ladder.num_rungs())
+        let rungs = (0..ladder.num_levels())
             .map(|rung| {
                 let budget = ladder.budget(rung);
                 let prefix = format!("{} {}", short(budget.amount), budget.unit.symbol());
@@ -222,6 +222,8 @@ mod tests {
             rung,
             budget: budget.into(),
             loss,
+            standard_error: None,
+            seeds: None,
         };
         let two = [rung(0, Some(0.047)), rung(1, None)];
         let said = best(Some(&incumbent(0, "1 epoch", 0.047)), &two);

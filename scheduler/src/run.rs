@@ -584,7 +584,10 @@ fn offer(directory: &Directory, state: &State, job: JobId, attempt: u32) -> Resu
     let search = directory.search();
     let place = state.table().place(id);
     let continues = match search.promotion {
-        Promotion::Continue if job.rung > place.rung => Some(id.job(job.rung - 1)),
+        // A repetition is a training of its own.
+        Promotion::Continue if job.rung > place.rung && search.ladder.repetition(job.rung) == 0 => {
+            Some(id.job(job.rung - 1))
+        }
         Promotion::Continue | Promotion::Scratch => None,
     };
     let restrictions = state.faults.restrictions(job);
@@ -601,6 +604,7 @@ fn offer(directory: &Directory, state: &State, job: JobId, attempt: u32) -> Resu
         supersedes: state.faults.superseded(job),
         avoid_hosts,
         memory_mib,
+        seed: Some(search.training_seed(job)),
     };
     if directory.offer(&record, attempt)? == Published::AlreadyThere {
         return Ok(Made::Another);

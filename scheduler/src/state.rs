@@ -13,6 +13,7 @@ use shared::hyperband::{NextPromotion, Schedule, Table};
 use shared::id::GivenId;
 use shared::pareto::Point;
 use shared::record::Request;
+use shared::score::Mean;
 use shared::search::{Limit, Promotion};
 use shared::{
     AttemptId, Claim, Configuration, ConfigurationId, Fate, JobId, Ranked, ResultId, Score, Search,
@@ -30,6 +31,8 @@ const STORED_AT_ONCE: usize = 8;
 #[derive(Debug, Clone)]
 pub struct State {
     table: Table,
+    /// The rung of the largest budget; above it are repetitions.
+    top: u8,
     promotion: Promotion,
     /// Whether proposals depend on results.
     learns: bool,
@@ -196,6 +199,7 @@ impl State {
         Ok(Self {
             empty: schedule.clone(),
             promotion: search.promotion,
+            top: search.ladder.top(),
             learns: search.method.learns(),
             schedule,
             flags: Flags::default(),
@@ -262,6 +266,19 @@ impl State {
         // What is not requested may be given by somebody, on any rung.
         let may_start = id.0 >= self.num_requested || job.rung >= self.table.place(id).rung;
         id.0 < self.total() && job.rung < self.table.num_rungs() && may_start
+    }
+
+    /// The best configuration by the mean of its losses on these rungs, all of which it has; equal means: the lower id.
+    pub fn best_mean(&self, rungs: RangeInclusive<u8>) -> Option<(ConfigurationId, Mean)> {
+        let loss = |job: JobId| self.results.get(&job)?.score?.loss();
+        let at_last = self.results.keys().filter(|job| job.rung == *rungs.end());
+        let mean = |id: ConfigurationId| {
+            let losses: Option<Vec<f64>> = rungs.clone().map(|rung| loss(id.job(rung))).collect();
+            Some((id, Mean::of(&losses?)?))
+        };
+        at_last
+            .filter_map(|job| mean(job.configuration))
+            .min_by(|a, b| a.1.loss.total_cmp(&b.1.loss).then(a.0.cmp(&b.0)))
     }
 
     /// The results of a rung by several objectives, in the order of ids.
@@ -492,10 +509,10 @@ impl State {
         }
         self.tally.count(&settled);
         let retired = self.schedule.record(job, score);
-        let top = self.table.num_rungs() - 1;
+        let top = self.top;
         let below = match self.promotion {
             // What a training to the full budget has learnt is kept: people export it.
-            _ if job.rung == top => top,
+            _ if job.rung >= top => top,
             // No later job reads it.
             Promotion::Scratch => job.rung + 1,
             // The next rung does; this one's lower rungs are done.

@@ -42,7 +42,8 @@ const MOST_SHOWN: usize = 200;
 pub struct Status {
     /// `status`.
     pub format: &'static str,
-    /// 1.0: first. 1.1: `paused`, `overdue`, `ended_attempts`. 1.2: `infeasible` of rungs; `front`.
+    /// 1.0: first. 1.1: `paused`, `overdue`, `ended_attempts`. 1.2: `infeasible` of rungs; `front`; `seeds` and
+    /// `standard_error` of the incumbent.
     pub version: [u32; 2],
     /// When the look was taken, RFC 3339 in UTC.
     pub at: String,
@@ -193,8 +194,12 @@ pub struct Incumbent {
     pub rung: u8,
     /// That rung's budget.
     pub budget: String,
-    /// Its loss there.
+    /// Its loss there; of several seeds the mean.
     pub loss: f64,
+    /// The standard error of the mean.
+    pub standard_error: Option<f64>,
+    /// How many seeds it is the mean of; absent with one.
+    pub seeds: Option<usize>,
 }
 
 /// A configuration that none dominates.
@@ -331,7 +336,7 @@ fn rungs(directory: &Directory, state: &State, view: &JobsView) -> Vec<RungStatu
             mean_s: (timed > 0).then(|| tally.elapsed_s / timed as f64),
         }
     };
-    (0..ladder.num_rungs()).map(of).collect()
+    (0..ladder.num_levels()).map(of).collect()
 }
 
 fn trainers(
@@ -376,7 +381,7 @@ fn trainers(
             job: claim.map(|claim| claim.attempt.to_string()),
             spent,
             budget: rung
-                .filter(|rung| *rung < ladder.num_rungs())
+                .filter(|rung| *rung < ladder.num_levels())
                 .map(|rung| ladder.budget(rung).amount),
             continued: claim.and_then(|claim| continued(directory.search(), state, claim)),
             heard_s,
@@ -393,8 +398,8 @@ fn continued(search: &Search, state: &State, claim: &Claim) -> Option<f64> {
         configuration,
         rung,
     } = claim.attempt.job;
-    let is_known = configuration.0 < state.total() && rung < search.ladder.num_rungs();
-    let continues = search.promotion == Promotion::Continue
+    let is_known = configuration.0 < state.total() && rung < search.ladder.num_levels();
+    let continues = search.promotion_to(rung) == Promotion::Continue
         && is_known
         && rung > state.table().place(configuration).rung;
     continues.then(|| search.ladder.budget(rung - 1).amount)
@@ -418,11 +423,23 @@ fn incumbent(directory: &Directory, state: &State) -> Option<Incumbent> {
     let (rung, best) = rungs
         .filter_map(|(rung, tally)| Some((rung, tally.best?)))
         .last()?;
+    let ladder = directory.search().ladder;
+    let mean = if ladder.repetition(rung) > 0 {
+        state.best_mean(ladder.top()..=rung)
+    } else {
+        None
+    };
+    let (configuration, loss) = match mean {
+        Some((id, mean)) => (id, mean.loss),
+        None => (best.job.configuration, best.score.loss()?),
+    };
     Some(Incumbent {
-        configuration: best.job.configuration.to_string(),
+        configuration: configuration.to_string(),
         rung,
-        budget: directory.search().ladder.budget(rung).to_string(),
-        loss: best.score.loss()?,
+        budget: ladder.budget(rung).to_string(),
+        loss,
+        standard_error: mean.map(|(_, mean)| mean.standard_error),
+        seeds: mean.map(|(_, mean)| mean.seeds),
     })
 }
 

@@ -34,6 +34,7 @@ pub(crate) fn search_file(min: u64, max: u64, eta: u64) -> SearchFile {
         },
         objectives: Vec::new(),
         constraints: Vec::new(),
+        repetitions: 1,
         limit: Limit::Brackets(1),
         method: MethodName::Hyperband,
         bohb: BohbSettings::default(),

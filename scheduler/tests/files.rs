@@ -157,6 +157,48 @@ fn objectives_that_nobody_measures_are_refused_with_their_places() {
     assert_eq!((code, said.as_str()), (Some(0), ""));
 }
 
+#[test]
+fn repetitions_that_cannot_be_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let space = json!({ "hyperparameters": [
+        { "name": "x1", "type": "float", "lower": -5, "upper": 10 },
+        { "name": "x2", "type": "float", "lower": 0, "upper": 15 },
+    ] });
+    for (change, expected) in [
+        (json!({ "repetitions": 0 }), "expected 1 to 100, found 0"),
+        (
+            json!({ "repetitions": 101 }),
+            "expected 1 to 100, found 101",
+        ),
+        (json!({ "repetitions": 2.5 }), "at `repetitions`"),
+        (
+            json!({ "repetitions": 3, "objectives": ["loss", "true_regret"] }),
+            "expected 1, because with several `objectives` there is no one mean to compare, found 3",
+        ),
+        (
+            json!({ "repetitions": 3, "method": "bohb", "bohb": { "faithful": true } }),
+            "expected 1, because HpBandSter",
+        ),
+    ] {
+        let mut file = search(&space);
+        for (name, value) in change.as_object().unwrap() {
+            file[name] = value.clone();
+        }
+        let (code, _, said) = init(folder.path(), "wrong", &file);
+        assert_eq!(code, Some(3), "{change}");
+        assert!(
+            said.contains("`repetitions`") && said.contains(expected),
+            "{said}"
+        );
+    }
+    let mut file = search(&space);
+    file["repetitions"] = json!(3);
+    let (code, said, _) = init(folder.path(), "right", &file);
+    // The top rung, and two repetitions above it.
+    assert_eq!(code, Some(0));
+    assert_eq!(said.matches("27 epochs").count(), 3, "{said}");
+}
+
 fn text_of_schema() -> Value {
     let output = scheduler(&["schema", "search"]);
     serde_json::from_slice(&output.stdout).unwrap()

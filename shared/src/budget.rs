@@ -111,6 +111,8 @@ const MOST_RUNGS: u8 = 54;
 pub struct Ladder {
     settings: BudgetSettings,
     num_rungs: u8,
+    /// Trainings of each configuration on the top rung, at least 1.
+    repetitions: u8,
     is_whole: bool,
 }
 
@@ -151,6 +153,7 @@ impl Ladder {
         let mut ladder = Self {
             settings,
             num_rungs: 1,
+            repetitions: 1,
             is_whole: wants_whole && !unit.is_time() && is_whole(min) && is_whole(max),
         };
         let slack = if is_whole(min) && is_whole(max) && is_whole(eta) {
@@ -188,6 +191,31 @@ impl Ladder {
         self.num_rungs - 1
     }
 
+    /// The same with so many trainings of each configuration that comes to the top, each with another seed.
+    #[must_use]
+    pub fn with_repetitions(self, repetitions: u8) -> Self {
+        Self {
+            repetitions,
+            ..self
+        }
+    }
+
+    /// The rung of the last repetition: the second training with the largest budget is on the rung above the top, and so
+    /// on, all with the budget of the top.
+    pub fn last(&self) -> u8 {
+        self.top() + (self.repetitions - 1)
+    }
+
+    /// Rungs with the repetitions above them.
+    pub fn num_levels(&self) -> u8 {
+        self.last() + 1
+    }
+
+    /// Which training with its budget a job on a rung is, counted from 0.
+    pub fn repetition(&self, rung: u8) -> u8 {
+        rung.saturating_sub(self.top())
+    }
+
     /// How much more budget each rung has than the one below, but for rounding.
     pub fn eta(&self) -> f64 {
         self.settings.eta
@@ -204,9 +232,9 @@ impl Ladder {
     /// # Panics
     /// If there is no such rung.
     pub fn budget(&self, rung: u8) -> Budget {
-        assert!(rung < self.num_rungs, "rung {rung} of {}", self.num_rungs);
+        assert!(rung <= self.last(), "rung {rung} of {}", self.num_rungs);
         Budget {
-            amount: self.amount(self.top() - rung),
+            amount: self.amount(self.top().saturating_sub(rung)),
             unit: self.settings.unit,
         }
     }

@@ -43,9 +43,11 @@ impl Schedule {
     pub fn new(search: &Search, table: &Table) -> Self {
         match search.scheduling {
             Scheduling::Synchronous => Self::Brackets(Brackets::new(table.clone())),
-            Scheduling::Asynchronous => {
-                Self::Asha(Asha::new(table.num_rungs(), search.ladder.eta()))
-            }
+            Scheduling::Asynchronous => Self::Asha(Asha::new(
+                table.num_rungs(),
+                search.ladder.eta(),
+                search.ladder.top(),
+            )),
         }
     }
 

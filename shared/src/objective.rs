@@ -70,6 +70,36 @@ pub struct TrainingSettings {
     /// Images evaluated at once.
     #[serde(deserialize_with = "crate::number::whole")]
     pub evaluation_batch: u32,
+    /// What convolutions multiply in.
+    #[serde(skip_serializing_if = "Precision::is_default")]
+    pub precision: Precision,
+}
+
+/// What convolutions multiply in. All else is in single precision, sums of products among it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Single precision.
+    #[default]
+    Fp32,
+    /// Factors rounded to 10 bits behind the point, on a GPU's tensor cores.
+    Tf32,
+}
+
+impl Precision {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Fp32 => "fp32",
+            Self::Tf32 => "tf32",
+        })
+    }
 }
 
 impl Default for TrainingSettings {
@@ -79,6 +109,7 @@ impl Default for TrainingSettings {
             crop_padding: 4,
             divergence_bound: 1e4,
             evaluation_batch: 256,
+            precision: Precision::Fp32,
         }
     }
 }

@@ -187,6 +187,9 @@ pub struct Job {
     /// known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_mib: Option<f64>,
+    /// Drives what is left to chance in its training; `None`: as the search has it for all of a configuration's jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
 }
 
 impl Job {
@@ -198,8 +201,8 @@ impl Job {
 
 impl Record for Job {
     const FORMAT: &'static str = "job";
-    /// 1.0: first. 1.1: `supersedes`, `avoid_hosts`, `memory_mib`.
-    const VERSION: [u32; 2] = [1, 1];
+    /// 1.0: first. 1.1: `supersedes`, `avoid_hosts`, `memory_mib`. 1.2: `seed`.
+    const VERSION: [u32; 2] = [1, 2];
 
     fn check(&self) -> Result<(), Invalid> {
         check_budget(self.budget)?;

@@ -107,6 +107,35 @@ impl Ord for Score {
     }
 }
 
+/// The mean of losses of one configuration with several seeds, and its standard error.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Mean {
+    /// The mean.
+    pub loss: f64,
+    /// Its standard error; of two losses or more.
+    pub standard_error: f64,
+    /// How many losses.
+    pub seeds: usize,
+}
+
+impl Mean {
+    /// Of two losses or more.
+    pub fn of(losses: &[f64]) -> Option<Self> {
+        let n = losses.len() as f64;
+        if losses.len() < 2 {
+            return None;
+        }
+        // Divided first, so that the sum of the largest numbers is finite.
+        let loss: f64 = losses.iter().map(|x| x / n).sum();
+        let squares: f64 = losses.iter().map(|x| (x - loss) * (x - loss)).sum();
+        Some(Self {
+            loss,
+            standard_error: (squares / (n - 1.0) / n).sqrt().min(f64::MAX),
+            seeds: losses.len(),
+        })
+    }
+}
+
 /// A job and its score, ordered by score. Equal scores: the lower id is better, so that replays agree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ranked {
@@ -120,6 +149,17 @@ pub struct Ranked {
 mod tests {
     use super::*;
     use crate::id::ConfigurationId;
+
+    #[test]
+    fn means_have_the_standard_error_of_so_many() {
+        assert_eq!(Mean::of(&[0.5]), None);
+        let mean = Mean::of(&[1.0, 2.0, 6.0]).unwrap();
+        assert_eq!((mean.loss, mean.seeds), (3.0, 3));
+        // The variance is 7, of three.
+        assert!((mean.standard_error - (7.0_f64 / 3.0).sqrt()).abs() < 1e-12);
+        let largest = Mean::of(&[f64::MAX, f64::MAX, -f64::MAX]).unwrap();
+        assert!(largest.loss.is_finite() && largest.standard_error.is_finite());
+    }
 
     #[test]
     fn losses_come_before_what_is_infeasible_and_that_before_failures_and_equal_scores_are_ordered_by_id()

@@ -13,6 +13,7 @@ use crate::constraint::{self, Constraint};
 use crate::error::{Complaints, Invalid};
 use crate::evidence::EvidenceFile;
 use crate::format::{self, Record};
+use crate::id::JobId;
 use crate::known::Start;
 use crate::number;
 use crate::objective::{Objective, ObjectiveFile};
@@ -54,6 +55,13 @@ pub struct SearchFile {
     /// What is minimised, where it is more than the loss: `loss`, then measures.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub objectives: Vec<String>,
+    /// How often a configuration that comes to the largest budget is trained with it, each time with another seed.
+    #[serde(
+        default = "once",
+        skip_serializing_if = "is_once",
+        deserialize_with = "number::whole"
+    )]
+    pub repetitions: u32,
     /// Limits of measures: what breaks one is never promoted and never the incumbent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub constraints: Vec<Constraint>,
@@ -104,7 +112,7 @@ impl Record for SearchFile {
     /// 1.0: first. 1.1: `forbidden`, `prior` and `confidence` in the space; `fix`, `fixed_from`, `first_rungs`. 1.2:
     /// `revision`; `keep_alive`; `job_limit_s`, `silence_limit_s`, `output_kib`, `pause_after`; `working_directory`. 1.3:
     /// `cpu_seconds`; names in `start_with`; methods `tournament` and `progressive`; `learn_from`. 1.4:
-    /// `constraints`, `objectives`.
+    /// `constraints`, `objectives`, `repetitions`; `precision` of a network's training.
     const VERSION: [u32; 2] = [1, 4];
     const IS_WRITTEN_BY_PEOPLE: bool = true;
 
@@ -136,6 +144,21 @@ impl Record for SearchFile {
 /// something is untried, and the search ends when all is tried. `tandem` asks its model from
 /// eight results on, not four, and takes lengths to be longer. 3: `reinforce` has a recurrent controller.
 pub const REVISION: u32 = 3;
+
+/// The most repetitions: rungs are counted in a byte.
+const MOST_REPETITIONS: u32 = 100;
+
+fn once() -> u32 {
+    1
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
+fn is_once(number: &u32) -> bool {
+    *number == 1
+}
 
 /// When the search is finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -488,6 +511,7 @@ impl Search {
         wrong.extend(file.check_learn_from());
         wrong.extend(file.check_constraints(objective.as_ref()));
         wrong.extend(file.check_objectives(objective.as_ref()));
+        wrong.extend(file.check_repetitions());
         let first_rungs = ladder.and_then(|ladder| {
             let first_rungs = first_rungs(file, ladder.top());
             noted(&mut wrong, first_rungs)
@@ -524,7 +548,8 @@ impl Search {
             },
             objective,
             working_directory: working_directory.flatten(),
-            ladder,
+            // What is wrong with it was complained about.
+            ladder: ladder.with_repetitions(u8::try_from(file.repetitions).unwrap_or(1)),
             limit: file.limit,
             objectives: file.objectives.clone(),
             constraints: file.constraints.clone(),
@@ -552,7 +577,25 @@ impl Search {
         number.filter(|_| self.tries_nothing_twice())
     }
 
-    /// Sizes of a bracket's rungs, lowest first; the bracket ends at the top rung.
+    /// What a job on a rung starts from, if it was promoted there: repetitions are trainings of their own.
+    pub fn promotion_to(&self, rung: u8) -> Promotion {
+        match self.ladder.repetition(rung) {
+            0 => self.promotion,
+            _ => Promotion::Scratch,
+        }
+    }
+
+    /// The seed of a job's training: the same at every rung and attempt of a configuration, but another one for each
+    /// repetition.
+    pub fn training_seed(&self, job: JobId) -> u64 {
+        let seed = self.seed.child("training", job.configuration);
+        match self.ladder.repetition(job.rung) {
+            0 => seed.number(),
+            repetition => seed.child("repetition", repetition).number(),
+        }
+    }
+
+    /// Sizes of a bracket's rungs, lowest first; the bracket ends at the top rung, or with its last repetition.
     ///
     /// Methods of one budget evaluate at the largest only, so their brackets have one rung.
     pub fn bracket_sizes(&self, bracket: u32) -> Vec<u32> {
@@ -563,6 +606,10 @@ impl Search {
         if self.method.has_one_budget() {
             sizes.truncate(1);
         }
+        // Who comes to the top is trained there again and again.
+        let last = sizes.last().copied();
+        let repeated = self.ladder.last() - self.ladder.top();
+        sizes.extend(last.into_iter().cycle().take(usize::from(repeated)));
         sizes
     }
 }
@@ -610,6 +657,32 @@ impl SearchFile {
             let expected =
                 "nothing, because HpBandSter, which `bohb.faithful` reproduces, has none";
             wrong.push(Invalid::new("constraints", expected, "a list"));
+        }
+        wrong
+    }
+
+    fn check_repetitions(&self) -> Vec<Invalid> {
+        let mut wrong = Vec::new();
+        if !(1..=MOST_REPETITIONS).contains(&self.repetitions) {
+            let expected = format!("1 to {MOST_REPETITIONS}");
+            wrong.push(Invalid::new("repetitions", expected, self.repetitions));
+        }
+        let others = [
+            (
+                "HpBandSter, which `bohb.faithful` reproduces, has none",
+                self.is_faithful(),
+            ),
+            (
+                "with several `objectives` there is no one mean to compare",
+                !self.objectives.is_empty(),
+            ),
+        ];
+        for (why, _) in others
+            .iter()
+            .filter(|(_, is_so)| *is_so && self.repetitions > 1)
+        {
+            let expected = format!("1, because {why}");
+            wrong.push(Invalid::new("repetitions", expected, self.repetitions));
         }
         wrong
     }

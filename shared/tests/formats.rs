@@ -84,6 +84,12 @@ fn searches_and_spaces_of_version_1_2_are_read_and_written_unchanged() {
 }
 
 #[test]
+fn jobs_of_version_1_2_are_read_and_written_unchanged() {
+    let job: Job = round_trip("1.2");
+    assert_eq!(job.seed, Some(u64::MAX));
+}
+
+#[test]
 fn searches_of_version_1_3_are_read_and_written_unchanged() {
     let search: SearchFile = round_trip("1.3");
     Search::new(&search).unwrap();

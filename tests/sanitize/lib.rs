@@ -12,6 +12,12 @@ mod winograd;
 
 pub use window::Window;
 
+/// As `shared::objective::Precision`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Precision {
+    Fp32,
+}
+
 #[cfg(test)]
 mod tests {
     use crate::convolution::{self, Geometry};
@@ -86,7 +92,7 @@ mod tests {
                 height: kernel + numbers.between(0, 8),
                 width: kernel + numbers.between(0, largest),
                 out_channels: numbers.between(1, largest),
-                window: Window { kernel, stride, padding, shift },
+                window: Window { kernel, stride, padding, shift, ..Window::same(1, 1) },
             };
             check(&geometry, &mut numbers);
         }

@@ -128,6 +128,7 @@ pub fn is_as_in_one_go(test: &TestSearch, result: &JobResult) -> Result<()> {
         supersedes: None,
         avoid_hosts: Vec::new(),
         memory_mib: None,
+        seed: None,
     };
     let file = test.beside("job.json");
     fs::replace_record(&file, &job)?;

@@ -12,6 +12,7 @@ mod learning;
 mod nfs;
 mod objectives;
 mod python;
+mod repetitions;
 mod security;
 mod slurm;
 mod steps;

@@ -10,7 +10,6 @@ use tracing::info;
 use crate::evaluator::{Assignment, Place};
 use crate::objective::Task;
 use crate::resume;
-use crate::worker::training_seed;
 
 /// What a job needs to be evaluated: where it goes on from, and its places.
 ///
@@ -38,7 +37,8 @@ pub(crate) fn assignment<'a>(
         resume,
         place: Place {
             log: directory.inside(layout.log(claim))?,
-            checkpoints: directory.inside(layout.program_checkpoints(job.job, search.promotion))?,
+            checkpoints: directory
+                .inside(layout.program_checkpoints(job.job, search.promotion_to(job.job.rung)))?,
         },
     })
 }
@@ -57,7 +57,7 @@ pub(crate) fn task_of(search: &Search, job: &Job) -> Task {
         earlier_budgets: (first..job.job.rung)
             .map(|rung| search.ladder.budget(rung))
             .collect(),
-        seed: training_seed(search, job.job.configuration).number(),
+        seed: job.seed.unwrap_or_else(|| search.training_seed(job.job)),
         checkpoint: None,
     }
 }
@@ -67,7 +67,7 @@ fn first_rung(search: &Search, job: &Job) -> u8 {
     let num_sizes = u8::try_from(search.bracket_sizes(job.bracket).len()).unwrap_or(u8::MAX); // at most 54
     search
         .ladder
-        .num_rungs()
+        .num_levels()
         .saturating_sub(num_sizes)
         .min(job.job.rung)
 }

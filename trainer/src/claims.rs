@@ -106,7 +106,7 @@ impl<'a> Selection<'a> {
             return true;
         }
         let ladder = &self.directory.search().ladder;
-        if attempt.job.rung > ladder.top() {
+        if attempt.job.rung > ladder.last() {
             return true; // a foreign job: claiming it finds that out
         }
         match ladder.unit() {

@@ -124,6 +124,15 @@ impl Device {
         }
     }
 
+    /// Whether it has tensor cores for TF32.
+    pub fn has_tf32(self) -> bool {
+        match self {
+            Self::Cpu => false,
+            #[cfg(feature = "cuda")]
+            Self::Cuda => gpu::has_tf32(),
+        }
+    }
+
     /// Bytes of its own memory; `None` where it has none, or nobody says.
     pub fn total_memory(self) -> Option<u64> {
         match self {

@@ -28,6 +28,7 @@
 use std::collections::BTreeSet;
 
 use shared::error::Invalid;
+use shared::objective::Precision;
 use shared::{Configuration, Value};
 
 use crate::network::{Activation, GroupConfig, NetworkConfig};
@@ -173,6 +174,7 @@ fn network(
         activation,
         squeeze_excitation,
         death_rate,
+        precision: Precision::Fp32, // a setting of the search
     })
 }
 

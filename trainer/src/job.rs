@@ -93,10 +93,10 @@ fn check(file: &Path, job: &Job, search: &shared::Search) -> Result<()> {
             format: "job",
             source: invalid.within("configuration").into(),
         })?;
-    if job.job.rung > search.ladder.top() {
+    if job.job.rung > search.ladder.last() {
         let invalid = Invalid::new(
             "job",
-            format!("a rung up to r{}", search.ladder.top()),
+            format!("a rung up to r{}", search.ladder.last()),
             job.job,
         );
         return Err(Error::Value {

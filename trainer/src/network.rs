@@ -26,6 +26,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use rand_chacha::ChaCha12Rng;
+use shared::objective::Precision;
 
 use data::ImageShape;
 
@@ -66,9 +67,19 @@ pub struct NetworkConfig {
     pub squeeze_excitation: bool,
     /// ShakeDrop: how often a block's only branch is replaced by noise; in 0..=1.
     pub death_rate: f64,
+    /// What convolutions multiply in.
+    pub precision: Precision,
 }
 
 impl NetworkConfig {
+    /// The window of the stem, and of all convolutions but the skips'.
+    fn window(&self, stride: usize) -> Window {
+        Window {
+            precision: self.precision,
+            ..Window::same(self.kernel, stride)
+        }
+    }
+
     /// The stride of a group's first block, for images of the given size before it.
     fn stride(group: usize, height: usize, width: usize) -> usize {
         if group > 0 && height > 1 && width > 1 {
@@ -122,7 +133,7 @@ impl<B: Operators> Network<B> {
             mut height,
             mut width,
         } = config.image;
-        let window = Window::same(config.kernel, 1);
+        let window = config.window(1);
         let stem = Convolution::new(channels, config.initial_filters, window, rng, device);
         let stem_norm = Norm::new(config.initial_filters, device);
         let mut channels = config.initial_filters;
@@ -135,7 +146,7 @@ impl<B: Operators> Network<B> {
                 } else {
                     1
                 };
-                let window = Window::same(config.kernel, stride);
+                let window = config.window(stride);
                 (height, width) = (window.output(height), window.output(width));
                 blocks.push(Block::new(config, channels, group, window, rng, device));
                 channels = group.channels;

@@ -29,6 +29,7 @@ use burn::tensor::ops::{ConvOptions, PadMode};
 use burn::tensor::{ElementConversion as _, Slice, Tensor, TensorPrimitive, s};
 
 pub use self::window::Window;
+pub use shared::objective::Precision;
 
 /// The statistics that a norm has gathered so far, which evaluation uses.
 #[derive(Debug, Clone)]
@@ -303,6 +304,7 @@ pub(crate) fn stock_convolution<B: Backend>(
         stride,
         padding,
         shift,
+        ..
     } = window;
     let [_, _, height, width] = input.dims();
     let input = if shift == 0 {

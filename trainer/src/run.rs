@@ -16,7 +16,7 @@ use shared::wording::one_line;
 use shared::{AttemptId, Claim, OwnerId, Seed, clock, layout};
 use tracing::{error, info, warn};
 
-use crate::assignment::assignment;
+use crate::assignment::{assignment, task_of};
 use crate::claims::Selection;
 use crate::control::JobControl;
 use crate::evaluator::{Compute, Evaluator};
@@ -361,6 +361,8 @@ impl<'a> Trainer<'a> {
         (started_at, start): (String, Instant),
     ) -> JobResult {
         let mut notes = self.evaluator.notes();
+        let seed = task_of(self.directory.search(), job).seed;
+        notes.insert("seed".to_owned(), seed.to_string());
         notes.insert("host".to_owned(), shared::owner::host_name());
         notes.insert("device".to_owned(), self.evaluator.device().to_owned());
         if let Ended::Evaluated(evaluation) = &mut ended {

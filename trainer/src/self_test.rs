@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 use shared::exit::{Code, Failure};
-use shared::objective::TrainingSettings;
+use shared::objective::{Precision, TrainingSettings};
 use shared::{Budget, BudgetUnit, Configuration, Value};
 
 use self::operations::{Convolution, Results};
@@ -109,7 +109,7 @@ pub fn run_anew(device: Device) -> Result<Passed, Fault> {
         operations: 0,
         worst: 0.0,
     };
-    for (operation, compute) in cases() {
+    for (operation, compute) in cases(device) {
         let expected = compute(Device::Cpu);
         let found = catch_unwind(AssertUnwindSafe(|| compute(device))).map_err(|panic| {
             let message = panic_message(panic.as_ref()).to_owned();
@@ -243,14 +243,14 @@ macro_rules! on {
     };
 }
 
-/// The operations that are compared: each kind of kernel, with sizes that fill no tile.
-fn cases() -> Vec<(String, Compute)> {
+/// Convolutions with sizes that fill no tile, in every precision that the device has.
+fn convolutions(device: Device) -> Vec<Convolution> {
     let same = Window::same;
     let shifted = Window {
         shift: 1,
         ..same(1, 2)
     };
-    let convolutions = [
+    let sizes = [
         (16, [3, 16], [9, 8], same(3, 1)),
         (8, [16, 33], [8, 7], same(3, 2)),
         (64, [32, 32], [2, 2], same(3, 1)),
@@ -258,18 +258,31 @@ fn cases() -> Vec<(String, Compute)> {
         (4, [20, 8], [7, 6], shifted),
         (2, [5, 70], [6, 6], same(5, 1)),
     ];
-    let mut cases: Vec<(String, Compute)> = Vec::new();
-    for (batch, channels, pixels, window) in convolutions {
-        let sizes = Convolution {
+    let precisions: &[Precision] = if device.has_tf32() {
+        &[Precision::Fp32, Precision::Tf32]
+    } else {
+        &[Precision::Fp32]
+    };
+    let in_precision = |&precision: &Precision| {
+        sizes.map(|(batch, channels, pixels, window)| Convolution {
             batch,
             channels,
             pixels,
-            window,
-        };
-        cases.push((
-            sizes.to_string(),
-            Box::new(move |device| convolution_on(device, sizes)),
-        ));
+            window: Window {
+                precision,
+                ..window
+            },
+        })
+    };
+    precisions.iter().flat_map(in_precision).collect()
+}
+
+/// The operations that are compared: each kind of kernel.
+fn cases(device: Device) -> Vec<(String, Compute)> {
+    let mut cases: Vec<(String, Compute)> = Vec::new();
+    for sizes in convolutions(device) {
+        let compute = move |device| convolution_on(device, sizes);
+        cases.push((sizes.to_string(), Box::new(compute)));
     }
     for activate in [false, true] {
         let dims = [24, 7, 9, 8];

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use data::{Dataset, Splits};
 use serde_json::json;
 use shared::exit::{Code, Failure};
-use shared::objective::{NetworkObjective, Objective};
+use shared::objective::{NetworkObjective, Objective, Precision};
 use shared::signal::Warning;
 use shared::{BudgetUnit, Claim, Directory, Search, Seed, fs};
 use tracing::warn;
@@ -47,6 +47,7 @@ pub fn run(root: &Path, choice: DeviceChoice) -> Result<Code> {
         );
         return Err(Failure::new(Code::BadInput, message).into());
     }
+    check_precision(objective.training.precision, device)?;
     crate::self_test::run(device)?;
     let splits = Dataset::load(&objective.data)
         .map_err(|error| Failure::because(Code::BadInput, "cannot load the data set", error))?;
@@ -55,7 +56,14 @@ pub fn run(root: &Path, choice: DeviceChoice) -> Result<Code> {
     let ready = Ready {
         device: device.to_string(),
         device_memory_mib: device.total_memory().map(crate::memory::mib),
-        notes: [("data_digest".to_owned(), splits.digest.to_string())].into(),
+        notes: [
+            ("data_digest".to_owned(), splits.digest.to_string()),
+            (
+                "precision".to_owned(),
+                objective.training.precision.to_string(),
+            ),
+        ]
+        .into(),
         data: trainer.data_size(),
     };
     say(&format!("{READY}{}", serde_json::to_string(&ready)?))?;
@@ -71,6 +79,18 @@ pub fn run(root: &Path, choice: DeviceChoice) -> Result<Code> {
         say(&line)?;
     }
     Ok(Code::Done)
+}
+
+/// A device that cannot multiply as the search asks for is not used.
+fn check_precision(precision: Precision, device: Device) -> Result<(), Failure> {
+    if precision == Precision::Fp32 || device.has_tf32() {
+        return Ok(());
+    }
+    let message = format!(
+        "this search trains with `\"precision\": \"{precision}\"`, for which `{device}` has no tensor cores: use a GPU of compute \
+         capability 8.0 or later, or `\"fp32\"` in a search of its own"
+    );
+    Err(Failure::new(Code::BadInput, message))
 }
 
 /// One line on standard output, at once.
@@ -209,7 +229,15 @@ fn check_space(search: &Search, splits: &Splits) -> Result<()> {
     Ok(())
 }
 
-/// The seed of a configuration's training: the same at every rung and attempt.
-pub(crate) fn training_seed(search: &Search, configuration: shared::ConfigurationId) -> Seed {
-    search.seed.child("training", configuration)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_precision_that_a_device_has_not_is_refused() {
+        assert!(check_precision(Precision::Fp32, Device::Cpu).is_ok());
+        let refusal = check_precision(Precision::Tf32, Device::Cpu).unwrap_err();
+        assert_eq!(refusal.code, Code::BadInput);
+        assert!(refusal.to_string().contains("\"precision\": \"tf32\""));
+    }
 }

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use data::{DataSettings, Dataset, DatasetName, ImageShape, Images, Splits};
-use shared::objective::TrainingSettings;
+use shared::objective::{Precision, TrainingSettings};
 use shared::{Budget, BudgetUnit, Configuration, Value};
 use trainer::augment::PixelValues;
 use trainer::batch::TrainingData;
@@ -155,7 +155,14 @@ fn convolutions_and_their_gradients_are_those_of_the_cpu() {
         (1, [6, 5], [1, 13]),
     ];
     let mut worst = 0.0f32;
-    for window in windows.chain(shifted) {
+    // Numbers that TF32 has, too, have the same products in it.
+    let in_both = |window| {
+        [Precision::Fp32, Precision::Tf32].map(|precision| Window {
+            precision,
+            ..window
+        })
+    };
+    for window in windows.chain(shifted).flat_map(in_both) {
         for (batch, channels, pixels) in shapes {
             let sizes = Convolution {
                 batch,
@@ -237,6 +244,31 @@ fn a_training_is_the_same_from_run_to_run_and_goes_on_where_it_was_interrupted()
     let (rest, weights_again) = run(&splits, gpu(), &resumed);
     assert_eq!(whole.curve, rest.curve);
     assert!(weights == weights_again, "the same bits");
+}
+
+/// Single precision is never replaced by TF32 on the way, and TF32, where it is asked for, is what is computed in.
+#[test]
+#[ignore = "needs a GPU"]
+fn tf32_is_taken_where_it_is_asked_for() {
+    let splits = digits();
+    let task = task(5.0, &[]);
+    let run_in = |device, precision| {
+        let mut trainer = trainer(&splits, device);
+        trainer.settings.precision = precision;
+        match trainer.evaluate(&task, &mut Script::default()).unwrap() {
+            Ended::Evaluated(evaluation) => evaluation.curve[0].training_loss.unwrap(),
+            ended => panic!("ended as {ended:?}"),
+        }
+    };
+    let exact = run_in(Device::Cpu, Precision::Fp32);
+    let single = run_in(gpu(), Precision::Fp32);
+    let rounded = run_in(gpu(), Precision::Tf32);
+    println!("training loss {exact} on the CPU, {single} in single precision, {rounded} in TF32");
+    assert!((single - exact).abs() < 1e-6 * exact);
+    let difference = (rounded - exact).abs() / exact;
+    assert!((3e-6..1e-2).contains(&difference), "{difference}");
+    let again = run_in(gpu(), Precision::Tf32);
+    assert_eq!(rounded.to_bits(), again.to_bits());
 }
 
 #[test]

@@ -41,6 +41,7 @@ pub(super) fn read_search(path: &Path, wanted: Wanted) -> Result<History> {
     let state = state(&layout)?;
     let mut history = read_results(&layout, about, wanted)?;
     let continues = search.promotion == Promotion::Continue;
+    history.count_repetitions(&search.ladder);
     history.count_spent(continues);
     history.state = state;
     history.search = Some(search);
@@ -435,6 +436,8 @@ impl Gathered {
             configuration,
             budget: 0, // set when all budgets are known
             bracket: result.bracket,
+            repetition: 0, // set when all results are there
+            mean: None,
             outcome: result.outcome,
             test_loss: result.test_loss,
             started_s: result.started_s,
@@ -459,7 +462,9 @@ impl Gathered {
         let budgets = distinct_budgets(known.iter().copied().chain(found).collect());
         let mut results: Vec<Evaluation> = Vec::with_capacity(self.results.len());
         for (mut evaluation, amount) in self.results {
-            if position_of(&known, amount) != Some(usize::from(evaluation.job.rung)) {
+            // Above the top rung are repetitions with its budget.
+            let rung = usize::from(evaluation.job.rung).min(known.len().saturating_sub(1));
+            if position_of(&known, amount) != Some(rung) {
                 problems.add(format!(
                     "result {} has budget {amount}, which is not that of its rung",
                     evaluation.job

@@ -77,6 +77,7 @@ pub fn search(problem: &Problem, method: MethodName, faithful: bool, seed: u64) 
         budget,
         limit: Limit::Brackets(u32::MAX),
         constraints: Vec::new(),
+        repetitions: 1,
         objectives: Vec::new(),
         method,
         bohb: BohbSettings {

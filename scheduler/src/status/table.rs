@@ -113,8 +113,14 @@ impl Status {
                     None => String::new(),
                     Some(number) => format!("; {number} on the front (`analyzer pareto`)"),
                 };
+                let error = match (best.standard_error, best.seeds) {
+                    (Some(error), Some(seeds)) => {
+                        format!(" ± {} (mean of {seeds} seeds)", significant(error, 2))
+                    }
+                    _ => String::new(),
+                };
                 format!(
-                    "{} with loss {} at {} (rung {}){beside}",
+                    "{} with loss {}{error} at {} (rung {}){beside}",
                     best.configuration,
                     significant(best.loss, 5),
                     best.budget,

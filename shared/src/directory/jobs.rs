@@ -78,7 +78,7 @@ impl Directory {
     fn is_of_this_search(&self, job: &Job) -> bool {
         let ladder = self.search.ladder;
         job.search == self.search.digest
-            && job.job.rung <= ladder.top()
+            && job.job.rung <= ladder.last()
             && job.budget == ladder.budget(job.job.rung)
     }
 

@@ -19,6 +19,8 @@ use crate::score::{Ranked, Score};
 #[derive(Debug, Clone)]
 pub struct Asha {
     eta: f64,
+    /// From here on all are promoted: to repetitions.
+    first_repeated: u8,
     top: u8,
     rungs: Vec<Rung>,
 }
@@ -41,9 +43,10 @@ struct Rung {
 
 impl Asha {
     /// No results yet.
-    pub fn new(num_rungs: u8, eta: f64) -> Self {
+    pub fn new(num_rungs: u8, eta: f64, first_repeated: u8) -> Self {
         Self {
             eta,
+            first_repeated,
             top: num_rungs - 1,
             rungs: vec![Rung::default(); usize::from(num_rungs)],
         }
@@ -55,6 +58,7 @@ impl Asha {
     pub fn record(&mut self, job: JobId, score: Option<Score>) -> Vec<ConfigurationId> {
         self.offered(job);
         let is_top = job.rung == self.top;
+        let eta = self.eta_of(job.rung);
         let rung = &mut self.rungs[usize::from(job.rung)];
         let is_retired = match score {
             Some(score @ (Score::Loss(_) | Score::Point(_))) => {
@@ -73,7 +77,7 @@ impl Asha {
             // It has cost nothing, or cannot be wanted: the best part of the others goes up.
             Some(Score::Infeasible(_)) | None => true,
         };
-        rung.balance(self.eta);
+        rung.balance(eta);
         is_retired
             .then_some(job.configuration)
             .into_iter()
@@ -92,6 +96,14 @@ impl Asha {
         }
     }
 
+    fn eta_of(&self, rung: u8) -> f64 {
+        if rung < self.first_repeated {
+            self.eta
+        } else {
+            1.0
+        }
+    }
+
     /// At which rung the best third, say, grows first by one. The one that joins may be promoted already.
     pub fn next_promotion(&self) -> Option<NextPromotion> {
         let rungs = (0..self.top).zip(&self.rungs);
@@ -99,7 +111,7 @@ impl Asha {
             .map(|(rung, results)| NextPromotion {
                 bracket: None,
                 rung,
-                missing: missing(results.num_results, self.eta),
+                missing: missing(results.num_results, self.eta_of(rung)),
                 promoted: 1,
             })
             .min_by_key(|next| (next.missing, Reverse(next.rung)))
@@ -194,7 +206,7 @@ mod tests {
 
     #[test]
     fn the_best_third_so_far_may_go_up_without_waiting() {
-        let mut asha = Asha::new(3, 3.0);
+        let mut asha = Asha::new(3, 3.0, 2);
         asha.record(job(0, 0), loss(0.5));
         asha.record(job(1, 0), loss(0.4));
         assert_eq!(promotions(&asha), [""; 0]);
@@ -214,7 +226,7 @@ mod tests {
 
     #[test]
     fn upper_rungs_are_promoted_first() {
-        let mut asha = Asha::new(3, 2.0);
+        let mut asha = Asha::new(3, 2.0, 2);
         for id in 0..4 {
             asha.record(job(id, 0), loss(f64::from(id)));
         }
@@ -230,7 +242,7 @@ mod tests {
             promoted in proptest::collection::btree_set(0u32..60, 0..10),
             eta in 2usize..5,
         ) {
-            let mut asha = Asha::new(2, eta as f64);
+            let mut asha = Asha::new(2, eta as f64, 1);
             let mut evaluated = Vec::new();
             let mut num_results = 0;
             for (id, (amount, kind)) in (0u32..).zip(&results) {

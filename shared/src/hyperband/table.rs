@@ -25,6 +25,8 @@ pub struct Place {
 pub struct Table {
     kinds: Vec<Vec<u32>>,
     num_rungs: u8,
+    /// All that come here go on to the repetitions above.
+    top: u8,
     eta: f64,
     limit: Limit,
     /// As many configurations as the space has, where that is known to be few.
@@ -57,7 +59,8 @@ impl Table {
                 .take(search.first_rungs.len())
                 .map(|bracket| search.bracket_sizes(bracket))
                 .collect(),
-            num_rungs: search.ladder.num_rungs(),
+            num_rungs: search.ladder.num_levels(),
+            top: search.ladder.top(),
             eta: search.ladder.eta(),
             limit: Limit::Brackets(u32::MAX),
             most: None,
@@ -180,7 +183,7 @@ impl Table {
         self.last.as_ref().map(|(last, _)| last + 1)
     }
 
-    /// How many rungs the ladder has.
+    /// How many rungs the ladder has, with repetitions.
     pub fn num_rungs(&self) -> u8 {
         self.num_rungs
     }
@@ -247,7 +250,9 @@ impl Table {
         }
         if self.draw.is_some() {
             for rung in 1..jobs.len() {
-                jobs[rung] += share(jobs[rung - 1], self.eta);
+                let is_repeated = rung > usize::from(self.top);
+                let eta = if is_repeated { 1.0 } else { self.eta };
+                jobs[rung] += share(jobs[rung - 1], eta);
             }
         }
         for (_, rung) in &self.given {

@@ -87,8 +87,18 @@ fn end_with_the_device() {
     }));
 }
 
+/// Whether the first device's tensor cores know TF32: from compute capability 8.0 on.
+pub(super) fn has_tf32() -> bool {
+    compute_capability().is_ok_and(|(major, _)| major >= 8)
+}
+
 /// The first device's, such as `sm_90`. Needs an initialised driver.
 fn architecture() -> Result<String, DriverError> {
+    let (major, minor) = compute_capability()?;
+    Ok(format!("sm_{major}{minor}"))
+}
+
+fn compute_capability() -> Result<(i32, i32), DriverError> {
     let device = result::device::get(0)?;
     let version = |attribute| {
         #[expect(unsafe_code, reason = "a call of the driver")]
@@ -99,7 +109,7 @@ fn architecture() -> Result<String, DriverError> {
     };
     let major = version(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
     let minor = version(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
-    Ok(format!("sm_{major}{minor}"))
+    Ok((major, minor))
 }
 
 /// Name, number and architecture of the first device, and [`what_compiles`] for it.

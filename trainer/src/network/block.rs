@@ -32,7 +32,7 @@ impl<B: Operators> Branch<B> {
         rng: &mut ChaCha12Rng,
         device: &B::Device,
     ) -> Self {
-        let inner = Window::same(window.kernel, 1);
+        let inner = window.resized(window.kernel, 1);
         Self {
             conv1: Convolution::new(in_channels, out_channels, window, rng, device),
             norm1: Norm::new(out_channels, device),
@@ -80,7 +80,7 @@ impl<B: Operators> Block<B> {
             .map(|_| Branch::new(config, in_channels, channels, window, rng, device))
             .collect();
         let skip = skip::is_needed(in_channels, channels, window.stride)
-            .then(|| Skip::new(in_channels, channels, window.stride, rng, device));
+            .then(|| Skip::new(in_channels, channels, window, rng, device));
         Self {
             branches,
             skip,

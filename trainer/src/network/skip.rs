@@ -23,12 +23,12 @@ impl<B: Operators> Skip<B> {
     pub(super) fn new(
         in_channels: usize,
         out_channels: usize,
-        stride: usize,
+        block: Window,
         rng: &mut ChaCha12Rng,
         device: &B::Device,
     ) -> Self {
         // Average pooling over one pixel with a stride only picks pixels: the convolution's own stride does the same.
-        let straight = Window::same(1, stride);
+        let straight = block.resized(1, block.stride);
         let shifted = Window {
             shift: 1,
             ..straight

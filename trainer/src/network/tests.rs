@@ -34,6 +34,7 @@ fn config(blocks: usize, filters: usize, widen: [usize; 3], branches: usize) -> 
         activation: Activation::Relu,
         squeeze_excitation: false,
         death_rate: 0.5,
+        precision: Precision::Fp32,
     }
 }
 

@@ -40,7 +40,7 @@ impl NetworkTrainer<'_> {
     /// A checkpoint cannot be saved.
     pub fn evaluate(&self, task: &Task, control: &mut dyn Control) -> anyhow::Result<Ended> {
         let read = hyperparameters::read(&task.configuration, self.data.shape, self.data.classes);
-        let (network, config) = match read {
+        let (mut network, config) = match read {
             Ok(configs) => configs,
             Err(invalid) => {
                 return Ok(Ended::Crashed {
@@ -48,6 +48,7 @@ impl NetworkTrainer<'_> {
                 });
             }
         };
+        network.precision = self.settings.precision;
         if let Some(ended) = self.too_large(&network, &config, self.device.available_memory()) {
             return Ok(ended);
         }

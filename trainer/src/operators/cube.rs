@@ -1,7 +1,8 @@
 //! [`Operators`] for GPUs: kernels in `CubeCL`, which its compilers bring to CUDA, HIP and WGSL.
 //!
 //! Every kernel's algorithm is fixed: nothing is chosen by timing, so that a training on a GPU is the same from run to
-//! run, and what tests compare is what trainings use. All arithmetic is in single precision.
+//! run, and what tests compare is what trainings use. All arithmetic is in single precision, but what convolutions multiply where
+//! TF32 is asked for.
 
 #[expect(
     clippy::needless_pass_by_value,
@@ -28,6 +29,11 @@ mod optimizer;
     reason = "numbers come to kernels by value"
 )]
 mod pointwise;
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "numbers come to kernels by value"
+)]
+mod tensor_cores;
 
 use burn::tensor::{DType, Shape, Tensor};
 use burn_cubecl::cubecl;

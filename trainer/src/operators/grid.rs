@@ -41,6 +41,7 @@ impl Axis {
             stride,
             padding,
             shift,
+            ..
         } = window;
         let outputs = window.output(size);
         let step = stride.cast_signed();

@@ -18,6 +18,7 @@ fn for_each_product(geometry: &Geometry, mut visit: impl FnMut(usize, usize, usi
         stride,
         padding,
         shift,
+        ..
     } = window;
     let (out_height, out_width) = (geometry.out_height(), geometry.out_width());
     for image in 0..batch {

@@ -155,7 +155,7 @@ prop_compose! {
             height: least + extra_height,
             width: least + extra_width,
             out_channels,
-            window: Window { kernel, stride, padding, shift },
+            window: Window { kernel, stride, padding, shift, ..Window::same(1, 1) },
         }
     }
 }
@@ -408,10 +408,8 @@ fn normalisation_by_given_statistics_equals_definition_and_burn() {
 #[test]
 fn a_shifted_window_sees_zero_beyond_a_single_pixel() {
     let window = Window {
-        kernel: 1,
-        stride: 1,
-        padding: 0,
         shift: 1,
+        ..Window::same(1, 1)
     };
     for operator in [Cpu::convolution, stock_convolution] {
         let output = operator(

@@ -1,4 +1,6 @@
-//! Where a convolution looks.
+//! Where a convolution looks, and how precisely.
+
+use super::Precision;
 
 /// How a square kernel moves over an image.
 ///
@@ -14,6 +16,8 @@ pub struct Window {
     /// How far the window starts from the upper left; the output has the size it has without the shift. 0 unless
     /// the padding is.
     pub shift: usize,
+    /// What is multiplied in, where the device has a choice: a CPU has none.
+    pub precision: Precision,
 }
 
 impl Window {
@@ -28,6 +32,15 @@ impl Window {
             stride,
             padding: kernel / 2,
             shift: 0,
+            precision: Precision::Fp32,
+        }
+    }
+
+    /// The window of another size that looks as precisely.
+    pub(crate) fn resized(self, kernel: usize, stride: usize) -> Self {
+        Self {
+            precision: self.precision,
+            ..Self::same(kernel, stride)
         }
     }
 

@@ -2,6 +2,7 @@
 
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor, TensorData};
+use shared::objective::Precision;
 
 use crate::operators::{
     Descent, Memory, Operators as _, Running, Slot, Step, TrainingBackend, Window,
@@ -42,6 +43,9 @@ impl std::fmt::Display for Convolution {
         if window.shift > 0 {
             write!(f, ", shifted by {}", window.shift)?;
         }
+        if window.precision == Precision::Tf32 {
+            f.write_str(", in TF32")?;
+        }
         Ok(())
     }
 }
@@ -70,18 +74,43 @@ fn tensor<B: TrainingBackend, const D: usize>(
     Tensor::from_data(data, device)
 }
 
+/// Numbers that stay what they are in a precision, so that a product of two of them is the same in each.
+fn tensor_in<B: TrainingBackend, const D: usize>(
+    precision: Precision,
+    seed: u32,
+    dims: [usize; D],
+    device: &B::Device,
+) -> Tensor<B, D> {
+    let mut numbers = numbers(seed, dims.iter().product());
+    if precision == Precision::Tf32 {
+        for number in &mut numbers {
+            *number = f32::from_bits(number.to_bits() & 0xffff_e000);
+        }
+    }
+    Tensor::from_data(TensorData::new(numbers, dims), device)
+}
+
 fn values<B: burn::tensor::backend::Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
     tensor.into_data().iter::<f32>().collect()
 }
 
-/// Output and gradients of inputs, where the result is the sum of the output weighted by given numbers.
+/// Output and gradients of inputs, where the result is the sum of the output weighted by numbers that look random.
 fn differentiate<B: TrainingBackend, const D: usize>(
     output: Tensor<B, D>,
     device: &B::Device,
     gradients_of: impl FnOnce(&<B as AutodiffBackend>::Gradients) -> Results,
 ) -> Results {
-    let mut results = vec![("output".to_owned(), values(output.clone()))];
     let weights = tensor::<B, D>(9, output.dims(), device);
+    differentiate_by(output, weights, gradients_of)
+}
+
+/// The same with given weights.
+fn differentiate_by<B: TrainingBackend, const D: usize>(
+    output: Tensor<B, D>,
+    weights: Tensor<B, D>,
+    gradients_of: impl FnOnce(&<B as AutodiffBackend>::Gradients) -> Results,
+) -> Results {
+    let mut results = vec![("output".to_owned(), values(output.clone()))];
     let weighted = output * weights;
     results.push(("weighted output".to_owned(), values(weighted.clone())));
     // From a tensor, gradients are those of the sum of its values.
@@ -115,12 +144,13 @@ pub fn convolution<B: TrainingBackend>(
         pixels: [height, width],
         window,
     } = sizes;
-    let input = tensor::<B, 4>(1, [batch, height, width, from], device).require_grad();
-    let weight_dims = [to, from, window.kernel, window.kernel];
-    let weight = tensor::<B, 4>(2, weight_dims, device).require_grad();
+    let numbers = |seed, dims| tensor_in::<B, 4>(window.precision, seed, dims, device);
+    let input = numbers(1, [batch, height, width, from]).require_grad();
+    let weight = numbers(2, [to, from, window.kernel, window.kernel]).require_grad();
     let seen = burn::tensor::activation::relu(input.clone().permute([0, 3, 1, 2]));
     let output = convolve(seen, weight.clone(), window).permute([0, 2, 3, 1]);
-    differentiate(output, device, |gradients| {
+    let weights = numbers(9, output.dims());
+    differentiate_by(output, weights, |gradients| {
         vec![
             gradient("input", &input, gradients),
             gradient("weight", &weight, gradients),

@@ -4,6 +4,7 @@ use burn::tensor::Tensor;
 
 use super::*;
 use crate::operators::Operators as _;
+use shared::objective::Precision;
 
 type Cpu = Autodiff<Flex>;
 
@@ -16,6 +17,7 @@ const SIZES: Convolution = Convolution {
         stride: 2,
         padding: 1,
         shift: 0,
+        precision: Precision::Fp32,
     },
 };
 

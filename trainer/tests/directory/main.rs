@@ -87,6 +87,7 @@ impl Search {
             supersedes: None,
             avoid_hosts: Vec::new(),
             memory_mib: None,
+            seed: None,
         };
         self.directory.offer(&job, 1).unwrap();
         job.job

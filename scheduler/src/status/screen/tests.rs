@@ -97,6 +97,8 @@ fn running(trainers: usize) -> Status {
             rung: 2,
             budget: "9 epochs".into(),
             loss: 0.075,
+            standard_error: None,
+            seeds: None,
         }),
         next_promotion: Some(NextPromotion {
             bracket: Some(1),

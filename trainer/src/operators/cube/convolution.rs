@@ -8,29 +8,31 @@
 //!
 //! A cube of 256 units computes a tile of the result, 64 columns wide, in steps of 16 in depth; both sides of a step lie
 //! in shared memory. The third product is deep and small: its depth is cut into parts, whose sums are added in order.
-//! All sums are in single precision, and their order depends on the shapes alone.
+//! All sums are in single precision, factors too unless TF32 is asked for (`tensor_cores.rs`), and their order depends on the shapes alone.
 
 use burn::tensor::Shape;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
+use shared::objective::Precision;
 
+use super::tensor_cores::multiply_tf32_kernel;
 use super::{UNITS, allocate, dims, elementwise, number_of_unit, to_u32};
 use crate::operators::Window;
 
 /// Columns of a tile.
-const COLUMNS: u32 = 64;
+pub(super) const COLUMNS: u32 = 64;
 /// How deep a step is.
-const DEPTH: u32 = 16;
+pub(super) const DEPTH: u32 = 16;
 /// Units along a tile's columns, and along its rows.
-const SIDE: u32 = 16;
+pub(super) const SIDE: u32 = 16;
 /// As many cubes keep every GPU busy.
 const ENOUGH_CUBES: usize = 512;
 
 /// Which of the three products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Product {
+pub(super) enum Product {
     Output,
     InputGradient,
     WeightGradient,
@@ -38,14 +40,14 @@ enum Product {
 
 /// What a kernel is compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Task {
+pub(super) struct Task {
     product: Product,
     kernel: u32,
     stride: u32,
     padding: u32,
     shift: u32,
     /// Rows of a tile that each unit sums up: 1, 2 or 4.
-    rows: u32,
+    pub(super) rows: u32,
 }
 
 /// The sizes of a convolution.
@@ -200,7 +202,11 @@ fn multiply<R: CubeRuntime>(
         shift: to_u32(window.shift),
         rows: units_rows,
     };
-    multiply_kernel::launch::<R>(
+    let launch = match window.precision {
+        Precision::Fp32 => multiply_kernel::launch::<R>,
+        Precision::Tf32 => multiply_tf32_kernel::launch::<R>,
+    };
+    launch(
         &client,
         CubeCount::Static(to_u32(tiles[0]), to_u32(tiles[1]), to_u32(parts)),
         CubeDim::new_1d(UNITS),
@@ -236,7 +242,7 @@ fn multiply<R: CubeRuntime>(
 
 /// [`Geometry`] on the device.
 #[derive(CubeLaunch, CubeType)]
-struct Sizes {
+pub(super) struct Sizes {
     batch: u32,
     in_channels: u32,
     height: u32,
@@ -248,14 +254,14 @@ struct Sizes {
 
 /// Where a column of the right side begins: what does not change with depth. Numbers wrap around below 0.
 #[derive(CubeType)]
-struct Start {
+pub(super) struct Start {
     base: u32,
     row: u32,
     column: u32,
 }
 
 #[cube]
-fn start_of(index: u32, sizes: &Sizes, #[comptime] task: Task) -> Start {
+pub(super) fn start_of(index: u32, sizes: &Sizes, #[comptime] task: Task) -> Start {
     let kernel = comptime!(task.kernel);
     let stride = comptime!(task.stride);
     let padding = comptime!(task.padding);
@@ -289,7 +295,7 @@ fn start_of(index: u32, sizes: &Sizes, #[comptime] task: Task) -> Start {
 
 /// The right side's value at a depth, 0 outside of images.
 #[cube]
-fn right_at(
+pub(super) fn right_at(
     right: &Array<f32>,
     at: &Start,
     depth: u32,
@@ -336,7 +342,13 @@ fn right_at(
 
 /// The left side's value.
 #[cube]
-fn left_at(left: &Array<f32>, row: u32, depth: u32, sizes: &Sizes, #[comptime] task: Task) -> f32 {
+pub(super) fn left_at(
+    left: &Array<f32>,
+    row: u32,
+    depth: u32,
+    sizes: &Sizes,
+    #[comptime] task: Task,
+) -> f32 {
     let taps = comptime!(task.kernel * task.kernel);
     if comptime!(task.product == Product::Output) {
         left[(row * sizes.in_channels * taps + depth) as usize]
@@ -350,7 +362,7 @@ fn left_at(left: &Array<f32>, row: u32, depth: u32, sizes: &Sizes, #[comptime] t
 
 /// Rows, columns and depth of the product.
 #[cube]
-fn extent(sizes: &Sizes, #[comptime] task: Task) -> (u32, u32, u32) {
+pub(super) fn extent(sizes: &Sizes, #[comptime] task: Task) -> (u32, u32, u32) {
     let taps = comptime!(task.kernel * task.kernel);
     let out_pixels = sizes.batch * sizes.out_height * sizes.out_width;
     if comptime!(task.product == Product::Output) {
@@ -365,7 +377,7 @@ fn extent(sizes: &Sizes, #[comptime] task: Task) -> (u32, u32, u32) {
 
 /// Where a value of the result lies.
 #[cube]
-fn result_index(row: u32, column: u32, sizes: &Sizes, #[comptime] task: Task) -> u32 {
+pub(super) fn result_index(row: u32, column: u32, sizes: &Sizes, #[comptime] task: Task) -> u32 {
     let taps = comptime!(task.kernel * task.kernel);
     if comptime!(task.product == Product::Output) {
         let pixels = sizes.out_height * sizes.out_width;

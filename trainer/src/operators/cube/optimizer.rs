@@ -14,13 +14,17 @@ use crate::operators::{ADAM_EPSILON, AdamStep, Descent, SgdStep, Slot, Step};
 use crate::operators::{unwrap, wrap};
 
 /// Tensors that a launch works on.
-const TENSORS: usize = 16;
+const TENSORS: usize = TENSORS_OF_KERNELS as usize;
+/// The same for kernels, which count so.
+const TENSORS_OF_KERNELS: u32 = 16;
 /// Cubes for a tensor at most.
 const MOST_CUBES: usize = 64;
 /// Parts that a tensor's squares are summed in.
 const PARTS: usize = 8;
 
 type Tensors<R> = Vec<CubeTensor<R>>;
+/// One of the tensors that an optimizer remembers.
+type Pick<R, BT> = fn(&mut Memory<R, BT>) -> &mut Option<Vector<R, BT>>;
 
 /// As [`crate::operators::Operators::update`].
 pub(super) fn update<R: CubeRuntime, BT: BoolElement>(
@@ -50,7 +54,7 @@ pub(super) fn update<R: CubeRuntime, BT: BoolElement>(
         .collect();
     for (chunk, gradients) in learnt.chunks_mut(TENSORS).zip(gradients.chunks(TENSORS)) {
         let values: Tensors<R> = chunk.iter().map(|(_, value)| value.clone()).collect();
-        let mut remembered = |pick: fn(&mut Memory<R, BT>) -> &mut Option<Vector<R, BT>>| {
+        let mut remembered = |pick: Pick<R, BT>| {
             let tensors: Tensors<R> = chunk
                 .iter()
                 .zip(gradients)
@@ -269,7 +273,7 @@ fn squares_kernel(gradients: &Sequence<Array<f32>>, sums: &mut Array<f32>, first
     let mut scratch = SharedMemory::<f32>::new(comptime!(UNITS as usize));
     let mut sum = 0.0f32;
     #[unroll]
-    for tensor in 0..comptime!(TENSORS as u32) {
+    for tensor in 0..comptime!(TENSORS_OF_KERNELS) {
         if CUBE_POS_Y == tensor {
             sum = square_sum(gradients.index(comptime!(tensor as usize)));
         }
@@ -339,7 +343,7 @@ fn sgd_kernel(
 ) {
     let scale = factor(scale, clips);
     #[unroll]
-    for tensor in 0..comptime!(TENSORS as u32) {
+    for tensor in 0..comptime!(TENSORS_OF_KERNELS) {
         if CUBE_POS_Y == tensor {
             sgd_of_one(
                 gradients.index(comptime!(tensor as usize)),
@@ -401,7 +405,7 @@ fn adamw_kernel(
 ) {
     let scale = factor(scale, clips);
     #[unroll]
-    for tensor in 0..comptime!(TENSORS as u32) {
+    for tensor in 0..comptime!(TENSORS_OF_KERNELS) {
         if CUBE_POS_Y == tensor {
             adamw_of_one(
                 gradients.index(comptime!(tensor as usize)),
@@ -448,7 +452,7 @@ fn average_kernel(
     newest: f32,
 ) {
     #[unroll]
-    for tensor in 0..comptime!(TENSORS as u32) {
+    for tensor in 0..comptime!(TENSORS_OF_KERNELS) {
         if CUBE_POS_Y == tensor {
             average_of_one(
                 values.index(comptime!(tensor as usize)),
