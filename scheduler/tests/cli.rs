@@ -1052,6 +1052,7 @@ fn a_sample_without_scheduler_gets_the_jobs_of_dead_trainers_back() {
             supersedes: None,
             avoid_hosts: Vec::new(),
             memory_mib: None,
+            seed: None,
         };
         directory.offer(&job, 1).unwrap();
     }
