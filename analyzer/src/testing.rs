@@ -29,6 +29,7 @@ pub(crate) fn search_file() -> SearchFile {
         "objective": {"benchmark": "counting-ones"},
         "budget": {"unit": "epochs", "min": 1, "max": 9, "eta": 3},
         "limit": {"brackets": 3},
+        "first_rungs": [0, 2, 2],
         "trainers": {},
     });
     serde_json::from_value(json).unwrap()

@@ -708,7 +708,7 @@ fn small_search(root: &Path) -> shared::Directory {
     let file = json!({"format": "search", "version": [1, 0], "name": "small",
         "space": {"hyperparameters": [{"name": "x", "type": "float", "lower": 0, "upper": 1}]},
         "objective": {"benchmark": "counting-ones"}, "budget": {"unit": "epochs", "min": 1, "max": 9},
-        "limit": {"brackets": 1}});
+        "method": "hyperband", "limit": {"brackets": 1}});
     let path = root.with_extension("json");
     write(&path, &file.to_string());
     let file: shared::SearchFile = shared::fs::read_record(&path).unwrap();

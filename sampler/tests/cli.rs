@@ -368,6 +368,36 @@ fn a_search_with_the_gaussian_process_replays_bit_for_bit() {
     assert!(explained.contains("method tandem"), "{explained}");
 }
 
+/// `golden/revision-3.json` holds the files of a search that programs of revision 3 made: `scheduler local` with one
+/// trainer, method `tandem` and the function `mf-hartmann3`.
+#[test]
+fn a_search_begun_with_revision_3_keeps_its_rungs_and_replays_bit_for_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let files: BTreeMap<String, serde_json::Value> =
+        serde_json::from_str(include_str!("golden/revision-3.json")).unwrap();
+    for (path, content) in files {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        shared::fs::replace(&path, content.to_string().as_bytes()).unwrap();
+    }
+    let directory = Directory::open(folder.path()).unwrap();
+    let search = directory.search();
+    assert_eq!(search.revision, 3);
+    assert_eq!(search.ladder.num_rungs(), 3);
+    assert_eq!(search.first_rungs, [0, 2, 2]);
+    let is_from_model = |proposal: &Proposal| proposal.origin.source == "model";
+    let modelled = proposals(&directory)
+        .iter()
+        .filter(|p| is_from_model(p))
+        .count();
+    assert_eq!(modelled, 18);
+    let replayed = stdout(&output(&["replay", folder.path().to_str().unwrap()]));
+    assert!(
+        replayed.starts_with("30 of 30 proposals are equal"),
+        "{replayed}"
+    );
+}
+
 #[test]
 fn pools_of_learning_curves_are_compared_together() {
     let folder = tempfile::tempdir().unwrap();

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use sampler::proposer::Proposer;
 use shared::constraint::Violation;
 use shared::record::{Fate, JobResult, Proposal, Request};
+use shared::search::REVISION;
 use shared::{Configuration, ConfigurationId, JobId, Outcome, Search, SearchFile, Value};
 
 const METHODS: [&str; 10] = [
@@ -33,7 +34,7 @@ fn forbidding(space: &str, forbidden: &str, method: &str, more: &str) -> Search 
 fn search_file(space: &str, forbidden: &str, method: &str, more: &str) -> SearchFile {
     let json = format!(
         r#"{{"name":"test","space":{{"hyperparameters":[{space}],"forbidden":[{forbidden}]}},"objective":{{"command":["true"]}},
-            "budget":{{"unit":"epochs","min":1,"max":9}},"limit":{{"brackets":3}},"seed":5,"revision":3,"method":"{method}"{more}}}"#
+            "budget":{{"unit":"epochs","min":1,"max":9}},"limit":{{"brackets":3}},"seed":5,"revision":{REVISION},"method":"{method}"{more}}}"#
     );
     serde_json::from_str(&json).unwrap()
 }

@@ -49,6 +49,8 @@ pub fn init(path: &Path, root: &Path, fixed: &FixArgs, learn: &LearnArgs) -> Res
     let mut file = read_named(path)?;
     fixed.apply(&mut file)?;
     working_directory::record(&mut file, path, root)?;
+    // Which rungs there are depends on it.
+    Directory::choose_revision(root, &mut file)?;
     let wrong = |source| Error::Value {
         path: path.to_path_buf(),
         format: SearchFile::FORMAT,
@@ -207,17 +209,22 @@ fn extent(space: &shared::SearchSpace, total: u32) -> String {
 
 /// What the rungs are otherwise than written.
 fn notes(ladder: &shared::Ladder) -> String {
-    let raised = ladder.raised_min().map(|budget| {
-        format!(
-            "note: the smallest budget is {budget}, because max/min is no power of eta ({})\n\n",
-            ladder.eta()
-        )
-    });
+    let eta = ladder.eta();
+    let differs = if ladder.leaves_out_rungs() {
+        Some(format!(
+            "note: method `tandem` uses every second rung, each with {eta} times the budget of the one below; \
+             `first_rungs` in the search file keeps all\n\n"
+        ))
+    } else {
+        ladder.raised_min().map(|budget| {
+            format!("note: the smallest budget is {budget}, because max/min is no power of eta ({eta})\n\n")
+        })
+    };
     let unit = ladder.unit().symbol();
     let rounded = ladder
         .is_rounded()
         .then(|| format!("note: budgets are rounded to whole {unit}\n\n"));
-    raised.into_iter().chain(rounded).collect()
+    differs.into_iter().chain(rounded).collect()
 }
 
 /// The rungs, the brackets, and how much will be spent, for people.

@@ -151,7 +151,7 @@ impl Answers {
             "space_file": "space.json",
             "// objective": about_objective,
             "objective": self.objective,
-            "// budget": "each rung has eta times the budget of the one below; one in eta configurations goes on to the next",
+            "// budget": "each rung has eta times the budget of the one below; one in eta configurations goes on to the next. tandem uses every second rung",
             "budget": { "unit": self.unit, "min": whole(self.min), "max": whole(self.max), "eta": 3 },
             "// limit": "`scheduler init` prints how many trainings that is",
             "limit": { "brackets": 6 },

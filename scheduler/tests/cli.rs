@@ -98,6 +98,16 @@ fn init_says_what_will_be_done() {
 }
 
 #[test]
+fn init_says_which_rungs_tandem_uses() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut search = with("/method", "tandem".into());
+    insta::assert_snapshot!(init(folder.path(), &search));
+    search["first_rungs"] = json!([0, 2]);
+    let all = init(&folder.path().join("all"), &search);
+    assert!(all.contains("\n   1           3 steps"), "{all}");
+}
+
+#[test]
 fn a_space_file_lies_beside_the_search_file() {
     let folder = tempfile::tempdir().unwrap();
     let mut space = search()["space"].clone();

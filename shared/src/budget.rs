@@ -113,6 +113,8 @@ pub struct Ladder {
     num_rungs: u8,
     /// Trainings of each configuration on the top rung, at least 1.
     repetitions: u8,
+    /// How many powers of `settings.eta` are between two rungs.
+    stride: u8,
     is_whole: bool,
 }
 
@@ -154,6 +156,7 @@ impl Ladder {
             settings,
             num_rungs: 1,
             repetitions: 1,
+            stride: 1,
             is_whole: wants_whole && !unit.is_time() && is_whole(min) && is_whole(max),
         };
         let slack = if is_whole(min) && is_whole(max) && is_whole(eta) {
@@ -179,6 +182,24 @@ impl Ladder {
         let below = |down: u8| self.amount(down + 1) < self.amount(down);
         let differing = (0..self.num_rungs - 1).take_while(|down| below(*down));
         self.num_rungs = 1 + u8::try_from(differing.count()).unwrap_or(MOST_RUNGS);
+    }
+
+    /// The ladder without every second rung, counted from the top; as it is where the top rung alone would be left.
+    #[must_use]
+    pub fn with_every_second_rung(self) -> Self {
+        if self.top() < 2 {
+            return self;
+        }
+        Self {
+            num_rungs: 1 + self.top() / 2,
+            stride: 2 * self.stride,
+            ..self
+        }
+    }
+
+    /// Whether it is one without every second rung.
+    pub fn leaves_out_rungs(&self) -> bool {
+        self.stride > 1
     }
 
     /// How many rungs there are, at least 1 (and at most 54).
@@ -218,7 +239,7 @@ impl Ladder {
 
     /// How much more budget each rung has than the one below, but for rounding.
     pub fn eta(&self) -> f64 {
-        self.settings.eta
+        power(self.settings.eta, self.stride)
     }
 
     /// The unit of all budgets.
@@ -226,8 +247,8 @@ impl Ladder {
         self.settings.unit
     }
 
-    /// The budget of a rung: `max / eta^(top - rung)`, one division, so that the top one is exactly `max`; rounded where
-    /// budgets are whole.
+    /// The budget of a rung: `max / eta^(top - rung)`, eta as [`eta`](Self::eta) has it, one division, so that the top one
+    /// is exactly `max`; rounded where budgets are whole.
     ///
     /// # Panics
     /// If there is no such rung.
@@ -241,12 +262,17 @@ impl Ladder {
 
     /// The budget so many rungs below the top.
     fn amount(&self, down: u8) -> f64 {
-        let amount = self.settings.max / power(self.settings.eta, down);
+        let amount = self.settings.max / self.factor(down);
         if self.is_whole {
             amount.round()
         } else {
             amount
         }
+    }
+
+    /// How much less budget the rung so many below the top has.
+    fn factor(&self, down: u8) -> f64 {
+        power(self.settings.eta, down * self.stride)
     }
 
     /// The smallest budget where it is not the wanted one, because max/min is no power of eta.
@@ -258,7 +284,7 @@ impl Ladder {
 
     /// Whether a budget was rounded to a whole number.
     pub fn is_rounded(&self) -> bool {
-        let exact = |down| self.settings.max / power(self.settings.eta, down);
+        let exact = |down| self.settings.max / self.factor(down);
         (0..self.num_rungs).any(|down| (self.amount(down) - exact(down)).abs() > 1e-9)
     }
 
@@ -272,7 +298,7 @@ impl Ladder {
         // s in the papers: the number of promotions in this bracket.
         let rest = u8::try_from(bracket % u32::from(kinds)).unwrap_or(0); // below a u8
         let promotions = kinds - 1 - rest;
-        let eta = self.settings.eta;
+        let eta = self.eta();
         let (kinds, plus_one) = (f64::from(kinds), f64::from(promotions) + 1.0);
         // A product that is a whole number but for rounding counts as that number.
         let first = match form {
@@ -391,6 +417,20 @@ mod tests {
         (0..ladder.num_rungs())
             .map(|rung| ladder.budget(rung).amount)
             .collect()
+    }
+
+    #[test]
+    fn every_second_rung_is_left_out_from_the_top_unless_the_top_would_be_alone() {
+        let whole = |max| Ladder::new(settings(BudgetUnit::Epochs, 1.0, max, 3.0), true).unwrap();
+        let thinned = |max| whole(max).with_every_second_rung();
+        assert_eq!(amounts(&thinned(27.0)), [3.0, 27.0]);
+        assert_eq!(amounts(&thinned(81.0)), [1.0, 9.0, 81.0]);
+        assert_eq!(amounts(&thinned(100.0)), [1.0, 11.0, 100.0]);
+        let sizes = |b| thinned(81.0).bracket_sizes(b, BracketSizes::Floor);
+        assert_eq!([sizes(0), sizes(1)], [vec![81, 9, 1], vec![9, 1]]);
+        for max in [1.0, 3.0] {
+            assert_eq!(thinned(max), whole(max));
+        }
     }
 
     #[test]

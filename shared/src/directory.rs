@@ -84,17 +84,20 @@ pub struct Flags {
 }
 
 impl Directory {
+    /// Gives a search file without a revision the one of the search that is in the directory, or the newest where none is.
+    pub fn choose_revision(root: &Path, file: &mut SearchFile) -> Result<(), Error> {
+        let there = read_if_there(&Layout::new(root).path(layout::SEARCH))?;
+        file.revision = revision(file, there.as_ref());
+        Ok(())
+    }
+
     /// Makes a directory for a search, or finds that it is this search's already.
     pub fn create(root: &Path, file: &SearchFile, given: &Path) -> Result<Self> {
         let layout = Layout::new(root);
         refuse_links(&layout)?;
         let there = read_if_there::<SearchFile>(&layout.path(layout::SEARCH))?;
         let mut file = file.clone();
-        if file.revision.is_none() {
-            file.revision = there
-                .as_ref()
-                .map_or(Some(REVISION), |there| there.revision);
-        }
+        file.revision = revision(&file, there.as_ref());
         let file = &file;
         let search = Search::check(file).map_err(|source| Error::Value {
             path: given.to_path_buf(),
@@ -314,6 +317,12 @@ fn read_if_there<R: Record>(path: &Path) -> Result<Option<R>> {
         Err(error) if error.is_not_found() => Ok(None),
         other => Ok(Some(other?)),
     }
+}
+
+/// The revision that a search file names; else that of the search that is there already, or the newest.
+fn revision(file: &SearchFile, there: Option<&SearchFile>) -> Option<u32> {
+    file.revision
+        .or_else(|| there.map_or(Some(REVISION), |there| there.revision))
 }
 
 /// What is there instead of a search.

@@ -142,8 +142,12 @@ impl Record for SearchFile {
 ///
 /// 1: Tandem 0.1. 2: draws are uniform over what is allowed, however little that is; nothing is proposed twice while
 /// something is untried, and the search ends when all is tried. `tandem` asks its model from
-/// eight results on, not four, and takes lengths to be longer. 3: `reinforce` has a recurrent controller.
-pub const REVISION: u32 = 3;
+/// eight results on, not four, and takes lengths to be longer. 3: `reinforce` has a recurrent controller. 4: `tandem` leaves
+/// out every second rung and starts all brackets at the lowest; more of its proposals are the best of a few draws.
+pub const REVISION: u32 = 4;
+
+/// The first revision in which `tandem` leaves out rungs.
+const LEAVES_OUT_RUNGS: u32 = 4;
 
 /// The most repetitions: rungs are counted in a byte.
 const MOST_REPETITIONS: u32 = 100;
@@ -467,8 +471,8 @@ pub struct Search {
     pub bracket_sizes: BracketSizes,
     /// The rungs at which brackets start, over and over; never empty.
     ///
-    /// By default Hyperband's, every rung in turn from the lowest. Method `tandem`: the lowest, then twice the top rung,
-    /// because full trainings of configurations that small budgets had no say in show whether small budgets mislead.
+    /// By default Hyperband's, every rung in turn from the lowest. Method `tandem`: the lowest; before revision 4 then twice
+    /// the top rung, because full trainings that small budgets had no say in show whether these mislead.
     pub first_rungs: Vec<u8>,
     /// What a promoted job starts from.
     pub promotion: Promotion,
@@ -498,9 +502,7 @@ impl Search {
         let mut wrong: Vec<Invalid> = Vec::new();
         let revision = noted(&mut wrong, check_revision(file.revision));
         let space = file.checked_space(&mut wrong);
-        let wants_whole = revision.is_some_and(|revision| revision >= 2) && !file.is_faithful();
-        let ladder = Ladder::new(file.budget, wants_whole).map_err(|e| e.within("budget"));
-        let ladder = noted(&mut wrong, ladder);
+        let ladder = noted(&mut wrong, file.ladder(revision));
         let objective = Objective::new(&file.objective).map_err(|e| e.within("objective"));
         let objective = noted(&mut wrong, objective);
         let working_directory = noted(&mut wrong, working_directory(file));
@@ -513,7 +515,7 @@ impl Search {
         wrong.extend(file.check_objectives(objective.as_ref()));
         wrong.extend(file.check_repetitions());
         let first_rungs = ladder.and_then(|ladder| {
-            let first_rungs = first_rungs(file, ladder.top());
+            let first_rungs = first_rungs(file, revision?, ladder.top());
             noted(&mut wrong, first_rungs)
         });
         let start_with: Vec<Configuration> = file
@@ -615,6 +617,18 @@ impl Search {
 }
 
 impl SearchFile {
+    /// The rungs, as far as the search uses them; of an unknown revision those of the first.
+    fn ladder(&self, revision: Option<u32>) -> Result<Ladder, Invalid> {
+        let revision = revision.unwrap_or(1);
+        let wants_whole = revision >= 2 && !self.is_faithful();
+        let ladder = Ladder::new(self.budget, wants_whole).map_err(|e| e.within("budget"))?;
+        let is_open = self.first_rungs.is_none();
+        if self.method == MethodName::Tandem && is_open && revision >= LEAVES_OUT_RUNGS {
+            return Ok(ladder.with_every_second_rung());
+        }
+        Ok(ladder)
+    }
+
     /// The space with what is fixed, if nothing is wrong with it.
     fn checked_space(&self, wrong: &mut Vec<Invalid>) -> Option<SearchSpace> {
         let Some(file) = &self.space else {
@@ -779,9 +793,10 @@ fn working_directory(file: &SearchFile) -> Result<Option<PathBuf>, Invalid> {
     }
 }
 
-fn first_rungs(file: &SearchFile, top: u8) -> Result<Vec<u8>, Invalid> {
+fn first_rungs(file: &SearchFile, revision: u32, top: u8) -> Result<Vec<u8>, Invalid> {
     let Some(first_rungs) = &file.first_rungs else {
         return Ok(match file.method {
+            MethodName::Tandem if revision >= LEAVES_OUT_RUNGS => vec![0],
             MethodName::Tandem if top > 0 => vec![0, top, top],
             _ => (0..=top).collect(),
         });

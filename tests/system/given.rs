@@ -54,7 +54,10 @@ fn given(test: &TestSearch) -> Result<Vec<(ConfigurationId, u8, f64)>> {
 
 #[test]
 fn configurations_are_tried_while_a_search_runs_and_when_it_is_finished() -> Result<()> {
-    let mut test = TestSearch::new(&counting_ones("tandem", 2))?;
+    let mut search = counting_ones("tandem", 2);
+    // With all four rungs.
+    search["first_rungs"] = serde_json::json!([0, 3]);
+    let mut test = TestSearch::new(&search)?;
     for program in PROGRAMS {
         test.start(program, None)?;
     }

@@ -99,9 +99,10 @@ fn shown(test: &TestSearch, results: &BTreeMap<shared::JobId, JobResult>) -> Res
         &["--format", "json", "--reference", "1.5,2000"],
     )?)?;
     let front = json["front"].as_array().context("a list")?;
+    let top_rung = test.directory()?.search().ladder.top();
     let top: Vec<Vec<f64>> = results
         .iter()
-        .filter(|(job, _)| job.rung == 2)
+        .filter(|(job, _)| job.rung == top_rung)
         .filter_map(|(_, r)| values(r))
         .collect();
     let number = top

@@ -60,22 +60,22 @@ fn check(
     test: &TestSearch,
     results: &BTreeMap<JobId, JobResult>,
 ) -> Result<(ConfigurationId, f64, f64)> {
-    const TOP: u8 = 2;
+    let top = test.directory()?.search().ladder.top();
     let at = |rung: u8| -> BTreeSet<ConfigurationId> {
         let jobs = results.keys().filter(|job| job.rung == rung);
         jobs.map(|job| job.configuration).collect()
     };
     ensure!(
-        !at(TOP).is_empty() && at(TOP) == at(TOP + 1) && at(TOP) == at(TOP + 2),
+        !at(top).is_empty() && at(top) == at(top + 1) && at(top) == at(top + 2),
         "{:?}",
-        at(TOP + 1)
+        at(top + 1)
     );
-    ensure!(at(TOP + 3).is_empty());
+    ensure!(at(top + 3).is_empty());
     let mut best: Option<(f64, ConfigurationId, f64)> = None;
-    for id in at(TOP) {
+    for id in at(top) {
         let of = |rung: u8| results.get(&id.job(rung)).context("it has a result");
         let (mut seeds, mut losses) = (BTreeSet::new(), Vec::new());
-        for rung in TOP..=TOP + 2 {
+        for rung in top..=top + 2 {
             let result = of(rung)?;
             ensure!((result.budget.amount - 9.0).abs() < 1e-9, "{result:?}");
             let seed = result
@@ -86,8 +86,8 @@ fn check(
             losses.push(result.outcome.loss().context("it is evaluated")?);
         }
         // Rungs below have the first seed.
-        if let Some(below) = results.get(&id.job(TOP - 1)) {
-            ensure!(below.notes.get("seed") == of(TOP)?.notes.get("seed"));
+        if let Some(below) = results.get(&id.job(top - 1)) {
+            ensure!(below.notes.get("seed") == of(top)?.notes.get("seed"));
         }
         let mean = losses.iter().sum::<f64>() / 3.0;
         let squares: f64 = losses.iter().map(|x| (x - mean).powi(2)).sum();

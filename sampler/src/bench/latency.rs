@@ -1,7 +1,7 @@
 //! `sampler latency`: how long one proposal takes with so many results known.
 //!
-//! The results are draws from the prior on the rungs of a ladder of four, as many as successive halving leaves on each,
-//! with a loss that depends on the configuration. Each repetition learns one more result and then proposes, so whatever
+//! The results are draws from the prior on the rungs that the method uses of four, as many as successive halving leaves on
+//! each, with a loss that depends on the configuration. Each repetition learns one more result and then proposes, so whatever
 //! has to be fitted again is included. Times are this thread's on the processor, so a busy machine changes them little.
 
 use std::fmt::Write as _;
@@ -83,18 +83,19 @@ fn times(search: &Search, num_results: u32, repeats: u32) -> Vec<f64> {
     let mut history = History::new(&search.space);
     let mut method = methods::of_search(search);
     let mut rng = search.seed.child("latency", num_results).rng();
-    let top = search.ladder.top();
+    let sizes = search.ladder.bracket_sizes(0, search.bracket_sizes);
+    let bracket = sizes
+        .iter()
+        .zip(0..)
+        .flat_map(|(size, rung)| std::iter::repeat_n(rung, *size as usize));
+    let rungs: Vec<u8> = bracket.collect();
     let mut learn = |history: &mut History, number: u32| {
         let values = search.space.decode(&search.space.sample(&mut rng));
         let vector = search.space.encode(&values);
         let known = vector.iter().filter(|x| !x.is_nan());
         let loss = known.map(|x| (x - 0.4) * (x - 0.4)).sum::<f64>();
-        // 27, 9, 3 and 1 of 40 are on the four rungs.
-        let rung = [27, 36, 39]
-            .iter()
-            .filter(|limit| number % 40 >= **limit)
-            .count();
-        let rung = u8::try_from(rung).unwrap_or(top).min(top); // at most 3
+        // Of all four rungs 27, 9, 3 and 1 of 40; of every second one 9 and 1 of 10.
+        let rung = rungs[number as usize % rungs.len()];
         let id = ConfigurationId(number);
         history.learn(id.job(rung), Some(Score::Loss(loss)), vector);
     };

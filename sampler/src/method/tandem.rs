@@ -5,9 +5,10 @@
 //!
 //! ```text
 //! 10 %       a draw from the prior, so that no error of the model lasts
-//! 22.5 %     the best of 16 draws from the prior, so that no region is forgotten
-//! 67.5 %     the best point found by climbing from many draws, mutations and crossings of the best ([`acquisition`])
+//! 54 %       the best of 16 draws from the prior, so that no region is forgotten and no corner is overrated
+//! 36 %       the best point found by climbing from many draws, mutations and crossings of the best ([`acquisition`])
 //! ```
+//! (22.5 % and 67.5 % in searches of revisions before the fourth),
 //! where "best" means the largest expected improvement of f at the largest budget over the configuration that is
 //! believed to be the best one: E max(f(x*) - ξ - f(x), 0), both uncertain and correlated. For half of the proposals the
 //! margin ξ is 0, for the others a draw from `[0, 1]`: they leave the last digits of a known region to the former and
@@ -67,7 +68,9 @@ const MOST_UNDER_WAY: usize = 64;
 /// Share of the proposals drawn from the prior.
 const RANDOM_FRACTION: f64 = 0.1;
 /// Share of the others that are the best of [`NUM_EXPLORING`] draws from the prior.
-const EXPLORING_FRACTION: f64 = 0.25;
+const EXPLORING_FRACTION: f64 = 0.6;
+/// The same in searches of revisions before the fourth.
+const EXPLORING_FRACTION_BEFORE: f64 = 0.25;
 /// Share of the proposals that follow what the user believes, if results bear it out fully.
 const USER_PRIOR_FRACTION: f64 = 0.5;
 /// Results after which that share is half.
@@ -89,6 +92,7 @@ pub struct Tandem {
     features: Features,
     num_rungs: usize,
     fewest_results: usize,
+    exploring_fraction: f64,
     length_prior: LengthPrior,
     fitted: Option<RungModels>,
 }
@@ -103,6 +107,10 @@ impl Tandem {
         };
         Self {
             fewest_results,
+            exploring_fraction: match search.revision {
+                1..=3 => EXPLORING_FRACTION_BEFORE,
+                _ => EXPLORING_FRACTION,
+            },
             length_prior,
             space: search.space.clone(),
             features: Features::new(&dimensions),
@@ -273,7 +281,7 @@ impl Method for Tandem {
             margin,
         )
         .with_user_prior(believed);
-        let is_exploring = rng.random::<f64>() < EXPLORING_FRACTION;
+        let is_exploring = rng.random::<f64>() < self.exploring_fraction;
         let best = if is_exploring {
             climb.best_of_prior(NUM_EXPLORING, &mut rng)
         } else {

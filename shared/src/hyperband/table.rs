@@ -385,6 +385,32 @@ mod tests {
     }
 
     #[test]
+    fn tandem_leaves_out_every_second_rung_since_revision_4_unless_first_rungs_are_named() {
+        let of = |revision, max, first_rungs: Option<&[u8]>| {
+            let search = search_with(1, max, 3, |file| {
+                file.method = MethodName::Tandem;
+                file.revision = revision;
+                file.first_rungs = first_rungs.map(<[u8]>::to_vec);
+            });
+            let rungs = 0..search.ladder.num_rungs();
+            let budgets: Vec<String> = rungs.map(|r| search.ladder.budget(r).to_string()).collect();
+            let sizes = search.bracket_sizes(0);
+            (budgets.join(", "), search.first_rungs, sizes)
+        };
+        let all = |first_rungs: &[u8]| {
+            let budgets = "1 step, 3 steps, 9 steps".to_owned();
+            (budgets, first_rungs.to_vec(), vec![9, 3, 1])
+        };
+        for before in [None, Some(2), Some(3)] {
+            assert_eq!(of(before, 9, None), all(&[0, 2, 2]), "{before:?}");
+        }
+        let two = |budgets: &str, sizes: [u32; 2]| (budgets.to_owned(), vec![0], sizes.to_vec());
+        assert_eq!(of(Some(4), 9, None), two("1 step, 9 steps", [9, 1]));
+        assert_eq!(of(Some(4), 3, None), two("1 step, 3 steps", [3, 1]));
+        assert_eq!(of(Some(4), 9, Some(&[0, 2, 2])), all(&[0, 2, 2]));
+    }
+
+    #[test]
     fn without_barrier_brackets_are_drawn_in_proportion_to_their_first_rungs() {
         let table = Table::new(&search_with(1, 9, 3, |file| {
             file.scheduling = Scheduling::Asynchronous;
@@ -426,7 +452,7 @@ mod tests {
         assert_eq!(eleven.expected_jobs(), [9, 5, 3]);
         let one = of(1, |_| {});
         assert_eq!(sizes(&one), [vec![1, 1, 1]]);
-        // Tandem's brackets begin at the lowest rung, then twice at the top: all of these pass the middle.
+        // Before revision 4 tandem's brackets begin at the lowest rung, then twice at the top: all of these pass the middle.
         let tandem = of(9, |file| file.method = MethodName::Tandem);
         assert_eq!(sizes(&tandem), [vec![9, 7, 7]]);
         let random = of(4, |file| {

@@ -194,7 +194,9 @@ mod tests {
     /// The models after 30 results of the lowest rung, whose loss at a point is `low`, and `num_top` of the top rung, of
     /// other configurations, whose loss is a bowl.
     fn fits(low: fn(&[f64], f64) -> f64, num_top: u32) -> RungModels {
-        let problem = Problem::function("mf-hartmann3", None, None).unwrap();
+        let mut problem = Problem::function("mf-hartmann3", None, None).unwrap();
+        // With a rung between the lowest and the top.
+        problem.first_rungs = Some(vec![0]);
         let search = simulate::search(&problem, MethodName::Tandem, false, 0).unwrap();
         let method = Tandem::new(&search);
         let mut history = History::new(&search.space);
