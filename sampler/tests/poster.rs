@@ -1,5 +1,4 @@
 //! The finished search of `docs/poster.md`, kept in `data/examples`: its proposals can be computed again.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::path::Path;
 use std::process::Command;
