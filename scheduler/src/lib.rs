@@ -26,6 +26,7 @@ mod progress;
 pub mod propose;
 pub mod retry;
 pub mod run;
+mod sample;
 pub mod scan;
 mod schema;
 pub mod slurm;

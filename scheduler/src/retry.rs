@@ -13,6 +13,7 @@ use shared::wording::count;
 use shared::{AttemptId, Directory, JobId, JobResult, Outcome};
 
 use crate::fault::Again;
+use crate::sample;
 
 /// What `scheduler retry` is told.
 #[derive(Debug, clap::Args)]
@@ -31,7 +32,8 @@ struct Which {
     /// Every job that has crashed
     #[arg(long)]
     crashed: bool,
-    /// Every job that was lost, because attempt after attempt brought no progress
+    /// Every job that was lost, because attempt after attempt brought no progress; in a directory of `analyzer correlation
+    /// --extra`, where no scheduler works, also every job of a trainer that is silent
     #[arg(long)]
     lost: bool,
     /// Every job that ran out of memory
@@ -58,6 +60,13 @@ impl Which {
 /// Runs the subcommand.
 pub fn run(args: &RetryArgs) -> Result<Code> {
     let directory = Directory::open(&args.directory)?;
+    if args.which.lost && sample::is_sample(&directory)? {
+        let number = sample::take_back(&directory)?;
+        if number > 0 {
+            let jobs = count(number, "job");
+            return print(&format!("took back {jobs} of silent trainers\n")).map(|()| Code::Done);
+        }
+    }
     let superseded = failures(&directory, &args.which)?;
     let mut number = 0;
     for attempt in &superseded {

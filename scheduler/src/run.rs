@@ -583,11 +583,8 @@ fn offer(directory: &Directory, state: &State, job: JobId, attempt: u32) -> Resu
     };
     let search = directory.search();
     let place = state.table().place(id);
-    let continues = match search.promotion {
-        // A repetition is a training of its own.
-        Promotion::Continue if job.rung > place.rung && search.ladder.repetition(job.rung) == 0 => {
-            Some(id.job(job.rung - 1))
-        }
+    let continues = match search.promotion_to(job.rung) {
+        Promotion::Continue if job.rung > place.rung => Some(id.job(job.rung - 1)),
         Promotion::Continue | Promotion::Scratch => None,
     };
     let restrictions = state.faults.restrictions(job);

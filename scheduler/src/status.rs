@@ -27,6 +27,7 @@ use shared::{BudgetUnit, Claim, Directory, JobId, OwnerId, Search, clock, fs, la
 
 use crate::batch::Queued;
 use crate::plan::{Action, plan};
+use crate::sample;
 use crate::scan::Scanner;
 use crate::state::{State, Tally};
 
@@ -499,6 +500,9 @@ fn waiting_for(
     }
     if state.flags.is_stopped {
         return vec!["`scheduler stop --undo`: the search is stopped".into()];
+    }
+    if sample::is_sample(directory).is_ok_and(|is_so| is_so) {
+        return sample::waiting_for(view, trainers);
     }
     let mut sentences = Vec::new();
     let settings = directory.search().trainers;

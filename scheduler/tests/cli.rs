@@ -1099,3 +1099,49 @@ fn the_doctor_writes_nothing_behind_a_link() {
     assert_eq!(fs::list(elsewhere.path()).unwrap(), ["precious"]);
     assert_eq!(fs::list(folder.path()).unwrap(), ["doctor"]);
 }
+
+#[test]
+fn a_sample_without_scheduler_gets_the_jobs_of_dead_trainers_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().to_str().unwrap();
+    // As `analyzer correlation --extra` makes it: configurations and jobs, no requests.
+    let directory = create(folder.path(), json!({}));
+    let proposal = fake::proposal(&directory, shared::ConfigurationId(7));
+    directory.propose(&proposal).unwrap();
+    let search = directory.search();
+    for rung in [1, 2] {
+        let job = shared::record::Job {
+            job: proposal.configuration.job(rung),
+            bracket: 0,
+            budget: search.ladder.budget(rung),
+            configuration: proposal.values.clone(),
+            continues: None,
+            search: search.digest.clone(),
+            supersedes: None,
+            avoid_hosts: Vec::new(),
+            memory_mib: None,
+            seed: None,
+        };
+        directory.offer(&job, 1).unwrap();
+    }
+    let said = say(&["status", root]);
+    assert!(said.contains("trainers to claim 2 open jobs"), "{said}");
+    assert!(!said.contains("c000000"), "{said}");
+    let attempt = proposal.configuration.job(2).attempt(1);
+    let mut dead = fake::Trainer::new(folder.path(), "dead", &|_, _, _| true);
+    dead.heartbeat(shared::record::TrainerState::Waiting);
+    directory.claim(attempt, &dead.owner).unwrap().unwrap();
+    wait_until("silence", || {
+        say(&["status", root]).contains("take back 1 claimed job")
+    });
+    let said = say(&["retry", root, "--lost"]);
+    assert!(
+        said.contains("took back 1 job of silent trainers"),
+        "{said}"
+    );
+    let view = directory.jobs().unwrap();
+    assert!(
+        view.claimed.is_empty() && view.open.contains(&attempt.next()),
+        "{view:?}"
+    );
+}

@@ -177,6 +177,16 @@ impl TestSearch {
         self.output(name, &[&[verb, &root], arguments].concat())
     }
 
+    /// The same, which must succeed; what it prints.
+    ///
+    /// # Errors
+    /// It cannot be started, or fails.
+    pub fn printed(&self, name: &str, verb: &str, arguments: &[&str]) -> Result<String> {
+        let output = self.on(name, verb, arguments)?;
+        ensure!(output.status.success(), "{name} {verb}: {output:?}");
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
     /// Starts `NAME run DIR` in the background, with faults if `faults` says so; its place among the running ones.
     ///
     /// # Errors

@@ -7,12 +7,6 @@ use harness::{TestSearch, counting_ones};
 use serde_json::{Value, json};
 use shared::{ConfigurationId, Outcome};
 
-fn printed(test: &TestSearch, program: &str, verb: &str, more: &[&str]) -> Result<String> {
-    let output = test.on(program, verb, more)?;
-    ensure!(output.status.success(), "{program} {verb}: {output:?}");
-    Ok(String::from_utf8(output.stdout)?)
-}
-
 #[test]
 fn what_breaks_a_constraint_is_shown_and_never_promoted_nor_the_incumbent() -> Result<()> {
     for (method, scheduling) in [("tandem", "synchronous"), ("bohb", "asynchronous")] {
@@ -43,7 +37,7 @@ fn what_breaks_a_constraint_is_shown_and_never_promoted_nor_the_incumbent() -> R
             }
         }
         ensure!(infeasible.len() > 2, "{infeasible:?}");
-        printed(&test, "sampler", "replay", &[])?;
+        test.printed("sampler", "replay", &[])?;
         shown(&test, infeasible.len())?;
     }
     Ok(())
@@ -51,12 +45,8 @@ fn what_breaks_a_constraint_is_shown_and_never_promoted_nor_the_incumbent() -> R
 
 /// What each program shows.
 fn shown(test: &TestSearch, number: usize) -> Result<()> {
-    let status: Value = serde_json::from_str(&printed(
-        test,
-        "scheduler",
-        "status",
-        &["--format", "json"],
-    )?)?;
+    let status: Value =
+        serde_json::from_str(&test.printed("scheduler", "status", &["--format", "json"])?)?;
     let rungs = status["rungs"].as_array().context("a list")?;
     let counted: u64 = rungs
         .iter()
@@ -66,21 +56,17 @@ fn shown(test: &TestSearch, number: usize) -> Result<()> {
         counted == number as u64 && rungs[0]["failed"] == 0,
         "{status}"
     );
-    let table = printed(test, "scheduler", "status", &[])?;
+    let table = test.printed("scheduler", "status", &[])?;
     ensure!(table.contains(&format!(", {number} infeasible")), "{table}");
-    let best: Value = serde_json::from_str(&printed(
-        test,
-        "analyzer",
-        "incumbent",
-        &["--format", "json"],
-    )?)?;
+    let best: Value =
+        serde_json::from_str(&test.printed("analyzer", "incumbent", &["--format", "json"])?)?;
     ensure!(
         best["measures"]["true_regret"].as_f64() >= Some(0.45),
         "{best}"
     );
     let best = best["configuration"].as_str().context("it has one")?;
     ensure!(status["incumbent"]["configuration"] == best, "{status}");
-    let trajectory = printed(test, "analyzer", "trajectory", &["--format", "csv"])?;
+    let trajectory = test.printed("analyzer", "trajectory", &["--format", "csv"])?;
     ensure!(trajectory.trim_end().ends_with(best), "{trajectory}");
     let rows = exported(test, "csv")?;
     let line = rows
@@ -93,12 +79,7 @@ fn shown(test: &TestSearch, number: usize) -> Result<()> {
     );
     ensure!(rows.matches(",infeasible,").count() == number, "{rows}");
     let html = test.beside("report.html");
-    printed(
-        test,
-        "analyzer",
-        "report",
-        &["--out", &html.to_string_lossy()],
-    )?;
+    test.printed("analyzer", "report", &["--out", &html.to_string_lossy()])?;
     let report = String::from_utf8(shared::fs::read(&html)?)?;
     ensure!(
         report.contains("infeasible") && report.contains("at least 0.45 is allowed"),

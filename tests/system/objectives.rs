@@ -37,12 +37,6 @@ fn search(method: &str, scheduling: &str) -> Value {
     })
 }
 
-fn printed(test: &TestSearch, program: &str, verb: &str, more: &[&str]) -> Result<String> {
-    let output = test.on(program, verb, more)?;
-    ensure!(output.status.success(), "{program} {verb}: {output:?}");
-    Ok(String::from_utf8(output.stdout)?)
-}
-
 fn values(result: &JobResult) -> Option<Vec<f64>> {
     Some(vec![result.outcome.loss()?, *result.measures.get("size")?])
 }
@@ -56,9 +50,9 @@ fn fronts_are_promoted_and_searched_for_and_shown() -> Result<()> {
         if scheduling == "synchronous" {
             check_promotions(&results)?;
         }
-        printed(&test, "sampler", "replay", &[])?;
+        test.printed("sampler", "replay", &[])?;
         shown(&test, &results)?;
-        let explained = printed(&test, "sampler", "explain", &["c000020"])?;
+        let explained = test.printed("sampler", "explain", &["c000020"])?;
         ensure!(
             explained.contains("with the weights loss ") || explained.contains("prior"),
             "{explained}"
@@ -92,8 +86,7 @@ fn check_promotions(results: &BTreeMap<shared::JobId, JobResult>) -> Result<()> 
 }
 
 fn shown(test: &TestSearch, results: &BTreeMap<shared::JobId, JobResult>) -> Result<()> {
-    let json: Value = serde_json::from_str(&printed(
-        test,
+    let json: Value = serde_json::from_str(&test.printed(
         "analyzer",
         "pareto",
         &["--format", "json", "--reference", "1.5,2000"],
@@ -117,12 +110,8 @@ fn shown(test: &TestSearch, results: &BTreeMap<shared::JobId, JobResult>) -> Res
     // All that can be had: from (0.2, 0) to (0.8, 0) in x, with the losses' last tenth ninth.
     let volume = json["hypervolume"].as_f64().context("a number")?;
     ensure!(volume > 2300.0 && volume < 3000.0, "{volume}");
-    let status: Value = serde_json::from_str(&printed(
-        test,
-        "scheduler",
-        "status",
-        &["--format", "json"],
-    )?)?;
+    let status: Value =
+        serde_json::from_str(&test.printed("scheduler", "status", &["--format", "json"])?)?;
     let of_status = status["front"].as_array().context("a list")?;
     ensure!(of_status.len() == number, "{status}");
     ensure!(
@@ -133,7 +122,7 @@ fn shown(test: &TestSearch, results: &BTreeMap<shared::JobId, JobResult>) -> Res
         of_status[0]["objectives"]["size"] == front[0]["objectives"]["size"],
         "{status}"
     );
-    let table = printed(test, "analyzer", "pareto", &[])?;
+    let table = test.printed("analyzer", "pareto", &[])?;
     ensure!(
         table.contains(&format!(
             "{number} of {} results that nothing dominates",
@@ -141,7 +130,7 @@ fn shown(test: &TestSearch, results: &BTreeMap<shared::JobId, JobResult>) -> Res
         )),
         "{table}"
     );
-    let csv = printed(test, "analyzer", "pareto", &["--format", "csv"])?;
+    let csv = test.printed("analyzer", "pareto", &["--format", "csv"])?;
     ensure!(
         csv.starts_with("configuration,budget,loss,size,values.x,values.y\n"),
         "{csv}"
@@ -153,18 +142,13 @@ fn shown(test: &TestSearch, results: &BTreeMap<shared::JobId, JobResult>) -> Res
 /// What is not a table.
 fn drawn(test: &TestSearch) -> Result<()> {
     let html = test.beside("report.html");
-    printed(
-        test,
-        "analyzer",
-        "report",
-        &["--out", &html.to_string_lossy()],
-    )?;
+    test.printed("analyzer", "report", &["--out", &html.to_string_lossy()])?;
     let report = String::from_utf8(shared::fs::read(&html)?)?;
     ensure!(
         report.contains("Front of loss and size"),
         "not in the report"
     );
-    let best = printed(test, "analyzer", "incumbent", &[])?;
+    let best = test.printed("analyzer", "incumbent", &[])?;
     ensure!(
         best.contains("`analyzer pareto` shows the whole front"),
         "{best}"

@@ -32,12 +32,6 @@ fn search(scheduling: &str, promotion: &str) -> Value {
     })
 }
 
-fn printed(test: &TestSearch, program: &str, verb: &str, more: &[&str]) -> Result<String> {
-    let output = test.on(program, verb, more)?;
-    ensure!(output.status.success(), "{program} {verb}: {output:?}");
-    Ok(String::from_utf8(output.stdout)?)
-}
-
 #[test]
 fn the_incumbent_is_the_mean_over_seeds_with_its_standard_error() -> Result<()> {
     for (scheduling, promotion) in [
@@ -48,7 +42,7 @@ fn the_incumbent_is_the_mean_over_seeds_with_its_standard_error() -> Result<()> 
         let mut test = TestSearch::new(&search(scheduling, promotion))?;
         test.run_to_end(2)?;
         let results = test.results()?;
-        printed(&test, "sampler", "replay", &[])?;
+        test.printed("sampler", "replay", &[])?;
         let best = check(&test, &results)?;
         shown(&test, best)?;
     }
@@ -107,31 +101,23 @@ fn shown(test: &TestSearch, (id, mean, error): (ConfigurationId, f64, f64)) -> R
             && (number("standard_error") - error).abs() < 1e-9
             && json["seeds"] == 3
     };
-    let json: Value = serde_json::from_str(&printed(
-        test,
-        "analyzer",
-        "incumbent",
-        &["--format", "json"],
-    )?)?;
+    let json: Value =
+        serde_json::from_str(&test.printed("analyzer", "incumbent", &["--format", "json"])?)?;
     ensure!(is_so(&json), "{json}; {id} has {mean} ± {error}");
-    let status: Value = serde_json::from_str(&printed(
-        test,
-        "scheduler",
-        "status",
-        &["--format", "json"],
-    )?)?;
+    let status: Value =
+        serde_json::from_str(&test.printed("scheduler", "status", &["--format", "json"])?)?;
     ensure!(
         is_so(&status["incumbent"]),
         "{status}; {id} has {mean} ± {error}"
     );
     for (program, verb) in [("analyzer", "incumbent"), ("scheduler", "status")] {
-        let said = printed(test, program, verb, &[])?;
+        let said = test.printed(program, verb, &[])?;
         ensure!(
             said.contains("(mean of 3 seeds)") && said.contains(" ± "),
             "{said}"
         );
     }
-    let trajectory = printed(test, "analyzer", "trajectory", &["--format", "csv"])?;
+    let trajectory = test.printed("analyzer", "trajectory", &["--format", "csv"])?;
     ensure!(
         trajectory.trim_end().ends_with(&id.to_string()),
         "{trajectory}"
