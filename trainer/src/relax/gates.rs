@@ -14,6 +14,9 @@
 
 use std::collections::BTreeMap;
 
+use rand::RngExt as _;
+use rand_chacha::ChaCha12Rng;
+
 use super::choices::{Choices, FILTERS, KERNEL, widened};
 
 /// The probability of each level of each choice. `[choices][levels]`
@@ -119,6 +122,21 @@ pub(super) fn by_probability(
             derivatives
         })
         .collect()
+}
+
+/// One level of each choice, drawn from its probabilities, as one that is certain.
+pub(super) fn draw(probabilities: &Probabilities, rng: &mut ChaCha12Rng) -> Probabilities {
+    let of_choice = |probabilities: &Vec<f64>| {
+        let mut left: f64 = rng.random();
+        let is_last = |&p: &f64| {
+            left -= p;
+            left < 0.0
+        };
+        let number = probabilities.len();
+        let level = probabilities.iter().position(is_last);
+        one_hot(level.unwrap_or(number - 1), number) // their sum is 1 but for rounding
+    };
+    probabilities.iter().map(of_choice).collect()
 }
 
 /// All of the probability on one level.

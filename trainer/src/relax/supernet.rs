@@ -1,5 +1,9 @@
 //! The relaxed network's training: weights on training images and the architecture's parameters on images that are held
 //! back, in turn.
+//!
+//! Weights are trained in one architecture at a time, drawn from the probabilities (Dong and Yang 2019). In a mixture of all
+//! of them they would make up for their gates, twice as large where a gate is a half, and no gate would matter. The
+//! parameters follow their derivative in the mixture, which says of every level what more of it would change.
 
 use burn::module::Module as _;
 use burn::tensor::{Tensor, TensorData};
@@ -90,6 +94,7 @@ pub(super) fn optimise<B: TrainingBackend>(
         network: relaxation.network(device),
         optimizer: Optimizer::new(&choices.training),
         parameters: Parameters::new(choices, steps - warm_up),
+        rng: relaxation.seed.child("relax", "architectures").rng(),
     };
     std::thread::scope(|scope| {
         let batches = batches.spawn(scope, 0);
@@ -186,10 +191,12 @@ struct State<B: TrainingBackend> {
     network: Network<B>,
     optimizer: Optimizer<B>,
     parameters: Parameters,
+    /// Draws the architectures in which weights are trained.
+    rng: ChaCha12Rng,
 }
 
 impl<B: TrainingBackend> State<B> {
-    /// One step of the weights; returns the loss before it, too.
+    /// One step of the weights in an architecture that is drawn; returns the loss before it, too.
     fn learn_weights(
         mut self,
         batch: Batch,
@@ -199,7 +206,8 @@ impl<B: TrainingBackend> State<B> {
         step: u64,
         device: &B::Device,
     ) -> (Self, f64) {
-        let gates = gates::gates(choices, &self.parameters.probabilities());
+        let drawn = gates::draw(&self.parameters.probabilities(), &mut self.rng);
+        let gates = gates::gates(choices, &drawn);
         let gates = on_device(&gates, &flat_tensor::<B>(&gates, device), choices);
         let loss = loss::<B>(batch, training, device, |images| {
             self.network.forward_relaxed(images, &gates)
