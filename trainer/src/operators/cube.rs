@@ -9,10 +9,6 @@
     reason = "numbers come to kernels by value"
 )]
 mod convolution;
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "numbers come to kernels by value"
-)]
 mod head;
 #[expect(
     clippy::needless_pass_by_value,
@@ -21,7 +17,8 @@ mod head;
 mod normalization;
 #[expect(
     clippy::needless_pass_by_value,
-    reason = "numbers come to kernels by value"
+    clippy::cast_possible_truncation,
+    reason = "numbers come to kernels by value, and lengths have 32 bits there"
 )]
 mod optimizer;
 #[expect(
@@ -31,7 +28,8 @@ mod optimizer;
 mod pointwise;
 #[expect(
     clippy::needless_pass_by_value,
-    reason = "numbers come to kernels by value"
+    clippy::trivially_copy_pass_by_ref,
+    reason = "numbers come to kernels by value, and tiles by reference, whatever stands for them while kernels are made"
 )]
 mod tensor_cores;
 

@@ -391,6 +391,54 @@ pub(super) fn result_index(row: u32, column: u32, sizes: &Sizes, #[comptime] tas
     }
 }
 
+/// Loads the tiles of both sides between two depths, with zeros where there is nothing.
+///
+/// # Shapes
+/// - `left_tile`: `[DEPTH, left_pitch]`, of which a tile's rows are used
+/// - `right_tile`: `[DEPTH, right_pitch]`, of which [`COLUMNS`] are used
+#[cube]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "kernels have no structures of arrays"
+)]
+pub(super) fn load_tiles<E: Numeric>(
+    left: &Array<f32>,
+    right: &Array<f32>,
+    left_tile: &mut SharedMemory<E>,
+    right_tile: &mut SharedMemory<E>,
+    at: &Start,
+    start: u32,
+    end: u32,
+    sizes: &Sizes,
+    #[comptime] task: Task,
+    #[comptime] left_pitch: u32,
+    #[comptime] right_pitch: u32,
+) {
+    let unit = UNIT_POS;
+    let (rows, columns, _) = extent(sizes, task);
+    let first_row = CUBE_POS_Y * comptime!(SIDE * task.rows);
+    let own_column = CUBE_POS_X * COLUMNS + unit % COLUMNS;
+    let left_depth = start + unit % DEPTH;
+    #[unroll]
+    for index in 0..comptime!(task.rows) {
+        let row = unit / DEPTH + index * SIDE;
+        let mut value = 0.0f32;
+        if left_depth < end && first_row + row < rows {
+            value = left_at(left, first_row + row, left_depth, sizes, task);
+        }
+        left_tile[(unit % DEPTH * left_pitch + row) as usize] = E::cast_from(value);
+    }
+    #[unroll]
+    for index in 0..4u32 {
+        let step = unit / COLUMNS + index * 4;
+        let mut value = 0.0f32;
+        if start + step < end && own_column < columns {
+            value = right_at(right, at, start + step, sizes, task);
+        }
+        right_tile[(step * right_pitch + unit % COLUMNS) as usize] = E::cast_from(value);
+    }
+}
+
 #[cube(launch)]
 fn multiply_kernel(
     left: &Array<f32>,
@@ -417,28 +465,21 @@ fn multiply_kernel(
     let (first_row, first_column) = (CUBE_POS_Y * tile_rows, CUBE_POS_X * COLUMNS);
     let mut start = CUBE_POS_Z * part;
     let end = u32::min(start + part, depth);
-    let own_column = first_column + unit % COLUMNS;
-    let at = start_of(own_column, &sizes, task);
+    let at = start_of(first_column + unit % COLUMNS, &sizes, task);
     while start < end {
-        let left_depth = start + unit % DEPTH;
-        #[unroll]
-        for index in 0..unit_rows {
-            let row = unit / DEPTH + index * SIDE;
-            let mut value = 0.0f32;
-            if left_depth < end && first_row + row < rows {
-                value = left_at(left, first_row + row, left_depth, &sizes, task);
-            }
-            left_tile[(unit % DEPTH * left_pitch + row) as usize] = value;
-        }
-        #[unroll]
-        for index in 0..4u32 {
-            let step = unit / COLUMNS + index * 4;
-            let mut value = 0.0f32;
-            if start + step < end && own_column < columns {
-                value = right_at(right, &at, start + step, &sizes, task);
-            }
-            right_tile[(step * COLUMNS + unit % COLUMNS) as usize] = value;
-        }
+        load_tiles::<f32>(
+            left,
+            right,
+            &mut left_tile,
+            &mut right_tile,
+            &at,
+            start,
+            end,
+            &sizes,
+            task,
+            left_pitch,
+            COLUMNS,
+        );
         sync_cube();
         for step in 0..DEPTH {
             #[unroll]

@@ -6,7 +6,7 @@ use burn_cubecl::cubecl::{cmma, tf32 as Tf32};
 
 use super::UNITS;
 use super::convolution::{COLUMNS, DEPTH, SIDE, Sizes, Task};
-use super::convolution::{extent, left_at, result_index, right_at, start_of};
+use super::convolution::{extent, load_tiles, result_index, start_of};
 
 /// How deep a tensor core's step is.
 const CORE_DEPTH: u32 = 8;
@@ -43,74 +43,42 @@ pub(super) fn multiply_tf32_kernel(
     let (first_row, first_column) = (CUBE_POS_Y * tile_rows, CUBE_POS_X * COLUMNS);
     let mut start = CUBE_POS_Z * part;
     let end = u32::min(start + part, depth);
-    let own_column = first_column + unit % COLUMNS;
-    let at = start_of(own_column, &sizes, task);
+    let at = start_of(first_column + unit % COLUMNS, &sizes, task);
     while start < end {
-        let left_depth = start + unit % DEPTH;
-        #[unroll]
-        for index in 0..unit_rows {
-            let row = unit / DEPTH + index * SIDE;
-            let mut value = 0.0f32;
-            if left_depth < end && first_row + row < rows {
-                value = left_at(left, first_row + row, left_depth, &sizes, task);
-            }
-            left_tile[(unit % DEPTH * left_pitch + row) as usize] = Tf32::cast_from(value);
-        }
-        #[unroll]
-        for index in 0..4u32 {
-            let step = unit / COLUMNS + index * 4;
-            let mut value = 0.0f32;
-            if start + step < end && own_column < columns {
-                value = right_at(right, &at, start + step, &sizes, task);
-            }
-            right_tile[(step * right_pitch + unit % COLUMNS) as usize] = Tf32::cast_from(value);
-        }
+        load_tiles::<Tf32>(
+            left,
+            right,
+            &mut left_tile,
+            &mut right_tile,
+            &at,
+            start,
+            end,
+            &sizes,
+            task,
+            left_pitch,
+            right_pitch,
+        );
         sync_cube();
         if own_row < tile_rows {
-            #[unroll]
-            for step in 0..comptime!(DEPTH / CORE_DEPTH) {
-                let depth_here = step * CORE_DEPTH;
-                let columns_here = depth_here * right_pitch + own_place;
-                let factors = cmma::Matrix::<Tf32>::from_slice(
-                    cmma::MatrixIdent::B,
-                    16usize,
-                    16usize,
-                    8usize,
-                    cmma::MatrixLayout::RowMajor,
-                    &right_tile.slice(columns_here as usize, right_len),
-                    right_pitch,
-                );
-                let rows_here = depth_here * left_pitch + own_row;
-                add_product(
-                    &left_tile, rows_here, left_pitch, left_len, &factors, &upper,
-                );
-                if comptime!(unit_rows == 4) {
-                    let rows_here = rows_here + 2 * SIDE;
-                    add_product(
-                        &left_tile, rows_here, left_pitch, left_len, &factors, &lower,
-                    );
-                }
-            }
+            add_products(
+                &left_tile,
+                &right_tile,
+                own_row,
+                own_place,
+                task,
+                &upper,
+                &lower,
+            );
         }
         sync_cube();
         start += DEPTH;
     }
     if own_row < tile_rows {
         let place = own_row * COLUMNS + own_place;
-        cmma::store(
-            &mut found.slice_mut(place as usize, found_len),
-            &upper,
-            COLUMNS,
-            cmma::MatrixLayout::RowMajor,
-        );
+        store(&mut found, place, found_len, &upper);
         if comptime!(unit_rows == 4) {
             let place = place + 2 * SIDE * COLUMNS;
-            cmma::store(
-                &mut found.slice_mut(place as usize, found_len),
-                &lower,
-                COLUMNS,
-                cmma::MatrixLayout::RowMajor,
-            );
+            store(&mut found, place, found_len, &lower);
         }
     }
     sync_cube();
@@ -138,6 +106,43 @@ fn nothing() -> cmma::Matrix<f32> {
     )
 }
 
+/// Adds the products of both tiles to the sums of these 32 units.
+#[cube]
+fn add_products(
+    left_tile: &SharedMemory<Tf32>,
+    right_tile: &SharedMemory<Tf32>,
+    own_row: u32,
+    own_place: u32,
+    #[comptime] task: Task,
+    upper: &cmma::Matrix<f32>,
+    lower: &cmma::Matrix<f32>,
+) {
+    let left_pitch = comptime!(SIDE * task.rows + PAD);
+    let right_pitch = comptime!(COLUMNS + PAD);
+    let left_len = comptime!((DEPTH * (SIDE * task.rows + PAD)) as usize);
+    let right_len = comptime!((DEPTH * (COLUMNS + PAD)) as usize);
+    #[unroll]
+    for step in 0..comptime!(DEPTH / CORE_DEPTH) {
+        let depth_here = step * CORE_DEPTH;
+        let columns_here = depth_here * right_pitch + own_place;
+        let factors = cmma::Matrix::<Tf32>::from_slice(
+            cmma::MatrixIdent::B,
+            16usize,
+            16usize,
+            8usize,
+            cmma::MatrixLayout::RowMajor,
+            &right_tile.slice(columns_here as usize, right_len),
+            right_pitch,
+        );
+        let rows_here = depth_here * left_pitch + own_row;
+        add_product(left_tile, rows_here, left_pitch, left_len, &factors, upper);
+        if comptime!(task.rows == 4) {
+            let rows_here = rows_here + 2 * SIDE;
+            add_product(left_tile, rows_here, left_pitch, left_len, &factors, lower);
+        }
+    }
+}
+
 /// Adds the product of a 16×8 part of the left side, which begins at `place`, with the factors.
 #[cube]
 fn add_product(
@@ -158,4 +163,20 @@ fn add_product(
         pitch,
     );
     cmma::execute::<Tf32, Tf32, f32, f32>(&rows, factors, sums, sums);
+}
+
+/// Writes sums to where their part of the tile begins.
+#[cube]
+fn store(
+    found: &mut SharedMemory<f32>,
+    place: u32,
+    #[comptime] len: usize,
+    sums: &cmma::Matrix<f32>,
+) {
+    cmma::store(
+        &mut found.slice_mut(place as usize, len),
+        sums,
+        COLUMNS,
+        cmma::MatrixLayout::RowMajor,
+    );
 }
