@@ -61,7 +61,7 @@ pub struct Args {
     /// Passes through the training images
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     epochs: u32,
-    /// What chance depends on; default: the search's own seed
+    /// Seed of everything random; default: the search's own
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// How and where to compute
