@@ -47,7 +47,6 @@ mod discretise;
 mod gates;
 mod supernet;
 #[cfg(test)]
-#[expect(clippy::float_cmp, reason = "exact values are expected")]
 mod tests;
 
 /// What `trainer relax` is told.

@@ -95,8 +95,8 @@ fn a_device_that_cannot_be_had_is_refused_with_the_reason() {
 /// A search on digits, with sizes and hyperparameters of the training.
 fn search_file(
     folder: &std::path::Path,
-    space: serde_json::Value,
-    objective: serde_json::Value,
+    space: &serde_json::Value,
+    objective: &serde_json::Value,
 ) -> String {
     let path = folder.join("search.json");
     let search = serde_json::json!({
@@ -117,7 +117,7 @@ fn what_relax_writes_can_be_fixed_in_a_search_for_the_rest() {
         {"name": "learning_rate", "type": "float", "lower": 0.01, "upper": 1, "log": true},
     ]);
     let digits = serde_json::json!({"network": {"data": {"name": "digits", "validation": 0.3}}});
-    let path = search_file(folder.path(), space, digits);
+    let path = search_file(folder.path(), &space, &digits);
     let relax = |name: &str, seed: &str| {
         let out = folder.path().join(name);
         let shown = out.to_string_lossy();
@@ -174,7 +174,7 @@ fn what_cannot_be_relaxed_is_refused_with_3_and_what_would_be_right() {
         ),
         (missing, "nowhere"),
     ] {
-        let path = search_file(folder.path(), rate.clone(), objective);
+        let path = search_file(folder.path(), &rate, &objective);
         let output = trainer(&["relax", &path, "--out", &shown, "--device", "cpu"]);
         assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
         assert!(stderr(&output).contains(expected), "{}", stderr(&output));
