@@ -50,7 +50,7 @@ enum Command {
     Explain(explain::Args),
     /// Run methods on functions and tables with known optima, and compare
     Bench(Box<bench::Args>),
-    /// Measure how long one proposal takes with so many results known
+    /// Measure how long a proposal takes, by number of known results
     Latency(bench::latency::Args),
 }
 
