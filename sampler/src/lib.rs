@@ -22,7 +22,6 @@ pub mod method;
 pub mod normal;
 pub mod preview;
 pub mod proposer;
-pub mod ranks;
 pub mod replay;
 pub mod run;
 mod scalarise;
