@@ -8,12 +8,12 @@
 //! at any instant and started again anywhere, also twice.
 
 pub mod batch;
+pub mod blame;
 pub mod cost;
 mod devices;
 pub mod doctor;
 pub mod doubts;
 pub mod extend;
-pub mod fault;
 pub mod fix_from;
 pub mod init;
 pub mod learn_from;

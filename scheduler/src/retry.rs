@@ -12,7 +12,7 @@ use shared::fs::Published;
 use shared::wording::count;
 use shared::{AttemptId, Directory, JobId, JobResult, Outcome};
 
-use crate::fault::Again;
+use crate::blame::Again;
 use crate::sample;
 
 /// What `scheduler retry` is told.
