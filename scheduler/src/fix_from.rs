@@ -17,7 +17,7 @@ pub struct FixArgs {
     /// The best is the one with the smallest loss at the largest budget. The values become part of `search.json`.
     #[arg(long, value_name = shared::cli::DIRECTORY)]
     fix_from: Option<PathBuf>,
-    /// Which hyperparameters are fixed so, separated by commas; default: all that both searches have
+    /// Hyperparameters to fix, separated by commas; default: all that both searches have
     #[arg(
         long,
         value_name = "NAMES",
