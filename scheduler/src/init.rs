@@ -13,7 +13,6 @@ use shared::format::Record as _;
 use shared::hyperband::Table;
 use shared::objective::Objective;
 use shared::search::{Limit, REVISION, Scheduling, SearchFile};
-use shared::space::SpaceFile;
 use shared::wording::{count, plain, significant, thousands};
 use shared::{Directory, Search, fs, layout};
 use tracing::warn;
@@ -98,7 +97,7 @@ pub(crate) fn check(path: &Path) -> Result<Search> {
 
 /// Reads a search file that a user names.
 fn read_named(path: &Path) -> Result<SearchFile> {
-    read(path).map_err(|error| {
+    SearchFile::read(path).map_err(|error| {
         if error.is_not_found() {
             // What the user names and is not there is a wrong input, not a broken disk.
             let message = format!("there is no search file `{}`", path.display());
@@ -107,31 +106,6 @@ fn read_named(path: &Path) -> Result<SearchFile> {
             error.into()
         }
     })
-}
-
-/// Reads a search file and puts its space in.
-fn read(path: &Path) -> Result<SearchFile, Error> {
-    let mut file: SearchFile = fs::read_named_record(path)?;
-    if file.space.is_none()
-        && let Some(name) = file.space_file.take()
-    {
-        let folder = path.parent().unwrap_or(Path::new(""));
-        let space_path = folder.join(&name);
-        let space: SpaceFile = match fs::read_named_record(&space_path) {
-            Err(error) if error.is_not_found() => {
-                let expected = format!("a space file at `{}`", space_path.display());
-                return Err(Error::Value {
-                    path: path.to_path_buf(),
-                    format: SearchFile::FORMAT,
-                    source: Invalid::new("space_file", expected, format!("`{name}`: no such file"))
-                        .into(),
-                });
-            }
-            other => other?,
-        };
-        file.space = Some(space);
-    }
-    Ok(file)
 }
 
 /// Places without a value would, too.

@@ -360,7 +360,7 @@ fn reconsider(state: &State) -> impl Iterator<Item = Action> + '_ {
     again.map(Action::Retry).chain(open)
 }
 
-/// Tickets that are for trainers of which none lives any more.
+/// Open jobs that are for trainers of which none lives any more.
 fn reserved_for_nobody(state: &State) -> impl Iterator<Item = AttemptId> + '_ {
     state.open.iter().copied().filter(|attempt| {
         // What a scheduler before this one has offered may be left to the fewest.
@@ -404,7 +404,9 @@ mod tests {
     }
 
     impl Simulation {
-        fn new(search: Search) -> Self {
+        fn new(mut search: Search) -> Self {
+            // One that begins with failures alone would wait for somebody.
+            search.trainers.pause_after = Some(u32::MAX);
             Self {
                 state: State::new(&search).unwrap(),
                 search,

@@ -664,6 +664,64 @@ fn the_second_of_two_searches_fixes_what_the_first_one_found() {
     );
 }
 
+#[test]
+fn a_file_with_values_fixes_them_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let search = with(
+        "/space/hyperparameters",
+        json!([{"name": "x", "type": "float", "lower": 0, "upper": 1},
+               {"name": "y", "type": "integer", "lower": 1, "upper": 64}]),
+    );
+    fs::replace(
+        &folder.path().join("search.json"),
+        search.to_string().as_bytes(),
+    )
+    .unwrap();
+    let init = |name: &str, content: &str| {
+        fs::replace(&folder.path().join("values.json"), content.as_bytes()).unwrap();
+        let (file, directory, from) = (path("search.json"), path(name), path("values.json"));
+        run(&["init", &file, &directory, "--fix-from", &from])
+    };
+    let output = init("done", r#"{"y": 8, "z": 1}"#);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stdout).contains("values.json`): y = 8"),
+        "{}",
+        text(&output.stdout)
+    );
+    let space = &Directory::open(&folder.path().join("done"))
+        .unwrap()
+        .search()
+        .space
+        .clone();
+    assert_eq!(space.num_dimensions(), 1);
+    assert_eq!(space.decode(&[0.5]).integer("y"), Some(8));
+    for (content, code, expected) in [
+        ("8", 3, "an object of hyperparameters, name and value"),
+        ("{", 3, "is not JSON"),
+        (r#"{"z": 1}"#, 3, "no hyperparameter in common"),
+        (
+            r#"{"y": 65}"#,
+            3,
+            "values.json` does not fit this search: at `y`: expected a whole number from 1 to 64",
+        ),
+        (
+            r#"{"x": 0.5, "y": 8}"#,
+            2,
+            "every hyperparameter would be fixed",
+        ),
+    ] {
+        let output = init("refused", content);
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
+        assert!(
+            text(&output.stderr).contains(expected),
+            "{}",
+            text(&output.stderr)
+        );
+    }
+}
+
 /// A folder with the scheduler and other programs beside it: scripts.
 struct Programs {
     folder: tempfile::TempDir,

@@ -10,9 +10,10 @@ use serde_json::{Value as Json, json};
 
 use crate::budget::{BracketSizes, BudgetSettings, Ladder};
 use crate::constraint::{self, Constraint};
-use crate::error::{Complaints, Invalid};
+use crate::error::{Complaints, Error, Invalid};
 use crate::evidence::EvidenceFile;
 use crate::format::{self, Record};
+use crate::fs;
 use crate::id::JobId;
 use crate::known::Start;
 use crate::number;
@@ -631,6 +632,34 @@ impl Search {
 }
 
 impl SearchFile {
+    /// Reads a search file that a person names, and puts the space of its `space_file` in.
+    ///
+    /// # Errors
+    /// One of the two files cannot be read, or is wrong by itself.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let mut file: Self = fs::read_named_record(path)?;
+        if file.space.is_none()
+            && let Some(name) = file.space_file.take()
+        {
+            let folder = path.parent().unwrap_or(Path::new(""));
+            let space_path = folder.join(&name);
+            let space: SpaceFile = match fs::read_named_record(&space_path) {
+                Err(error) if error.is_not_found() => {
+                    let expected = format!("a space file at `{}`", space_path.display());
+                    let found = format!("`{name}`: no such file");
+                    return Err(Error::Value {
+                        path: path.to_path_buf(),
+                        format: Self::FORMAT,
+                        source: Invalid::new("space_file", expected, found).into(),
+                    });
+                }
+                other => other?,
+            };
+            file.space = Some(space);
+        }
+        Ok(file)
+    }
+
     /// The rungs, as far as the search uses them; of an unknown revision those of the first.
     fn ladder(&self, revision: Option<u32>) -> Result<Ladder, Invalid> {
         let revision = revision.unwrap_or(1);

@@ -112,6 +112,10 @@ echo '{"loss": 0.25}' > "$result"
     let command = ["bash", "container.sh", "bash", "train.sh"];
     // Not in `/tmp`, as a search on a cluster.
     let folder = tempfile::tempdir_in(program("scheduler").parent().context("no folder")?)?;
+    if folder.path().starts_with("/tmp") {
+        skip("this build is in `/tmp`, which the container hides");
+        return Ok(());
+    }
     search_with(folder.path(), &scripts, &command)?;
     let bound = folder.path().join("temporary");
     fs::make_folder(&bound)?;

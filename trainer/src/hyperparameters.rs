@@ -137,7 +137,7 @@ fn network(
             ));
         }
         let factor = format!("widen_factor_{group}");
-        let default = if group == 1 { 1.0 } else { 2.0 };
+        let default = default_widening(group);
         let widened = reader.real(&factor, default, "more than 0", |factor| factor > 0.0)?;
         channels = widen(channels, widened).ok_or_else(|| {
             Invalid::new(factor, "a factor that gives 1 to 10⁶ channels", widened)
@@ -234,8 +234,13 @@ fn training(reader: &mut Reader<'_>) -> Result<TrainingConfig, Invalid> {
     })
 }
 
+/// By what a group, counted from 1, widens what it is given, where the configuration does not say.
+pub(crate) fn default_widening(group: usize) -> f64 {
+    if group == 1 { 1.0 } else { 2.0 }
+}
+
 /// The nearest number of channels, half to even; `None` where it is none, or unheard of.
-fn widen(channels: usize, factor: f64) -> Option<usize> {
+pub(crate) fn widen(channels: usize, factor: f64) -> Option<usize> {
     let widened = (channels as f64 * factor).round_ties_even();
     #[expect(
         clippy::cast_possible_truncation,

@@ -10,6 +10,7 @@
 //! | [`hyperparameters`], [`network`], `memory` | configuration → network, its size, its memory |
 //! | [`train`], [`schedule`], [`augment`], [`batch`], [`checkpoint`] | the training |
 //! | [`trained`], `finished`, `export`, `predict` | a trained network: its scores, its weights for PyTorch |
+//! | [`relax`] | the architecture by gradients, as first step of two |
 //! | [`operators`] | convolution and batch norm for the CPU |
 //! | [`device`], [`self_test`] | CPU or GPU, chosen when the program runs, and whether it computes right |
 
@@ -39,6 +40,7 @@ pub mod objective;
 pub mod operators;
 pub mod outcome;
 mod predict;
+pub mod relax;
 mod resume;
 pub mod run;
 pub mod schedule;
@@ -79,6 +81,13 @@ enum Command {
     ///
     /// Nothing is trained. Says so where the training would not fit into this machine's free memory.
     Describe(describe::Args),
+    /// Find an architecture by gradients, before a search for the rest
+    ///
+    /// One network holds all others of the space: its filters, widening factors, blocks, branches and kernels are each there
+    /// to some degree, and these degrees are learnt on the validation images while the weights are learnt on the training
+    /// images (DARTS, Liu et al. 2018). What is most probable in the end is written. All other hyperparameters have the
+    /// middle of their ranges meanwhile; a search for them begins with `scheduler init SEARCH.json DIR --fix-from FILE`.
+    Relax(relax::Args),
     /// Write the weights of a finished training as a safetensors file that PyTorch loads
     ///
     /// Those of the configuration's highest rung, which must be the full budget: other trainings do not keep theirs.
@@ -102,6 +111,7 @@ pub fn run(args: Args) -> anyhow::Result<Code> {
         Command::Worker(args) => worker::run(&args),
         Command::SelfTest(args) => self_test::run(&args),
         Command::Describe(args) => describe::run(&args),
+        Command::Relax(args) => relax::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Predict(args) => predict::run(&args),
     }

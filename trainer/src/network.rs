@@ -15,6 +15,7 @@
 //! (ShakeDrop); joined into one space by Zela et al. 2018 (*Towards automated deep learning*).
 
 mod block;
+mod gates;
 mod layers;
 mod shake;
 mod skip;
@@ -31,6 +32,8 @@ use shared::objective::Precision;
 use data::ImageShape;
 
 use self::block::Block;
+use self::gates::BlockGates;
+pub use self::gates::{Gates, GroupGates};
 pub use self::layers::Activation;
 use self::layers::{Convolution, Linear, Norm};
 pub use self::shake::{Factors, Weighting};
@@ -177,7 +180,7 @@ impl<B: Operators> Network<B> {
     /// - output: `[batch, classes]`
     pub fn forward_training(&self, images: Tensor<B, 4>, rng: &mut ChaCha12Rng) -> Tensor<B, 2> {
         let batch = images.dims()[0];
-        self.run(images, true, |weighting| weighting.draw(batch, rng))
+        self.run(images, true, |weighting| weighting.draw(batch, rng), None)
     }
 
     /// Scores for every class, with the branches' expected weights and the running statistics.
@@ -186,7 +189,17 @@ impl<B: Operators> Network<B> {
     /// As [`Self::forward_training`].
     pub fn forward(&self, images: Tensor<B, 4>) -> Tensor<B, 2> {
         let batch = images.dims()[0];
-        self.run(images, false, |weighting| weighting.expect(batch))
+        self.run(images, false, |weighting| weighting.expect(batch), None)
+    }
+
+    /// Scores for every class of the relaxed network with these gates: nothing is drawn, branches are weighted by their gates
+    /// alone, and norms use the batch's statistics.
+    ///
+    /// # Shapes
+    /// As [`Self::forward_training`].
+    pub fn forward_relaxed(&self, images: Tensor<B, 4>, gates: &Gates<B>) -> Tensor<B, 2> {
+        let batch = images.dims()[0];
+        self.run(images, true, |weighting| weighting.add(batch), Some(gates))
     }
 
     fn run(
@@ -194,6 +207,7 @@ impl<B: Operators> Network<B> {
         images: Tensor<B, 4>,
         is_training: bool,
         mut factors: impl FnMut(&Weighting) -> Vec<Factors>,
+        gates: Option<&Gates<B>>,
     ) -> Tensor<B, 2> {
         // All blocks' factors are brought to the device at once.
         let weightings = self.groups.iter().zip(&self.weightings);
@@ -203,13 +217,22 @@ impl<B: Operators> Network<B> {
             .collect();
         let all = shake::flat(of_blocks.iter().flatten());
         let all = Tensor::from_floats(all.as_slice(), &images.device());
-        let x = self.stem.forward(images);
-        let mut x = self.stem_norm.forward(x, is_training, None);
-        let blocks = self.groups.iter().flat_map(|group| &group.blocks);
+        let kernel = gates.and_then(|gates| gates.kernel.as_ref());
+        let x = self.stem.forward_gated(images, kernel);
+        let stem = gates.map(|gates| &gates.stem);
+        let mut x = self.stem_norm.forward(x, is_training, None, stem);
         let mut first = 0;
-        for (block, factors) in blocks.zip(&of_blocks) {
-            x = block.forward(x, &all, first, is_training); // [batch, channels, height, width]
-            first += factors.len();
+        let mut of_blocks = of_blocks.iter();
+        for (number, group) in self.groups.iter().enumerate() {
+            for ((index, block), factors) in group.blocks.iter().enumerate().zip(&mut of_blocks) {
+                let gates = gates.map(|gates| BlockGates {
+                    kernel: &gates.kernel,
+                    group: &gates.groups[number],
+                    block: index,
+                });
+                x = block.forward(x, &all, first, is_training, gates.as_ref()); // [batch, channels, height, width]
+                first += factors.len();
+            }
         }
         self.head.forward(B::pixel_mean(self.activation.forward(x)))
     }

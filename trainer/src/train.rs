@@ -22,7 +22,7 @@ use shared::objective::TrainingSettings;
 use shared::{Budget, BudgetUnit, CurvePoint, Seed};
 
 use self::losses::{At, Unread};
-use self::optimizer::Optimizer;
+pub(crate) use self::optimizer::Optimizer;
 pub use self::state::{Learnt, learnt};
 use self::state::{Progress, State};
 use self::timer::{Elapsed, Timer};
@@ -31,7 +31,7 @@ use data::Images;
 
 use crate::batch::{self, Batch, Batches, TrainingData};
 use crate::hyperparameters::TrainingConfig;
-use crate::network::{Network, NetworkConfig};
+use crate::network::NetworkConfig;
 use crate::objective::{Control, Ended, Evaluation};
 use crate::operators::{Operators, TrainingBackend};
 use crate::schedule::Schedule;
@@ -102,7 +102,8 @@ pub fn train<B: TrainingBackend>(
 }
 
 impl<'a> Training<'a> {
-    fn batches(&self) -> Batches<'a> {
+    /// The batches of its steps.
+    pub(crate) fn batches(&self) -> Batches<'a> {
         let shape = self.data.shape;
         let TrainingConfig {
             batch_size,
@@ -215,13 +216,9 @@ impl<B: TrainingBackend> Run<'_, B> {
         let timer = self.timer();
         let rate = config.learning_rate * schedule.fraction(state.progress.spent);
         let mut noise = self.training.noise(state.progress.step);
-        let loss = loss(
-            &state.network,
-            batch,
-            self.training,
-            &mut noise,
-            self.device,
-        );
+        let loss = loss::<B>(batch, self.training, self.device, |images| {
+            state.network.forward_training(images, &mut noise)
+        });
         let gradients = loss.backward();
         let step = state.progress.step;
         state.network = state.optimizer.step(state.network, gradients, rate, step);
@@ -381,13 +378,12 @@ fn diverged(progress: &Progress) -> Ended {
     }
 }
 
-/// Cross-entropy of a batch, with targets that may be shared between classes, and smoothed.
-fn loss<B: TrainingBackend>(
-    network: &Network<B>,
+/// Cross-entropy of a network's scores for a batch, with targets that may be shared between classes, and smoothed.
+pub(crate) fn loss<B: TrainingBackend>(
     batch: Batch,
     training: &Training<'_>,
-    noise: &mut rand_chacha::ChaCha12Rng,
     device: &B::Device,
+    network: impl FnOnce(Tensor<B, 4>) -> Tensor<B, 2>,
 ) -> Tensor<B, 1> {
     let shape = training.data.shape;
     let dims = [batch.len, shape.channels, shape.height, shape.width];
@@ -395,7 +391,7 @@ fn loss<B: TrainingBackend>(
     let classes = training.data.classes;
     let smoothed = smooth(batch.targets, training.config.label_smoothing, classes);
     let targets = flat::<B>(smoothed, device).reshape([batch.len, classes]);
-    let scores = network.forward_training(images, noise); // [batch, classes]
+    let scores = network(images); // [batch, classes]
     B::cross_entropy(scores, targets)
 }
 
@@ -462,13 +458,10 @@ fn warm_up<B: TrainingBackend>(
             targets: vec![0.0; len * training.data.classes],
             len,
         };
-        let loss = loss(
-            &state.network,
-            batch,
-            training,
-            &mut training.noise(0),
-            device,
-        );
+        let loss = loss::<B>(batch, training, device, |images| {
+            let mut noise = training.noise(0);
+            state.network.forward_training(images, &mut noise)
+        });
         let gradients = loss.backward();
         state.network = state.optimizer.step(state.network, gradients, 0.0, 0);
         drop(loss.into_data()); // read only to wait for it

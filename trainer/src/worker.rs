@@ -221,7 +221,7 @@ fn trainer_of<'a>(
 }
 
 /// Finds out before the first job whether the network knows every hyperparameter of the space, with all its values.
-fn check_space(search: &Search, splits: &Splits) -> Result<()> {
+pub(crate) fn check_space(search: &Search, splits: &Splits) -> Result<()> {
     /// Draws from the space, so that conditional hyperparameters are seen too.
     const NUM_DRAWS: usize = 64;
     let space = &search.space;

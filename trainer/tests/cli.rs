@@ -41,6 +41,8 @@ fn wrong_calls_are_refused_with_2() {
         &["describe", "a", "b", "--image", "3x32"],
         &["describe", "a", "b", "--classes", "0"],
         &["describe", "a"],
+        &["relax", "a"],
+        &["relax", "a", "--out", "b", "--epochs", "0"],
         &["describe", "a", "b", "--known"],
         &["export", "x", "c000001"],
         &["export", "x", "c1", "--out", "y"],
@@ -92,4 +94,99 @@ fn a_device_that_cannot_be_had_is_refused_with_the_reason() {
         "feature `cuda`"
     };
     assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+}
+
+/// A search on digits, with sizes and hyperparameters of the training.
+fn search_file(
+    folder: &std::path::Path,
+    space: &serde_json::Value,
+    objective: &serde_json::Value,
+) -> String {
+    let path = folder.join("search.json");
+    let search = serde_json::json!({
+        "name": "relaxed", "space": {"hyperparameters": space}, "objective": objective,
+        "budget": {"unit": "epochs", "min": 1, "max": 9}, "limit": {"brackets": 1},
+    });
+    shared::fs::replace(&path, search.to_string().as_bytes()).unwrap();
+    path.to_string_lossy().into_owned()
+}
+
+#[test]
+fn what_relax_writes_can_be_fixed_in_a_search_for_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let space = serde_json::json!([
+        {"name": "groups", "type": "constant", "value": 1},
+        {"name": "initial_filters", "type": "integer", "lower": 1, "upper": 3},
+        {"name": "nr_residual_blocks_1", "type": "integer", "lower": 1, "upper": 2},
+        {"name": "learning_rate", "type": "float", "lower": 0.01, "upper": 1, "log": true},
+    ]);
+    let digits = serde_json::json!({"network": {"data": {"name": "digits", "validation": 0.3}}});
+    let path = search_file(folder.path(), &space, &digits);
+    let relax = |name: &str, seed: &str| {
+        let out = folder.path().join(name);
+        let shown = out.to_string_lossy();
+        let output = trainer(&[
+            "relax", &path, "--out", &shown, "--epochs", "1", "--seed", seed, "--device", "cpu",
+        ]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let log = stderr(&output);
+        assert!(
+            log.contains("relaxing 2 hyperparameters in a network of"),
+            "{log}"
+        );
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(said.contains("--fix-from"), "{said}");
+        std::fs::read(&out).unwrap()
+    };
+    let first = relax("first.json", "1");
+    assert_eq!(first, relax("again.json", "1"));
+    let mut search = shared::SearchFile::read(std::path::Path::new(&path)).unwrap();
+    search.fix = serde_json::from_slice(&first).unwrap();
+    let names: Vec<&str> = search.fix.iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["initial_filters", "nr_residual_blocks_1"]);
+    search.revision = Some(shared::search::REVISION);
+    assert_eq!(
+        shared::Search::check(&search)
+            .unwrap()
+            .space
+            .num_dimensions(),
+        1
+    );
+}
+
+#[test]
+fn what_cannot_be_relaxed_is_refused_with_3_and_what_would_be_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out.json");
+    let shown = out.to_string_lossy();
+    let rate =
+        serde_json::json!([{"name": "learning_rate", "type": "float", "lower": 0.01, "upper": 1}]);
+    let digits = serde_json::json!({"network": {"data": {"name": "digits", "validation": 0.3}}});
+    let missing = serde_json::json!({"network": {"data": {"name": "folder", "path": "nowhere", "validation": 0.3}}});
+    for (objective, expected) in [
+        (
+            digits,
+            "at `space.hyperparameters`: expected one of the network's sizes",
+        ),
+        (
+            serde_json::json!({"benchmark": "branin"}),
+            "at `objective`: expected `network`",
+        ),
+        (
+            serde_json::json!({"command": ["true"]}),
+            "at `objective`: expected `network`",
+        ),
+        (missing, "nowhere"),
+    ] {
+        let path = search_file(folder.path(), &rate, &objective);
+        let output = trainer(&["relax", &path, "--out", &shown, "--device", "cpu"]);
+        assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+        assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+        assert!(!out.exists());
+    }
+    let missing = folder.path().join("missing.json");
+    let missing = missing.to_string_lossy();
+    let output = trainer(&["relax", &missing, "--out", &shown]);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(stderr(&output).contains(&*missing));
 }

@@ -49,6 +49,15 @@ impl SearchSpace {
         }
     }
 
+    /// The middle of every range on its scale, and of levels the one in the middle.
+    ///
+    /// # Shapes
+    /// `[d]`, in the order of [`dimensions`](Self::dimensions).
+    pub fn middle(&self) -> Vec<f64> {
+        let middle = |kind: &Kind| kind.num_levels().map_or(0.5, |levels| (levels / 2) as f64);
+        self.dimensions().map(|h| middle(&h.kind)).collect()
+    }
+
     /// The value that a vector gives every hyperparameter, active or not.
     pub(super) fn assignment(&self, vector: &[f64]) -> Vec<Value> {
         assert_eq!(
@@ -75,6 +84,27 @@ impl SearchSpace {
             is_active.push(is_met);
         }
         is_active
+    }
+
+    /// The values that a vector gives all hyperparameters, active or not, allowed or not.
+    ///
+    /// # Panics
+    /// If the vector has another length.
+    pub fn values_of(&self, vector: &[f64]) -> Configuration {
+        let names = self.hyperparameters().iter().map(|h| h.name.clone());
+        Configuration(names.zip(self.assignment(vector)).collect())
+    }
+
+    /// The active ones among the values of all hyperparameters; `None` where one that is active has none.
+    pub fn active_among(&self, values: &Configuration) -> Option<Configuration> {
+        let mut active = Configuration::default();
+        for hyperparameter in self.hyperparameters() {
+            if self.is_active(hyperparameter, &active) {
+                let name = hyperparameter.name.as_str();
+                active.set(name, values.get(name)?.clone());
+            }
+        }
+        Some(active)
     }
 
     /// The active ones of an assignment.

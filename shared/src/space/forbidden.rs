@@ -9,11 +9,11 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::SearchSpace;
 use super::clause::{Clause, Term};
 use super::diagram::Diagram;
 use super::encode::MOST_DRAWS;
 use super::values::Values;
-use super::{Kind, SearchSpace};
 use crate::error::Invalid;
 use crate::seed::Seed;
 use crate::value::{Configuration, Value};
@@ -80,11 +80,6 @@ impl SearchSpace {
             let values = self.assignment(&self.sample(&mut rng));
             self.allows_assignment(&values).then_some(values)
         })
-    }
-
-    fn middle(&self) -> Vec<f64> {
-        let middle = |kind: &Kind| kind.num_levels().map_or(0.5, |levels| (levels / 2) as f64);
-        self.dimensions().map(|h| middle(&h.kind)).collect()
     }
 
     /// The combinations as a person would write them.
@@ -176,7 +171,7 @@ impl SearchSpace {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::SpaceFile;
+    use super::super::{Kind, SpaceFile};
     use super::*;
     use crate::seed::Seed;
 

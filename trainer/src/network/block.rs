@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use rand_chacha::ChaCha12Rng;
 
+use super::gates::{BlockGates, Kernel};
 use super::layers::{Activation, Convolution, Norm};
 use super::skip::{self, Skip};
 use super::squeeze_excitation::SqueezeExcitation;
@@ -45,10 +46,21 @@ impl<B: Operators> Branch<B> {
         }
     }
 
-    fn forward(&self, activated: Tensor<B, 4>, is_training: bool) -> Tensor<B, 4> {
-        let x = self.conv1.forward(activated);
-        let x = self.norm1.forward(x, is_training, Some(self.activation));
-        let x = self.norm2.forward(self.conv2.forward(x), is_training, None);
+    /// `gates` has, where there are gates, those of the kernels, of the inner channels and of the branch's own channels.
+    fn forward(
+        &self,
+        activated: Tensor<B, 4>,
+        is_training: bool,
+        gates: Option<(&Kernel<B>, &Tensor<B, 1>, &Tensor<B, 1>)>,
+    ) -> Tensor<B, 4> {
+        let kernel = gates.and_then(|(kernel, _, _)| kernel.as_ref());
+        let inner = gates.map(|(_, inner, _)| inner);
+        let outer = gates.map(|(_, _, outer)| outer);
+        let activation = Some(self.activation);
+        let x = self.conv1.forward_gated(activated, kernel);
+        let x = self.norm1.forward(x, is_training, activation, inner);
+        let x = self.conv2.forward_gated(x, kernel);
+        let x = self.norm2.forward(x, is_training, None, outer);
         match &self.gate {
             None => x,
             Some(gate) => gate.forward(x),
@@ -88,7 +100,8 @@ impl<B: Operators> Block<B> {
         }
     }
 
-    /// Adds up skip and branches, branch `i` weighted by the factors at place `first + i`.
+    /// Adds up skip and branches, branch `i` weighted by the factors at place `first + i`; gates multiply what they are
+    /// for, where there are any.
     ///
     /// # Shapes
     /// - `x`: `[batch, in_channels, height, width]`
@@ -99,15 +112,21 @@ impl<B: Operators> Block<B> {
         factors: &Tensor<B, 1>,
         first: usize,
         is_training: bool,
+        gates: Option<&BlockGates<'_, B>>,
     ) -> Tensor<B, 4> {
         let activated = self.activation.forward(x.clone());
+        let channels = gates.map(|gates| &gates.group.channels);
         let mut sum = match &self.skip {
             None => x,
-            Some(skip) => skip.forward(x, activated.clone(), is_training),
+            Some(skip) => skip.forward(x, activated.clone(), is_training, channels),
         };
-        for (place, branch) in (first..).zip(&self.branches) {
-            let branch = branch.forward(activated.clone(), is_training);
-            sum = B::mix(sum, branch, factors, place);
+        for (index, branch) in self.branches.iter().enumerate() {
+            let gates = gates.map(|gates| {
+                let outer = &gates.group.branches[gates.block][index];
+                (gates.kernel, &gates.group.channels, outer)
+            });
+            let branch = branch.forward(activated.clone(), is_training, gates);
+            sum = B::mix(sum, branch, factors, first + index);
         }
         sum
     }

@@ -48,6 +48,18 @@ impl<B: Operators> Convolution<B> {
     pub(super) fn forward(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
         B::convolution(x, self.weight.val(), self.window)
     }
+
+    /// The same with kernels that are multiplied by a gate. `[1, 1, kernel, kernel]`
+    pub(super) fn forward_gated(
+        &self,
+        x: Tensor<B, 4>,
+        kernel: Option<&Tensor<B, 4>>,
+    ) -> Tensor<B, 4> {
+        match kernel {
+            None => self.forward(x),
+            Some(gate) => B::convolution(x, self.weight.val() * gate.clone(), self.window),
+        }
+    }
 }
 
 /// A linear map with bias.
@@ -139,12 +151,13 @@ impl<B: Operators> Norm<B> {
         }
     }
 
-    /// Normalises, and applies the activation if there is one.
+    /// Normalises, multiplies by the gate and applies the activation, if there are any. The gate: `[channels]`
     pub(super) fn forward(
         &self,
         x: Tensor<B, 4>,
         is_training: bool,
         activation: Option<Activation>,
+        gate: Option<&Tensor<B, 1>>,
     ) -> Tensor<B, 4> {
         // This one has a kernel that does both.
         let is_relu = activation == Some(Activation::Relu);
@@ -152,7 +165,10 @@ impl<B: Operators> Norm<B> {
             Some(activation) if !is_relu => activation.forward(x),
             _ => x,
         };
-        let affine = [self.weight.val(), self.bias.val()];
+        let affine = [self.weight.val(), self.bias.val()].map(|affine| match gate {
+            None => affine,
+            Some(gate) => affine * gate.clone(),
+        });
         let [mean, variance] = [&self.running_mean, &self.running_var].map(RunningState::value);
         if !is_training {
             return then(B::normalize_by(

@@ -85,18 +85,29 @@ impl Weighting {
 
     /// The expected weights, for use after training.
     pub fn expect(&self, batch: usize) -> Vec<Factors> {
-        let (branches, weight) = match *self {
-            Self::ShakeShake { branches } => (branches, single(1.0 / branches as f64)),
-            Self::ShakeDrop { death_rate } => (1, single(1.0 - death_rate)),
-        };
-        vec![
-            Factors {
-                forward: vec![weight; batch],
-                backward: vec![weight; batch]
-            };
-            branches
-        ]
+        match *self {
+            Self::ShakeShake { branches } => constant(branches, 1.0 / branches as f64, batch),
+            Self::ShakeDrop { death_rate } => constant(1, 1.0 - death_rate, batch),
+        }
     }
+
+    /// Weights of 1: branches are added as they are.
+    pub fn add(&self, batch: usize) -> Vec<Factors> {
+        match *self {
+            Self::ShakeShake { branches } => constant(branches, 1.0, batch),
+            Self::ShakeDrop { .. } => constant(1, 1.0, batch),
+        }
+    }
+}
+
+/// The same weight for all images and branches.
+fn constant(branches: usize, weight: f64, batch: usize) -> Vec<Factors> {
+    let weights = vec![single(weight); batch];
+    let factors = Factors {
+        forward: weights.clone(),
+        backward: weights,
+    };
+    vec![factors; branches]
 }
 
 /// The softmax of uniform numbers in [0, 1].

@@ -41,19 +41,20 @@ impl<B: Operators> Skip<B> {
         }
     }
 
-    /// Joins both paths; `activated` is `x` behind the activation.
+    /// Joins both paths; `activated` is `x` behind the activation, and a gate multiplies the channels. `[channels]`
     pub(super) fn forward(
         &self,
         x: Tensor<B, 4>,
         activated: Tensor<B, 4>,
         is_training: bool,
+        gate: Option<&Tensor<B, 1>>,
     ) -> Tensor<B, 4> {
         let second = self.path2.forward(x);
         let joined = match &self.path1 {
             None => second,
             Some(path1) => B::join(path1.forward(activated), second),
         };
-        self.norm.forward(joined, is_training, None)
+        self.norm.forward(joined, is_training, None, gate)
     }
 }
 

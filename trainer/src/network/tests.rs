@@ -181,7 +181,7 @@ fn loss_and_gradient(branches: usize, input: &[f32], factors: &[Factors]) -> (f6
     let data = TensorData::new(input.to_vec(), [2, 3, 4, 4]);
     let x = Tensor::<Cpu, 4>::from_data(data, &device).require_grad();
     let factors = Tensor::from_floats(shake::flat(factors).as_slice(), &device);
-    let output = block.forward(x.clone(), &factors, 0, true);
+    let output = block.forward(x.clone(), &factors, 0, true, None);
     assert_eq!(output.dims(), [2, 4, 2, 2]);
     let weights: Vec<f32> = (0..32).map(|_| rng.random_range(-1.0..1.0)).collect();
     let values: Vec<f32> = output.clone().into_data().to_vec().unwrap();
@@ -295,9 +295,9 @@ fn running_statistics_are_those_of_the_batches() {
     let device = FlexDevice;
     let norm = Norm::<Cpu>::new(1, &device);
     let data = TensorData::new(vec![1.0f32, 2.0, 3.0, 6.0], [2, 1, 1, 2]);
-    norm.forward(Tensor::from_data(data.clone(), &device), true, None);
+    norm.forward(Tensor::from_data(data.clone(), &device), true, None, None);
     // Mean 3, unbiased variance 14/3; a tenth of each, and nine tenths of 0 and 1.
-    let output = norm.forward(Tensor::from_data(data, &device), false, None);
+    let output = norm.forward(Tensor::from_data(data, &device), false, None, None);
     let expected = |x: f64| (x - 0.3) / (0.9 + 14.0 / 30.0 + 1e-5f64).sqrt();
     let found: Vec<f32> = output.into_data().to_vec().unwrap();
     for (found, x) in found.into_iter().zip([1.0, 2.0, 3.0, 6.0]) {

@@ -16,14 +16,15 @@ const SQUARES: f64 = 0.999;
 
 /// The optimizer with its state.
 #[derive(Debug)]
-pub(super) struct Optimizer<B: TrainingBackend> {
+pub(crate) struct Optimizer<B: TrainingBackend> {
     config: TrainingConfig,
     /// One for each tensor of the network, running statistics included, in the order in which modules are visited.
     pub(super) memories: Vec<Memory<B::Inner>>,
 }
 
 impl<B: TrainingBackend> Optimizer<B> {
-    pub(super) fn new(config: &TrainingConfig) -> Self {
+    /// Before the first step.
+    pub(crate) fn new(config: &TrainingConfig) -> Self {
         Self {
             config: config.clone(),
             memories: Vec::new(),
@@ -31,7 +32,7 @@ impl<B: TrainingBackend> Optimizer<B> {
     }
 
     /// Changes every parameter by its gradient; `step` counts from 0.
-    pub(super) fn step(
+    pub(crate) fn step(
         &mut self,
         network: Network<B>,
         gradients: <B as AutodiffBackend>::Gradients,
