@@ -9,6 +9,7 @@ use shared::exit::Code;
 
 use crate::history::History;
 use crate::load::{self, Wanted};
+use crate::table::Format;
 
 mod compare;
 mod correlation;
@@ -42,22 +43,32 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Show how rankings at each budget predict those at larger ones
+    ///
+    /// Columns of csv begin lower,upper,n,rho; missing values are `-` there, and null in json.
     Correlation(correlation::Args),
     /// Show the best configuration at the largest budget
     Incumbent(incumbent::Args),
-    /// Show the configurations that none dominates, by several objectives
+    /// Show the Pareto front: configurations that no other dominates
+    ///
+    /// One row for each configuration of the front.
     Pareto(pareto::Args),
     /// Show how the incumbent's loss fell with jobs, spent budget and time
+    ///
+    /// One row for each change of the incumbent, and one for the last result.
     Trajectory(trajectory::Args),
     /// Show which hyperparameters matter, at each budget and around the best configuration
     Importance(importance::Args),
     /// Show how losses develop while a job is trained
+    ///
+    /// One row for each point of each curve.
     LearningCurves(learning_curves::Args),
     /// Show what other budgets would have cost and found: another lowest one, eta or number of rungs
+    ///
+    /// One row for each ladder of budgets, the search's own first; shares are of its training.
     Whatif(whatif::Args),
     /// Compare several searches, grouped by method or by name
     Compare(compare::Args),
-    /// Write everything there is to see into one HTML file, or single drawings
+    /// Write a report as one HTML file, or its plots as separate files
     Report(report::Args),
     /// Read another program's log or space
     #[command(subcommand)]
@@ -67,12 +78,23 @@ enum Command {
     Export(export::Command),
 }
 
-/// What most commands need.
+/// What commands that write files need.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Input {
     /// Search directory, imported directory, or HpBandSter log
     #[arg(value_name = "DIR")]
     dir: PathBuf,
+}
+
+/// What commands that print a table need.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Shown {
+    /// Search directory, imported directory, or HpBandSter log
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// Output format
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
 }
 
 /// Runs the program.

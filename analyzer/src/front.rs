@@ -13,22 +13,22 @@ const LOSS: &str = "loss";
 
 /// What nothing dominates, of the results that count.
 #[derive(Debug, Clone)]
-pub struct Front {
+pub(crate) struct Front {
     /// Names of what is minimised.
-    pub objectives: Vec<String>,
+    pub(crate) objectives: Vec<String>,
     /// Index and values of each result that counts, in the order of ids.
-    pub all: Vec<(usize, Vec<f64>)>,
+    pub(crate) all: Vec<(usize, Vec<f64>)>,
     /// Places in `all` of those that nothing dominates, by the first objective.
-    pub members: Vec<usize>,
+    pub(crate) members: Vec<usize>,
     /// Where the volume ends: the worst value of each objective, unless another one is given.
-    pub reference: Vec<f64>,
+    pub(crate) reference: Vec<f64>,
     /// The volume that the members dominate, up to there.
-    pub hypervolume: f64,
+    pub(crate) hypervolume: f64,
 }
 
 impl Front {
     /// The front by these objectives; a `reference` takes the place of the worst values that occur.
-    pub fn new(
+    pub(crate) fn new(
         history: &History,
         objectives: &[String],
         at: At,
@@ -69,7 +69,7 @@ impl Front {
     }
 
     /// Each member's result, and its values.
-    pub fn results<'a>(
+    pub(crate) fn results<'a>(
         &'a self,
         history: &'a History,
     ) -> impl Iterator<Item = (&'a Evaluation, &'a [f64])> {
@@ -80,7 +80,7 @@ impl Front {
     }
 
     /// One row for each member. Columns: `configuration`, `budget`, the objectives; with `values` the hyperparameters, too.
-    pub fn table(&self, history: &History, with_values: bool) -> Table {
+    pub(crate) fn table(&self, history: &History, with_values: bool) -> Table {
         let mut columns = vec!["configuration", "budget"];
         columns.extend(self.objectives.iter().map(String::as_str));
         let mut names: Vec<&str> = Vec::new();
@@ -112,7 +112,7 @@ impl Front {
     }
 
     /// The front for programs.
-    pub fn json(&self, history: &History) -> Json {
+    pub(crate) fn json(&self, history: &History) -> Json {
         let named = |values: &[f64]| -> Json {
             let names = self.objectives.iter().cloned();
             let pairs = names.zip(values.iter().map(|x| json!(x)));
@@ -139,7 +139,7 @@ impl Front {
     }
 
     /// The front for people.
-    pub fn text(&self, history: &History) -> String {
+    pub(crate) fn text(&self, history: &History) -> String {
         if self.members.is_empty() {
             let names = self.objectives.join("`, `");
             return format!("No front yet: no result that counts has `{names}`.\n");

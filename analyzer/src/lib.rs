@@ -7,11 +7,11 @@
 //! | [`load`] | a search's files → a [`history::History`] in memory |
 //! | [`correlation`], `statistics` | how rankings at one budget predict another's |
 //! | [`trajectory`], [`compare`] | the incumbent and how it came about; several searches |
-//! | [`whatif`] | what another ladder of budgets would have cost and found |
+//! | `whatif` | what another ladder of budgets would have cost and found |
 //! | [`importance`], `forest` | which hyperparameters matter |
 //! | [`report`], [`plot`], `picture` | one page of all of it; drawings as SVG and PNG |
 //! | `projection` | configurations on a plane |
-//! | [`hpbandster`], [`configspace`], [`optuna`], [`tensorboard`] | other programs' formats |
+//! | [`hpbandster`], [`configspace`], `optuna`, `tensorboard` | other programs' formats |
 //! | `extra`, `retrain` | jobs for more trainings |
 //! | [`rows`], [`table`] | the flat table of results; tables as text, CSV, JSON, Markdown, LaTeX |
 
@@ -21,13 +21,13 @@ pub mod configspace;
 pub mod correlation;
 mod extra;
 mod forest;
-pub mod front;
+mod front;
 pub mod history;
 pub mod hpbandster;
 pub mod importance;
 mod infer;
 pub mod load;
-pub mod optuna;
+mod optuna;
 mod paired;
 mod picture;
 pub mod plot;
@@ -37,11 +37,11 @@ mod retrain;
 pub mod rows;
 mod statistics;
 pub mod table;
-pub mod tensorboard;
+mod tensorboard;
 #[cfg(test)]
 mod testing;
 pub mod trajectory;
-pub mod whatif;
+mod whatif;
 mod wording;
 
 pub use commands::{Args, run};

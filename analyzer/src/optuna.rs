@@ -26,7 +26,7 @@ const PRUNED: u8 = 2;
 const FAILED: u8 = 3;
 
 /// The journal, a line for each operation.
-pub fn journal(history: &History) -> Result<String> {
+pub(crate) fn journal(history: &History) -> Result<String> {
     let space = history.space.as_ref().ok_or_else(|| {
         let message = "the search space is not known, and Optuna needs one";
         Failure::new(Code::BadInput, message)

@@ -8,6 +8,7 @@ use std::cmp::Ordering;
 use rand::RngExt as _;
 use rayon::prelude::*;
 use shared::Seed;
+use shared::ranks::{correlation, mean_ranks};
 
 /// Up to this many pairs, p values are counted over all orders of one side: 9! = 362,880.
 const MOST_COUNTED: usize = 9;
@@ -47,16 +48,8 @@ impl PMethod {
 
 /// Ranks from 1; equal values share the mean of the ranks they take up.
 pub(crate) fn average_ranks(values: &[f64]) -> Vec<f64> {
-    let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
-    let mut ranks = vec![0.0; values.len()];
-    let mut before = 0.0;
-    for group in order.chunk_by(|&a, &b| is_tied(values[a], values[b])) {
-        for &index in group {
-            ranks[index] = before + f64::midpoint(group.len() as f64, 1.0);
-        }
-        before += group.len() as f64;
-    }
+    let mut ranks = mean_ranks(values, f64::total_cmp, |a, b| is_tied(*a, *b));
+    ranks.iter_mut().for_each(|rank| *rank += 1.0);
     ranks
 }
 
@@ -64,25 +57,6 @@ pub(crate) fn average_ranks(values: &[f64]) -> Vec<f64> {
 #[expect(clippy::float_cmp, reason = "a tie is exact equality")]
 fn is_tied(a: f64, b: f64) -> bool {
     a == b
-}
-
-/// Pearson's correlation of two sides; `None` where one is constant or there are fewer than 2 pairs.
-///
-/// # Panics
-/// Where the sides have different lengths.
-pub(crate) fn pearson(x: &[f64], y: &[f64]) -> Option<f64> {
-    assert_eq!(x.len(), y.len(), "pairs");
-    let n = x.len() as f64;
-    let mean = |values: &[f64]| values.iter().sum::<f64>() / n;
-    let (mean_x, mean_y) = (mean(x), mean(y));
-    let (mut xx, mut yy, mut xy) = (0.0, 0.0, 0.0);
-    for (a, b) in x.iter().zip(y) {
-        let (a, b) = (a - mean_x, b - mean_y);
-        xx += a * a;
-        yy += b * b;
-        xy += a * b;
-    }
-    (xx > 0.0 && yy > 0.0).then(|| (xy / (xx.sqrt() * yy.sqrt())).clamp(-1.0, 1.0))
 }
 
 /// Spearman's rho: Pearson's correlation of the average ranks.
@@ -93,7 +67,7 @@ pub(crate) fn spearman(x: &[f64], y: &[f64]) -> Option<f64> {
     if x.len() < 3 {
         return None;
     }
-    pearson(&average_ranks(x), &average_ranks(y))
+    correlation(&average_ranks(x), &average_ranks(y)).map(|rho| rho.clamp(-1.0, 1.0))
 }
 
 /// Two-sided p of Spearman's rho: counted over all orders up to 9 pairs, else by t = rho·√((n−2)/(1−rho²)).

@@ -18,7 +18,7 @@ use crate::history::{Evaluation, History};
 use crate::optuna::step;
 
 /// Writes the event files.
-pub fn write(history: &History, folder: &Path) -> Result<()> {
+pub(crate) fn write(history: &History, folder: &Path) -> Result<()> {
     let file = |run: &Path| folder.join(run).join("events.out.tfevents.0.tandem");
     let start_s = history.start_s().unwrap_or_default();
     fs::replace(

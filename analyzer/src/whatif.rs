@@ -24,7 +24,7 @@ use crate::table::{Cell, Table};
 use crate::wording::{count, fixed, significant};
 
 /// Resamples, unless told otherwise.
-pub const RESAMPLES: u32 = 400;
+pub(crate) const RESAMPLES: u32 = 400;
 /// Etas that are tried, beside the search's own.
 const ETAS: [f64; 3] = [2.0, 3.0, 4.0];
 /// Ladders have at most so many rungs.
@@ -42,47 +42,47 @@ const CHEAPER: f64 = 0.9;
 
 /// A ladder of budgets.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Ladder {
+pub(crate) struct Ladder {
     /// Factor between its budgets; one in so many configurations is promoted.
-    pub eta: f64,
+    pub(crate) eta: f64,
     /// Its budgets, ascending; the last is the search's largest.
-    pub budgets: Vec<f64>,
+    pub(crate) budgets: Vec<f64>,
 }
 
 /// A quantity over resamples: median and 95 % interval. Infinite where it is never reached.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Spread {
+pub(crate) struct Spread {
     /// The median.
-    pub median: f64,
+    pub(crate) median: f64,
     /// The lower end.
-    pub low: f64,
+    pub(crate) low: f64,
     /// The upper end.
-    pub high: f64,
+    pub(crate) high: f64,
 }
 
 /// What a ladder would have cost and found.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Forecast {
+pub(crate) struct Forecast {
     /// The ladder.
-    pub ladder: Ladder,
+    pub(crate) ladder: Ladder,
     /// Whether it is the search's own.
-    pub is_own: bool,
+    pub(crate) is_own: bool,
     /// Budget spent on all configurations, as a share of what the search's own ladder takes.
-    pub cost: f64,
+    pub(crate) cost: f64,
     /// Lowest loss found at the largest budget.
-    pub loss: Spread,
+    pub(crate) loss: Spread,
     /// Share of the resamples in which it is at most what the search's own ladder finds.
-    pub as_good: f64,
+    pub(crate) as_good: f64,
     /// Budget spent until it is, as a share of what the search's own ladder spends until then.
-    pub until: Spread,
+    pub(crate) until: Spread,
 }
 
 /// Why there is no answer, in words.
-pub type NoAnswer = String;
+pub(crate) type NoAnswer = String;
 
 /// What other ladders would have cost and found; the search's own comes first, then by eta and number of rungs. With
 /// `eta`, of the others those only. Beside them, why some ladders are missing, if any are.
-pub fn forecasts(
+pub(crate) fn forecasts(
     history: &History,
     eta: Option<f64>,
     resamples: u32,
@@ -542,7 +542,7 @@ fn percent(share: f64) -> String {
 }
 
 /// The answer in a sentence.
-pub fn verdict(history: &History, forecasts: &[Forecast]) -> String {
+pub(crate) fn verdict(history: &History, forecasts: &[Forecast]) -> String {
     let reliable = forecasts
         .iter()
         .filter(|f| !f.is_own && f.as_good >= RELIABLE);
@@ -567,7 +567,7 @@ pub fn verdict(history: &History, forecasts: &[Forecast]) -> String {
 }
 
 /// What the answer rests on, for people.
-pub fn caveat(history: &History) -> String {
+pub(crate) fn caveat(history: &History) -> String {
     let top = history.budget_phrase(history.budgets.len().saturating_sub(1));
     format!(
         "The configurations that were tried go through brackets of successive halving up to {top}. Losses at budgets at \
@@ -579,7 +579,7 @@ pub fn caveat(history: &History) -> String {
 }
 
 /// For people: rounded, intervals in one column.
-pub fn short_table(history: &History, forecasts: &[Forecast]) -> Table {
+pub(crate) fn short_table(history: &History, forecasts: &[Forecast]) -> Table {
     let mut table = Table::new(&[
         "lowest",
         "eta",
@@ -614,7 +614,7 @@ pub fn short_table(history: &History, forecasts: &[Forecast]) -> Table {
 }
 
 /// For programs: everything in full precision; a share that is infinite is missing.
-pub fn full_table(forecasts: &[Forecast]) -> Table {
+pub(crate) fn full_table(forecasts: &[Forecast]) -> Table {
     let mut table = Table::new(&[
         "lowest",
         "eta",

@@ -90,34 +90,6 @@ impl FromStr for Function {
     }
 }
 
-/// How good the low fidelities of the Hartmann functions are: mf-prior-bench's names for pairs of bias and noise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
-    /// Bias 0.5, noise 0.1: what mf-prior-bench takes where no level is named.
-    Default,
-    /// Bias 2.5, noise 2.
-    Good,
-    /// Bias 3, noise 3.
-    Moderate,
-    /// Bias 3.5, noise 4.
-    Bad,
-    /// Bias 4, noise 5.
-    Terrible,
-}
-
-impl Level {
-    /// Bias and noise.
-    pub fn bias_and_noise(self) -> (f64, f64) {
-        match self {
-            Self::Default => (0.5, 0.1),
-            Self::Good => (2.5, 2.0),
-            Self::Moderate => (3.0, 3.0),
-            Self::Bad => (3.5, 4.0),
-            Self::Terrible => (4.0, 5.0),
-        }
-    }
-}
-
 /// Why a configuration has no value.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -172,7 +144,9 @@ pub enum BenchmarkError {
 /// A configuration as the functions see it.
 enum Point {
     CountingOnes { ones: f64, probabilities: Vec<f64> },
-    Numbers(Vec<f64>),
+    Branin(Vec<f64>),
+    Hartmann(Vec<f64>),
+    JointResnet(Vec<f64>),
 }
 
 impl Benchmark {
@@ -183,30 +157,19 @@ impl Benchmark {
 
     /// The function with its own bias and noise.
     ///
-    /// Hartmann: [`Level::Default`]. Branin: bias 0.1 as in `BoTorch`, and noise 1. The joint space: bias 1, noise 0.02.
+    /// Hartmann: bias 0.5, noise 0.1, as mf-prior-bench has where no level is named. Branin: bias 0.1 as in `BoTorch`, and noise 1. The joint space: bias 1, noise 0.02.
     /// Counting ones has neither.
     pub fn new(function: Function) -> Self {
         let (bias, noise) = match function {
             Function::CountingOnes => (0.0, 0.0),
             Function::Branin => (0.1, 1.0),
-            Function::MfHartmann3 | Function::MfHartmann6 => Level::Default.bias_and_noise(),
+            Function::MfHartmann3 | Function::MfHartmann6 => (0.5, 0.1),
             Function::JointResnet => (1.0, 0.02),
         };
         Self {
             function,
             bias,
             noise,
-        }
-    }
-
-    /// The same function with bias and noise of a level.
-    #[must_use]
-    pub fn at_level(self, level: Level) -> Self {
-        let (bias, noise) = level.bias_and_noise();
-        Self {
-            bias,
-            noise,
-            ..self
         }
     }
 
@@ -244,15 +207,15 @@ impl Benchmark {
                     .map(|&p| mean_of_tosses(p, num_tosses, &mut rng));
                 -(ones + means.sum::<f64>())
             }
-            Point::Numbers(x) if self.function == Function::Branin => {
+            Point::Branin(x) => {
                 let distance = 1.0 - share;
                 branin(x[0], x[1], self.bias * distance) + self.noise * distance * normal(&mut rng)
             }
-            Point::Numbers(x) if self.function == Function::JointResnet => {
+            Point::JointResnet(x) => {
                 let distance = 1.0 - share.sqrt();
                 joint::loss(&x, self.bias * distance) + self.noise * distance * normal(&mut rng)
             }
-            Point::Numbers(x) => {
+            Point::Hartmann(x) => {
                 let z = (100.0 * share).max(1.0);
                 let distance = 1.0 - libm::log(z) / libm::log(100.0);
                 let noise = self.noise * distance * normal(&mut rng).abs();
@@ -268,9 +231,9 @@ impl Benchmark {
                 ones,
                 probabilities,
             } => -(ones + probabilities.iter().sum::<f64>()),
-            Point::Numbers(x) if self.function == Function::Branin => branin(x[0], x[1], 0.0),
-            Point::Numbers(x) if self.function == Function::JointResnet => joint::loss(&x, 0.0),
-            Point::Numbers(x) => hartmann(&x, 0.0),
+            Point::Branin(x) => branin(x[0], x[1], 0.0),
+            Point::JointResnet(x) => joint::loss(&x, 0.0),
+            Point::Hartmann(x) => hartmann(&x, 0.0),
         })
     }
 
@@ -312,16 +275,17 @@ impl Benchmark {
 
     /// Checks a configuration against the function's domain.
     fn point(&self, configuration: &Configuration) -> Result<Point, BenchmarkError> {
-        let numbers = match self.function {
-            Function::CountingOnes => return self.counting_ones(configuration),
-            Function::Branin => {
-                self.numbers(configuration, &[("x1", -5.0, 10.0), ("x2", 0.0, 15.0)])
-            }
-            Function::MfHartmann3 => self.unit_cube(configuration, 3),
-            Function::MfHartmann6 => self.unit_cube(configuration, 6),
-            Function::JointResnet => self.numbers(configuration, &joint::bounds()),
-        };
-        numbers.map(Point::Numbers)
+        match self.function {
+            Function::CountingOnes => self.counting_ones(configuration),
+            Function::Branin => self
+                .numbers(configuration, &[("x1", -5.0, 10.0), ("x2", 0.0, 15.0)])
+                .map(Point::Branin),
+            Function::MfHartmann3 => self.unit_cube(configuration, 3).map(Point::Hartmann),
+            Function::MfHartmann6 => self.unit_cube(configuration, 6).map(Point::Hartmann),
+            Function::JointResnet => self
+                .numbers(configuration, &joint::bounds())
+                .map(Point::JointResnet),
+        }
     }
 
     fn counting_ones(&self, configuration: &Configuration) -> Result<Point, BenchmarkError> {
@@ -523,6 +487,14 @@ mod tests {
     }
 
     #[test]
+    fn searches_may_name_every_function() {
+        assert_eq!(
+            Function::ALL.map(Function::as_str),
+            shared::objective::BENCHMARKS
+        );
+    }
+
+    #[test]
     fn the_published_minimisers_reach_the_optimum() {
         let branin = Benchmark::new(Function::Branin);
         for x in [[-PI, 12.275], [PI, 2.275], [9.424_78, 2.475]] {
@@ -662,7 +634,8 @@ mod tests {
         fn an_evaluation_depends_on_configuration_budget_and_seed_alone(
             x in prop::array::uniform6(0.0..=1.0), budget in 1.0..99.0, seed: u64,
         ) {
-            let benchmark = Benchmark::new(Function::MfHartmann6).at_level(Level::Bad);
+            let function = Function::MfHartmann6;
+            let benchmark = Benchmark { function, bias: 3.5, noise: 4.0 };
             let x = point("x_", 0, &x);
             let of = |budget: f64, seed| benchmark.evaluate(&x, budget, 100.0, Seed::new(seed)).unwrap();
             prop_assert_eq!(of(budget, seed).to_bits(), of(budget, seed).to_bits());

@@ -72,7 +72,7 @@ pub struct Args {
     /// The table's column of learning rates: gives low budgets a synthetic learning curve
     #[arg(long, value_name = "COLUMN", requires = "table")]
     curve: Option<String>,
-    /// Methods, separated by commas, as in `search.json`; `bohb-faithful` is HpBandSter to the letter
+    /// Methods, separated by commas, as in `search.json`; `bohb-faithful` reproduces HpBandSter, faults included
     #[arg(long, value_name = "METHODS", value_delimiter = ',', required = true)]
     method: Vec<String>,
     /// Seeds, from..to, the last one not included
@@ -84,13 +84,13 @@ pub struct Args {
     /// Simulated parallel workers; of more than one, durations are the budgets with log-normal spread
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
     workers: u32,
-    /// What the user is to believe: `good`, the best of 25 draws, or `wrong`, the worst of them; drawn for each seed
+    /// Prior belief of the simulated user: `good`, the best of 25 draws, or `wrong`, the worst of them; drawn for each seed
     #[arg(long, value_name = "BELIEF")]
     belief: Option<PriorQuality>,
     /// How firmly: `low`, `medium`, `high` or a number
     #[arg(long, value_name = "CONFIDENCE", default_value = "medium", requires = "belief", value_parser = confidence)]
     confidence: Confidence,
-    /// What an earlier search was on, that each run learns from: a benchmark function, or a pool, with the same space
+    /// The benchmark function or pool, with the same space, of an earlier search that each run learns from
     #[arg(long, value_name = "NAME or FILE.csv[.gz]")]
     learn_from: Option<String>,
     /// What the earlier search has spent, in largest budgets
@@ -101,7 +101,7 @@ pub struct Args {
         requires = "learn_from"
     )]
     learn_total: f64,
-    /// Turn the losses of the earlier search round, so that it misleads as far as can be
+    /// Reverse the losses of the earlier search, so that it misleads as much as possible
     #[arg(long, requires = "learn_from")]
     learn_reversed: bool,
     /// Folder for one `BENCHMARK__METHOD__SEED.csv` a run

@@ -142,14 +142,7 @@ impl Follower {
     /// or removed by hand. They have to be proposed again, from the start.
     pub fn vanished(&self) -> Result<Vec<ConfigurationId>> {
         let outstanding = self.proposer.history().outstanding();
-        let shards: BTreeSet<u32> = outstanding.iter().map(|id| id.shard()).collect();
-        let mut there: BTreeSet<ConfigurationId> = BTreeSet::new();
-        for shard in shards {
-            there.extend(
-                self.directory
-                    .list_shard::<ConfigurationId>(layout::CONFIGURATIONS, shard)?,
-            );
-        }
+        let there = self.directory.list_proposals(outstanding.iter().copied())?;
         Ok(outstanding
             .iter()
             .filter(|id| !there.contains(id))

@@ -22,7 +22,6 @@ pub mod method;
 pub mod normal;
 pub mod preview;
 pub mod proposer;
-pub mod ranks;
 pub mod replay;
 pub mod run;
 mod scalarise;
@@ -50,7 +49,7 @@ enum Command {
     Explain(explain::Args),
     /// Run methods on functions and tables with known optima, and compare
     Bench(Box<bench::Args>),
-    /// Measure how long one proposal takes with so many results known
+    /// Measure how long a proposal takes, by number of known results
     Latency(bench::latency::Args),
 }
 

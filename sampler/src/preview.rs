@@ -25,7 +25,7 @@ pub struct Args {
     /// How many proposals, each counting those before it as under way
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     count: u32,
-    /// How it is written
+    /// Output format
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
 }

@@ -19,7 +19,7 @@ pub struct Args {
     /// The search directory
     #[arg(value_name = cli::DIRECTORY)]
     directory: PathBuf,
-    /// How it is written
+    /// Output format
     #[arg(long, value_enum, default_value = "table")]
     format: cli::Format,
 }

@@ -27,12 +27,12 @@ pub struct Args {
     /// The search directory
     #[arg(value_name = cli::DIRECTORY)]
     directory: PathBuf,
-    /// Answer what can be answered now, then leave
+    /// Answer what can be answered now, then exit
     #[arg(long)]
     once: bool,
     /// Longest time between two looks at the directory, in seconds
     ///
-    /// File events end the wait early, but only for changes by this very machine.
+    /// File events end the wait early, but only for changes made on this machine.
     #[arg(long, value_name = "S", default_value_t = 5.0, value_parser = cli::seconds)]
     poll_s: f64,
 }

@@ -18,12 +18,12 @@
 //! et al. 2022, `πBO`, who let it fade with their number and not by what they say.
 
 use rand_chacha::ChaCha12Rng;
+use shared::ranks::{correlation, mean_ranks};
 use shared::space::Kind;
 use shared::{Ranked, SearchSpace};
 
 use crate::draw;
 use crate::normal;
-use crate::ranks::{correlation, mean_ranks};
 
 /// Results of a rung that are compared with the belief at most, so that the cost of a proposal stays the same.
 pub const MOST_RESULTS: usize = 100;

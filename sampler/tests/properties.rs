@@ -7,21 +7,12 @@ use proptest::prelude::*;
 use sampler::proposer::Proposer;
 use shared::constraint::Violation;
 use shared::record::{Fate, JobResult, Proposal, Request};
-use shared::search::REVISION;
+use shared::search::{MethodName, REVISION};
 use shared::{Configuration, ConfigurationId, JobId, Outcome, Search, SearchFile, Value};
 
-const METHODS: [&str; 10] = [
-    "bohb",
-    "tandem",
-    "tpe",
-    "evolution",
-    "reinforce",
-    "smbo",
-    "tournament",
-    "progressive",
-    "hyperband",
-    "random",
-];
+fn methods() -> [&'static str; MethodName::ALL.len()] {
+    MethodName::ALL.map(MethodName::as_str)
+}
 
 fn search(space: &str, method: &str, more: &str) -> Search {
     forbidding(space, "", method, more)
@@ -71,7 +62,7 @@ const SMALL: [(&str, &str, u32); 4] = [
 
 #[test]
 fn small_spaces_are_tried_without_repetition_by_every_method() {
-    for method in METHODS {
+    for method in methods() {
         for (space, forbidden, number) in SMALL {
             for delay in [0, 3] {
                 let search = forbidding(space, forbidden, method, "");
@@ -95,7 +86,7 @@ fn small_spaces_are_tried_without_repetition_by_every_method() {
 fn draws_of_every_method_are_spread_over_the_little_that_is_allowed() {
     let space = r#"{"name":"i","type":"integer","lower":1,"upper":1000},{"name":"j","type":"integer","lower":1,"upper":1000},
         {"name":"x","type":"float","lower":0,"upper":1}"#;
-    for method in METHODS {
+    for method in methods() {
         let search = forbidding(space, r#"{"i":{"min":11}},{"j":{"min":11}}"#, method, "");
         let proposals = drive(&search, 60, 0, |_, _| evaluated(1.0));
         assert_valid(&search, &proposals);
@@ -112,7 +103,7 @@ fn any_finite_losses_and_ranges_lead_to_proposals_that_can_be_written() {
     let space = r#"{"name":"x","type":"float","lower":-1e308,"upper":1e308},{"name":"y","type":"float","lower":1e-300,"upper":1e300,"log":true},
         {"name":"n","type":"integer","lower":-4503599627370496,"upper":4503599627370496}"#;
     let losses = [1e308, -1e308, f64::MAX, f64::MIN, 5e-324, 0.0, -0.0, 8e307];
-    for method in METHODS {
+    for method in methods() {
         let search = search(space, method, "");
         let proposals = drive(&search, 60, 2, |job, _| {
             evaluated(losses[job.configuration.0 as usize % losses.len()])
@@ -284,7 +275,7 @@ proptest! {
         seed in 0u64..1000, delay in 0u32..9, faithful: bool,
         losses in prop::collection::vec(prop_oneof![Just(None), (-1e3..1e3_f64).prop_map(Some), Just(Some(0.0))], 60)
     ) {
-        for method in METHODS {
+        for method in methods() {
             let more = format!(r#","bohb":{{"faithful":{faithful}}}"#);
             let mut search = search(MIXED, method, &more);
             search.seed = shared::Seed::new(seed);
@@ -312,7 +303,7 @@ proptest! {
         kind in 0u8..3,
         has_belief: bool,
     ) {
-        for method in METHODS {
+        for method in methods() {
             let space = if has_belief { believing(MIXED) } else { MIXED.to_owned() };
             let mut search = forbidding(&space, FORBIDDEN, method, "");
             search.seed = shared::Seed::new(seed);
@@ -448,7 +439,7 @@ fn one_and_two_hundred_dimensions_get_a_model() {
 
 #[test]
 fn what_is_fixed_stays_and_conditions_follow_it_in_every_method() {
-    for method in METHODS {
+    for method in methods() {
         let space = believing(MIXED);
         let fix = r#","fix":{"kind":"b","size":16}"#;
         let fixed = forbidding(&space, FORBIDDEN, method, fix);
@@ -544,7 +535,7 @@ fn two_hundred_dimensions_with_forbidden_neighbours_are_answered_by_every_method
             _ => format!(r#"{{"h{i}":1,"h{}":{{"max":0.3}}}}"#, i + 1),
         })
         .collect();
-    for method in METHODS {
+    for method in methods() {
         let search = forbidding(&dimensions.join(","), &forbidden.join(","), method, "");
         let most = if method == "bohb" { 404 } else { 24 };
         let proposals = drive(&search, most, 0, |_, v| {
@@ -736,7 +727,7 @@ fn every_method_that_learns_beats_chance() {
 #[test]
 fn a_superseded_outcome_leaves_no_trace_in_any_method() {
     let mut num_different = 0;
-    for method in METHODS {
+    for method in methods() {
         let search = search(MIXED, method, "");
         let start = drive(&search, 40, 0, |_, _| evaluated(0.0));
         let results: Vec<JobResult> = start

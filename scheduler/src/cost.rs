@@ -21,17 +21,17 @@ use crate::init;
 
 /// Arguments of a forecast.
 #[derive(Debug, Clone, clap::Args)]
-pub struct CostArgs {
+pub(crate) struct CostArgs {
     /// Say instead what the search will cost: jobs by rung, GPU-hours, wall time, checkpoints; takes a search file, too
     #[arg(long)]
-    pub cost: bool,
+    pub(crate) cost: bool,
     /// Trainers at work at the same time
     #[arg(long, value_name = "N", default_value_t = 1, requires = "cost", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     trainers: u32,
     /// Seconds that an epoch or a step takes; budgets in seconds need none
     #[arg(long, value_name = "S", requires = "cost", value_parser = positive)]
     unit_s: Option<f64>,
-    /// Seconds that a job takes beside its budget: loading data, validation, test
+    /// Seconds a job takes in addition to its budget: loading data, validation, test
     #[arg(long, value_name = "S", default_value_t = 0.0, requires = "cost", value_parser = not_negative)]
     beside_s: f64,
     /// How often a day each trainer dies without warning
@@ -40,7 +40,7 @@ pub struct CostArgs {
     /// How often a day each trainer is preempted or reaches its time limit
     #[arg(long, value_name = "N", default_value_t = 0.0, requires = "cost", value_parser = not_negative)]
     preemptions: f64,
-    /// Seconds until a trainer that died or was preempted is back
+    /// Seconds until a trainer that died or was preempted is replaced
     #[arg(long, value_name = "S", default_value_t = 600.0, requires = "cost", value_parser = not_negative)]
     back_s: f64,
     /// Size of a checkpoint in MiB: about three times the weights
@@ -65,7 +65,7 @@ fn positive(text: &str) -> Result<f64, String> {
 ///
 /// # Errors
 /// The search is wrong, or its budgets are in epochs or steps and nobody says how long those take.
-pub fn run(target: &Path, args: &CostArgs) -> Result<String> {
+pub(crate) fn run(target: &Path, args: &CostArgs) -> Result<String> {
     let search = if target.is_dir() {
         Directory::observe(target)?.search().clone()
     } else {

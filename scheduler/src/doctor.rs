@@ -20,14 +20,14 @@ use shared::{env, layout, owner};
 
 /// What `scheduler doctor` is told.
 #[derive(Debug, clap::Args)]
-pub struct DoctorArgs {
-    /// The search directory, or the folder in which it shall be
+pub(crate) struct DoctorArgs {
+    /// The search directory, or the folder it will be created in
     #[arg(value_name = DIRECTORY)]
     directory: PathBuf,
     /// Also ask what two hosts see of each other: run this on both, at the same time
     #[arg(long)]
     peer: bool,
-    /// How long the other host is waited for, in seconds: until it shows itself, and for each of its answers
+    /// Seconds to wait for the other host: until it appears, and for each answer
     #[arg(long, default_value_t = 120.0, value_name = "S", value_parser = shared::cli::seconds)]
     wait_s: f64,
     /// Also compare what a device of this host computes with what its CPU computes: `cuda`
@@ -58,7 +58,7 @@ pub(crate) enum Finding {
 }
 
 /// Asks everything and prints the answers.
-pub fn run(args: &DoctorArgs) -> Result<Code> {
+pub(crate) fn run(args: &DoctorArgs) -> Result<Code> {
     if let Some(folder) = &args.racer {
         print(&race::run_racer(folder)?)?;
         return Ok(Code::Done);

@@ -10,7 +10,7 @@ use shared::{Configuration, Search, Value};
 const WIDE: f64 = 1000.0;
 
 /// The doubts about a search that is valid.
-pub fn doubts(file: &SearchFile, search: &Search) -> Vec<String> {
+pub(crate) fn doubts(file: &SearchFile, search: &Search) -> Vec<String> {
     let mut doubts = Vec::new();
     if let Some(space) = &file.space {
         for (index, hyperparameter) in space.hyperparameters.iter().enumerate() {

@@ -21,7 +21,7 @@ pub struct FixArgs {
     /// `trainer relax` writes it. The values become part of `search.json`.
     #[arg(long, value_name = "DIR|FILE")]
     fix_from: Option<PathBuf>,
-    /// Which hyperparameters are fixed so, separated by commas; default: all that both searches have
+    /// Hyperparameters to fix, separated by commas; default: all that both searches have
     #[arg(
         long,
         value_name = "NAMES",

@@ -33,7 +33,7 @@ pub struct LearnArgs {
     /// results become part of the new directory; what is not in its space is left out.
     #[arg(long, value_name = "PATH")]
     learn_from: Vec<PathBuf>,
-    /// Which budgets there stand for which here, such as 9=27,3=9; default: the same amounts
+    /// Which budgets of the earlier search correspond to which of this one, such as 9=27,3=9; default: the same amounts
     #[arg(
         long,
         value_name = "THERE=HERE",

@@ -6,34 +6,44 @@
 //! [`scan`] reads files into a [`state::State`]; [`plan::plan`] is a pure function of it; [`run`](mod@run) acts.
 //! Promotion is in [`shared::hyperband`]. All it knows is in files, so it may be ended
 //! at any instant and started again anywhere, also twice.
+//!
+//! | module | what |
+//! |--|--|
+//! | [`scan`], [`state`], [`plan`], [`run`](mod@run) | the loop |
+//! | [`blame`] | whether a failure counts against its configuration |
+//! | [`init`], `new`, `vary`, `schema`, `doubts`, [`fix_from`], [`learn_from`], `programs`, `working_directory` | making a search |
+//! | [`extend`], `propose`, `retry`, `stop`, `sample` | what people ask of a search |
+//! | [`status`], `preview`, `cost`, `progress` | looking |
+//! | [`batch`], `slurm`, `local`, `devices` | where programs run |
+//! | `doctor` | what a filesystem does |
 
 pub mod batch;
-pub mod cost;
+pub mod blame;
+mod cost;
 mod devices;
-pub mod doctor;
-pub mod doubts;
+mod doctor;
+mod doubts;
 pub mod extend;
-pub mod fault;
 pub mod fix_from;
 pub mod init;
 pub mod learn_from;
-pub mod local;
-pub mod new;
+mod local;
+mod new;
 pub mod plan;
 mod preview;
 mod programs;
 mod progress;
-pub mod propose;
-pub mod retry;
+mod propose;
+mod retry;
 pub mod run;
 mod sample;
 pub mod scan;
 mod schema;
-pub mod slurm;
+mod slurm;
 pub mod state;
 pub mod status;
 mod stop;
-pub mod vary;
+mod vary;
 mod working_directory;
 
 #[cfg(test)]
@@ -78,23 +88,23 @@ enum Command {
     /// Jobs by rung, trainers, SLURM's queue, the best configuration, what comes next, and when it may end. Writes
     /// nothing.
     Status(status::StatusArgs),
-    /// Ask all programs of a search to leave
+    /// Ask all programs of a search to exit
     ///
     /// Trainers save a checkpoint and give their job back. Nothing is lost.
     Stop(stop::StopArgs),
-    /// Let a search go on beyond its limit
+    /// Extend a search beyond its limit
     ///
-    /// Also one that is finished: what there is keeps its place, and the models go on from it. May be said while the
+    /// Works on finished searches, too: existing results stay, and models continue from them. Can be used while the
     /// search runs, from any host.
     Extend(extend::ExtendArgs),
     /// Try configurations of your own
     ///
-    /// Also in a search that is finished. They come next, beyond the limit and outside of brackets: each is trained once, with
+    /// In a finished search, too. They are tried next, beyond the limit and outside of brackets: each is trained once, with
     /// the largest budget unless said otherwise, and models learn from it.
     Propose(propose::ProposeArgs),
-    /// Do jobs again that have failed
+    /// Repeat failed jobs
     ///
-    /// Their outcomes stay in the directory and count no longer; the search goes on, also one that was finished.
+    /// Their outcomes are kept but no longer count; a finished search resumes.
     Retry(retry::RetryArgs),
     /// Run a whole search on this machine
     ///
@@ -103,8 +113,8 @@ enum Command {
     Local(local::LocalArgs),
     /// Run a search on a SLURM cluster
     ///
-    /// Submits an array of trainers and one coordinator job (scheduler and sampler), as far as they are not queued or
-    /// running: repeating the command doubles nothing. Scripts, logs and what was submitted are in DIR/slurm.
+    /// Submits an array of trainers and one coordinator job (scheduler and sampler), unless they are queued or
+    /// running already: the command can be repeated safely. Scripts, logs and what was submitted are in DIR/slurm.
     Slurm(slurm::SlurmArgs),
     /// Find out whether a filesystem does what a search needs
     ///

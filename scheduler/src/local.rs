@@ -27,7 +27,7 @@ use crate::{devices, status, working_directory};
 
 /// What `scheduler local` is told.
 #[derive(Debug, clap::Args)]
-pub struct LocalArgs {
+pub(crate) struct LocalArgs {
     /// The search file
     search: PathBuf,
     /// The search directory; made if it does not exist, continued if it does
@@ -68,7 +68,7 @@ const QUOTED_LINES: usize = 15;
 const MOST_QUOTED: u64 = 64 << 10;
 
 /// Runs the whole search.
-pub fn run(args: &LocalArgs) -> Result<Code> {
+pub(crate) fn run(args: &LocalArgs) -> Result<Code> {
     let warning = Warning::listen().context("cannot listen for signals")?;
     let trainers = args.trainers as usize;
     let gpus = devices::share(

@@ -22,7 +22,7 @@ const NETWORK_SPACE: &str = include_str!("../../data/spaces/joint-resnet.json");
 
 /// Arguments of `scheduler new`.
 #[derive(Debug, clap::Args)]
-pub struct NewArgs {
+pub(crate) struct NewArgs {
     /// The folder for the files; made if it does not exist
     folder: PathBuf,
     /// Train the built-in network on this data set, instead of running a program
@@ -30,10 +30,10 @@ pub struct NewArgs {
     /// digits and mnist-10k are built in; mnist, fashion-mnist, cifar-10, cifar-100 and folder need --path.
     #[arg(long, value_name = "NAME", conflicts_with = "command")]
     data: Option<String>,
-    /// Where the data are
+    /// Path of the data
     #[arg(long, value_name = "PATH", requires = "data")]
     path: Option<PathBuf>,
-    /// What a budget is an amount of: epochs, steps or seconds
+    /// Unit of budgets: `epochs`, `steps`, `seconds` or `cpu_seconds`
     #[arg(long, value_name = "UNIT")]
     unit: Option<String>,
     /// Smallest budget
@@ -52,7 +52,7 @@ pub struct NewArgs {
 }
 
 /// Runs the subcommand.
-pub fn run(args: &NewArgs) -> Result<Code> {
+pub(crate) fn run(args: &NewArgs) -> Result<Code> {
     let asked = Answers::of(args)?;
     let space = asked.space(&args.vary)?;
     let search = asked.search(&args.folder);

@@ -9,7 +9,7 @@ use shared::record::{Finished, Gift, Request};
 use shared::search::TrainerSettings;
 use shared::{AttemptId, Claim, ConfigurationId, Fate, JobId, ResultId};
 
-use crate::fault::{Again, Known};
+use crate::blame::{Again, Known};
 use crate::state::State;
 
 /// One change of the search directory.

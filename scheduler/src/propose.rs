@@ -18,7 +18,7 @@ use crate::extend;
 
 /// What `scheduler propose` is told.
 #[derive(Debug, clap::Args)]
-pub struct ProposeArgs {
+pub(crate) struct ProposeArgs {
     /// The search directory
     #[arg(value_name = DIRECTORY)]
     directory: PathBuf,
@@ -33,7 +33,7 @@ pub struct ProposeArgs {
 }
 
 /// Runs the subcommand.
-pub fn run(args: &ProposeArgs) -> Result<Code> {
+pub(crate) fn run(args: &ProposeArgs) -> Result<Code> {
     let directory = Directory::open(&args.directory)?;
     let ladder = directory.search().ladder;
     let rung = rung(&ladder, args.rung, args.budget)?;

@@ -12,12 +12,12 @@ use shared::fs::Published;
 use shared::wording::count;
 use shared::{AttemptId, Directory, JobId, JobResult, Outcome};
 
-use crate::fault::Again;
+use crate::blame::Again;
 use crate::sample;
 
 /// What `scheduler retry` is told.
 #[derive(Debug, clap::Args)]
-pub struct RetryArgs {
+pub(crate) struct RetryArgs {
     /// The search directory
     #[arg(value_name = DIRECTORY)]
     directory: PathBuf,
@@ -58,7 +58,7 @@ impl Which {
 }
 
 /// Runs the subcommand.
-pub fn run(args: &RetryArgs) -> Result<Code> {
+pub(crate) fn run(args: &RetryArgs) -> Result<Code> {
     let directory = Directory::open(&args.directory)?;
     if args.which.lost && sample::is_sample(&directory)? {
         let number = sample::take_back(&directory)?;

@@ -19,7 +19,7 @@ use shared::{
 };
 use tracing::{info, warn};
 
-use crate::fault::{Again, Known};
+use crate::blame::{Again, Known};
 use crate::plan::{Action, is_over, plan};
 use crate::scan::Scanner;
 use crate::state::State;

@@ -9,7 +9,6 @@ mod claims;
 mod jobs;
 mod requests;
 mod results;
-mod trainer;
 mod trainers;
 mod wishes;
 
@@ -23,7 +22,7 @@ use shared::id::{ExtensionId, GivenId};
 use shared::search::SearchFile;
 use shared::{AttemptId, Claim, Directory, JobId, OwnerId, clock, layout};
 
-pub use crate::scan::trainer::Trainer;
+pub use crate::scan::trainers::Trainer;
 use crate::state::State;
 
 /// How long a retry or an extension may go unnoticed: there are few.

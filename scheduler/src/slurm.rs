@@ -12,7 +12,7 @@ mod system;
 mod time;
 mod writer;
 
-pub use args::SlurmArgs;
+pub(crate) use args::SlurmArgs;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ const PRELUDE: &str = "prelude.sh";
 const LARGEST_PRELUDE: usize = 64 << 10;
 
 /// Submits what is missing.
-pub fn run(args: &SlurmArgs) -> Result<Code> {
+pub(crate) fn run(args: &SlurmArgs) -> Result<Code> {
     // With the name that the user gave, if it is none.
     Directory::open(&args.directory)?;
     let root = fs_err::canonicalize(&args.directory)?;

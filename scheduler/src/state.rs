@@ -19,7 +19,7 @@ use shared::{
     AttemptId, Claim, Configuration, ConfigurationId, Fate, JobId, Ranked, ResultId, Score, Search,
 };
 
-use crate::fault::{Again, Doubt, Faults, Known, Restrictions};
+use crate::blame::{Again, Doubt, Faults, Known, Restrictions};
 
 /// Crashes that are remembered for people.
 const MOST_CRASHES: usize = 3;

@@ -1,4 +1,4 @@
-//! `scheduler stop`: asks all programs of a search to leave.
+//! `scheduler stop`: asks all programs of a search to exit.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ pub(crate) struct StopArgs {
     /// The search directory
     #[arg(value_name = DIRECTORY)]
     directory: PathBuf,
-    /// Take the wish back, so that the search can go on
+    /// Withdraw the request to stop, so that the search can resume
     #[arg(long)]
     undo: bool,
 }

@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 use shared::exit::{Code, Failure};
 
 /// The hyperparameter that a text describes, as in a space file.
-pub fn hyperparameter(text: &str) -> Result<Json> {
+pub(crate) fn hyperparameter(text: &str) -> Result<Json> {
     let wrong = |expected: &str| {
         let message = format!("--vary: expected {expected}, found `{text}`");
         anyhow::Error::from(Failure::new(Code::Usage, message))

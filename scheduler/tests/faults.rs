@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use fake::{DEADLINE, Fails, Trainer, check_finished, create, proposal, run_all, sample};
-use scheduler::fault::Again;
+use scheduler::blame::Again;
 use scheduler::run::{Scheduler, Turn};
 use serde_json::json;
 use shared::directory::attempt_end;

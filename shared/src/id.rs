@@ -71,16 +71,9 @@ impl fmt::Display for ConfigurationId {
 impl FromStr for ConfigurationId {
     type Err = ParseIdError;
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
-        let expected = "a configuration id such as `c000123`";
-        let number = text
-            .strip_prefix('c')
-            .ok_or_else(|| wrong(text, expected))?;
-        let id = Self(digits(number).ok_or_else(|| wrong(text, expected))?);
-        if id.to_string() == text {
-            Ok(id)
-        } else {
-            Err(wrong(text, expected))
-        }
+        let id = text.strip_prefix('c').and_then(digits).map(Self);
+        let id = id.filter(|id| id.to_string() == text);
+        id.ok_or_else(|| wrong(text, "a configuration id such as `c000123`"))
     }
 }
 text_form!(ConfigurationId);
@@ -110,19 +103,10 @@ impl fmt::Display for JobId {
 impl FromStr for JobId {
     type Err = ParseIdError;
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
-        let expected = "a job id such as `c000123-r2`";
-        let (configuration, rung) = text.split_once("-r").ok_or_else(|| wrong(text, expected))?;
-        let id = Self {
-            configuration: configuration
-                .parse()
-                .map_err(|_lost: ParseIdError| wrong(text, expected))?,
-            rung: digits(rung).ok_or_else(|| wrong(text, expected))?,
-        };
-        if id.to_string() == text {
-            Ok(id)
-        } else {
-            Err(wrong(text, expected))
-        }
+        let id = numbered(text, "-r")
+            .map(|(configuration, rung): (ConfigurationId, u8)| configuration.job(rung));
+        let id = id.filter(|id: &Self| id.to_string() == text);
+        id.ok_or_else(|| wrong(text, "a job id such as `c000123-r2`"))
     }
 }
 text_form!(JobId);
@@ -156,19 +140,9 @@ impl fmt::Display for AttemptId {
 impl FromStr for AttemptId {
     type Err = ParseIdError;
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
-        let expected = "an attempt id such as `c000123-r2-a3`";
-        let (job, attempt) = text.split_once("-a").ok_or_else(|| wrong(text, expected))?;
-        let id = Self {
-            job: job
-                .parse()
-                .map_err(|_lost: ParseIdError| wrong(text, expected))?,
-            attempt: digits(attempt).ok_or_else(|| wrong(text, expected))?,
-        };
-        if id.attempt > 0 && id.to_string() == text {
-            Ok(id)
-        } else {
-            Err(wrong(text, expected))
-        }
+        let id = numbered(text, "-a").map(|(job, attempt): (JobId, u32)| job.attempt(attempt));
+        let id = id.filter(|id: &Self| id.attempt > 0 && id.to_string() == text);
+        id.ok_or_else(|| wrong(text, "an attempt id such as `c000123-r2-a3`"))
     }
 }
 text_form!(AttemptId);
@@ -359,6 +333,11 @@ impl FromStr for Claim {
 text_form!(Claim);
 
 /// Parses decimal digits only: `u32::from_str` alone would accept `+1`.
+fn numbered<Id: FromStr, T: FromStr>(text: &str, separator: &str) -> Option<(Id, T)> {
+    let (id, number) = text.split_once(separator)?;
+    Some((id.parse().ok()?, digits(number)?)) // not an id: nor is the whole
+}
+
 fn digits<T: FromStr>(text: &str) -> Option<T> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
         return None;

@@ -56,6 +56,7 @@ pub mod owner;
 pub mod parallel;
 pub mod pareto;
 pub mod python_json;
+pub mod ranks;
 pub mod record;
 pub mod schema;
 pub mod score;

@@ -48,6 +48,7 @@ fn allow_comments(json: &mut Json) {
 mod tests {
     use super::*;
     use crate::SearchFile;
+    use crate::search::MethodName;
     use crate::space::SpaceFile;
 
     #[test]
@@ -72,5 +73,16 @@ mod tests {
             assert!(field["description"].is_string(), "{name}: {field}");
         }
         assert_eq!(hyperparameter["patternProperties"], json!({ "^//": {} }));
+    }
+
+    #[test]
+    fn every_method_is_listed() {
+        let read = |name: &str| serde_json::from_value::<MethodName>(name.into());
+        for method in MethodName::ALL {
+            assert_eq!(read(method.as_str()).unwrap(), method);
+        }
+        let known = read("?").unwrap_err().to_string();
+        let known = known.split_once("one of").unwrap().1.split(',').count();
+        assert_eq!(known, MethodName::ALL.len());
     }
 }

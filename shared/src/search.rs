@@ -204,6 +204,20 @@ pub enum MethodName {
 }
 
 impl MethodName {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Bohb,
+        Self::Hyperband,
+        Self::Random,
+        Self::Tandem,
+        Self::Tpe,
+        Self::Evolution,
+        Self::Reinforce,
+        Self::Smbo,
+        Self::Tournament,
+        Self::Progressive,
+    ];
+
     /// The name as in `search.json`.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
@@ -14,108 +15,94 @@ use shared::record::{
 use shared::space::SpaceFile;
 use shared::{Search, SearchFile, SearchSpace};
 
-fn golden(name: &str) -> (PathBuf, Vec<u8>) {
-    golden_of("1.0", name)
+fn formats() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/formats")
 }
 
-fn golden_of(version: &str, name: &str) -> (PathBuf, Vec<u8>) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/formats")
-        .join(version)
-        .join(name);
-    let bytes = std::fs::read(&path).unwrap();
+/// The golden files, `VERSION/FORMAT.json`.
+fn golden_files() -> Vec<PathBuf> {
+    let versions = fs::read_dir(formats()).unwrap();
+    versions
+        .flat_map(|version| fs::read_dir(version.unwrap().path()).unwrap())
+        .map(|file| file.unwrap().path())
+        .collect()
+}
+
+fn golden(version: &str, format: &str) -> (PathBuf, Vec<u8>) {
+    let path = formats().join(version).join(format!("{format}.json"));
+    let bytes = fs::read(&path).unwrap();
     (path, bytes)
 }
 
-/// Reads the golden file, writes it again, and compares: nothing is lost, nothing is made up, but that it is written
-/// in the version of today.
-fn round_trip<R: Record>(version: &str) -> R {
-    let (path, bytes) = golden_of(version, &format!("{}.json", R::FORMAT));
-    let record: R = from_bytes(&path, &bytes).unwrap();
-    let written: Json = serde_json::from_slice(&to_bytes(&record)).unwrap();
-    let mut original: Json = serde_json::from_slice(&bytes).unwrap();
-    original["version"] = record.version().to_vec().into();
-    assert_eq!(written, original, "{}", R::FORMAT);
-    record
+fn read<R: Record>(version: &str) -> R {
+    let (path, bytes) = golden(version, R::FORMAT);
+    from_bytes(&path, &bytes).unwrap()
+}
+
+/// Reads each golden file of a kind of record, writes it again, and compares: nothing is lost, nothing is made up, but that
+/// it is written in the version of today, of which there must be one. Returns how many there are.
+fn round_trips<R: Record>() -> usize {
+    let newest = R::VERSION.map(|part| part.to_string()).join(".");
+    let name = format!("{}.json", R::FORMAT);
+    let files = golden_files();
+    let files: Vec<&PathBuf> = files.iter().filter(|file| file.ends_with(&name)).collect();
+    let is_newest = |file: &&PathBuf| file.ends_with(Path::new(&newest).join(&name));
+    assert!(files.iter().any(is_newest), "tests/formats/{newest}/{name}");
+    for file in &files {
+        let bytes = fs::read(file).unwrap();
+        let record: R = from_bytes(file, &bytes).unwrap();
+        let written: Json = serde_json::from_slice(&to_bytes(&record)).unwrap();
+        let mut original: Json = serde_json::from_slice(&bytes).unwrap();
+        original["version"] = record.version().to_vec().into();
+        assert_eq!(written, original, "{}", file.display());
+    }
+    files.len()
 }
 
 #[test]
-fn records_of_version_1_0_are_read_and_written_unchanged() {
-    const V: &str = "1.0";
-    let search: SearchFile = round_trip(V);
+fn records_of_every_version_are_read_and_written_unchanged() {
+    let counts = [
+        round_trips::<SearchFile>(),
+        round_trips::<SpaceFile>(),
+        round_trips::<Created>(),
+        round_trips::<Request>(),
+        round_trips::<Proposal>(),
+        round_trips::<Job>(),
+        round_trips::<Heartbeat>(),
+        round_trips::<Observation>(),
+        round_trips::<AttemptEnd>(),
+        round_trips::<JobResult>(),
+        round_trips::<Retry>(),
+        round_trips::<Extension>(),
+        round_trips::<Finished>(),
+        round_trips::<Imported>(),
+        round_trips::<Evidence>(),
+        round_trips::<Given>(),
+    ];
+    assert_eq!(counts.iter().sum::<usize>(), golden_files().len());
+}
+
+#[test]
+fn records_of_earlier_versions_mean_what_they_meant() {
+    for version in ["1.0", "1.1", "1.2", "1.3", "1.4"] {
+        Search::new(&read(version)).unwrap();
+    }
+    for version in ["1.0", "1.1", "1.2", "1.3"] {
+        SearchSpace::new(&read(version)).unwrap();
+    }
     // As the programs of version 1.0 wrote it into jobs, which are still this search's.
     let digest = "38cd502daed6551c6ffae8aca994e4b3e0d8ae94a89eb9f5caa77202e8333400";
-    assert_eq!(Search::new(&search).unwrap().digest, digest);
-    SearchSpace::new(&round_trip::<SpaceFile>(V)).unwrap();
-    round_trip::<Created>(V);
-    round_trip::<Request>(V);
-    round_trip::<Proposal>(V);
-    round_trip::<Job>(V);
-    round_trip::<Heartbeat>(V);
-    round_trip::<Observation>(V);
-    round_trip::<AttemptEnd>(V);
-    round_trip::<JobResult>(V);
-    round_trip::<Retry>(V);
-    round_trip::<Extension>(V);
-    round_trip::<Finished>(V);
-    round_trip::<Imported>(V);
-    round_trip::<Evidence>(V);
-    round_trip::<Given>(V);
-}
-
-#[test]
-fn records_of_version_1_1_are_read_and_written_unchanged() {
-    let search: SearchFile = round_trip("1.1");
-    Search::new(&search).unwrap();
-    SearchSpace::new(&round_trip::<SpaceFile>("1.1")).unwrap();
-    round_trip::<Request>("1.1");
-    round_trip::<Job>("1.1");
-    round_trip::<Heartbeat>("1.1");
-    round_trip::<Finished>("1.1");
-    let result: JobResult = round_trip("1.1");
-    assert_eq!(result.id().to_string(), "c000123-r2-a4");
-}
-
-#[test]
-fn searches_and_spaces_of_version_1_2_are_read_and_written_unchanged() {
-    let search: SearchFile = round_trip("1.2");
-    Search::new(&search).unwrap();
-    SearchSpace::new(&round_trip::<SpaceFile>("1.2")).unwrap();
-}
-
-#[test]
-fn jobs_of_version_1_2_are_read_and_written_unchanged() {
-    let job: Job = round_trip("1.2");
-    assert_eq!(job.seed, Some(u64::MAX));
-}
-
-#[test]
-fn searches_of_version_1_3_are_read_and_written_unchanged() {
-    let search: SearchFile = round_trip("1.3");
-    Search::new(&search).unwrap();
-}
-
-#[test]
-fn searches_of_version_1_4_are_read_and_written_unchanged() {
-    let search: SearchFile = round_trip("1.4");
-    Search::new(&search).unwrap();
-}
-
-#[test]
-fn results_of_version_2_0_are_read_and_written_unchanged() {
-    let result: JobResult = round_trip("2.0");
+    assert_eq!(Search::new(&read("1.0")).unwrap().digest, digest);
+    assert_eq!(read::<JobResult>("1.1").id().to_string(), "c000123-r2-a4");
+    assert_eq!(read::<Job>("1.2").seed, Some(u64::MAX));
+    assert!(read::<Request>("2.0").given.is_some());
+    let result: JobResult = read("2.0");
     assert_eq!(result.outcome.loss(), None);
     // 42 % too many, and half of what must be.
     assert_eq!(
         result.outcome.score(),
         Some(shared::Score::Infeasible(0.42 + 0.5))
     );
-}
-
-#[test]
-fn requests_of_version_2_0_are_read_and_written_unchanged() {
-    let request: Request = round_trip("2.0");
-    assert!(request.given.is_some());
 }
 
 #[test]
@@ -135,7 +122,7 @@ fn every_outcome_is_read_and_written_unchanged() {
 
 #[test]
 fn records_of_a_newer_minor_version_are_read() {
-    let (path, bytes) = golden("result.json");
+    let (path, bytes) = golden("1.0", "result");
     let text = String::from_utf8(bytes).unwrap();
     let newer = text.replacen("[1, 0]", "[1, 9]", 1).replacen(
         "\"owner\"",
@@ -150,7 +137,7 @@ fn records_of_a_newer_minor_version_are_read() {
 
 #[test]
 fn losses_that_are_no_numbers_are_refused() {
-    let (path, bytes) = golden("result.json");
+    let (path, bytes) = golden("1.0", "result");
     let text = String::from_utf8(bytes).unwrap();
     for bad in ["null", "\"NaN\"", "1e999"] {
         let text = text.replacen(
@@ -196,12 +183,9 @@ fn keys(json: &Json, found: &mut BTreeSet<String>) {
 #[test]
 fn the_page_of_formats_names_every_field() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let page = std::fs::read_to_string(root.join("../docs/formats.md")).unwrap();
-    let files = ["1.0", "1.1", "1.2", "1.3", "1.4", "2.0"]
-        .into_iter()
-        .flat_map(|version| std::fs::read_dir(root.join("tests/formats").join(version)).unwrap());
-    for entry in files {
-        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+    let page = fs::read_to_string(root.join("../docs/formats.md")).unwrap();
+    for file in golden_files() {
+        let bytes = fs::read(file).unwrap();
         let json: Json = serde_json::from_slice(&bytes).unwrap();
         let format = json["format"].as_str().unwrap().to_owned();
         let section = page

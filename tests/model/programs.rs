@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use scheduler::fault::Again;
+use scheduler::blame::Again;
 use scheduler::run::{Scheduler, Turn};
 use shared::exit::{Code, code_of};
 use shared::format;

@@ -7,7 +7,7 @@ use trainer::augment::PixelValues;
 use trainer::batch::TrainingData;
 use trainer::device::Device;
 use trainer::objective::network::NetworkTrainer;
-use trainer::objective::{Control, Ended, StopReason, Task};
+use trainer::objective::{Control, Ended, Task};
 
 const SHAPE: ImageShape = ImageShape {
     channels: 1,
@@ -96,12 +96,6 @@ struct Quiet {
 }
 
 impl Control for Quiet {
-    fn stop_reason(&mut self) -> Option<StopReason> {
-        None
-    }
-
-    fn progress(&mut self, _spent: f64) {}
-
     fn checkpoint_due(&mut self, spent: f64) -> bool {
         self.is_saved_at.is_some_and(|at| spent >= at) && self.saved.is_empty()
     }

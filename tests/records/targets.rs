@@ -16,7 +16,7 @@ use scheduler::batch::submission::Submission;
 use serde_json::{Value, json};
 use shared::format;
 use shared::layout::Layout;
-use shared::search::SearchFile;
+use shared::search::{MethodName, SearchFile};
 use shared::space::SpaceFile;
 use shared::{
     AttemptId, Claim, ConfigurationId, Directory, JobId, OwnerId, Search, SearchSpace, Seed, layout,
@@ -466,17 +466,8 @@ fn searches() -> Vec<Vec<u8>> {
         .map(|is_asynchronous| format::to_bytes(&base::search(is_asynchronous)))
         .into();
     let mut json = parsed(&seeds[0]);
-    for method in [
-        "random",
-        "tpe",
-        "evolution",
-        "reinforce",
-        "smbo",
-        "tournament",
-        "progressive",
-        "hyperband",
-    ] {
-        json["method"] = method.into();
+    for method in MethodName::ALL {
+        json["method"] = method.as_str().into();
         seeds.push(json.to_string().into_bytes());
     }
     json["objective"] = json!({ "command": ["true", "x"] });

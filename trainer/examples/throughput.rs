@@ -13,7 +13,7 @@ use trainer::augment::PixelValues;
 use trainer::batch::TrainingData;
 use trainer::device::{DeviceChoice, set_threads};
 use trainer::objective::network::NetworkTrainer;
-use trainer::objective::{Control, Ended, StopReason, Task};
+use trainer::objective::{Control, Ended, Task};
 
 /// As the trainer's own.
 #[global_allocator]
@@ -55,18 +55,7 @@ struct Args {
 
 struct NoControl;
 
-impl Control for NoControl {
-    fn stop_reason(&mut self) -> Option<StopReason> {
-        None
-    }
-    fn progress(&mut self, _spent: f64) {}
-    fn checkpoint_due(&mut self, _spent: f64) -> bool {
-        false
-    }
-    fn save_checkpoint(&mut self, _spent: f64, _bytes: &[u8]) -> anyhow::Result<()> {
-        Ok(())
-    }
-}
+impl Control for NoControl {}
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();

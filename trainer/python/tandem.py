@@ -118,7 +118,7 @@ class Job:
         self._save_s = 0.0
 
     @property
-    def told_to_stop(self):
+    def should_stop(self):
         """Whether the trainer wants its node back: the next `report` saves and ends the program."""
         return self._warning is not None and self._warning.is_up
 
@@ -190,7 +190,7 @@ class Job:
         if loss is not None and not math.isfinite(float(loss)):
             self.diverged("the loss is {} at {} {}".format(float(loss), spent, self.unit))
         self._add_point(loss, training_loss)
-        is_stopping = self.told_to_stop and not is_over
+        is_stopping = self.should_stop and not is_over
         if self._state is not None and self._writes and (is_stopping or is_over or self._is_time_to_save()):
             self._save(is_stopping)
         if is_over or is_stopping or self._told_at is None or time.monotonic() - self._told_at >= _TELL_S:

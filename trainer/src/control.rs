@@ -62,7 +62,7 @@ impl CheckpointTimes {
 
 /// Steers one claimed job.
 #[derive(Debug)]
-pub struct JobControl<'a> {
+pub(crate) struct JobControl<'a> {
     directory: &'a Directory,
     claim: &'a Claim,
     status: Arc<JobStatus>,
@@ -79,7 +79,7 @@ pub struct JobControl<'a> {
 
 impl<'a> JobControl<'a> {
     /// The control of a job that begins now.
-    pub fn new(
+    pub(crate) fn new(
         directory: &'a Directory,
         claim: &'a Claim,
         budget: Budget,
@@ -103,22 +103,22 @@ impl<'a> JobControl<'a> {
     }
 
     /// Budget that the newest checkpoint of this attempt has spent; 0 if it has none.
-    pub fn saved(&self) -> f64 {
+    pub(crate) fn saved(&self) -> f64 {
         self.times.saved
     }
 
     /// Why the job was asked to stop, if it was.
-    pub fn reason(&self) -> Option<StopReason> {
+    pub(crate) fn reason(&self) -> Option<StopReason> {
         self.reason
     }
 
     /// Whether the job has reported any progress.
-    pub fn has_progressed(&self) -> bool {
+    pub(crate) fn has_progressed(&self) -> bool {
         self.spent.is_some_and(|spent| spent > 0.0)
     }
 
     /// Whether there is a log of what the job has printed.
-    pub fn has_log(&self) -> bool {
+    pub(crate) fn has_log(&self) -> bool {
         self.has_log
     }
 
@@ -203,7 +203,7 @@ impl Control for JobControl<'_> {
 
 impl StopReason {
     /// How the attempt ended, as it is recorded.
-    pub fn fate(self) -> Fate {
+    pub(crate) fn fate(self) -> Fate {
         match self {
             Self::Signal => Fate::Preempted,
             Self::TimeLimit => Fate::TimeLimit,

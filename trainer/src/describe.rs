@@ -1,16 +1,17 @@
 //! What a configuration is, layer by layer, before anything is trained: for `trainer describe`.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use shared::cli::{self, Format};
+use shared::exit::Code;
 use shared::format::Record as _;
 use shared::known::KNOWN;
 use shared::objective::TrainingSettings;
 use shared::space::SpaceFile;
 use shared::{Configuration, Error, Invalid, SearchSpace, fs};
 
-use crate::Format;
 use crate::hyperparameters;
 use crate::memory::{Footprint, mib};
 use crate::network::{Layer, LayerKind, Summary};
@@ -50,24 +51,66 @@ pub fn describe(
     })
 }
 
-/// What `trainer describe` prints: of a space and a configuration file, or of all known networks where there is none.
+/// Arguments of `trainer describe`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Search space file, such as data/spaces/joint-resnet.json
+    #[arg(required_unless_present = "known")]
+    space: Option<PathBuf>,
+    /// Configuration file: one JSON object, name to value
+    #[arg(required_unless_present = "known")]
+    configuration: Option<PathBuf>,
+    /// List the published networks that `start_with` may name, instead
+    #[arg(long, conflicts_with_all = ["space", "configuration"])]
+    known: bool,
+    /// Output format
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+    /// Shape of an image: channels, height, width in pixels
+    #[arg(long, value_name = "CxHxW", default_value = "3x32x32", value_parser = image_shape)]
+    image: ImageShape,
+    /// Number of classes
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
+    classes: u16,
+}
+
+fn image_shape(text: &str) -> Result<ImageShape, String> {
+    let numbers: Vec<usize> = text
+        .split('x')
+        .filter_map(|part| part.parse().ok())
+        .collect(); // counted below
+    match numbers[..] {
+        [channels @ 1..=1024, height @ 1..=4096, width @ 1..=4096]
+            if text.matches('x').count() == 2 =>
+        {
+            Ok(ImageShape {
+                channels,
+                height,
+                width,
+            })
+        }
+        _ => Err("expected channels, height and width, such as 3x32x32".to_owned()),
+    }
+}
+
+/// Describes a configuration file, or all known networks where there is none.
 ///
 /// # Errors
 /// A file that cannot be read, or a hyperparameter that is unknown, missing or out of range.
-pub(crate) fn text(
-    files: Option<(&Path, &Path)>,
-    image: ImageShape,
-    classes: usize,
-    format: Format,
-) -> anyhow::Result<String> {
-    let Some((space, configuration)) = files else {
-        return Ok(known(image, classes, format)?);
+pub fn run(args: &Args) -> anyhow::Result<Code> {
+    let classes = usize::from(args.classes);
+    let text = match args.space.as_deref().zip(args.configuration.as_deref()) {
+        None => known(args.image, classes, args.format)?,
+        Some((space, configuration)) => {
+            let described = read(space, configuration, args.image, classes)?;
+            match args.format {
+                Format::Table => described.table(),
+                Format::Json => format!("{:#}\n", described.json()),
+            }
+        }
     };
-    let described = read(space, configuration, image, classes)?;
-    Ok(match format {
-        Format::Table => described.table(),
-        Format::Json => format!("{:#}\n", described.json()),
-    })
+    cli::print(&text)?;
+    Ok(Code::Done)
 }
 
 /// Reads a space and a configuration file and describes the configuration.

@@ -26,12 +26,14 @@ use crate::objective::{Control, Ended, Task};
 use crate::resume;
 use crate::watchdog::TRAINING_GRACE;
 
-/// What trainings on this host are computed with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How and where to compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
 pub struct Compute {
-    /// The device.
+    /// Device to compute on; `auto` takes a GPU if there is one that works, else the CPU
+    #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
     pub device: DeviceChoice,
-    /// Threads on the CPU.
+    /// Threads to compute with on the CPU; several single-threaded trainers are faster than one with several threads
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: u16,
 }
 

@@ -407,6 +407,26 @@ mod tests {
     }
 
     #[test]
+    fn published_networks_have_a_value_of_every_hyperparameter() {
+        let mut reader = Reader {
+            configuration: &Configuration::default(),
+            known: BTreeSet::new(),
+        };
+        network(&mut reader, IMAGE, 10).unwrap();
+        training(&mut reader).unwrap();
+        for published in &shared::known::KNOWN {
+            let configuration = published.configuration();
+            for name in &reader.known {
+                assert!(
+                    configuration.get(name).is_some(),
+                    "{}: {name}",
+                    published.name
+                );
+            }
+        }
+    }
+
+    #[test]
     fn unknown_names_are_refused_with_the_known_ones() {
         let refused = parse(r#"{"learning_rte": 0.1}"#).unwrap_err();
         assert_eq!(refused.at, "learning_rte");

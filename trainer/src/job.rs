@@ -8,7 +8,7 @@ use shared::directory::Directory;
 use shared::exit::{Code, Failure};
 use shared::record::Job;
 use shared::signal::Warning;
-use shared::{Error, Invalid, fs, layout};
+use shared::{Error, Invalid, cli, fs, layout};
 use tracing::info;
 
 use crate::assignment::task_of;
@@ -16,14 +16,28 @@ use crate::evaluator::{Assignment, Compute, Evaluator, Place};
 use crate::objective::{Control, Ended, StopReason};
 use crate::outcome::outcome_of;
 
-/// Evaluates the job and gives the text of its outcome.
+/// Arguments of `trainer job`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A job file, such as DIR/jobs/open/c000000-r0-a1.json
+    file: PathBuf,
+    /// Search directory that the file belongs to; default: the one that it lies in
+    #[arg(long, value_name = "DIR")]
+    directory: Option<PathBuf>,
+    /// How and where to compute
+    #[command(flatten)]
+    compute: Compute,
+}
+
+/// Evaluates the job and prints its outcome.
 ///
 /// # Errors
 /// The file is no job of a search directory, or this machine fails.
-pub fn run(file: &Path, directory: Option<&Path>, compute: Compute) -> Result<(Code, String)> {
+pub(crate) fn run(args: &Args) -> Result<Code> {
+    let file = args.file.as_path();
     let warning = Warning::listen().context("cannot listen for signals")?;
     let job: Job = fs::read_named_record(file)?;
-    let root = match directory {
+    let root = match &args.directory {
         Some(root) => std::path::absolute(root)?,
         None => find_search(file).ok_or_else(|| {
             let message = format!(
@@ -36,7 +50,7 @@ pub fn run(file: &Path, directory: Option<&Path>, compute: Compute) -> Result<(C
     let directory = Directory::open(&root)?;
     let search = directory.search();
     check(file, &job, search)?;
-    let evaluator = Evaluator::new(&directory, compute, &warning)?;
+    let evaluator = Evaluator::new(&directory, args.compute, &warning)?;
     info!(
         "evaluating job={} on {} to {}; nothing is published",
         job.job,
@@ -58,12 +72,12 @@ pub fn run(file: &Path, directory: Option<&Path>, compute: Compute) -> Result<(C
     let start = Instant::now();
     let ended = evaluator.evaluate(&directory, &assignment, &mut control)?;
     if let Ok(printed) = std::fs::read(&log) {
-        shared::cli::report(String::from_utf8_lossy(&printed).trim_end());
+        cli::report(String::from_utf8_lossy(&printed).trim_end());
     }
     match &ended {
         Ended::Interrupted => {
             info!("interrupted job={}", job.job);
-            return Ok((Code::Again, String::new()));
+            return Ok(Code::Again);
         }
         Ended::MachineFailed { message } | Ended::DeviceFailed { message } => {
             let message = format!("this machine failed: {message}");
@@ -72,7 +86,7 @@ pub fn run(file: &Path, directory: Option<&Path>, compute: Compute) -> Result<(C
         _ => {}
     }
     let (outcome, measures, curve) = outcome_of(ended, &search.constraints, &search.objectives);
-    let text = serde_json::json!({
+    let json = serde_json::json!({
         "job": job.job,
         "budget": job.budget,
         "outcome": outcome,
@@ -80,7 +94,8 @@ pub fn run(file: &Path, directory: Option<&Path>, compute: Compute) -> Result<(C
         "curve": curve,
         "elapsed_s": start.elapsed().as_secs_f64(),
     });
-    Ok((Code::Done, format!("{text:#}\n")))
+    cli::print(&format!("{json:#}\n"))?;
+    Ok(Code::Done)
 }
 
 /// Whether a job belongs to the search.

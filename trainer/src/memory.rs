@@ -16,22 +16,22 @@ const BASE: u64 = 10 << 20;
 
 /// The memory that a training needs at its peak, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Footprint {
+pub(crate) struct Footprint {
     /// Weights.
-    pub weights: u64,
+    pub(crate) weights: u64,
     /// What the optimizer remembers: velocities, squares, averages.
-    pub optimizer: u64,
+    pub(crate) optimizer: u64,
     /// Gradients while training; while a checkpoint is made, its copies of the two above, which are never alive at the
     /// same time and are larger.
-    pub gradients: u64,
+    pub(crate) gradients: u64,
     /// Outputs of layers: those kept for the backward pass and those being worked on.
-    pub activations: u64,
+    pub(crate) activations: u64,
 }
 
 impl Footprint {
     /// Adds up what a network needs for training with batches of `batch` images and for evaluation with batches of
     /// `evaluation_batch`.
-    pub fn new(
+    pub(crate) fn new(
         summary: &Summary,
         config: &TrainingConfig,
         batch: usize,
@@ -64,36 +64,36 @@ impl Footprint {
     }
 
     /// All of it, with the program itself.
-    pub fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.weights + self.optimizer + self.gradients + self.activations + BASE
     }
 }
 
 /// Bytes as MiB.
-pub fn mib(bytes: u64) -> f64 {
+pub(crate) fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
 /// Bytes that this process may still allocate: what the system has available, and what its control groups allow.
 /// `None` where the system does not say.
-pub fn available() -> Option<u64> {
+pub(crate) fn available() -> Option<u64> {
     available_under(Path::new("/"))
 }
 
 /// Bytes that this process could have if nobody else had any: what the system has, and what its control groups allow.
 /// `None` where the system does not say.
-pub fn total() -> Option<u64> {
+pub(crate) fn total() -> Option<u64> {
     total_under(Path::new("/"))
 }
 
 /// How many processes of this one's control group the kernel has killed for lack of memory; of the whole system where
 /// groups do not count them. `None` where nobody does.
-pub fn oom_kills() -> Option<u64> {
+pub(crate) fn oom_kills() -> Option<u64> {
     oom_kills_under(Path::new("/"))
 }
 
 /// The largest amount of memory that a process has had at once, in bytes; `None` once it is gone.
-pub fn peak_of(process: u32) -> Option<u64> {
+pub(crate) fn peak_of(process: u32) -> Option<u64> {
     let text = read(PathBuf::from(format!("/proc/{process}/status")))?;
     kib(&text, "VmHWM:")
 }

@@ -59,22 +59,30 @@ impl StopReason {
 }
 
 /// What an objective may ask of, and tell, the program that runs it. Cheap enough to be called at every step.
+///
+/// The default answers are those of somebody who neither disturbs a training nor keeps anything of it.
 pub trait Control {
     /// `Some` when the objective should save a checkpoint and return [`Ended::Interrupted`] as soon as it can.
-    fn stop_reason(&mut self) -> Option<StopReason>;
+    fn stop_reason(&mut self) -> Option<StopReason> {
+        None
+    }
 
     /// Tells how far the training is, for the heartbeat. `spent` is in the budget's unit.
-    fn progress(&mut self, spent: f64);
+    fn progress(&mut self, _spent: f64) {}
 
     /// Whether a checkpoint should be saved now: from time to time, and at the end (where `spent` is the whole budget)
     /// if anybody is going to need it. `spent` is in the budget's unit.
-    fn checkpoint_due(&mut self, spent: f64) -> bool;
+    fn checkpoint_due(&mut self, _spent: f64) -> bool {
+        false
+    }
 
     /// Publishes a checkpoint; the bytes are complete and self-describing.
     ///
     /// # Errors
     /// The file system's, most often a full disk; the objective returns it as it is.
-    fn save_checkpoint(&mut self, spent: f64, bytes: &[u8]) -> anyhow::Result<()>;
+    fn save_checkpoint(&mut self, _spent: f64, _bytes: &[u8]) -> anyhow::Result<()> {
+        Ok(())
+    }
 
     /// Tells that an interrupted objective keeps what it has spent by itself, where this program sees no checkpoint:
     /// an outside command does. Otherwise a job that is interrupted often would look as if it never got on.

@@ -1,12 +1,14 @@
 //! The tensor operators in which training spends its time, with kernels of our own for CPU and GPU.
 //!
-//! A network is written against [`Operators`]. Its default bodies are burn's stock operations. For the CPU backend Flex they
-//! are replaced by the kernels in this folder, because burn 0.21's own run the same network several times slower; for
-//! GPUs by those in `cube`, because burn chooses its own by timing. Every kernel has a plain scalar counterpart in `reference.rs`, which tests hold
-//! it against, together with burn's stock operations. No result depends on the number of threads: work is cut into
-//! pieces by the tensor's shape alone, and partial sums are added in a fixed order.
+//! A network is written against [`Operators`]. Its default bodies are burn's stock operations. For the CPU backend Flex
+//! they are replaced by the kernels in this folder, because burn 0.21's own run the same network several times slower;
+//! for GPUs by those in `cube`, because burn chooses its own by timing. Tests hold convolution and batch norm against
+//! plain scalar counterparts in `reference.rs`, and the others against burn's stock operations. No result depends on
+//! the number of threads: work is cut into pieces by the tensor's shape alone, and partial sums are added in a fixed
+//! order.
 
 mod aligned;
+mod branch_sum;
 mod convolution;
 #[cfg(feature = "cuda")]
 mod cube;
@@ -14,7 +16,6 @@ mod flex;
 mod gradients;
 mod grid;
 mod kernels;
-mod mixing;
 mod normalization;
 #[cfg(test)]
 mod reference;

@@ -82,7 +82,7 @@ pub fn run(args: &Args) -> Result<Code> {
         .map_err(|error| Failure::because(Code::BadInput, format!("--device {choice}"), error))?;
     device::set_threads(usize::from(args.compute.threads))
         .map_err(|error| Failure::because(Code::Unforeseen, "cannot start the threads", error))?;
-    crate::self_test::run(device)?;
+    crate::self_test::ensure_passed(device)?;
     let splits = Dataset::load(&objective.data)
         .map_err(|error| Failure::because(Code::BadInput, "cannot load the data set", error))?;
     worker::check_space(&search, &splits)?;

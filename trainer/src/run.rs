@@ -1,7 +1,7 @@
 //! The loop of a trainer: look for an open job, claim it, evaluate it, publish the result or give the job back.
 
 use std::cell::Cell;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use shared::record::{Fate, Job, JobResult, Outcome, TrainerState};
 use shared::signal::Warning;
 use shared::wait::{News, Waiter};
 use shared::wording::one_line;
-use shared::{AttemptId, Claim, OwnerId, Seed, clock, layout};
+use shared::{AttemptId, Claim, OwnerId, Seed, cli, clock, layout};
 use tracing::{error, info, warn};
 
 use crate::assignment::{assignment, task_of};
@@ -37,13 +37,21 @@ const MAX_CRASHES: u32 = 3;
 /// A job that crashes within this time, without any progress, may have met something wrong with this machine.
 const SOON: f64 = 60.0;
 
-/// How a trainer runs.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Leave as soon as no job is open.
-    pub is_once: bool,
-    /// Longest time between two looks at the directory.
-    pub longest_poll: Duration,
+/// Arguments of `trainer run`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Search directory, as made by `scheduler init`
+    #[arg(value_name = cli::DIRECTORY)]
+    directory: PathBuf,
+    /// How and where to compute
+    #[command(flatten)]
+    compute: Compute,
+    /// Exit as soon as no job is open
+    #[arg(long)]
+    once: bool,
+    /// Longest time between two looks at the directory, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30.0, value_parser = cli::seconds)]
+    poll_s: f64,
 }
 
 /// Why the loop ended.
@@ -69,12 +77,12 @@ pub enum Leave {
 ///
 /// # Errors
 /// The directory cannot be used, or the objective cannot be made ready.
-pub fn run(root: &Path, compute: Compute, settings: &Settings) -> Result<Code> {
+pub fn run(args: &Args) -> Result<Code> {
     let warning = Warning::listen().context("cannot listen for signals")?;
     // Paths are handed to programs that may run elsewhere.
-    let root = std::path::absolute(root).context("cannot find the working directory")?;
+    let root = std::path::absolute(&args.directory).context("cannot find the working directory")?;
     let directory = Directory::open(&root)?;
-    let evaluator = Evaluator::new(&directory, compute, &warning)?;
+    let evaluator = Evaluator::new(&directory, args.compute, &warning)?;
     let owner = new_owner();
     let limit = TimeLimit::of_slurm_job();
     let computer = evaluator.computer();
@@ -94,7 +102,7 @@ pub fn run(root: &Path, compute: Compute, settings: &Settings) -> Result<Code> {
         warning,
         limit,
     );
-    match trainer.work(settings)? {
+    match trainer.work(args)? {
         Leave::Finished => info!("leaving: the search is finished"),
         Leave::Stopped => info!("leaving: the search is stopped"),
         Leave::NothingOpen => info!("leaving: no job is open"),
@@ -170,11 +178,11 @@ impl<'a> Trainer<'a> {
     ///
     /// # Errors
     /// What trying again does not help with.
-    pub fn work(&self, settings: &Settings) -> Result<Leave> {
+    fn work(&self, args: &Args) -> Result<Leave> {
         let layout = self.directory.layout();
         let folders = [layout.root().to_path_buf(), layout.path(layout::OPEN)]
             .map(|folder| (folder, News::Arrivals));
-        let mut waiter = Waiter::new(&folders, settings.longest_poll);
+        let mut waiter = Waiter::new(&folders, Duration::from_secs_f64(args.poll_s));
         // Which of several open jobs is tried after a lost race; not part of any result.
         let mut rng = Seed::new(0).child("claims", &self.owner).rng();
         let mut num_failures = 0;
@@ -185,7 +193,7 @@ impl<'a> Trainer<'a> {
             if self.limit.is_near() {
                 return Ok(Leave::TimeLimit);
             }
-            let has_failed = match self.step(settings, &mut rng) {
+            let has_failed = match self.step(args.once, &mut rng) {
                 // What is open is what this machine failed at.
                 Ok(Step::Leave(Leave::NothingOpen)) if num_failures > 0 => {
                     return Ok(Leave::Failures(num_failures));
@@ -222,7 +230,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// One look at the directory, and the job it may lead to.
-    fn step(&self, settings: &Settings, rng: &mut impl rand::Rng) -> Result<Step> {
+    fn step(&self, is_once: bool, rng: &mut impl rand::Rng) -> Result<Step> {
         let flags = self.directory.flags()?;
         if flags.is_stopped {
             return Ok(Step::Leave(Leave::Stopped));
@@ -248,7 +256,7 @@ impl<'a> Trainer<'a> {
         if flags.is_finished {
             return Ok(Step::Leave(Leave::Finished));
         }
-        Ok(if settings.is_once {
+        Ok(if is_once {
             Step::Leave(Leave::NothingOpen)
         } else {
             Step::Idle

@@ -19,7 +19,7 @@ use crate::batch::TrainingData;
 use crate::checkpoint::{self, Arrays};
 use crate::device::Device;
 use crate::objective::network::NetworkTrainer;
-use crate::objective::{Control, Ended, StopReason, Task};
+use crate::objective::{Control, Ended, Task};
 use crate::operators::{AdamStep, Descent, SgdStep, TrainingBackend, Window};
 use data::{ImageShape, Images};
 
@@ -74,7 +74,7 @@ pub struct Passed {
 ///
 /// # Errors
 /// The first operation that is wrong: exit code 3.
-pub fn run(device: Device) -> Result<(), Failure> {
+pub fn ensure_passed(device: Device) -> Result<(), Failure> {
     let Some(identity) = device.identity() else {
         return Ok(()); // the CPU is what others are compared with
     };
@@ -128,11 +128,20 @@ pub fn run_anew(device: Device) -> Result<Passed, Fault> {
     Ok(passed)
 }
 
+/// Arguments of `trainer self-test`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// How and where to compute
+    #[command(flatten)]
+    compute: crate::Compute,
+}
+
 /// Tests the device that is asked for, and says so in a line for a person.
 ///
 /// # Errors
 /// The device cannot be had, or is wrong: exit code 3.
-pub(crate) fn report(choice: crate::device::DeviceChoice) -> Result<String, Failure> {
+pub fn run(args: &Args) -> anyhow::Result<Code> {
+    let choice = args.compute.device;
     let device = choice
         .resolve()
         .map_err(|error| Failure::because(Code::BadInput, format!("--device {choice}"), error))?;
@@ -142,9 +151,10 @@ pub(crate) fn report(choice: crate::device::DeviceChoice) -> Result<String, Fail
         operations,
         worst,
     } = passed;
-    Ok(format!(
+    shared::cli::print(&format!(
         "{identity}: {operations} operations give what the CPU gives; the largest difference is {worst:.1e}\n"
-    ))
+    ))?;
+    Ok(Code::Done)
 }
 
 /// Why nothing is computed on a device.
@@ -343,10 +353,6 @@ struct Keep {
 }
 
 impl Control for Keep {
-    fn stop_reason(&mut self) -> Option<StopReason> {
-        None
-    }
-    fn progress(&mut self, _spent: f64) {}
     fn checkpoint_due(&mut self, _spent: f64) -> bool {
         true
     }

@@ -11,14 +11,14 @@ use serde_json::json;
 use shared::exit::{Code, Failure};
 use shared::objective::{NetworkObjective, Objective, Precision};
 use shared::signal::Warning;
-use shared::{BudgetUnit, Claim, Directory, Search, Seed, fs};
+use shared::{BudgetUnit, Claim, Directory, Search, Seed, cli, fs};
 use tracing::warn;
 
 use crate::batch::TrainingData;
 use crate::control::CheckpointTimes;
-use crate::device::{Device, DeviceChoice};
-use crate::evaluator::READY;
+use crate::device::{self, Device};
 use crate::evaluator::contract::{JobFile, Progress, Ready, result_of};
+use crate::evaluator::{Compute, READY};
 use crate::hyperparameters;
 use crate::objective::network::NetworkTrainer;
 use crate::objective::{Control, Ended, StopReason, Task};
@@ -27,13 +27,26 @@ use crate::resume;
 /// How often progress is told.
 const TELL: Duration = Duration::from_millis(100);
 
+/// Arguments of `trainer worker`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Search directory
+    #[arg(value_name = cli::DIRECTORY)]
+    directory: PathBuf,
+    /// How and where to compute
+    #[command(flatten)]
+    compute: Compute,
+}
+
 /// Trains until its input ends, or a warning comes.
 ///
 /// # Errors
 /// The search trains no network, its data set is missing or damaged, or the device cannot be had: exit code 3.
-pub fn run(root: &Path, choice: DeviceChoice) -> Result<Code> {
+pub(crate) fn run(args: &Args) -> Result<Code> {
+    let choice = args.compute.device;
+    device::set_threads(usize::from(args.compute.threads)).context("cannot start the threads")?;
     let warning = Warning::listen().context("cannot listen for signals")?;
-    let directory = Directory::open(root)?;
+    let directory = Directory::open(&args.directory)?;
     let Objective::Network(objective) = &directory.search().objective else {
         return Err(Failure::new(Code::BadInput, "this search trains no network").into());
     };
@@ -48,7 +61,7 @@ pub fn run(root: &Path, choice: DeviceChoice) -> Result<Code> {
         return Err(Failure::new(Code::BadInput, message).into());
     }
     check_precision(objective.training.precision, device)?;
-    crate::self_test::run(device)?;
+    crate::self_test::ensure_passed(device)?;
     let splits = Dataset::load(&objective.data)
         .map_err(|error| Failure::because(Code::BadInput, "cannot load the data set", error))?;
     check_space(directory.search(), &splits)?;

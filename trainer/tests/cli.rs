@@ -1,10 +1,12 @@
 //! The command line: help texts, and what a wrong call says.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::process::{Command, Output};
+use std::process::Output;
+
+use clap::{Command, CommandFactory as _};
 
 fn trainer(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_trainer"))
+    std::process::Command::new(env!("CARGO_BIN_EXE_trainer"))
         .env("CUDA_VISIBLE_DEVICES", "-1") // none, where there is a GPU
         .args(arguments)
         .output()
@@ -17,13 +19,15 @@ fn stderr(output: &Output) -> String {
 
 #[test]
 fn help_says_what_each_argument_means() {
-    for command in ["run", "job", "describe", "relax", "export", "predict"] {
-        let output = trainer(&[command, "--help"]);
+    let help = |arguments: &[&str]| {
+        let output = trainer(arguments);
         assert!(output.status.success());
-        insta::assert_snapshot!(
-            format!("help_{command}"),
-            String::from_utf8_lossy(&output.stdout)
-        );
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    insta::assert_snapshot!("help", help(&["--help"]));
+    let command = trainer::Args::command();
+    for name in command.get_subcommands().map(Command::get_name) {
+        insta::assert_snapshot!(format!("help_{name}"), help(&[name, "--help"]));
     }
 }
 

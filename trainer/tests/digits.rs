@@ -8,22 +8,11 @@ use shared::{Budget, BudgetUnit, Configuration, Value};
 use trainer::batch::TrainingData;
 use trainer::device::Device;
 use trainer::objective::network::NetworkTrainer;
-use trainer::objective::{Control, Ended, StopReason, Task};
+use trainer::objective::{Control, Ended, Task};
 
 struct Patient;
 
-impl Control for Patient {
-    fn stop_reason(&mut self) -> Option<StopReason> {
-        None
-    }
-    fn progress(&mut self, _spent: f64) {}
-    fn checkpoint_due(&mut self, _spent: f64) -> bool {
-        false
-    }
-    fn save_checkpoint(&mut self, _spent: f64, _bytes: &[u8]) -> anyhow::Result<()> {
-        Ok(())
-    }
-}
+impl Control for Patient {}
 
 fn load(name: &str) -> Splits {
     let settings = serde_json::from_value(serde_json::json!({ "name": name })).unwrap();

@@ -21,7 +21,7 @@ pub(crate) struct Args {
     /// Search directories, imported directories, or HpBandSter logs
     #[arg(value_name = "DIR", required = true)]
     dirs: Vec<PathBuf>,
-    /// Searches with the same of these are repetitions of each other
+    /// What searches share that count as repetitions of each other
     #[arg(long, value_enum, default_value_t = GroupBy::Method)]
     by: GroupBy,
     /// What the searches are compared along
@@ -33,7 +33,7 @@ pub(crate) struct Args {
     /// Places at which they are compared, evenly spaced up to where the shortest search ends
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     points: u32,
-    /// Instead, differences of what searches with the same seed found in the end, one of each group
+    /// Instead, compare groups by the final losses of searches with the same seed
     ///
     /// Mean, 95 % interval and p of a paired Student test, for each two groups. Seeds often differ more than groups do.
     #[arg(long, conflicts_with_all = ["along", "points", "svg"])]

@@ -6,7 +6,7 @@ use anyhow::Result;
 use shared::Seed;
 use shared::cli::{print, report};
 
-use super::{Input, WIDTH, opened};
+use super::{Shown, WIDTH, opened};
 use crate::correlation::{self, RESAMPLES, Settings};
 use crate::extra;
 use crate::load::Wanted;
@@ -16,12 +16,9 @@ use crate::wording::{count, put, wrapped};
 /// Arguments of `correlation`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Where the results are
+    /// Where the results are, and how they are shown
     #[command(flatten)]
-    input: Input,
-    /// How the table is written; csv columns begin lower,upper,n,rho, and what does not exist is `-` (null in json)
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
+    shown: Shown,
     /// Resamples of the bootstrap interval
     #[arg(long, value_name = "N", default_value_t = RESAMPLES, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
     resamples: u32,
@@ -44,7 +41,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let history = opened(&args.input.dir, Wanted::default())?;
+    let history = opened(&args.shown.dir, Wanted::default())?;
     let seed = Seed::new(args.seed);
     if let (Some(num), Some(out)) = (args.extra, &args.extra_out) {
         let extra = extra::draw(&history, num as usize, seed)?;
@@ -71,15 +68,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             correlation::MOST_BUDGETS
         ));
     }
-    let table = match args.format {
+    let table = match args.shown.format {
         Format::Csv | Format::Json => {
-            return print(&correlation::full_table(&history, &pairs).write(args.format)?);
+            return print(&correlation::full_table(&history, &pairs).write(args.shown.format)?);
         }
         Format::Table | Format::Markdown | Format::Latex => {
-            correlation::short_table(&history, &pairs).write(args.format)?
+            correlation::short_table(&history, &pairs).write(args.shown.format)?
         }
     };
-    if args.format != Format::Table {
+    if args.shown.format != Format::Table {
         return print(&table);
     }
     let mut text = format!(

@@ -5,7 +5,7 @@ use shared::Seed;
 use shared::cli::{print, report};
 use shared::exit::{Code, Failure};
 
-use super::{Input, WIDTH, opened};
+use super::{Shown, WIDTH, opened};
 use crate::history::{History, position_of};
 use crate::importance::{self, Of};
 use crate::load::Wanted;
@@ -15,12 +15,9 @@ use crate::wording::{put, wrapped};
 /// Arguments of `importance`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Where the results are
+    /// Where the results are, and how they are shown
     #[command(flatten)]
-    input: Input,
-    /// How the table is written
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
+    shown: Shown,
     /// At this budget only, in the search's unit; default: every budget that has at least 10 losses
     #[arg(long, value_name = "AMOUNT")]
     budget: Option<f64>,
@@ -42,7 +39,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let history = opened(&args.input.dir, Wanted::default())?;
+    let history = opened(&args.shown.dir, Wanted::default())?;
     let budgets: Vec<usize> = match args.budget {
         None => (0..history.budgets.len()).collect(),
         Some(amount) => vec![budget_of(&history, amount)?],
@@ -61,21 +58,21 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
     }
     if args.marginals {
-        return print(&importance::marginal_table(&history, &all).write(args.format)?);
+        return print(&importance::marginal_table(&history, &all).write(args.shown.format)?);
     }
-    if matches!(args.format, Format::Csv | Format::Json) {
-        return print(&importance::full_table(&history, &all).write(args.format)?);
+    if matches!(args.shown.format, Format::Csv | Format::Json) {
+        return print(&importance::full_table(&history, &all).write(args.shown.format)?);
     }
     let mut text = String::new();
     for importance in &all {
-        if args.format == Format::Table {
+        if args.shown.format == Format::Table {
             let basis = importance::basis(&history, importance);
             put(
                 &mut text,
                 format_args!("{}\n\n", wrapped(&basis, WIDTH, "")),
             );
         }
-        text.push_str(&importance::short_table(importance).write(args.format)?);
+        text.push_str(&importance::short_table(importance).write(args.shown.format)?);
         text.push('\n');
     }
     print(&text)

@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 use shared::cli::print;
 use shared::fs;
 
-use super::{Input, opened};
+use super::{Shown, opened};
 use crate::history::{Evaluation, History};
 use crate::load::Wanted;
 use crate::retrain;
@@ -17,12 +17,9 @@ use crate::trajectory::{self, At};
 /// Arguments of `incumbent`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Where the results are
+    /// Where the results are, and how they are shown
     #[command(flatten)]
-    input: Input,
-    /// How it is written
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
+    shown: Shown,
     /// Which results may become the incumbent
     #[arg(long, value_enum, default_value_t = At::Reached)]
     at: At,
@@ -37,12 +34,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         measures: true,
         ..Wanted::default()
     };
-    let history = opened(&args.input.dir, wanted)?;
+    let history = opened(&args.shown.dir, wanted)?;
     let incumbent = trajectory::incumbent(&history, args.at);
     if let (Some(path), Some(incumbent)) = (&args.job, incumbent) {
         fs::replace_record(path, &retrain::job(&history, incumbent)?)?;
     }
-    let text = match (args.format, incumbent) {
+    let text = match (args.shown.format, incumbent) {
         (Format::Json, _) => {
             let mut json = trajectory::incumbent_json(&history, incumbent);
             if let Some(incumbent) = incumbent {
@@ -92,7 +89,7 @@ fn again(args: &Args, history: &History, incumbent: &Evaluation) -> Result<Strin
 /// The commands that train the incumbent again; `None` for another program's log.
 fn commands(args: &Args, history: &History) -> Option<Vec<String>> {
     history.search.as_ref()?;
-    let dir = shell_word(&args.input.dir.display().to_string());
+    let dir = shell_word(&args.shown.dir.display().to_string());
     let file = args.job.clone().unwrap_or_else(|| "incumbent.json".into());
     let file = shell_word(&file.display().to_string());
     let train = format!("trainer job {file} --directory {dir}");

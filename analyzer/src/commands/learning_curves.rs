@@ -3,20 +3,16 @@
 use anyhow::Result;
 use shared::cli::print;
 
-use super::{Input, opened};
+use super::{Shown, opened};
 use crate::load::Wanted;
 use crate::rows;
-use crate::table::Format;
 
 /// Arguments of `learning-curves`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Where the results are
+    /// Where the results are, and how they are shown
     #[command(flatten)]
-    input: Input,
-    /// How the table is written: one row for each point of each curve
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
+    shown: Shown,
     /// Jobs of this configuration only, such as c000012
     #[arg(long, value_name = "ID")]
     configuration: Option<shared::ConfigurationId>,
@@ -27,6 +23,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         curves: true,
         ..Wanted::default()
     };
-    let history = opened(&args.input.dir, wanted)?;
-    print(&rows::curves(&history, args.configuration).write(args.format)?)
+    let history = opened(&args.shown.dir, wanted)?;
+    print(&rows::curves(&history, args.configuration).write(args.shown.format)?)
 }

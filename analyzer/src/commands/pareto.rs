@@ -4,7 +4,7 @@ use anyhow::Result;
 use shared::cli::print;
 use shared::exit::{Code, Failure};
 
-use super::{Input, opened};
+use super::{Shown, opened};
 use crate::front::Front;
 use crate::history::History;
 use crate::load::Wanted;
@@ -14,19 +14,16 @@ use crate::trajectory::At;
 /// Arguments of `pareto`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Where the results are
+    /// Where the results are, and how they are shown
     #[command(flatten)]
-    input: Input,
-    /// How it is written; one row for each configuration of the front
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
+    shown: Shown,
     /// Which results count
     #[arg(long, value_enum, default_value_t = At::Reached)]
     at: At,
-    /// What is minimised: `loss` or measures, with commas between; default: the search's own objectives
+    /// What is minimised: `loss` or measures, separated by commas; default: the search's own objectives
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     objectives: Vec<String>,
-    /// Where the hypervolume ends, a number for each objective, with commas between; default: their worst values
+    /// Where the hypervolume ends, a number for each objective, separated by commas; default: their worst values
     #[arg(
         long,
         value_name = "NUMBERS",
@@ -41,7 +38,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         measures: true,
         ..Wanted::default()
     };
-    let history = opened(&args.input.dir, wanted)?;
+    let history = opened(&args.shown.dir, wanted)?;
     let objectives = objectives(args, &history)?;
     if let Some(reference) = &args.reference
         && (reference.len() != objectives.len() || !reference.iter().all(|x| x.is_finite()))
@@ -54,7 +51,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return Err(Failure::new(Code::BadInput, message).into());
     }
     let front = Front::new(&history, &objectives, args.at, args.reference.clone());
-    print(&match args.format {
+    print(&match args.shown.format {
         Format::Table => front.text(&history),
         Format::Json => format!("{:#}\n", front.json(&history)),
         format => front.table(&history, true).write(format)?,

@@ -5,7 +5,7 @@ use shared::Seed;
 use shared::cli::{print, report};
 use shared::exit::{Code, Failure};
 
-use super::{Input, WIDTH, opened};
+use super::{Shown, WIDTH, opened};
 use crate::load::Wanted;
 use crate::table::Format;
 use crate::whatif::{self, RESAMPLES};
@@ -14,12 +14,9 @@ use crate::wording::wrapped;
 /// Arguments of `whatif`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Where the results are
+    /// Where the results are, and how they are shown
     #[command(flatten)]
-    input: Input,
-    /// How the table is written: one row for each ladder of budgets, the search's own first; shares are of its training
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
+    shown: Shown,
     /// Try ladders with this factor between budgets only; default: 2, 3, 4 and the search's own
     #[arg(long, value_name = "NUMBER", value_parser = factor)]
     eta: Option<f64>,
@@ -36,18 +33,18 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         curves: true,
         ..Wanted::default()
     };
-    let history = opened(&args.input.dir, wanted)?;
+    let history = opened(&args.shown.dir, wanted)?;
     let seed = Seed::new(args.seed);
     let (forecasts, missing) = whatif::forecasts(&history, args.eta, args.resamples, seed)
         .map_err(|reason| Failure::new(Code::BadInput, format!("no answer: {reason}")))?;
     if let Some(reason) = missing {
         report(&reason);
     }
-    if matches!(args.format, Format::Csv | Format::Json) {
-        return print(&whatif::full_table(&forecasts).write(args.format)?);
+    if matches!(args.shown.format, Format::Csv | Format::Json) {
+        return print(&whatif::full_table(&forecasts).write(args.shown.format)?);
     }
-    let table = whatif::short_table(&history, &forecasts).write(args.format)?;
-    if args.format != Format::Table {
+    let table = whatif::short_table(&history, &forecasts).write(args.shown.format)?;
+    if args.shown.format != Format::Table {
         return print(&table);
     }
     let verdict = wrapped(&whatif::verdict(&history, &forecasts), WIDTH, "");

@@ -107,8 +107,9 @@ impl Problem {
 
     /// A benchmark function by name: `branin`, `counting-ones-N`, `joint-resnet`, `mf-hartmann3-good`, …
     ///
-    /// The levels of the Hartmann functions are `good` (bias 0.5, noise 0.1: what the rivals were measured on),
-    /// `moderate` (3, 3), `bad` (3.5, 4) and `terrible` (4, 5); without a level it is `good`.
+    /// The levels of the Hartmann functions are `good` (bias 0.5, noise 0.1: mf-prior-bench's default, what the rivals were
+    /// measured on; its own `good` is another one), `moderate` (3, 3), `bad` (3.5, 4) and `terrible` (4, 5); without a level
+    /// it is `good`.
     pub fn function(name: &str, bias: Option<f64>, noise: Option<f64>) -> Result<Self> {
         let unknown = || {
             format!(
@@ -153,7 +154,7 @@ impl Problem {
             let function = Function::from_str(function).with_context(unknown)?;
             benchmark = Benchmark::new(function);
             (benchmark.bias, benchmark.noise) = match level {
-                "" | "-good" => (0.5, 0.1),
+                "" | "-good" => (benchmark.bias, benchmark.noise),
                 "-moderate" => (3.0, 3.0),
                 "-bad" => (3.5, 4.0),
                 "-terrible" => (4.0, 5.0),

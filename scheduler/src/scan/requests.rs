@@ -1,6 +1,6 @@
 //! Requests that schedulers have written, and the proposals that answer them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use shared::error::Result;
 use shared::fs::Published;
@@ -101,14 +101,7 @@ impl Scanner {
     pub(super) fn see_proposals(&self, state: &mut State) -> Result<()> {
         let mut awaited: Vec<ConfigurationId> = state.awaited.iter().copied().collect();
         if self.directory.is_network() {
-            let shards: BTreeSet<u32> = awaited.iter().map(|id| id.shard()).collect();
-            let mut there: BTreeSet<ConfigurationId> = BTreeSet::new();
-            for shard in shards {
-                there.extend(
-                    self.directory
-                        .list_shard::<ConfigurationId>(layout::CONFIGURATIONS, shard)?,
-                );
-            }
+            let there = self.directory.list_proposals(awaited.iter().copied())?;
             awaited.retain(|id| there.contains(id));
         }
         for id in awaited {

@@ -10,7 +10,7 @@ use shared::{Claim, JobId, JobResult, ResultId, layout};
 use tracing::warn;
 
 use super::{Absence, Scanner};
-use crate::fault::Known;
+use crate::blame::Known;
 use crate::state::State;
 
 /// Scans in a row in which a job must be nowhere before it is offered again.

@@ -5,7 +5,7 @@ use shared::{AttemptId, layout};
 use tracing::info;
 
 use super::Scanner;
-use crate::fault::Again;
+use crate::blame::Again;
 use crate::state::State;
 
 impl Scanner {

@@ -9,11 +9,11 @@ use crate::batch::Group;
 
 /// What `scheduler slurm` is told.
 #[derive(Debug, Clone, clap::Args)]
-pub struct SlurmArgs {
+pub(crate) struct SlurmArgs {
     /// The search directory, on a filesystem that all nodes share
     #[arg(value_name = DIRECTORY)]
     pub(super) directory: PathBuf,
-    /// How many trainers shall be queued or running
+    /// Number of trainers to keep queued or running
     ///
     /// Needed, unless `--keep=N` says it. Given several times, these are groups of trainers with names and sbatch options of
     /// their own: `--trainers 'large=4 --partition=a100 --gres=gpu:a100:1' --trainers 'small=16 --mem=8G'`.
@@ -75,9 +75,10 @@ pub struct SlurmArgs {
     pub(super) cancel: bool,
     /// More options for sbatch, such as `--account=…`; they come after the script's own
     ///
-    /// What says who asks, where and when is for trainers and coordinator; what a job needs (`--gres`, `--mem`,
-    /// `--constraint` and the like) for trainers only. Options that would hide what was submitted are refused, such as
-    /// `--job-name`. Of the variables for sbatch only `SBATCH_ACCOUNT`, `_CONSTRAINT`, `_QOS` and `_RESERVATION` are heard.
+    /// Account, partition and time options apply to trainers and coordinator; resource options (`--gres`, `--mem`,
+    /// `--constraint` and the like) to trainers only. Options that would hide what was submitted are refused, such as
+    /// `--job-name`. Of sbatch's environment variables only `SBATCH_ACCOUNT`, `_CONSTRAINT`, `_QOS` and `_RESERVATION`
+    /// take effect.
     #[arg(last = true, value_name = "SBATCH OPTIONS")]
     sbatch: Vec<String>,
 }

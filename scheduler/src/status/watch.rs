@@ -29,7 +29,7 @@ pub struct StatusArgs {
     /// colours away. Elsewhere it is text every ten seconds, or JSON every two.
     #[arg(long)]
     watch: bool,
-    /// How it is written; `json` with --watch is one object on each line
+    /// Output format; `json` with --watch is one object on each line
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
 }

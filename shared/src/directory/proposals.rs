@@ -1,5 +1,7 @@
 //! Requests for configurations, and the proposals that answer them.
 
+use std::collections::BTreeSet;
+
 use crate::directory::Directory;
 use crate::error::{Error, Invalid, Result};
 use crate::format::{self, Record as _};
@@ -39,6 +41,19 @@ impl Directory {
             return Err(unwritable(Invalid::new("", expected, "others")));
         }
         fs::show_new_record(&path, proposal)
+    }
+
+    /// All proposals in the folders of these configurations, by listing.
+    pub fn list_proposals(
+        &self,
+        ids: impl IntoIterator<Item = ConfigurationId>,
+    ) -> Result<BTreeSet<ConfigurationId>> {
+        let shards: BTreeSet<u32> = ids.into_iter().map(ConfigurationId::shard).collect();
+        let mut there = BTreeSet::new();
+        for shard in shards {
+            there.extend(self.list_shard::<ConfigurationId>(layout::CONFIGURATIONS, shard)?);
+        }
+        Ok(there)
     }
 
     /// How often this very answer has been set aside: a corrupt file is another one, so somebody refuses it as it is.

@@ -87,11 +87,13 @@ pub(crate) fn judge(seen: &Seen) -> Ended {
 /// A program may catch what its device does and call it a crash.
 fn of_device(ended: Ended) -> Ended {
     match ended {
-        Ended::Crashed { message } if speaks_of_memory(&message) => Ended::OutOfMemory {
+        Ended::Crashed { message } if says(&message, &NO_MEMORY) => Ended::OutOfMemory {
             needed_mib: 0.0,
             available_mib: 0.0,
         },
-        Ended::Crashed { message } if is_devices(&message) => Ended::DeviceFailed { message },
+        Ended::Crashed { message } if says(&message, &A_FAILED_DEVICE) => {
+            Ended::DeviceFailed { message }
+        }
         other => other,
     }
 }
@@ -129,7 +131,7 @@ impl Seen {
         let message = self.with_last_words(&format!("the program ended with {status}"));
         // Exceptions end a program with an exit code, or abort it.
         let is_by_exception = matches!(status.signal(), None | Some(libc::SIGABRT));
-        if is_by_exception && is_devices(&words) {
+        if is_by_exception && says(&words, &A_FAILED_DEVICE) {
             return Ended::DeviceFailed { message };
         }
         if is_by_exception && speaks_of_a_full_disk(&words) {
@@ -168,11 +170,11 @@ impl Seen {
         let has_aborted =
             status.signal() == Some(libc::SIGABRT) && self.printed.lines().any(is_abort);
         // A process of its own was killed, such as one that loads data, and the program could not go on without it.
-        let has_lost_a_process = has_killed && speaks_of_a_killed_process(&self.printed);
+        let has_lost_a_process = has_killed && says(&self.printed, &A_KILLED_PROCESS);
         (is_killed && (has_killed || had_nearly_all))
             || has_lost_a_process
             || has_aborted
-            || speaks_of_memory(words)
+            || says(words, &NO_MEMORY)
     }
 
     fn out_of_memory(&self) -> Ended {
@@ -194,52 +196,48 @@ impl Seen {
     }
 }
 
-/// Whether a program says of its failure that there was no memory left, on the host or on the device.
-fn speaks_of_memory(words: &str) -> bool {
-    const PHRASES: [&str; 11] = [
-        "out of memory",
-        "OutOfMemory",
-        "OUT_OF_MEMORY",
-        "MemoryError",
-        "std::bad_alloc",
-        "Cannot allocate memory",
-        "RESOURCE_EXHAUSTED",
-        "ResourceExhausted",
-        "OOM when allocating",
-        "CUBLAS_STATUS_ALLOC_FAILED",
-        "CUDNN_STATUS_ALLOC_FAILED",
-    ];
-    PHRASES.iter().any(|phrase| words.contains(phrase))
-}
+/// What programs say of a failure where there was no memory left, on the host or on the device.
+const NO_MEMORY: [&str; 11] = [
+    "out of memory",
+    "OutOfMemory",
+    "OUT_OF_MEMORY",
+    "MemoryError",
+    "std::bad_alloc",
+    "Cannot allocate memory",
+    "RESOURCE_EXHAUSTED",
+    "ResourceExhausted",
+    "OOM when allocating",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+];
 
-/// Whether a program says that a process which it had started was killed: the words of Python's pools, of PyTorch's data
+/// What programs say where a process that they had started was killed: the words of Python's pools, of PyTorch's data
 /// loaders and launchers, and of shells.
-fn speaks_of_a_killed_process(printed: &str) -> bool {
-    const PHRASES: [&str; 6] = [
-        "Killed",
-        "SIGKILL",
-        "signal 9",
-        "exitcode: -9",
-        "exit code -9",
-        "terminated abruptly",
-    ];
-    PHRASES.iter().any(|phrase| printed.contains(phrase))
-}
+const A_KILLED_PROCESS: [&str; 6] = [
+    "Killed",
+    "SIGKILL",
+    "signal 9",
+    "exitcode: -9",
+    "exit code -9",
+    "terminated abruptly",
+];
 
-/// Whether a program says of its failure that the device failed: no later computation in that process can be trusted.
-fn is_devices(words: &str) -> bool {
-    const PHRASES: [&str; 9] = [
-        "CUDA error",
-        "CUDA_ERROR",
-        "cudaError",
-        "device-side assert",
-        "cuDNN error",
-        "CUBLAS_STATUS",
-        "CUDNN_STATUS",
-        "HIP error",
-        "uncorrectable ECC",
-    ];
-    PHRASES.iter().any(|phrase| words.contains(phrase))
+/// What programs say of a failure of the device: no later computation in that process can be trusted.
+const A_FAILED_DEVICE: [&str; 9] = [
+    "CUDA error",
+    "CUDA_ERROR",
+    "cudaError",
+    "device-side assert",
+    "cuDNN error",
+    "CUBLAS_STATUS",
+    "CUDNN_STATUS",
+    "HIP error",
+    "uncorrectable ECC",
+];
+
+/// Whether a program says one of these things.
+fn says(words: &str, phrases: &[&str]) -> bool {
+    phrases.iter().any(|phrase| words.contains(phrase))
 }
 
 #[cfg(test)]

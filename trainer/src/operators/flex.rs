@@ -11,8 +11,8 @@ use super::gradients::Kernels;
 use super::normalization::{Affine, Moments};
 use super::simd::Instructions;
 use super::{
-    AdamStep, Normalized, Operators, Running, SgdStep, Window, convolution, mixing, normalization,
-    update,
+    AdamStep, Normalized, Operators, Running, SgdStep, Window, branch_sum, convolution,
+    normalization, update,
 };
 use super::{take_up, unwrap, wrap};
 
@@ -161,7 +161,7 @@ fn add_scaled(sum: FlexTensor, branch: &FlexTensor, factors: &[f32]) -> FlexTens
     } else {
         sum.to_contiguous()
     };
-    mixing::add_scaled(sum.storage_mut(), Dense::new(branch).values(), factors);
+    branch_sum::add_scaled(sum.storage_mut(), Dense::new(branch).values(), factors);
     sum
 }
 
@@ -383,7 +383,7 @@ impl Kernels for Flex {
         let mut scaled = gradient.to_contiguous();
         let factors = factors.to_contiguous();
         let factors = &factors.storage()[(2 * place + 1) * batch..][..batch];
-        mixing::scale(scaled.storage_mut(), factors);
+        branch_sum::scale(scaled.storage_mut(), factors);
         scaled
     }
 

@@ -353,7 +353,7 @@ for job in tandem.jobs():
     here.recv()
     helper.terminate()
     helper.join(60)
-    assert not job.told_to_stop
+    assert not job.should_stop
     job.report(job.budget, float(helper.exitcode))
 "#;
     let Some(search) = scripted(script, false, &json!({})) else {

@@ -23,6 +23,7 @@
 
 use rand::RngExt as _;
 use rand_chacha::ChaCha12Rng;
+use shared::ranks::{correlation, mean_ranks};
 use shared::{ConfigurationId, Ranked, Score};
 
 use super::scores::scores;
@@ -30,7 +31,6 @@ use super::{FIT_STEPS, MOST_FITTED, Tandem, choose};
 use crate::history::{EarlierSearch, History};
 use crate::method::Suggestion;
 use crate::normal;
-use crate::ranks::{correlation, mean_ranks};
 use crate::surrogate::{KernelParameters, Observation, Surrogate, Work};
 
 /// Share of the configurations that come from earlier searches until a model is asked.

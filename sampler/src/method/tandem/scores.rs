@@ -14,7 +14,7 @@
 //! constraint is between the two: it ranks after all losses, the less it breaks the better, and has that value score.
 
 use crate::normal;
-use crate::ranks::mean_ranks;
+use shared::ranks::mean_ranks;
 use shared::{Ranked, Score};
 
 /// Distance from the median to the 10 % quantile of the standard normal distribution.

@@ -1,4 +1,4 @@
-//! Ranks where some are equal.
+//! Ranks where some are equal, and how they are correlated.
 
 use std::cmp::Ordering;
 
