@@ -49,7 +49,9 @@ impl PMethod {
 /// Ranks from 1; equal values share the mean of the ranks they take up.
 pub(crate) fn average_ranks(values: &[f64]) -> Vec<f64> {
     let mut ranks = mean_ranks(values, f64::total_cmp, |a, b| is_tied(*a, *b));
-    ranks.iter_mut().for_each(|rank| *rank += 1.0);
+    for rank in &mut ranks {
+        *rank += 1.0;
+    }
     ranks
 }
 

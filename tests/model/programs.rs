@@ -17,7 +17,7 @@ use shared::{ConfigurationId, Directory, clock, error, owner};
 use trainer::device::DeviceChoice;
 use trainer::evaluator::{Compute, Evaluator};
 use trainer::heartbeat::{Computer, HeartbeatWriter, JobStatus};
-use trainer::run::{Leave, Settings, Trainer};
+use trainer::run::{Leave, Trainer};
 use trainer::time_limit::TimeLimit;
 
 use crate::world::{Coroutine, World};
@@ -266,11 +266,7 @@ fn train(status: Arc<JobStatus>, has_left: &AtomicBool, is_once: bool) -> Result
             Warning::default(),
             limit,
         );
-        let settings = Settings {
-            is_once,
-            longest_poll: POLL,
-        };
-        Ok(match trainer.work(&settings)? {
+        Ok(match trainer.work(is_once, POLL)? {
             Leave::Failures(_) => Code::Directory,
             _ => Code::Done,
         })

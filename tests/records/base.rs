@@ -15,7 +15,7 @@ use shared::{Claim, Directory, format, owner};
 use trainer::device::DeviceChoice;
 use trainer::evaluator::{Compute, Evaluator};
 use trainer::heartbeat::{Computer, HeartbeatWriter, JobStatus};
-use trainer::run::{Settings, Trainer};
+use trainer::run::Trainer;
 use trainer::time_limit::TimeLimit;
 
 use super::disk::{Disk, ROOT};
@@ -123,10 +123,7 @@ fn train(directory: &Directory, warning: &Warning) -> anyhow::Result<()> {
         HeartbeatWriter::first(directory, Arc::clone(&status), &owner, &Computer::default())?;
     let limit = TimeLimit::none();
     let trainer = Trainer::new(directory, &evaluator, owner, status, warning.clone(), limit);
-    trainer.work(&Settings {
-        is_once: true,
-        longest_poll: POLL,
-    })?;
+    trainer.work(true, POLL)?;
     writer.last();
     Ok(())
 }

@@ -21,7 +21,7 @@ use shared::{ConfigurationId, Directory, clock, format, owner};
 use trainer::device::DeviceChoice;
 use trainer::evaluator::{Compute, Evaluator};
 use trainer::heartbeat::{Computer, HeartbeatWriter, JobStatus};
-use trainer::run::{Settings, Trainer};
+use trainer::run::Trainer;
 use trainer::time_limit::TimeLimit;
 
 use super::base;
@@ -190,11 +190,7 @@ fn train(directory: &Directory) -> anyhow::Result<()> {
         HeartbeatWriter::first(directory, Arc::clone(&status), &owner, &Computer::default())?;
     let (warning, limit) = (Warning::default(), TimeLimit::none());
     let trainer = Trainer::new(directory, &evaluator, owner, status, warning, limit);
-    let settings = Settings {
-        is_once: true,
-        longest_poll: POLL,
-    };
-    let left = trainer.work(&settings);
+    let left = trainer.work(true, POLL);
     writer.next();
     writer.last();
     left?;

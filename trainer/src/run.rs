@@ -102,7 +102,7 @@ pub fn run(args: &Args) -> Result<Code> {
         warning,
         limit,
     );
-    match trainer.work(args)? {
+    match trainer.work(args.once, Duration::from_secs_f64(args.poll_s))? {
         Leave::Finished => info!("leaving: the search is finished"),
         Leave::Stopped => info!("leaving: the search is stopped"),
         Leave::NothingOpen => info!("leaving: no job is open"),
@@ -174,15 +174,16 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// Evaluates job after job until there is a reason to leave.
+    /// Evaluates job after job until there is a reason to leave, with `is_once` as soon as no job is open; looks at the
+    /// directory every `longest_poll` at least.
     ///
     /// # Errors
     /// What trying again does not help with.
-    fn work(&self, args: &Args) -> Result<Leave> {
+    pub fn work(&self, is_once: bool, longest_poll: Duration) -> Result<Leave> {
         let layout = self.directory.layout();
         let folders = [layout.root().to_path_buf(), layout.path(layout::OPEN)]
             .map(|folder| (folder, News::Arrivals));
-        let mut waiter = Waiter::new(&folders, Duration::from_secs_f64(args.poll_s));
+        let mut waiter = Waiter::new(&folders, longest_poll);
         // Which of several open jobs is tried after a lost race; not part of any result.
         let mut rng = Seed::new(0).child("claims", &self.owner).rng();
         let mut num_failures = 0;
@@ -193,7 +194,7 @@ impl<'a> Trainer<'a> {
             if self.limit.is_near() {
                 return Ok(Leave::TimeLimit);
             }
-            let has_failed = match self.step(args.once, &mut rng) {
+            let has_failed = match self.step(is_once, &mut rng) {
                 // What is open is what this machine failed at.
                 Ok(Step::Leave(Leave::NothingOpen)) if num_failures > 0 => {
                     return Ok(Leave::Failures(num_failures));
