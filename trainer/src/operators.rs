@@ -8,7 +8,7 @@
 
 mod aligned;
 mod convolution;
-#[cfg(feature = "cuda")]
+#[cfg(any(feature = "cuda", feature = "rocm", feature = "vulkan"))]
 mod cube;
 mod flex;
 mod gradients;

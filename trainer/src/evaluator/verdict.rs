@@ -196,8 +196,10 @@ impl Seen {
 
 /// Whether a program says of its failure that there was no memory left, on the host or on the device.
 fn speaks_of_memory(words: &str) -> bool {
-    const PHRASES: [&str; 11] = [
+    const PHRASES: [&str; 13] = [
         "out of memory",
+        "Out of Memory",
+        "BufferTooBig",
         "OutOfMemory",
         "OUT_OF_MEMORY",
         "MemoryError",
@@ -228,7 +230,8 @@ fn speaks_of_a_killed_process(printed: &str) -> bool {
 
 /// Whether a program says of its failure that the device failed: no later computation in that process can be trusted.
 fn is_devices(words: &str) -> bool {
-    const PHRASES: [&str; 9] = [
+    const PHRASES: [&str; 10] = [
+        "wgpu error",
         "CUDA error",
         "CUDA_ERROR",
         "cudaError",
@@ -396,6 +399,20 @@ mod tests {
             seen.printed = "memory allocation of 52428800 bytes failed\n".to_owned();
         });
         assert!(matches!(ended, Ended::OutOfMemory { .. }), "{ended:?}");
+        // What a thread of the GPU backend says before it ends the program.
+        let panic = |line: &str| format!("thread 'DSD-0-0' (9) panicked at x.rs:1:2:\n{line}\n");
+        for line in [
+            "wgpu error: Out of Memory\n\nCaused by:\n  In Device::create_buffer",
+            "called `Result::unwrap()` on an `Err` value: BufferTooBig(3000000000)",
+        ] {
+            let ended = judged(signal(libc::SIGABRT), |seen| seen.printed = panic(line));
+            assert!(matches!(ended, Ended::OutOfMemory { .. }), "{ended:?}");
+        }
+        let ended = judged(signal(libc::SIGABRT), |seen| {
+            seen.printed =
+                panic("wgpu error: Validation Error\n\nCaused by:\n  Parent device is lost");
+        });
+        assert!(matches!(ended, Ended::DeviceFailed { .. }), "{ended:?}");
         let line = "RuntimeError: CUDA error: an illegal memory access was encountered";
         let ended = judged(exit(1), |seen| seen.printed = traceback(line));
         assert!(
