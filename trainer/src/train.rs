@@ -151,12 +151,7 @@ impl<B: TrainingBackend> Run<'_, B> {
             }
             let spent = state.progress.spent;
             if stops {
-                let failed = if has_changed {
-                    self.save(&state, control)?
-                } else {
-                    None
-                };
-                return Ok(failed.unwrap_or(Ended::Interrupted));
+                return self.interrupted(has_changed.then_some(&state), control);
             }
             if let Some(due) = self.due_point(&state.progress) {
                 let loss = match due {
@@ -203,10 +198,7 @@ impl<B: TrainingBackend> Run<'_, B> {
             Some(test) => match self.evaluate(&mut state, test, control) {
                 Evaluated::Error(error) => Some(error),
                 Evaluated::NotFinite => return Ok(diverged(&state.progress)),
-                Evaluated::Stopped => {
-                    let failed = self.save(&state, control)?;
-                    return Ok(failed.unwrap_or(Ended::Interrupted));
-                }
+                Evaluated::Stopped => return self.interrupted(Some(&state), control),
             },
         };
         let ended = || Ended::Evaluated(self.evaluation(&state.progress, test_error));
@@ -221,6 +213,19 @@ impl<B: TrainingBackend> Run<'_, B> {
             control.save_checkpoint(state.progress.spent, &checkpoint)?;
         }
         Ok(failed)
+    }
+
+    /// The end of a training that goes on later, from what there is to be saved.
+    fn interrupted(
+        &self,
+        state: Option<&State<B>>,
+        control: &mut dyn Control,
+    ) -> anyhow::Result<Ended> {
+        let failed = match state {
+            Some(state) => self.save(state, control)?,
+            None => None,
+        };
+        Ok(failed.unwrap_or(Ended::Interrupted))
     }
 
     /// One step; returns the loss before it, too, which nobody has waited for.

@@ -163,6 +163,28 @@ pub(super) fn weight_gradient<R: CubeRuntime>(
     multiply(geometry, Product::WeightGradient, gradient, input, &shape)
 }
 
+/// Parts that a product's depth is cut into, and its cubes; each sums up so many rows with every unit.
+fn cubes(
+    product: Product,
+    [rows, columns, depth]: [usize; 3],
+    units_rows: u32,
+) -> (usize, CubeCount) {
+    let column_tiles = columns.div_ceil(COLUMNS as usize);
+    let row_tiles = rows.div_ceil((SIDE * units_rows) as usize);
+    match product {
+        Product::WeightGradient => {
+            let parts = ENOUGH_CUBES / (column_tiles * row_tiles);
+            let parts = parts.clamp(1, depth.div_ceil(256).max(1));
+            let [x, y, z] = [column_tiles, row_tiles, parts].map(to_u32);
+            (parts, CubeCount::Static(x, y, z))
+        }
+        Product::Output | Product::InputGradient => {
+            let [x, z] = spread_out(column_tiles);
+            (1, CubeCount::Static(x, to_u32(row_tiles), z))
+        }
+    }
+}
+
 fn multiply<R: CubeRuntime>(
     geometry: &Geometry,
     product: Product,
@@ -176,20 +198,7 @@ fn multiply<R: CubeRuntime>(
         17..=32 => 2,
         _ => 4,
     };
-    let column_tiles = columns.div_ceil(COLUMNS as usize);
-    let row_tiles = to_u32(rows.div_ceil((SIDE * units_rows) as usize));
-    let (parts, count) = match product {
-        Product::WeightGradient => {
-            let tiles = column_tiles * row_tiles as usize;
-            let parts = (ENOUGH_CUBES / tiles).clamp(1, depth.div_ceil(256).max(1));
-            let count = CubeCount::Static(to_u32(column_tiles), row_tiles, to_u32(parts));
-            (parts, count)
-        }
-        Product::Output | Product::InputGradient => {
-            let [x, z] = spread_out(column_tiles);
-            (1, CubeCount::Static(x, row_tiles, z))
-        }
-    };
+    let (parts, count) = cubes(product, geometry.size(product), units_rows);
     let part = depth.div_ceil(parts).next_multiple_of(DEPTH as usize);
     let client = left.client.clone();
     let output = allocate(&left, shape.clone());

@@ -37,6 +37,16 @@ fn tensors_at_once<R: CubeRuntime>(arrays: usize, on: &CubeTensor<R>) -> usize {
     tensors_of_launch(arrays, most as usize)
 }
 
+impl Descent {
+    /// Arrays of a tensor that learns.
+    fn arrays(self) -> usize {
+        match self {
+            Self::Sgd(_) => 3,
+            Self::AdamW(_) => 4,
+        }
+    }
+}
+
 /// As [`crate::operators::Operators::update`].
 pub(super) fn update<R: CubeRuntime, BT: BoolElement>(
     mut slots: Vec<Slot<CubeBackend<R, f32, i32, BT>>>,
@@ -63,13 +73,8 @@ pub(super) fn update<R: CubeRuntime, BT: BoolElement>(
         .into_iter()
         .map(|index| (index, values[index].take().expect("taken once")))
         .collect();
-    let arrays = match step.descent {
-        Descent::Sgd(_) => 3,
-        Descent::AdamW(_) => 4,
-    };
-    let at_once = gradients
-        .first()
-        .map_or(1, |on| tensors_at_once(arrays, on));
+    let at_once = gradients.first();
+    let at_once = at_once.map_or(1, |on| tensors_at_once(step.descent.arrays(), on));
     for (chunk, gradients) in learnt.chunks_mut(at_once).zip(gradients.chunks(at_once)) {
         let values: Tensors<R> = chunk.iter().map(|(_, value)| value.clone()).collect();
         let mut remembered = |pick: Pick<R, BT>| {
