@@ -18,7 +18,7 @@ cargo build --release --workspace --features trainer/cuda --locked
 cargo build --release -p trainer --features cuda --example throughput --locked
 
 step 'the same as on the CPU, to tolerance; a training that goes on after a warning; memory that does not suffice'
-cargo test --release -p trainer --features cuda --test cuda --locked -- --ignored --test-threads 1 --nocapture
+cargo test --release -p trainer --features cuda --test gpu --locked -- --ignored --test-threads 1 --nocapture
 
 step 'training, beside PyTorch with channels last: Shake-Shake-26 2x32d (widened by 2) and 2x96d (by 6)'
 for round in 1 2 3; do

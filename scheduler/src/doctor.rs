@@ -30,7 +30,7 @@ pub(crate) struct DoctorArgs {
     /// Seconds to wait for the other host: until it appears, and for each answer
     #[arg(long, default_value_t = 120.0, value_name = "S", value_parser = shared::cli::seconds)]
     wait_s: f64,
-    /// Also compare what a device of this host computes with what its CPU computes: `cuda`
+    /// Also compare what a device of this host computes with what its CPU computes: `cuda`, `rocm` or `vulkan`
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
     /// One of the processes that race for names

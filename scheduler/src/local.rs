@@ -42,7 +42,7 @@ pub(crate) struct LocalArgs {
     /// program see their own only. 0: none.
     #[arg(long, value_name = "G")]
     gpus_per_trainer: Option<u16>,
-    /// What trainers compute on: `auto`, `cpu` or `cuda`
+    /// What trainers compute on: `auto`, `cpu`, `cuda`, `rocm` or `vulkan`
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     device: String,
     /// Threads of each trainer

@@ -279,7 +279,7 @@ pub struct Heartbeat {
     pub host: String,
     /// Process id on that host, for people.
     pub pid: u32,
-    /// What it computes on: `cpu`, `cuda:0`, …
+    /// What it computes on: `cpu`, `cuda:0`, `vulkan:0`, …
     pub device: String,
     /// The SLURM job it runs in: `123` or `123_4`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

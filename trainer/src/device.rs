@@ -1,11 +1,22 @@
 //! What to train on: chosen when the program runs, with the reason where it cannot be had.
 
+#[cfg(any(feature = "vulkan", test))]
+mod adapters;
 #[cfg(feature = "cuda")]
-mod gpu;
-#[cfg(any(feature = "cuda", test))]
+mod cuda;
+#[cfg(any(feature = "cuda", feature = "rocm", test))]
 mod kernels;
+#[cfg(any(feature = "cuda", feature = "rocm", feature = "vulkan"))]
+mod program;
+#[cfg(feature = "rocm")]
+mod rocm;
+#[cfg(feature = "vulkan")]
+mod vulkan;
 
 use std::path::PathBuf;
+
+#[cfg(feature = "vulkan")]
+pub use self::vulkan::VulkanDevice;
 
 /// What the user asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -17,6 +28,10 @@ pub enum DeviceChoice {
     Cpu,
     /// The first NVIDIA GPU that this process may see; an error if there is none.
     Cuda,
+    /// The first AMD GPU that this process may see, by ROCm; an error if there is none.
+    Rocm,
+    /// A GPU of any make, by its Vulkan driver; the processor where that is all Vulkan offers; an error if there is none.
+    Vulkan,
 }
 
 /// What is trained on.
@@ -27,24 +42,71 @@ pub enum Device {
     /// The first NVIDIA GPU that this process may see.
     #[cfg(feature = "cuda")]
     Cuda,
+    /// The first AMD GPU that this process may see.
+    #[cfg(feature = "rocm")]
+    Rocm,
+    /// What a Vulkan driver offers.
+    #[cfg(feature = "vulkan")]
+    Vulkan(VulkanDevice),
 }
 
 impl std::fmt::Display for Device {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Cpu => "cpu",
+        match self {
+            Self::Cpu => f.write_str("cpu"),
             #[cfg(feature = "cuda")]
-            Self::Cuda => "cuda:0",
-        })
+            Self::Cuda => f.write_str("cuda:0"),
+            #[cfg(feature = "rocm")]
+            Self::Rocm => f.write_str("rocm:0"),
+            #[cfg(feature = "vulkan")]
+            Self::Vulkan(device) => device.fmt(f),
+        }
     }
 }
+
+/// Evaluates an expression for a device, with the type of its backend, gradients included, and burn's name of the device.
+macro_rules! with_backend {
+    ($device:expr, |$backend:ident, $place:ident| $body:expr) => {
+        match $device {
+            $crate::device::Device::Cpu => {
+                type $backend = burn::backend::Autodiff<burn::backend::Flex>;
+                let $place = &burn::backend::flex::FlexDevice;
+                $body
+            }
+            #[cfg(feature = "cuda")]
+            $crate::device::Device::Cuda => {
+                type $backend = burn::backend::Autodiff<burn::backend::Cuda>;
+                let $place = &burn::backend::cuda::CudaDevice::new(0);
+                $body
+            }
+            #[cfg(feature = "rocm")]
+            $crate::device::Device::Rocm => {
+                type $backend = burn::backend::Autodiff<
+                    burn_cubecl::CubeBackend<burn::cubecl::hip::HipRuntime, f32, i32, u8>,
+                >;
+                let $place = &burn::cubecl::hip::AmdDevice::new(0);
+                $body
+            }
+            #[cfg(feature = "vulkan")]
+            $crate::device::Device::Vulkan(device) => {
+                type $backend = burn::backend::Autodiff<burn::backend::Wgpu>;
+                let $place = &device.place();
+                $body
+            }
+        }
+    };
+}
+pub(crate) use with_backend;
 
 /// What is missing for a GPU.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     /// The program cannot use one at all.
-    #[error("this program was built without the feature `cuda`")]
-    NotBuilt,
+    #[error("this program was built without the feature `{feature}`")]
+    NotBuilt {
+        /// Of the crate `trainer`.
+        feature: &'static str,
+    },
     /// No driver library.
     #[error("there is no NVIDIA driver: libcuda.so cannot be loaded")]
     NoDriver,
@@ -69,6 +131,45 @@ pub enum DeviceError {
         /// Where they were looked for.
         looked_in: Vec<PathBuf>,
     },
+    /// No libraries of HIP.
+    #[error(
+        "there is no ROCm: libamdhip64.so or libhiprtc.so cannot be loaded; ROCM_PATH names the folder to look in"
+    )]
+    NoRocm,
+    /// HIP does not work.
+    #[error("ROCm's HIP fails: {message}")]
+    Hip {
+        /// In its own words.
+        message: String,
+    },
+    /// HIP has no device.
+    #[error("ROCm's HIP reports no device that this process may see")]
+    NoRocmDevice,
+    /// Nobody says where headers for the compiler are.
+    #[error(
+        "`hipconfig -p` fails, which says where HIP's headers are; its folder belongs into PATH"
+    )]
+    NoHipConfig,
+    /// No library that finds Vulkan's drivers.
+    #[error("there is no Vulkan: libvulkan.so.1 cannot be loaded")]
+    NoVulkan,
+    /// No driver has a device.
+    #[error("no Vulkan driver offers a device that this process may use")]
+    NoVulkanDevice,
+    /// What there is, is no GPU.
+    #[error("Vulkan offers no GPU, but `{name}`, which is used with `--device vulkan` alone")]
+    SoftwareOnly {
+        /// How its driver calls it.
+        name: String,
+    },
+    /// Our kernels do not fit the device.
+    #[error("the Vulkan device `{name}` allows too little: {shortcoming}")]
+    TooLimited {
+        /// How its driver calls it.
+        name: String,
+        /// In words.
+        shortcoming: String,
+    },
 }
 
 fn list(folders: &[PathBuf]) -> String {
@@ -85,6 +186,8 @@ impl std::fmt::Display for DeviceChoice {
             Self::Auto => "auto",
             Self::Cpu => "cpu",
             Self::Cuda => "cuda",
+            Self::Rocm => "rocm",
+            Self::Vulkan => "vulkan",
         })
     }
 }
@@ -93,26 +196,54 @@ impl DeviceChoice {
     /// Finds the device, falling back from `auto` to the CPU with a line in the log that says why.
     ///
     /// # Errors
-    /// Only for [`Self::Cuda`]: what is missing.
+    /// Only where a certain device is asked for: what is missing.
     pub fn resolve(self) -> Result<Device, DeviceError> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda => find_gpu(),
-            Self::Auto => Ok(find_gpu().unwrap_or_else(|reason| {
-                tracing::info!("training on the CPU: {reason}");
+            Self::Cuda => find_cuda(),
+            Self::Rocm => find_rocm(),
+            Self::Vulkan => find_vulkan(true),
+            Self::Auto => Ok(find_gpu().unwrap_or_else(|reasons| {
+                tracing::info!("training on the CPU: {reasons}");
                 Device::Cpu
             })),
         }
     }
 }
 
-#[cfg(not(feature = "cuda"))]
-fn find_gpu() -> Result<Device, DeviceError> {
-    Err(DeviceError::NotBuilt)
+/// A GPU that works, by its maker's own software before Vulkan; else what is missing for each.
+fn find_gpu() -> Result<Device, String> {
+    let mut reasons = Vec::new();
+    for find in [find_cuda, find_rocm, || find_vulkan(false)] {
+        match find() {
+            Ok(device) => return Ok(device),
+            Err(reason) => reasons.push(reason.to_string()),
+        }
+    }
+    Err(reasons.join("; "))
 }
 
 #[cfg(feature = "cuda")]
-use gpu::find as find_gpu;
+use cuda::find as find_cuda;
+#[cfg(feature = "rocm")]
+use rocm::find as find_rocm;
+#[cfg(feature = "vulkan")]
+use vulkan::find as find_vulkan;
+
+#[cfg(not(feature = "cuda"))]
+fn find_cuda() -> Result<Device, DeviceError> {
+    Err(DeviceError::NotBuilt { feature: "cuda" })
+}
+
+#[cfg(not(feature = "rocm"))]
+fn find_rocm() -> Result<Device, DeviceError> {
+    Err(DeviceError::NotBuilt { feature: "rocm" })
+}
+
+#[cfg(not(feature = "vulkan"))]
+fn find_vulkan(_or_software: bool) -> Result<Device, DeviceError> {
+    Err(DeviceError::NotBuilt { feature: "vulkan" })
+}
 
 impl Device {
     /// Which device this is, with its driver and this program, where it is not the CPU: what can change its results.
@@ -120,16 +251,24 @@ impl Device {
         match self {
             Self::Cpu => None,
             #[cfg(feature = "cuda")]
-            Self::Cuda => Some(gpu::identity()),
+            Self::Cuda => Some(cuda::identity()),
+            #[cfg(feature = "rocm")]
+            Self::Rocm => Some(rocm::identity()),
+            #[cfg(feature = "vulkan")]
+            Self::Vulkan(device) => Some(device.identity()),
         }
     }
 
-    /// Whether it has tensor cores for TF32.
+    /// Whether it has tensor cores for TF32, which our kernels know from NVIDIA alone.
     pub fn has_tf32(self) -> bool {
         match self {
             Self::Cpu => false,
             #[cfg(feature = "cuda")]
-            Self::Cuda => gpu::has_tf32(),
+            Self::Cuda => cuda::has_tf32(),
+            #[cfg(feature = "rocm")]
+            Self::Rocm => false,
+            #[cfg(feature = "vulkan")]
+            Self::Vulkan(_) => false,
         }
     }
 
@@ -138,16 +277,24 @@ impl Device {
         match self {
             Self::Cpu => None,
             #[cfg(feature = "cuda")]
-            Self::Cuda => gpu::memory().map(|(_free, total)| total),
+            Self::Cuda => cuda::memory().map(|(_free, total)| total),
+            #[cfg(feature = "rocm")]
+            Self::Rocm => rocm::memory().map(|(_free, total)| total),
+            #[cfg(feature = "vulkan")]
+            Self::Vulkan(device) => device.total_memory(),
         }
     }
 
-    /// Bytes that can still be allocated on it; `None` where nobody says.
+    /// Bytes that can still be allocated on it at most; `None` where nobody says.
     pub fn available_memory(self) -> Option<u64> {
         match self {
             Self::Cpu => crate::memory::available(),
             #[cfg(feature = "cuda")]
-            Self::Cuda => gpu::memory().map(|(free, _total)| free),
+            Self::Cuda => cuda::memory().map(|(free, _total)| free),
+            #[cfg(feature = "rocm")]
+            Self::Rocm => rocm::memory().map(|(free, _total)| free),
+            #[cfg(feature = "vulkan")]
+            Self::Vulkan(device) => device.available_memory(),
         }
     }
 }
@@ -176,14 +323,17 @@ mod tests {
         assert!(DeviceChoice::Auto.resolve().is_ok());
     }
 
-    #[cfg(not(feature = "cuda"))]
     #[test]
-    fn cuda_without_its_feature_names_the_feature() {
-        let error = DeviceChoice::Cuda.resolve().unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "this program was built without the feature `cuda`"
-        );
+    fn what_is_not_built_in_names_its_feature() {
+        for (choice, is_built) in [
+            (DeviceChoice::Cuda, cfg!(feature = "cuda")),
+            (DeviceChoice::Rocm, cfg!(feature = "rocm")),
+            (DeviceChoice::Vulkan, cfg!(feature = "vulkan")),
+        ] {
+            let missing = format!("this program was built without the feature `{choice}`");
+            let error = choice.resolve().err().map(|error| error.to_string());
+            assert_eq!(error == Some(missing), !is_built, "{error:?}");
+        }
     }
 
     /// With the feature, on a machine where something is missing: which part, never a panic or a silent CPU.
@@ -193,7 +343,7 @@ mod tests {
         match DeviceChoice::Cuda.resolve() {
             Ok(device) => assert_eq!(device, Device::Cuda),
             Err(error) => {
-                assert!(!matches!(error, DeviceError::NotBuilt));
+                assert!(!matches!(error, DeviceError::NotBuilt { .. }));
                 if !std::path::Path::new("/dev/nvidiactl").exists() {
                     let no_device = matches!(
                         error,
@@ -202,6 +352,37 @@ mod tests {
                     assert!(no_device, "{error}");
                 }
             }
+        }
+    }
+
+    /// Without ROCm it is an error, where its libraries themselves would abort.
+    #[cfg(feature = "rocm")]
+    #[test]
+    fn rocm_is_there_or_its_missing_part_is_named() {
+        let has_device = std::path::Path::new("/dev/kfd").exists();
+        match DeviceChoice::Rocm.resolve() {
+            Ok(device) => assert!(has_device && device.identity().is_some()),
+            Err(DeviceError::NotBuilt { .. }) => panic!("it is built in"),
+            Err(_missing) => {}
+        }
+    }
+
+    /// Where Mesa's lavapipe is the only driver, it is the device that is asked for, but never the one that is taken.
+    #[cfg(feature = "vulkan")]
+    #[test]
+    fn vulkan_is_there_or_its_missing_part_is_named() {
+        match (DeviceChoice::Vulkan.resolve(), vulkan::find(false)) {
+            (Ok(device), Ok(gpu)) => assert_eq!(device, gpu),
+            (Ok(device), Err(DeviceError::SoftwareOnly { name })) => {
+                assert_eq!(device.to_string(), "vulkan:0");
+                assert!(device.identity().unwrap().starts_with(&name));
+                assert_eq!(device.total_memory(), None);
+                assert!(device.available_memory().is_some() && !device.has_tf32());
+            }
+            (Err(DeviceError::NoVulkan), Err(DeviceError::NoVulkan))
+            | (Err(DeviceError::NoVulkanDevice), Err(DeviceError::NoVulkanDevice))
+            | (Err(DeviceError::TooLimited { .. }), _) => {}
+            other => panic!("{other:?}"),
         }
     }
 

@@ -23,7 +23,7 @@ const NUM_FIRST: u64 = 3;
 /// What a trainer computes with.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Computer {
-    /// The device: `cpu`, `cuda:0`, …
+    /// The device: `cpu`, `cuda:0`, `vulkan:0`, …
     pub device: String,
     /// MiB that trainings on the CPU may take in all: what the system has, or its control groups allow; if known.
     pub memory_mib: Option<f64>,

@@ -10,7 +10,7 @@
 mod aligned;
 mod branch_sum;
 mod convolution;
-#[cfg(feature = "cuda")]
+#[cfg(any(feature = "cuda", feature = "rocm", feature = "vulkan"))]
 mod cube;
 mod flex;
 mod gradients;

@@ -20,8 +20,6 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use burn::backend::flex::FlexDevice;
-use burn::backend::{Autodiff, Flex};
 use data::{Dataset, Splits};
 use shared::exit::{Code, Failure};
 use shared::format::Record as _;
@@ -36,7 +34,7 @@ use self::gates::Probabilities;
 use self::supernet::{Diverged, Point, Relaxation};
 use crate::Compute;
 use crate::batch::TrainingData;
-use crate::device::{self, Device};
+use crate::device::{self, Device, with_backend};
 use crate::memory::{Footprint, mib};
 use crate::network::Summary;
 use crate::worker;
@@ -194,14 +192,9 @@ fn optimise(relaxation: &Relaxation<'_>, device: Device) -> Result<Probabilities
             info!("epoch {epoch} of {epochs}: loss {training:.4}{held_back}");
         }
     };
-    match device {
-        Device::Cpu => supernet::optimise::<Autodiff<Flex>>(relaxation, &FlexDevice, &mut tell),
-        #[cfg(feature = "cuda")]
-        Device::Cuda => {
-            let device = burn::backend::cuda::CudaDevice::new(0);
-            supernet::optimise::<Autodiff<burn::backend::Cuda>>(relaxation, &device, &mut tell)
-        }
-    }
+    with_backend!(device, |B, place| {
+        supernet::optimise::<B>(relaxation, place, &mut tell)
+    })
 }
 
 /// What was found, for people.

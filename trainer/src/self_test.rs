@@ -9,6 +9,7 @@ pub mod operations;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
+use burn::tensor::backend::Backend as _;
 use shared::exit::{Code, Failure};
 use shared::objective::{Precision, TrainingSettings};
 use shared::{Budget, BudgetUnit, Configuration, Value};
@@ -17,7 +18,7 @@ use self::operations::{Convolution, Results};
 use crate::augment::PixelValues;
 use crate::batch::TrainingData;
 use crate::checkpoint::{self, Arrays};
-use crate::device::Device;
+use crate::device::{Device, with_backend};
 use crate::objective::network::NetworkTrainer;
 use crate::objective::{Control, Ended, Task};
 use crate::operators::{AdamStep, Descent, SgdStep, TrainingBackend, Window};
@@ -111,13 +112,12 @@ pub fn run_anew(device: Device) -> Result<Passed, Fault> {
     };
     for (operation, compute) in cases(device) {
         let expected = compute(Device::Cpu);
-        let found = catch_unwind(AssertUnwindSafe(|| compute(device))).map_err(|panic| {
-            let message = panic_message(panic.as_ref()).to_owned();
-            Fault::Failed {
+        let found = catch_unwind(AssertUnwindSafe(|| ask(&compute, device)))
+            .unwrap_or_else(|panic| Err(panic_message(panic.as_ref()).to_owned()))
+            .map_err(|message| Fault::Failed {
                 operation: operation.clone(),
                 message,
-            }
-        })?;
+            })?;
         let worst = compare(&operation, &expected, &found)?;
         passed.operations += 1;
         passed.worst = passed.worst.max(worst);
@@ -241,15 +241,7 @@ type Compute = Box<dyn Fn(Device) -> Results>;
 /// Calls a function of a backend for the device's.
 macro_rules! on {
     ($device:expr, $function:ident($($argument:expr),*)) => {
-        match $device {
-            Device::Cpu => operations::$function::<burn::backend::Autodiff<burn::backend::Flex>>(
-                $($argument,)* &burn::backend::flex::FlexDevice,
-            ),
-            #[cfg(feature = "cuda")]
-            Device::Cuda => operations::$function::<burn::backend::Autodiff<burn::backend::Cuda>>(
-                $($argument,)* &burn::backend::cuda::CudaDevice::new(0),
-            ),
-        }
+        with_backend!($device, |B, place| operations::$function::<B>($($argument,)* place))
     };
 }
 
@@ -309,7 +301,7 @@ fn cases(device: Device) -> Vec<(String, Compute)> {
     }
     cases.push((
         "mixing".to_owned(),
-        Box::new(|device| on!(device, mix([6, 5, 7, 3]))),
+        Box::new(|device| mixing_on(device, [6, 5, 7, 3])),
     ));
     cases.push((
         "activation, joining, mean and linear map".to_owned(),
@@ -333,17 +325,20 @@ pub fn convolution_on(device: Device, sizes: Convolution) -> Results {
     fn with<B: TrainingBackend>(sizes: Convolution, device: &B::Device) -> Results {
         operations::convolution::<B>(B::convolution, sizes, device)
     }
-    match device {
-        Device::Cpu => with::<burn::backend::Autodiff<burn::backend::Flex>>(
-            sizes,
-            &burn::backend::flex::FlexDevice,
-        ),
-        #[cfg(feature = "cuda")]
-        Device::Cuda => with::<burn::backend::Autodiff<burn::backend::Cuda>>(
-            sizes,
-            &burn::backend::cuda::CudaDevice::new(0),
-        ),
-    }
+    with_backend!(device, |B, place| with::<B>(sizes, place))
+}
+
+/// What mixing a branch in gives on a device, for tensors of these dimensions.
+pub fn mixing_on(device: Device, dims: [usize; 4]) -> Results {
+    on!(device, mix(dims))
+}
+
+/// Computes on a device, and says what the device has to say of it.
+fn ask(compute: &Compute, device: Device) -> Result<Results, String> {
+    let results = compute(device);
+    // Where a kernel was not launched, its results are what lay in the memory.
+    let unheard = with_backend!(device, |B, place| B::sync(place));
+    unheard.map(|()| results).map_err(|error| error.to_string())
 }
 
 /// Keeps the last checkpoint of a training that is not to be stopped.
@@ -406,7 +401,11 @@ fn train(device: Device) -> Result<Results, String> {
     let mut control = Keep::default();
     match trainer.evaluate(&task(), &mut control) {
         Ok(Ended::Evaluated(_)) => {}
-        Ok(Ended::Crashed { message } | Ended::Diverged { message, .. }) => return Err(message),
+        Ok(
+            Ended::Crashed { message }
+            | Ended::Diverged { message, .. }
+            | Ended::DeviceFailed { message },
+        ) => return Err(message),
         Ok(ended) => return Err(format!("it ends as {ended:?}")),
         Err(error) => return Err(format!("{error:#}")),
     }

@@ -89,6 +89,9 @@ pub fn train<B: TrainingBackend>(
     let batches = training.batches();
     if training.is_compiled {
         state.progress.warm_up_s += warm_up::<B>(training, &batches, device);
+        if let Some(ended) = failure::<B>(device) {
+            return Ok(ended);
+        }
     }
     let run = Run {
         training,
@@ -149,10 +152,7 @@ impl<B: TrainingBackend> Run<'_, B> {
             }
             let spent = state.progress.spent;
             if stops {
-                if has_changed {
-                    control.save_checkpoint(spent, &state.encode(self.training))?;
-                }
-                return Ok(Ended::Interrupted);
+                return self.interrupted(has_changed.then_some(&state), control);
             }
             if let Some(due) = self.due_point(&state.progress) {
                 let loss = match due {
@@ -175,7 +175,9 @@ impl<B: TrainingBackend> Run<'_, B> {
                 if let Some(ended) = self.read_losses(&mut unread, &mut state.progress) {
                     return Ok(ended);
                 }
-                control.save_checkpoint(spent, &state.encode(self.training))?;
+                if let Some(ended) = self.save(&state, control)? {
+                    return Ok(ended);
+                }
             }
             if spent >= budget.amount {
                 break;
@@ -197,15 +199,34 @@ impl<B: TrainingBackend> Run<'_, B> {
             Some(test) => match self.evaluate(&mut state, test, control) {
                 Evaluated::Error(error) => Some(error),
                 Evaluated::NotFinite => return Ok(diverged(&state.progress)),
-                Evaluated::Stopped => {
-                    control.save_checkpoint(state.progress.spent, &state.encode(self.training))?;
-                    return Ok(Ended::Interrupted);
-                }
+                Evaluated::Stopped => return self.interrupted(Some(&state), control),
             },
         };
-        Ok(Ended::Evaluated(
-            self.evaluation(&state.progress, test_error),
-        ))
+        let ended = || Ended::Evaluated(self.evaluation(&state.progress, test_error));
+        Ok(failure::<B>(self.device).unwrap_or_else(ended))
+    }
+
+    /// Saves a checkpoint, unless the device has failed: then its state is no longer what was learnt.
+    fn save(&self, state: &State<B>, control: &mut dyn Control) -> anyhow::Result<Option<Ended>> {
+        let checkpoint = state.encode(self.training);
+        let failed = failure::<B>(self.device);
+        if failed.is_none() {
+            control.save_checkpoint(state.progress.spent, &checkpoint)?;
+        }
+        Ok(failed)
+    }
+
+    /// The end of a training that goes on later, from what there is to be saved.
+    fn interrupted(
+        &self,
+        state: Option<&State<B>>,
+        control: &mut dyn Control,
+    ) -> anyhow::Result<Ended> {
+        let failed = match state {
+            Some(state) => self.save(state, control)?,
+            None => None,
+        };
+        Ok(failed.unwrap_or(Ended::Interrupted))
     }
 
     /// One step; returns the loss before it, too, which nobody has waited for.
@@ -439,6 +460,15 @@ fn count_errors<B: Operators>(scores: Tensor<B, 2>, labels: &[u16]) -> Option<us
             .filter(is_wrong)
             .count(),
     )
+}
+
+/// What the device could not do so far, which reading its values does not always say: with Vulkan a kernel that cannot be
+/// launched is left out.
+fn failure<B: TrainingBackend>(device: &B::Device) -> Option<Ended> {
+    let error = B::sync(device).err()?;
+    Some(Ended::DeviceFailed {
+        message: error.to_string(),
+    })
 }
 
 /// Takes one step with a network that is thrown away, so that the device has compiled everything; returns the seconds.

@@ -100,8 +100,8 @@ fn check_precision(precision: Precision, device: Device) -> Result<(), Failure> 
         return Ok(());
     }
     let message = format!(
-        "this search trains with `\"precision\": \"{precision}\"`, for which `{device}` has no tensor cores: use a GPU of compute \
-         capability 8.0 or later, or `\"fp32\"` in a search of its own"
+        "this search trains with `\"precision\": \"{precision}\"`, for which `{device}` has no tensor cores: use an NVIDIA GPU of \
+         compute capability 8.0 or later with `--device cuda`, or `\"fp32\"` in a search of its own"
     );
     Err(Failure::new(Code::BadInput, message))
 }

@@ -7,7 +7,11 @@ use clap::{Command, CommandFactory as _};
 
 fn trainer(arguments: &[&str]) -> Output {
     std::process::Command::new(env!("CARGO_BIN_EXE_trainer"))
-        .env("CUDA_VISIBLE_DEVICES", "-1") // none, where there is a GPU
+        // None, where there is a GPU.
+        .env("CUDA_VISIBLE_DEVICES", "-1")
+        .env("HIP_VISIBLE_DEVICES", "-1")
+        .env("VK_DRIVER_FILES", "/none")
+        .env("VK_ICD_FILENAMES", "/none")
         .args(arguments)
         .output()
         .unwrap()
@@ -86,14 +90,17 @@ fn a_device_that_cannot_be_had_is_refused_with_the_reason() {
     );
     let file: shared::SearchFile = serde_json::from_value(search).unwrap();
     shared::Directory::create(&root, &file, std::path::Path::new(path)).unwrap();
-    let output = trainer(&["run", &root.to_string_lossy(), "--device", "cuda"]);
-    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
-    let expected = if cfg!(feature = "cuda") {
-        "NVIDIA driver"
-    } else {
-        "feature `cuda`"
-    };
-    assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+    for (device, is_built, expected) in [
+        ("cuda", cfg!(feature = "cuda"), "NVIDIA driver"),
+        ("rocm", cfg!(feature = "rocm"), "ROCm"),
+        ("vulkan", cfg!(feature = "vulkan"), "no Vulkan"),
+    ] {
+        let output = trainer(&["run", &root.to_string_lossy(), "--device", device]);
+        assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+        let without = format!("feature `{device}`");
+        let expected = if is_built { expected } else { &without };
+        assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+    }
 }
 
 /// A search on digits, with sizes and hyperparameters of the training.

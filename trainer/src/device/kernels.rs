@@ -15,7 +15,7 @@ const ROOM: u64 = 256 << 20;
 /// The folder for kernels of an architecture, made by `what_compiles`: driver, compiler and program.
 ///
 /// `None`, with a line in the log, where there is no safe place, or the user wants none.
-#[cfg(feature = "cuda")]
+#[cfg(any(feature = "cuda", feature = "rocm"))]
 pub(super) fn folder(architecture: &str, what_compiles: &str) -> Option<PathBuf> {
     let place = place(
         shared::env::KERNEL_CACHE.raw().as_deref(),

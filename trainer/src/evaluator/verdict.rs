@@ -197,8 +197,10 @@ impl Seen {
 }
 
 /// What programs say of a failure where there was no memory left, on the host or on the device.
-const NO_MEMORY: [&str; 11] = [
+const NO_MEMORY: [&str; 13] = [
     "out of memory",
+    "Out of Memory",
+    "BufferTooBig",
     "OutOfMemory",
     "OUT_OF_MEMORY",
     "MemoryError",
@@ -223,7 +225,8 @@ const A_KILLED_PROCESS: [&str; 6] = [
 ];
 
 /// What programs say of a failure of the device: no later computation in that process can be trusted.
-const A_FAILED_DEVICE: [&str; 9] = [
+const A_FAILED_DEVICE: [&str; 10] = [
+    "wgpu error",
     "CUDA error",
     "CUDA_ERROR",
     "cudaError",
@@ -394,6 +397,20 @@ mod tests {
             seen.printed = "memory allocation of 52428800 bytes failed\n".to_owned();
         });
         assert!(matches!(ended, Ended::OutOfMemory { .. }), "{ended:?}");
+        // What a thread of the GPU backend says before it ends the program.
+        let panic = |line: &str| format!("thread 'DSD-0-0' (9) panicked at x.rs:1:2:\n{line}\n");
+        for line in [
+            "wgpu error: Out of Memory\n\nCaused by:\n  In Device::create_buffer",
+            "called `Result::unwrap()` on an `Err` value: BufferTooBig(3000000000)",
+        ] {
+            let ended = judged(signal(libc::SIGABRT), |seen| seen.printed = panic(line));
+            assert!(matches!(ended, Ended::OutOfMemory { .. }), "{ended:?}");
+        }
+        let ended = judged(signal(libc::SIGABRT), |seen| {
+            seen.printed =
+                panic("wgpu error: Validation Error\n\nCaused by:\n  Parent device is lost");
+        });
+        assert!(matches!(ended, Ended::DeviceFailed { .. }), "{ended:?}");
         let line = "RuntimeError: CUDA error: an illegal memory access was encountered";
         let ended = judged(exit(1), |seen| seen.printed = traceback(line));
         assert!(

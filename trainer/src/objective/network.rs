@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use burn::backend::flex::FlexDevice;
-use burn::backend::{Autodiff, Flex};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use shared::constraint::KNOWN_BEFORE_TRAINING;
@@ -11,7 +9,7 @@ use shared::objective::TrainingSettings;
 use shared::{Configuration, Seed};
 
 use crate::batch::TrainingData;
-use crate::device::Device;
+use crate::device::{Device, with_backend};
 use crate::hyperparameters::{self, TrainingConfig};
 use crate::memory::{self, Footprint};
 use crate::network::{NetworkConfig, Summary};
@@ -84,14 +82,9 @@ impl NetworkTrainer<'_> {
         checkpoint: Option<&[u8]>,
         control: &mut dyn Control,
     ) -> anyhow::Result<Ended> {
-        match self.device {
-            Device::Cpu => train::<Autodiff<Flex>>(training, &FlexDevice, checkpoint, control),
-            #[cfg(feature = "cuda")]
-            Device::Cuda => {
-                let device = burn::backend::cuda::CudaDevice::new(0);
-                train::<Autodiff<burn::backend::Cuda>>(training, &device, checkpoint, control)
-            }
-        }
+        with_backend!(self.device, |B, place| {
+            train::<B>(training, place, checkpoint, control)
+        })
     }
 
     /// The outcome of a network that cannot fit into the memory there is.

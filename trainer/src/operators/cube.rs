@@ -47,6 +47,8 @@ use super::{projection_by_convolution, unwrap, wrap};
 
 /// Units of a cube, in all kernels.
 const UNITS: u32 = 256;
+/// Cubes along an axis: as many as every GPU allows.
+const MOST_CUBES_OF_AXIS: usize = 65_535;
 
 fn to_u32(size: usize) -> u32 {
     u32::try_from(size).expect("a tensor of a training has less than 2^32 values")
@@ -73,19 +75,23 @@ fn dense<R: CubeRuntime>(tensor: &CubeTensor<R>) -> CubeTensor<R> {
     into_contiguous(tensor.clone())
 }
 
-/// Cubes for so many values, one unit each.
+/// Cubes along the first axis and another one, together at least so many.
+fn spread_out(cubes: usize) -> [u32; 2] {
+    let rows = cubes.div_ceil(MOST_CUBES_OF_AXIS).max(1);
+    [to_u32(cubes.div_ceil(rows)), to_u32(rows)]
+}
+
+/// Cubes for so many values, one unit each, along two axes.
 fn elementwise(len: usize) -> (CubeCount, CubeDim) {
-    let cubes = len.div_ceil(UNITS as usize).max(1);
-    (
-        CubeCount::Static(to_u32(cubes), 1, 1),
-        CubeDim::new_1d(UNITS),
-    )
+    let [columns, rows] = spread_out(len.div_ceil(UNITS as usize).max(1));
+    to_u32(columns as usize * rows as usize * UNITS as usize); // units count so far
+    (CubeCount::Static(columns, rows, 1), CubeDim::new_1d(UNITS))
 }
 
 /// This unit's number in a launch of [`elementwise`].
 #[cube]
 fn number_of_unit() -> u32 {
-    CUBE_POS_X * UNITS + UNIT_POS
+    (CUBE_POS_Y * CUBE_COUNT_X + CUBE_POS_X) * UNITS + UNIT_POS
 }
 
 /// The sum of all units' values, in every unit; `scratch` has one place for each.
@@ -301,5 +307,22 @@ impl<R: CubeRuntime, BT: BoolElement> Kernels for CubeBackend<R, f32, i32, BT> {
 
     fn column_sums(tensor: CubeTensor<R>) -> CubeTensor<R> {
         head::column_sums(dense(&tensor))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cubes_are_spread_over_two_axes_where_one_is_too_short() {
+        for (cubes, expected) in [
+            (1, [1, 1]),
+            (65_535, [65_535, 1]),
+            (65_536, [32_768, 2]),
+            (200_000, [50_000, 4]),
+        ] {
+            assert_eq!(spread_out(cubes), expected);
+        }
     }
 }

@@ -7,7 +7,8 @@
 //! | gradient of the weight | output channels | input channels × taps | images × output pixels |
 //!
 //! A cube of 256 units computes a tile of the result, 64 columns wide, in steps of 16 in depth; both sides of a step lie
-//! in shared memory. The third product is deep and small: its depth is cut into parts, whose sums are added in order.
+//! in shared memory. Cubes along z are for more columns, where there are many. The third product is deep and small: there
+//! they are for parts of its depth, whose sums are added in order.
 //! All sums are in single precision, factors too unless TF32 is asked for (`tensor_cores.rs`), and their order depends on the shapes alone.
 
 use burn::tensor::Shape;
@@ -18,7 +19,7 @@ use burn_cubecl::tensor::CubeTensor;
 use shared::objective::Precision;
 
 use super::tensor_cores::multiply_tf32_kernel;
-use super::{UNITS, allocate, dims, elementwise, number_of_unit, to_u32};
+use super::{UNITS, allocate, dims, elementwise, number_of_unit, spread_out, to_u32};
 use crate::operators::Window;
 
 /// Columns of a tile.
@@ -162,6 +163,28 @@ pub(super) fn weight_gradient<R: CubeRuntime>(
     multiply(geometry, Product::WeightGradient, gradient, input, &shape)
 }
 
+/// Parts that a product's depth is cut into, and its cubes; each sums up so many rows with every unit.
+fn cubes(
+    product: Product,
+    [rows, columns, depth]: [usize; 3],
+    units_rows: u32,
+) -> (usize, CubeCount) {
+    let column_tiles = columns.div_ceil(COLUMNS as usize);
+    let row_tiles = rows.div_ceil((SIDE * units_rows) as usize);
+    match product {
+        Product::WeightGradient => {
+            let parts = ENOUGH_CUBES / (column_tiles * row_tiles);
+            let parts = parts.clamp(1, depth.div_ceil(256).max(1));
+            let [x, y, z] = [column_tiles, row_tiles, parts].map(to_u32);
+            (parts, CubeCount::Static(x, y, z))
+        }
+        Product::Output | Product::InputGradient => {
+            let [x, z] = spread_out(column_tiles);
+            (1, CubeCount::Static(x, to_u32(row_tiles), z))
+        }
+    }
+}
+
 fn multiply<R: CubeRuntime>(
     geometry: &Geometry,
     product: Product,
@@ -175,16 +198,7 @@ fn multiply<R: CubeRuntime>(
         17..=32 => 2,
         _ => 4,
     };
-    let tiles = [
-        columns.div_ceil(COLUMNS as usize),
-        rows.div_ceil((SIDE * units_rows) as usize),
-    ];
-    let parts = match product {
-        Product::WeightGradient => {
-            (ENOUGH_CUBES / (tiles[0] * tiles[1])).clamp(1, depth.div_ceil(256).max(1))
-        }
-        Product::Output | Product::InputGradient => 1,
-    };
+    let (parts, count) = cubes(product, geometry.size(product), units_rows);
     let part = depth.div_ceil(parts).next_multiple_of(DEPTH as usize);
     let client = left.client.clone();
     let output = allocate(&left, shape.clone());
@@ -208,7 +222,7 @@ fn multiply<R: CubeRuntime>(
     };
     launch(
         &client,
-        CubeCount::Static(to_u32(tiles[0]), to_u32(tiles[1]), to_u32(parts)),
+        count,
         CubeDim::new_1d(UNITS),
         left.into_array_arg(),
         right.into_array_arg(),
@@ -375,6 +389,26 @@ pub(super) fn extent(sizes: &Sizes, #[comptime] task: Task) -> (u32, u32, u32) {
     }
 }
 
+/// The first column of this cube's tile.
+#[cube]
+pub(super) fn column_of_tile(#[comptime] task: Task) -> u32 {
+    if comptime!(task.product == Product::WeightGradient) {
+        CUBE_POS_X * COLUMNS
+    } else {
+        (CUBE_POS_Z * CUBE_COUNT_X + CUBE_POS_X) * COLUMNS
+    }
+}
+
+/// The depth at which this cube's part begins.
+#[cube]
+pub(super) fn depth_of_part(part: u32, #[comptime] task: Task) -> u32 {
+    if comptime!(task.product == Product::WeightGradient) {
+        CUBE_POS_Z * part
+    } else {
+        0u32.runtime()
+    }
+}
+
 /// Where a value of the result lies.
 #[cube]
 pub(super) fn result_index(row: u32, column: u32, sizes: &Sizes, #[comptime] task: Task) -> u32 {
@@ -417,7 +451,7 @@ pub(super) fn load_tiles<E: Numeric>(
     let unit = UNIT_POS;
     let (rows, columns, _) = extent(sizes, task);
     let first_row = CUBE_POS_Y * comptime!(SIDE * task.rows);
-    let own_column = CUBE_POS_X * COLUMNS + unit % COLUMNS;
+    let own_column = column_of_tile(task) + unit % COLUMNS;
     let left_depth = start + unit % DEPTH;
     #[unroll]
     for index in 0..comptime!(task.rows) {
@@ -462,8 +496,8 @@ fn multiply_kernel(
 
     let unit = UNIT_POS;
     let (rows, columns, depth) = extent(&sizes, task);
-    let (first_row, first_column) = (CUBE_POS_Y * tile_rows, CUBE_POS_X * COLUMNS);
-    let mut start = CUBE_POS_Z * part;
+    let (first_row, first_column) = (CUBE_POS_Y * tile_rows, column_of_tile(task));
+    let mut start = depth_of_part(part, task);
     let end = u32::min(start + part, depth);
     let at = start_of(first_column + unit % COLUMNS, &sizes, task);
     while start < end {

@@ -13,10 +13,8 @@ use super::{UNITS, allocate, sum_of_units, to_u32};
 use crate::operators::{ADAM_EPSILON, AdamStep, Descent, SgdStep, Slot, Step};
 use crate::operators::{unwrap, wrap};
 
-/// Tensors that a launch works on.
-const TENSORS: usize = TENSORS_OF_KERNELS as usize;
-/// The same for kernels, which count so.
-const TENSORS_OF_KERNELS: u32 = 16;
+/// Tensors that a launch works on at most.
+const MOST_TENSORS: usize = 16;
 /// Cubes for a tensor at most.
 const MOST_CUBES: usize = 64;
 /// Parts that a tensor's squares are summed in.
@@ -25,6 +23,29 @@ const PARTS: usize = 8;
 type Tensors<R> = Vec<CubeTensor<R>>;
 /// One of the tensors that an optimizer remembers.
 type Pick<R, BT> = fn(&mut Memory<R, BT>) -> &mut Option<Vector<R, BT>>;
+
+/// How many tensors a launch works on, of so many arrays each, where a kernel may have so many arrays.
+///
+/// One array belongs to all tensors together.
+fn tensors_of_launch(arrays: usize, most_arrays: usize) -> usize {
+    (most_arrays.saturating_sub(1) / arrays).clamp(1, MOST_TENSORS)
+}
+
+/// The same for the device that a tensor is on.
+fn tensors_at_once<R: CubeRuntime>(arrays: usize, on: &CubeTensor<R>) -> usize {
+    let most = on.client.properties().hardware.max_bindings;
+    tensors_of_launch(arrays, most as usize)
+}
+
+impl Descent {
+    /// Arrays of a tensor that learns.
+    fn arrays(self) -> usize {
+        match self {
+            Self::Sgd(_) => 3,
+            Self::AdamW(_) => 4,
+        }
+    }
+}
 
 /// As [`crate::operators::Operators::update`].
 pub(super) fn update<R: CubeRuntime, BT: BoolElement>(
@@ -52,7 +73,9 @@ pub(super) fn update<R: CubeRuntime, BT: BoolElement>(
         .into_iter()
         .map(|index| (index, values[index].take().expect("taken once")))
         .collect();
-    for (chunk, gradients) in learnt.chunks_mut(TENSORS).zip(gradients.chunks(TENSORS)) {
+    let at_once = gradients.first();
+    let at_once = at_once.map_or(1, |on| tensors_at_once(step.descent.arrays(), on));
+    for (chunk, gradients) in learnt.chunks_mut(at_once).zip(gradients.chunks(at_once)) {
         let values: Tensors<R> = chunk.iter().map(|(_, value)| value.clone()).collect();
         let mut remembered = |pick: Pick<R, BT>| {
             let tensors: Tensors<R> = chunk
@@ -72,16 +95,14 @@ pub(super) fn update<R: CubeRuntime, BT: BoolElement>(
         };
         let velocities = remembered(|memory| &mut memory.velocity);
         match step.descent {
-            Descent::Sgd(step) => sgd(gradients, scale.as_ref(), &values, &velocities, step),
+            Descent::Sgd(step) => {
+                let of_kernel = [gradients, &values, &velocities];
+                sgd(of_kernel, scale.as_ref(), at_once, step);
+            }
             Descent::AdamW(step) => {
                 let squares = remembered(|memory| &mut memory.squares);
-                adamw(
-                    gradients,
-                    scale.as_ref(),
-                    &values,
-                    &[velocities, squares],
-                    step,
-                );
+                let of_kernel = [gradients, &values, &velocities, &squares];
+                adamw(of_kernel, scale.as_ref(), at_once, step);
             }
         }
     }
@@ -128,7 +149,8 @@ fn take_average<R: CubeRuntime, BT: BoolElement>(
     memories: &mut [Memory<R, BT>],
     decay: f64,
 ) {
-    for (values, memories) in values.chunks(TENSORS).zip(memories.chunks_mut(TENSORS)) {
+    let at_once = values.first().map_or(1, |on| tensors_at_once(2, on));
+    for (values, memories) in values.chunks(at_once).zip(memories.chunks_mut(at_once)) {
         let averages: Tensors<R> = values
             .iter()
             .zip(memories.iter_mut())
@@ -141,10 +163,11 @@ fn take_average<R: CubeRuntime, BT: BoolElement>(
             &values[0].client,
             cubes(values),
             CubeDim::new_1d(UNITS),
-            arguments(values),
-            arguments(&averages),
+            arguments(values, at_once),
+            arguments(&averages, at_once),
             single(decay),
             single(1.0 - decay),
+            to_u32(at_once),
         );
         for (memory, average) in memories.iter_mut().zip(averages) {
             memory.average = Some(wrap(average));
@@ -160,8 +183,11 @@ fn single(value: f64) -> f32 {
     value as f32
 }
 
-/// A launch's tensors; where they are fewer than [`TENSORS`], the last places have no values.
-fn arguments<R: CubeRuntime>(tensors: &[CubeTensor<R>]) -> SequenceArg<R, Array<f32>> {
+/// The tensors of a launch that works on so many; where they are fewer, the last places have no values.
+fn arguments<R: CubeRuntime>(
+    tensors: &[CubeTensor<R>],
+    at_once: usize,
+) -> SequenceArg<R, Array<f32>> {
     let none = || {
         let handle = tensors[0].handle.clone();
         #[expect(unsafe_code, reason = "how an array without values is made")]
@@ -171,7 +197,7 @@ fn arguments<R: CubeRuntime>(tensors: &[CubeTensor<R>]) -> SequenceArg<R, Array<
         }
     };
     let tensors_here = tensors.iter().map(|tensor| tensor.clone().into_array_arg());
-    let rest = (tensors.len()..TENSORS).map(|_| none());
+    let rest = (tensors.len()..at_once).map(|_| none());
     tensors_here.chain(rest).collect()
 }
 
@@ -190,14 +216,16 @@ fn cubes<R: CubeRuntime>(tensors: &[CubeTensor<R>]) -> CubeCount {
 fn clipping_scale<R: CubeRuntime>(gradients: &[CubeTensor<R>], bound: f64) -> CubeTensor<R> {
     let sums = allocate(&gradients[0], Shape::from([gradients.len() * PARTS]));
     let scale = allocate(&gradients[0], Shape::from([1]));
-    for (chunk, gradients) in gradients.chunks(TENSORS).enumerate() {
+    let at_once = tensors_at_once(1, &gradients[0]);
+    for (chunk, gradients) in gradients.chunks(at_once).enumerate() {
         squares_kernel::launch::<R>(
             &sums.client,
             CubeCount::Static(to_u32(PARTS), to_u32(gradients.len()), 1),
             CubeDim::new_1d(UNITS),
-            arguments(gradients),
+            arguments(gradients, at_once),
             sums.clone().into_array_arg(),
-            to_u32(chunk * TENSORS),
+            to_u32(chunk * at_once),
+            to_u32(at_once),
         );
     }
     clipping_kernel::launch::<R>(
@@ -212,44 +240,45 @@ fn clipping_scale<R: CubeRuntime>(gradients: &[CubeTensor<R>], bound: f64) -> Cu
     scale
 }
 
+/// Gradients, values and velocities; as many tensors as a launch works on, or fewer.
 fn sgd<R: CubeRuntime>(
-    gradients: &[CubeTensor<R>],
+    [gradients, values, velocities]: [&[CubeTensor<R>]; 3],
     scale: Option<&CubeTensor<R>>,
-    values: &[CubeTensor<R>],
-    velocities: &[CubeTensor<R>],
+    at_once: usize,
     step: SgdStep,
 ) {
     sgd_kernel::launch::<R>(
         &values[0].client,
         cubes(values),
         CubeDim::new_1d(UNITS),
-        arguments(gradients),
+        arguments(gradients, at_once),
         scale.unwrap_or(&gradients[0]).clone().into_array_arg(),
-        arguments(values),
-        arguments(velocities),
+        arguments(values, at_once),
+        arguments(velocities, at_once),
         step.rate,
         step.momentum,
         step.weight_decay,
         scale.is_some(),
+        to_u32(at_once),
     );
 }
 
+/// Gradients, values, velocities and squares, in the same way.
 fn adamw<R: CubeRuntime>(
-    gradients: &[CubeTensor<R>],
+    [gradients, values, velocities, squares]: [&[CubeTensor<R>]; 4],
     scale: Option<&CubeTensor<R>>,
-    values: &[CubeTensor<R>],
-    [velocities, squares]: &[Tensors<R>; 2],
+    at_once: usize,
     step: AdamStep,
 ) {
     adamw_kernel::launch::<R>(
         &values[0].client,
         cubes(values),
         CubeDim::new_1d(UNITS),
-        arguments(gradients),
+        arguments(gradients, at_once),
         scale.unwrap_or(&gradients[0]).clone().into_array_arg(),
-        arguments(values),
-        arguments(velocities),
-        arguments(squares),
+        arguments(values, at_once),
+        arguments(velocities, at_once),
+        arguments(squares, at_once),
         AdamLaunch::new(
             step.rate,
             step.momentum,
@@ -259,6 +288,7 @@ fn adamw<R: CubeRuntime>(
             ADAM_EPSILON,
         ),
         scale.is_some(),
+        to_u32(at_once),
     );
 }
 
@@ -269,11 +299,16 @@ fn first_and_pace() -> (u32, u32) {
 }
 
 #[cube(launch)]
-fn squares_kernel(gradients: &Sequence<Array<f32>>, sums: &mut Array<f32>, first: u32) {
+fn squares_kernel(
+    gradients: &Sequence<Array<f32>>,
+    sums: &mut Array<f32>,
+    first: u32,
+    #[comptime] tensors: u32,
+) {
     let mut scratch = SharedMemory::<f32>::new(comptime!(UNITS as usize));
     let mut sum = 0.0f32;
     #[unroll]
-    for tensor in 0..comptime!(TENSORS_OF_KERNELS) {
+    for tensor in 0..tensors {
         if CUBE_POS_Y == tensor {
             sum = square_sum(gradients.index(comptime!(tensor as usize)));
         }
@@ -340,10 +375,11 @@ fn sgd_kernel(
     momentum: f32,
     weight_decay: f32,
     #[comptime] clips: bool,
+    #[comptime] tensors: u32,
 ) {
     let scale = factor(scale, clips);
     #[unroll]
-    for tensor in 0..comptime!(TENSORS_OF_KERNELS) {
+    for tensor in 0..tensors {
         if CUBE_POS_Y == tensor {
             sgd_of_one(
                 gradients.index(comptime!(tensor as usize)),
@@ -402,10 +438,11 @@ fn adamw_kernel(
     squares: &mut Sequence<Array<f32>>,
     step: Adam,
     #[comptime] clips: bool,
+    #[comptime] tensors: u32,
 ) {
     let scale = factor(scale, clips);
     #[unroll]
-    for tensor in 0..comptime!(TENSORS_OF_KERNELS) {
+    for tensor in 0..tensors {
         if CUBE_POS_Y == tensor {
             adamw_of_one(
                 gradients.index(comptime!(tensor as usize)),
@@ -450,9 +487,10 @@ fn average_kernel(
     averages: &mut Sequence<Array<f32>>,
     decay: f32,
     newest: f32,
+    #[comptime] tensors: u32,
 ) {
     #[unroll]
-    for tensor in 0..comptime!(TENSORS_OF_KERNELS) {
+    for tensor in 0..tensors {
         if CUBE_POS_Y == tensor {
             average_of_one(
                 values.index(comptime!(tensor as usize)),
@@ -473,5 +511,24 @@ fn average_of_one(values: &Array<f32>, averages: &mut Array<f32>, decay: f32, ne
         let index = number as usize;
         averages[index] = averages[index] * decay + values[index] * newest;
         number += pace;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_launch_has_as_many_arrays_as_its_device_allows() {
+        // CUDA's, and those of Mesa's lavapipe: AdamW has four arrays a tensor, the sum of squares one.
+        for (arrays, most_arrays, expected) in [
+            (4, 1024, 16),
+            (4, 31, 7),
+            (3, 31, 10),
+            (1, 31, 16),
+            (4, 2, 1),
+        ] {
+            assert_eq!(tensors_of_launch(arrays, most_arrays), expected);
+        }
     }
 }

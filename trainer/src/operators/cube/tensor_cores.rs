@@ -6,7 +6,8 @@ use burn_cubecl::cubecl::{cmma, tf32 as Tf32};
 
 use super::UNITS;
 use super::convolution::{COLUMNS, DEPTH, SIDE, Sizes, Task};
-use super::convolution::{extent, load_tiles, result_index, start_of};
+use super::convolution::{column_of_tile, depth_of_part, extent, load_tiles};
+use super::convolution::{result_index, start_of};
 
 /// How deep a tensor core's step is.
 const CORE_DEPTH: u32 = 8;
@@ -40,8 +41,8 @@ pub(super) fn multiply_tf32_kernel(
     let own_row = unit / 128 * SIDE;
     let own_place = unit / 32 % 4 * SIDE;
     let (rows, columns, depth) = extent(&sizes, task);
-    let (first_row, first_column) = (CUBE_POS_Y * tile_rows, CUBE_POS_X * COLUMNS);
-    let mut start = CUBE_POS_Z * part;
+    let (first_row, first_column) = (CUBE_POS_Y * tile_rows, column_of_tile(task));
+    let mut start = depth_of_part(part, task);
     let end = u32::min(start + part, depth);
     let at = start_of(first_column + unit % COLUMNS, &sizes, task);
     while start < end {

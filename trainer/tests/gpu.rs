@@ -1,12 +1,14 @@
 //! Operations and trainings on a GPU: the same as on the CPU, to tolerance.
 //!
-//! Run where there is a GPU by `docs/gpu/measure.sh`, and without one, on an emulated driver, by `tests/gpu/run`.
+//! Run where there is a GPU by `docs/gpu/measure.sh`, and without one by `tests/gpu/run`, on an emulated CUDA driver or, with
+//! `--vulkan`, on Mesa's driver for the processor.
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use data::{DataSettings, Dataset, DatasetName, ImageShape, Images, Splits};
@@ -104,8 +106,30 @@ fn run(splits: &Splits, device: Device, task: &Task) -> (Evaluation, Arrays) {
     (evaluation, arrays)
 }
 
+/// CUDA where there is CUDA, else Vulkan.
+fn choice() -> DeviceChoice {
+    static CHOICE: OnceLock<DeviceChoice> = OnceLock::new();
+
+    *CHOICE.get_or_init(|| match DeviceChoice::Cuda.resolve() {
+        Ok(_) => DeviceChoice::Cuda,
+        Err(reason) => {
+            println!("with Vulkan, because {reason}");
+            DeviceChoice::Vulkan
+        }
+    })
+}
+
 fn gpu() -> Device {
-    DeviceChoice::Cuda.resolve().unwrap()
+    choice().resolve().unwrap()
+}
+
+/// All precisions that the device can multiply in.
+fn precisions() -> &'static [Precision] {
+    if gpu().has_tf32() {
+        &[Precision::Fp32, Precision::Tf32]
+    } else {
+        &[Precision::Fp32]
+    }
 }
 
 /// The largest difference of tensors, relative to the largest number of each.
@@ -156,13 +180,14 @@ fn convolutions_and_their_gradients_are_those_of_the_cpu() {
     ];
     let mut worst = 0.0f32;
     // Numbers that TF32 has, too, have the same products in it.
-    let in_both = |window| {
-        [Precision::Fp32, Precision::Tf32].map(|precision| Window {
+    let precisions = precisions();
+    let in_each = |window| {
+        precisions.iter().map(move |&precision| Window {
             precision,
             ..window
         })
     };
-    for window in windows.chain(shifted).flat_map(in_both) {
+    for window in windows.chain(shifted).flat_map(in_each) {
         for (batch, channels, pixels) in shapes {
             let sizes = Convolution {
                 batch,
@@ -177,6 +202,33 @@ fn convolutions_and_their_gradients_are_those_of_the_cpu() {
         }
     }
     println!("the largest difference: {worst:.1e}");
+}
+
+/// No GPU has more than 65,535 cubes along each axis, and some have as few.
+#[test]
+#[ignore = "needs a GPU"]
+fn a_launch_may_have_more_cubes_than_an_axis() {
+    if choice() == DeviceChoice::Cuda {
+        println!("skipped: with CUDA the first axis is long enough, and the emulated driver slow");
+        return;
+    }
+    let sizes = Convolution {
+        batch: 1,
+        channels: [1, 1],
+        pixels: [1, 65_536 * 64 + 1],
+        window: Window::same(1, 1),
+    };
+    let mut expected = self_test::convolution_on(Device::Cpu, sizes);
+    let mut found = self_test::convolution_on(gpu(), sizes);
+    // The sum of four million products, in another order.
+    for results in [&mut expected, &mut found] {
+        results.retain(|(name, _)| name != "gradient of the weight");
+    }
+    self_test::compare(&sizes.to_string(), &expected, &found).unwrap();
+    let dims = [1, 1, 4_097, 4_096];
+    let expected = self_test::mixing_on(Device::Cpu, dims);
+    let found = self_test::mixing_on(gpu(), dims);
+    self_test::compare("mixing", &expected, &found).unwrap();
 }
 
 /// Every kind of network: several branches and one, both skips, gates, all activations, both optimizers.
@@ -250,6 +302,10 @@ fn a_training_is_the_same_from_run_to_run_and_goes_on_where_it_was_interrupted()
 #[test]
 #[ignore = "needs a GPU"]
 fn tf32_is_taken_where_it_is_asked_for() {
+    if !gpu().has_tf32() {
+        println!("skipped: no tensor cores for TF32");
+        return;
+    }
     let splits = digits();
     let task = task(5.0, &[]);
     let run_in = |device, precision| {
@@ -416,6 +472,10 @@ fn a_second_start_compiles_nothing() {
 #[test]
 #[ignore = "needs a GPU"]
 fn a_kernel_that_is_left_out_ends_the_program() {
+    if choice() != DeviceChoice::Cuda {
+        println!("skipped: only with CUDA kernels are kept in files");
+        return;
+    }
     let cache = tempfile::tempdir().unwrap();
     let ended = Command::new("sh")
         .args([

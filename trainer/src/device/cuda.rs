@@ -1,17 +1,12 @@
 //! What NVIDIA's driver and run-time compiler say of the first GPU that this process may see.
 
-use std::hash::{BuildHasher as _, DefaultHasher, Hasher as _, RandomState};
 use std::path::PathBuf;
-use std::sync::OnceLock;
 
 use cudarc::driver::sys::CUdevice_attribute;
 use cudarc::driver::{self, DriverError, result};
 use cudarc::nvrtc;
 
-use super::{Device, DeviceError, kernels};
-
-/// How the names of cubecl 0.10's own threads begin.
-const DEVICE_THREADS: [&str; 2] = ["DSU-", "DSD-"];
+use super::{Device, DeviceError, kernels, program};
 
 /// Makes sure of everything that burn's backend would otherwise panic about.
 pub(super) fn find() -> Result<Device, DeviceError> {
@@ -51,40 +46,12 @@ pub(super) fn find() -> Result<Device, DeviceError> {
     };
     match looked_in.iter().find(|folder| folder.exists()) {
         Some(folder) if folder.join("include/cuda_runtime.h").exists() => {
-            keep_kernels(&architecture().map_err(driver_error)?);
+            let architecture = architecture().map_err(driver_error)?;
+            program::set_up_cubecl(|| kernels::folder(&architecture, &what_compiles()));
             Ok(Device::Cuda)
         }
         _ => Err(DeviceError::NoHeaders { looked_in }),
     }
-}
-
-/// Tells cubecl where to keep kernels. Once in a process.
-fn keep_kernels(architecture: &str) {
-    use burn::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig as _, cache::CacheConfig};
-    static ONCE: OnceLock<()> = OnceLock::new();
-
-    ONCE.get_or_init(|| {
-        let mut config = CubeClRuntimeConfig::default().override_from_env();
-        let folder = kernels::folder(architecture, &what_compiles());
-        config.compilation.cache = folder.map(CacheConfig::File);
-        CubeClRuntimeConfig::set(config);
-        end_with_the_device();
-    });
-}
-
-/// Ends this program where a thread of cubecl's panics that launches kernels, such as for a full disk.
-///
-/// cubecl itself would go on without the kernel, and what it was to compute would be whatever lies in its memory.
-fn end_with_the_device() {
-    let earlier = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        earlier(panic);
-        let thread = std::thread::current();
-        let name = thread.name().unwrap_or_default();
-        if DEVICE_THREADS.iter().any(|start| name.starts_with(start)) {
-            std::process::abort();
-        }
-    }));
 }
 
 /// Whether the first device's tensor cores know TF32: from compute capability 8.0 on.
@@ -141,26 +108,8 @@ fn what_compiles() -> String {
         let _result = driver::sys::cuDriverGetVersion(&raw mut driver);
         let _result = nvrtc::sys::nvrtcVersion(&raw mut major, &raw mut minor);
     }
-    let version = env!("CARGO_PKG_VERSION");
-    let digest = program();
-    format!("driver {driver}, NVRTC {major}.{minor}, trainer {version} ({digest:016x})")
-}
-
-/// A digest of this program's file, in which its kernels are; another number in each process where it cannot be read.
-fn program() -> u64 {
-    static DIGEST: OnceLock<u64> = OnceLock::new();
-
-    *DIGEST.get_or_init(|| {
-        let file = std::env::current_exe().and_then(fs_err::read);
-        file.map_or_else(
-            |_unreadable| RandomState::new().build_hasher().finish(),
-            |bytes| {
-                let mut hasher = DefaultHasher::new();
-                hasher.write(&bytes);
-                hasher.finish()
-            },
-        )
-    })
+    let program = program::identity();
+    format!("driver {driver}, NVRTC {major}.{minor}, {program}")
 }
 
 /// Bytes of the first device's memory, the free ones and all.
