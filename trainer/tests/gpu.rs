@@ -113,7 +113,7 @@ fn choice() -> DeviceChoice {
     *CHOICE.get_or_init(|| match DeviceChoice::Cuda.resolve() {
         Ok(_) => DeviceChoice::Cuda,
         Err(reason) => {
-            println!("with Vulkan, because {reason}");
+            shared::cli::report(&format!("with Vulkan, because {reason}"));
             DeviceChoice::Vulkan
         }
     })
