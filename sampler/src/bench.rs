@@ -18,6 +18,7 @@ use crate::bench::simulate::Row;
 use crate::bench::summary::{Compared, SMALLEST_RATIO};
 use crate::history::EarlierSearch;
 
+mod coverage;
 pub mod curve;
 mod file;
 pub mod latency;
@@ -69,11 +70,35 @@ pub struct Args {
     /// Train all configurations on the largest budget, and stop those that are not among the best 1/eta at a lower rung's
     #[arg(long, conflicts_with_all = ["first_rungs", "scheduling"])]
     stopping: bool,
+    /// End a training on its way where, by the curves seen so far, it is promoted, or becomes the best at the top rung, with
+    /// less than this probability
+    #[arg(long, value_name = "SHARE", conflicts_with = "stopping", value_parser = share)]
+    hopeless: Option<f64>,
     /// The table's column of learning rates: gives low budgets a synthetic learning curve
     #[arg(long, value_name = "COLUMN", requires = "table")]
     curve: Option<String>,
+    /// Compare no methods: how often the ends of curves lie in the intervals that hold this share by forecast
+    #[arg(long, value_name = "SHARE", requires = "pool", conflicts_with_all = ["method", "benchmark", "table"], value_parser = share)]
+    coverage: Option<f64>,
+    /// The share of each curve that is known when its end is predicted
+    #[arg(long, value_name = "SHARE", requires = "coverage", default_value = "0.3333333333333333", value_parser = share)]
+    known: f64,
+    /// Numbers of curves that have ended by then, separated by commas
+    #[arg(
+        long,
+        value_name = "NUMBERS",
+        requires = "coverage",
+        value_delimiter = ',',
+        default_value = "0,4,16,64"
+    )]
+    ended: Vec<usize>,
     /// Methods, separated by commas, as in `search.json`; `bohb-faithful` reproduces HpBandSter, faults included
-    #[arg(long, value_name = "METHODS", value_delimiter = ',', required = true)]
+    #[arg(
+        long,
+        value_name = "METHODS",
+        value_delimiter = ',',
+        required_unless_present = "coverage"
+    )]
     method: Vec<String>,
     /// Seeds, from..to, the last one not included
     #[arg(long, value_name = "A..B", default_value = "0..20", value_parser = seeds)]
@@ -126,6 +151,13 @@ fn seeds(text: &str) -> Result<(u64, u64), String> {
     }
 }
 
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if share > 0.0 && share < 1.0 => Ok(share),
+        _ => Err("expected a number between 0 and 1 such as 0.8".to_owned()),
+    }
+}
+
 fn scheduling(text: &str) -> Result<Scheduling, String> {
     serde_json::from_value(text.into()).map_err(|error| error.to_string())
 }
@@ -148,6 +180,15 @@ struct Named<'a> {
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Result<Code> {
     let problems = problems(args)?;
+    if let Some(coverage) = args.coverage {
+        let asked = coverage::Asked {
+            coverage,
+            known: args.known,
+            seeds: args.seeds,
+        };
+        cli::print(&coverage::table(&problems, &args.ended, asked)?)?;
+        return Ok(Code::Done);
+    }
     let methods: Vec<Named<'_>> = args
         .method
         .iter()
@@ -229,6 +270,7 @@ fn problems(args: &Args) -> Result<Vec<Problem>> {
         problem.first_rungs.clone_from(&args.first_rungs);
         problem.scheduling = args.scheduling;
         problem.stopping = args.stopping;
+        problem.hopeless = args.hopeless;
     }
     Ok(problems)
 }

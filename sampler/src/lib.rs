@@ -18,6 +18,7 @@ pub mod explain;
 pub mod follow;
 pub mod history;
 pub mod kde;
+pub mod learning_curve;
 pub mod method;
 pub mod normal;
 pub mod preview;

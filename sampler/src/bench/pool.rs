@@ -22,6 +22,7 @@ use shared::space::SpaceFile;
 
 use crate::bench::file::{coordinate, unpacked};
 use crate::kde::Dimension;
+use crate::learning_curve::Point;
 
 /// What a pool's columns of losses start with; the recorded budget follows.
 const LOSS_COLUMN: &str = "loss_";
@@ -161,6 +162,42 @@ impl Pool {
     /// The loss of a row at a budget; infinite where it had diverged.
     pub(super) fn loss(&self, row: usize, budget: f64) -> f64 {
         self.rows[row].losses[self.column(budget)]
+    }
+
+    /// How many trainings there are.
+    pub(super) fn num_rows(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The learning curve of a row, up to its divergence.
+    pub(super) fn curve(&self, row: usize) -> Vec<Point> {
+        let points = self.budgets.iter().zip(&self.rows[row].losses);
+        let mut curve: Vec<Point> = points
+            .map(|(budget, loss)| Point {
+                budget: *budget,
+                loss: *loss,
+            })
+            .collect();
+        let finite = curve.partition_point(|p| p.loss.is_finite());
+        curve.truncate(finite + 1);
+        curve
+    }
+
+    /// The learning curve of a row of which a training with a budget would have published the points, the last at its end.
+    pub(super) fn curve_until(&self, row: usize, budget: f64) -> Vec<Point> {
+        let mut curve = self.curve(row);
+        let before = curve.partition_point(|p| p.budget < budget);
+        curve.truncate(before);
+        if curve.last().is_none_or(|p| p.loss.is_finite()) {
+            let loss = self.loss(row, budget);
+            curve.push(Point { budget, loss });
+        }
+        curve
+    }
+
+    /// The recorded budget nearest to one.
+    pub(super) fn recorded(&self, budget: f64) -> f64 {
+        self.budgets[self.column(budget)]
     }
 
     /// The regret of a row.

@@ -38,6 +38,8 @@ pub struct Problem {
     pub scheduling: Scheduling,
     /// Whether all jobs are for the largest budget and are stopped at a lower rung's where others were better.
     pub stopping: bool,
+    /// A training is ended on its way where it reaches what it is for with less than this probability; `None`: never.
+    pub hopeless: Option<f64>,
     source: Source,
 }
 
@@ -61,6 +63,7 @@ impl Problem {
             first_rungs: None,
             scheduling: Scheduling::default(),
             stopping: false,
+            hopeless: None,
             source,
         }
     }

@@ -15,6 +15,7 @@ use shared::{
 
 use crate::bench::problem::Problem;
 use crate::history::{Earlier, EarlierSearch, History};
+use crate::learning_curve::{self, Point, Threshold};
 use crate::method::{self, Ask, Method};
 use crate::normal;
 
@@ -108,7 +109,12 @@ struct Running {
     loss: f64,
     /// Losses at the rungs below, where jobs may be stopped.
     passed: Vec<f64>,
+    /// What is learnt in place of the loss of a job that was ended on its way.
+    ended: Option<f64>,
 }
+
+/// Where on its way a training may be ended, in shares of its budget.
+const CHECKED_AT: [f64; 2] = [1.0 / 3.0, 2.0 / 3.0];
 
 /// Whether a job goes no further than a rung: it diverged there, or is not among the best 1/eta of those that got there.
 ///
@@ -183,6 +189,7 @@ fn played<'a>(
         pool_rows: Vec::new(),
         taken: BTreeSet::new(),
         spent_on: Vec::new(),
+        known_on: Vec::new(),
         rows: Vec::new(),
         now: 0.0,
     };
@@ -212,6 +219,8 @@ struct Simulation<'a> {
     taken: BTreeSet<usize>,
     /// The largest budget spent on each configuration.
     spent_on: Vec<f64>,
+    /// The largest budget that each configuration has had to its end.
+    known_on: Vec<f64>,
     rows: Vec<Row>,
     now: f64,
 }
@@ -241,8 +250,10 @@ impl Simulation<'_> {
         } else {
             job.rung
         };
-        let budget = self.search.ladder.budget(rung).amount;
+        let whole = self.search.ladder.budget(rung).amount;
         let max_budget = self.search.ladder.budget(self.search.ladder.top()).amount;
+        let ended = self.ended(job, index)?;
+        let budget = ended.map_or(whole, |ended| ended.at);
         let (loss, true_regret) = self.evaluate(index, budget)?;
         let before = self.rows.last().map_or(0.0, |row| row.cum_cont);
         let factor = if self.is_parallel {
@@ -269,8 +280,65 @@ impl Simulation<'_> {
             rung,
             loss,
             passed,
+            ended: ended.map(|ended| ended.forecast),
         });
         Ok(())
+    }
+
+    /// Where a job is ended on its way, if it is, by the curves of all jobs that have had as much as it is to have.
+    fn ended(&self, job: JobId, index: usize) -> Result<Option<Threshold>> {
+        let Some(least) = self.problem.hopeless else {
+            return Ok(None);
+        };
+        let until = self.search.ladder.budget(job.rung).amount;
+        let Some(target) = self.target(job.rung) else {
+            return Ok(None);
+        };
+        let curves: Vec<Vec<Point>> = (0..self.known_on.len())
+            .filter(|other| self.known_on[*other] >= until)
+            .map(|other| self.curve(other, until))
+            .collect::<Result<_>>()?;
+        let budgets = CHECKED_AT.map(|share| share * until);
+        let curves = curves.iter().map(Vec::as_slice);
+        let thresholds = learning_curve::hopeless(curves, &budgets, until, target, least);
+        let curve = self.curve(index, until)?;
+        Ok(thresholds.into_iter().find(|threshold| {
+            let so_far = curve.iter().take_while(|p| p.budget <= threshold.at);
+            so_far.last().is_some_and(|p| p.loss >= threshold.loss)
+        }))
+    }
+
+    /// The loss that a job of a rung must end below: of the top rung the best there, of others what is promoted.
+    fn target(&self, rung: u8) -> Option<f64> {
+        let seen = self.history.rung(rung);
+        let place = if rung == self.search.ladder.top() {
+            0
+        } else {
+            let here = self.search.ladder.budget(rung).amount;
+            let above = self.search.ladder.budget(rung + 1).amount;
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "fewer than there are results"
+            )]
+            let place = (seen.len() as f64 * here / above) as usize;
+            place
+        };
+        seen.get(place)?.score.loss()
+    }
+
+    /// The curve of a configuration up to a budget.
+    fn curve(&self, index: usize, until: f64) -> Result<Vec<Point>> {
+        if let Some(pool) = self.problem.as_pool() {
+            return Ok(pool.curve_until(self.pool_rows[index], until));
+        }
+        let shares = CHECKED_AT.iter().copied().chain([1.0]);
+        let point = |share: f64| {
+            let budget = share * until;
+            let loss = self.evaluate(index, budget)?.0;
+            Ok(Point { budget, loss })
+        };
+        shares.map(point).collect()
     }
 
     /// The losses of a job at the rungs below its own that it passes without being stopped; none where no job is.
@@ -309,8 +377,9 @@ impl Simulation<'_> {
         let Some(first) = first else { return false };
         let done = self.running.swap_remove(first);
         self.now = done.ends_at;
-        let score = if done.loss.is_finite() {
-            Score::Loss(done.loss)
+        let learnt = done.ended.unwrap_or(done.loss);
+        let score = if learnt.is_finite() {
+            Score::Loss(learnt)
         } else {
             Score::Failed
         };
@@ -322,7 +391,13 @@ impl Simulation<'_> {
         }
         self.history.learn(id.job(done.rung), Some(score), vector);
         // One that was stopped is not promoted.
-        let score = (done.rung == done.job.rung).then_some(score);
+        let is_whole = done.rung == done.job.rung && done.ended.is_none();
+        if done.ended.is_none() {
+            let budget = self.search.ladder.budget(done.rung).amount;
+            let known = &mut self.known_on[id.0 as usize];
+            *known = known.max(budget);
+        }
+        let score = is_whole.then_some(score);
         self.schedule.record(done.job, score);
         true
     }
@@ -358,6 +433,7 @@ impl Simulation<'_> {
         self.history.know(id, vector);
         self.configurations.push(values);
         self.spent_on.push(0.0);
+        self.known_on.push(0.0);
     }
 }
 
