@@ -119,6 +119,41 @@ fn requests_of_version_2_0_are_read_and_written_unchanged() {
 }
 
 #[test]
+fn what_follows_a_larger_largest_budget_is_read_and_written_unchanged() {
+    let extension: Extension = round_trip("2.0");
+    assert_eq!(extension.max_budget, Some(81.0));
+    let job: Job = round_trip("2.0");
+    assert_eq!(job.first_rung, Some(1));
+    let request: Request = round_trip("3.0");
+    assert_eq!(request.top, Some(4));
+    let finished: Finished = round_trip("1.2");
+    assert_eq!(finished.top, Some(4));
+}
+
+#[test]
+fn an_extension_by_nothing_and_a_job_below_its_first_rung_are_refused() {
+    let bad = |version, name, from: &str, to: &str| {
+        let (path, bytes) = golden_of(version, name);
+        let text = String::from_utf8(bytes).unwrap();
+        (path, text.replacen(from, to, 1))
+    };
+    let (path, text) = bad("1.0", "extension.json", "\"limit\"", "\"other\"");
+    let said = from_bytes::<Extension>(&path, text.as_bytes()).unwrap_err();
+    assert!(
+        shared::error::chain(&said).contains("a limit or `max_budget`"),
+        "{said:?}"
+    );
+    let (path, text) = bad("2.0", "extension.json", "81.0", "-81.0");
+    assert!(from_bytes::<Extension>(&path, text.as_bytes()).is_err());
+    let (path, text) = bad("2.0", "job.json", "\"first_rung\": 1", "\"first_rung\": 5");
+    let said = from_bytes::<Job>(&path, text.as_bytes()).unwrap_err();
+    assert!(
+        shared::error::chain(&said).contains("a rung up to its own (4)"),
+        "{said:?}"
+    );
+}
+
+#[test]
 fn every_outcome_is_read_and_written_unchanged() {
     for text in [
         r#"{"kind":"evaluated","loss":0.5}"#,
@@ -197,7 +232,7 @@ fn keys(json: &Json, found: &mut BTreeSet<String>) {
 fn the_page_of_formats_names_every_field() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = std::fs::read_to_string(root.join("../docs/formats.md")).unwrap();
-    let files = ["1.0", "1.1", "1.2", "1.3", "1.4", "2.0"]
+    let files = ["1.0", "1.1", "1.2", "1.3", "1.4", "2.0", "3.0"]
         .into_iter()
         .flat_map(|version| std::fs::read_dir(root.join("tests/formats").join(version)).unwrap());
     for entry in files {
