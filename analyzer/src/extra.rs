@@ -83,6 +83,11 @@ pub(crate) fn write(history: &History, extra: &Extra, to: &Path) -> Result<()> {
     let given = from.path(layout::SEARCH);
     let file: SearchFile = fs::read_record(&given)?;
     let directory = Directory::create(to, &file, &given)?;
+    // Jobs may be on rungs that these have added.
+    for name in fs::list(&from.path(layout::EXTENSIONS))? {
+        let path = |layout: &Layout| layout.path(layout::EXTENSIONS).join(&name);
+        copy(&path(&from), &path(directory.layout()))?;
+    }
     for id in &extra.sample {
         copy(
             &from.configuration(*id),

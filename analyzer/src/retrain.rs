@@ -56,6 +56,7 @@ pub(crate) fn job_of(history: &History, configuration: usize, job: JobId, search
         supersedes: None,
         avoid_hosts: Vec::new(),
         memory_mib: None,
+        first_rung: None,
         seed: Some(search.training_seed(job)),
     }
 }

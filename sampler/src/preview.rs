@@ -142,13 +142,19 @@ fn news(
         pending: Vec::new(),
         superseding: Vec::new(),
         given: None,
+        top: directory
+            .search()
+            .ladder
+            .is_raised()
+            .then_some(directory.search().ladder.top()),
     })
 }
 
 /// The rung in which a bracket's configurations start.
 fn first_rung(search: &Search, bracket: u32) -> u8 {
     let num_rungs = u8::try_from(search.bracket_sizes(bracket).len()).unwrap_or(u8::MAX); // a ladder has at most 54
-    search.ladder.num_levels().saturating_sub(num_rungs)
+    let file = search.ladder.original();
+    file.num_levels().saturating_sub(num_rungs)
 }
 
 fn table(preview: &Preview) -> String {

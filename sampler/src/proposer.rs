@@ -38,6 +38,10 @@ impl Proposer {
 
     /// Before the first request.
     pub fn with_evidence(search: &Search, evidence: &[Evidence]) -> Self {
+        let mut search = search.clone();
+        // Requests tell from when on there are more rungs.
+        search.ladder = search.ladder.original();
+        let search = &search;
         let mut history = History::new(&search.space);
         for evidence in evidence {
             history.learn_from(earlier(search, evidence));
@@ -132,6 +136,13 @@ impl Proposer {
     pub fn see(&mut self, request: &Request) {
         if request.given.is_some() {
             self.given.insert(request.configuration);
+        }
+        if let Some(top) = request.top
+            && let Some(ladder) = self.search.ladder.up_to(top)
+            && ladder != self.search.ladder
+        {
+            self.search.ladder = ladder;
+            self.method = method::of_search(&self.search);
         }
         self.begin(&request.pending);
     }

@@ -59,6 +59,7 @@ fn request(id: u32, finished: Vec<JobId>, pending: Vec<JobId>) -> Request {
         pending,
         superseding: Vec::new(),
         given: None,
+        top: None,
     }
 }
 
@@ -635,6 +636,7 @@ fn a_named_result_is_waited_for_and_a_vanished_proposal_made_again() {
             configurations: 2,
             jobs: 1,
             retries: 0,
+            top: None,
         })
         .unwrap();
     let status = wait_for("the end", || program.try_wait().unwrap());

@@ -233,6 +233,7 @@ fn drive(
             pending: Vec::new(),
             superseding: Vec::new(),
             given: None,
+            top: None,
         };
         proposer.learn(&results);
         let proposal = proposer.propose(&request);
@@ -354,6 +355,7 @@ proptest! {
             pending: Vec::new(),
             superseding: Vec::new(),
             given: None,
+            top: None,
         };
         let answer = |results: &[JobResult]| {
             let mut proposer = Proposer::new(&search);
@@ -686,6 +688,7 @@ fn a_proposal_depends_on_the_results_known_and_not_on_how_they_were_learnt() {
             pending: Vec::new(),
             superseding: Vec::new(),
             given: None,
+            top: None,
         };
         assert_eq!(proposer.propose(&request), *last);
     }
@@ -760,6 +763,7 @@ fn a_superseded_outcome_leaves_no_trace_in_any_method() {
                 pending: Vec::new(),
                 superseding: vec![again(then.clone()).id()],
                 given: None,
+                top: None,
             };
             // A model that was fitted before it was known.
             let before = proposer.propose(&request);

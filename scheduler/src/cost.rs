@@ -173,7 +173,7 @@ fn play(search: &Search, conditions: &Conditions) -> Result<Played, Invalid> {
         ..Played::default()
     };
     let mut game = Game {
-        schedule: Schedule::new(search, &table),
+        schedule: Schedule::new(&table),
         table,
         next: 0,
         open: Vec::new(),

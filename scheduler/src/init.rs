@@ -201,12 +201,12 @@ fn notes(ladder: &shared::Ladder) -> String {
     differs.into_iter().chain(rounded).collect()
 }
 
-/// The rungs, the brackets, and how much will be spent, for people.
+/// The rungs, the brackets, and how much will be spent by the search file, for people.
 pub fn describe(directory: &Directory) -> Result<String> {
     let search = directory.search();
     let table = Table::new(search)?;
     let jobs = table.expected_jobs();
-    let ladder = search.ladder;
+    let ladder = search.ladder.original();
     let mut text = String::new();
     writeln!(
         text,

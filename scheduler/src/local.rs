@@ -23,7 +23,7 @@ use crate::learn_from::LearnArgs;
 use crate::progress::Progress;
 use crate::run::{Scheduler, Turn};
 use crate::state::Tally;
-use crate::{devices, status, working_directory};
+use crate::{devices, sample, status, working_directory};
 
 /// What `scheduler local` is told.
 #[derive(Debug, clap::Args)]
@@ -80,6 +80,7 @@ pub(crate) fn run(args: &LocalArgs) -> Result<Code> {
     init::init(&args.search, &args.directory, &args.fixed, &args.learn)?;
     // Trainers work elsewhere, and hand paths on.
     let directory = Directory::open(&fs_err::canonicalize(&args.directory)?)?;
+    sample::refuse(&directory)?;
     working_directory::of(directory.search())?;
     let programs = Programs::beside_this_one()?;
     for line in init::describe(&directory)?.lines() {

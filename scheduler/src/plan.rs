@@ -261,6 +261,7 @@ pub fn plan(state: &State, settings: &TrainerSettings) -> Vec<Action> {
             configurations: u64::from(state.num_requested),
             jobs: state.results.len() as u64,
             retries: state.num_retries,
+            top: state.table().raised_top(),
         }));
     }
     actions
@@ -340,6 +341,7 @@ fn requests<'a>(
                 number: *number,
                 values: values.clone(),
             }),
+            top: state.table().raised_top(),
         }
     })
 }

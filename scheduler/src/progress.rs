@@ -8,7 +8,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use shared::budget::short;
 use shared::cli::{redirect_logs, report};
 use shared::wording::{about, count, significant};
-use shared::{Budget, Directory, owner};
+use shared::{Budget, Directory, Ladder, owner};
 use tracing::warn;
 
 use crate::run::Scheduler;
@@ -109,7 +109,11 @@ impl Progress {
             }
         };
         let summary = summary(&status);
-        if let Some(bars) = &self.bars {
+        if let Some(bars) = &mut self.bars {
+            let ladder = &scheduler.scanner().directory().search().ladder;
+            if let Err(error) = bars.add_to(status.rungs.len(), ladder) {
+                warn!("cannot show the progress: {error:#}");
+            }
             for (bar, rung) in bars.rungs.iter().zip(&status.rungs) {
                 bar.set_length(rung.expected.max(rung.done()));
                 bar.set_position(rung.done());
@@ -132,30 +136,35 @@ impl Progress {
 impl Bars {
     fn new(directory: &Directory) -> Result<Self> {
         let all = MultiProgress::new();
-        let ladder = directory.search().ladder;
-        let style = ProgressStyle::with_template("{prefix:>16} {bar:30} {pos:>5}/{len}")?;
-        let rungs = (0..ladder.num_levels())
-            .map(|rung| {
-                let budget = ladder.budget(rung);
-                let prefix = format!("{} {}", short(budget.amount), budget.unit.symbol());
-                all.add(
-                    ProgressBar::new(0)
-                        .with_style(style.clone())
-                        .with_prefix(prefix),
-                )
-            })
-            .collect();
         let summary = all.add(
             ProgressBar::new_spinner().with_style(ProgressStyle::with_template(
                 "{elapsed_precise} {wide_msg}",
             )?),
         );
         summary.enable_steady_tick(Duration::from_secs(1));
-        Ok(Self {
+        let mut bars = Self {
             all,
-            rungs,
+            rungs: Vec::new(),
             summary,
-        })
+        };
+        let ladder = &directory.search().ladder;
+        bars.add_to(usize::from(ladder.num_levels()), ladder)?;
+        Ok(bars)
+    }
+
+    /// Adds bars for rungs that have none, up to so many.
+    fn add_to(&mut self, number: usize, ladder: &Ladder) -> Result<()> {
+        for rung in (0..ladder.num_levels()).take(number).skip(self.rungs.len()) {
+            let budget = ladder.budget(rung);
+            let prefix = format!("{} {}", short(budget.amount), budget.unit.symbol());
+            let style = ProgressStyle::with_template("{prefix:>16} {bar:30} {pos:>5}/{len}")?;
+            let bar = ProgressBar::new(0).with_style(style);
+            let bar = self
+                .all
+                .insert_before(&self.summary, bar.with_prefix(prefix));
+            self.rungs.push(bar);
+        }
+        Ok(())
     }
 }
 

@@ -21,6 +21,7 @@ use tracing::{info, warn};
 
 use crate::blame::{Again, Known};
 use crate::plan::{Action, is_over, plan};
+use crate::sample;
 use crate::scan::Scanner;
 use crate::state::State;
 use crate::status::Pause;
@@ -293,7 +294,9 @@ impl Scheduler {
     fn finish(&mut self, directory: &Directory, finished: &Finished) -> Result<Taken, Error> {
         // Somebody may have done so meanwhile; or do so before the last word is there.
         self.scanner.see_wishes(&mut self.state)?;
-        if !is_over(&self.state) || self.state.num_retries != finished.retries {
+        let is_all = self.state.num_retries == finished.retries
+            && self.state.table().raised_top() == finished.top;
+        if !is_over(&self.state) || !is_all {
             return Ok(Taken::Overtaken);
         }
         self.drop_last_checkpoints(directory)?;
@@ -313,9 +316,8 @@ impl Scheduler {
     /// Removes what is left of configurations that never came to the full budget, now that none can be promoted any
     /// more, and what a program that was given up has written since.
     fn drop_last_checkpoints(&self, directory: &Directory) -> Result<(), Error> {
-        let top = directory.search().ladder.top();
         for id in directory.checkpointed()? {
-            if !self.state.results.contains_key(&id.job(top)) {
+            if !self.state.is_trained_in_full(id) {
                 drop_checkpoints(directory, id, None);
             }
         }
@@ -456,7 +458,9 @@ pub fn run(args: &RunArgs) -> Result<Code> {
     let root = &args.directory;
     let warning = Warning::listen().context("cannot listen for signals")?;
     let longest_pause = Duration::from_secs_f64(args.poll_s);
-    let mut scheduler = Scheduler::new(Directory::open(root)?, longest_pause)?;
+    let directory = Directory::open(root)?;
+    sample::refuse(&directory)?;
+    let mut scheduler = Scheduler::new(directory, longest_pause)?;
     info!(
         "scheduling the search `{}` in `{}`",
         scheduler.scanner.directory().search().name,
@@ -602,6 +606,10 @@ fn offer(directory: &Directory, state: &State, job: JobId, attempt: u32) -> Resu
         avoid_hosts,
         memory_mib,
         seed: Some(search.training_seed(job)),
+        first_rung: state
+            .table()
+            .is_beyond_the_file(place.bracket, job.rung)
+            .then_some(place.rung),
     };
     if directory.offer(&record, attempt)? == Published::AlreadyThere {
         return Ok(Made::Another);

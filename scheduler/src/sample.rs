@@ -3,20 +3,46 @@
 
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use shared::directory::{Directory, JobsView, attempt_end};
+use shared::exit::{Code, Failure};
 use shared::fs::Moved;
-use shared::layout;
 use shared::record::Fate;
 use shared::wording::count;
+use shared::{ConfigurationId, layout};
 
 use crate::scan::Scanner;
 use crate::status::{FileClock, TrainerStatus, look};
 
 /// Whether a directory is a sample: whatever a scheduler has configurations of was requested first.
 pub(crate) fn is_sample(directory: &Directory) -> Result<bool> {
-    let has = |kind| Ok::<bool, shared::Error>(!directory.shards(kind)?.is_empty());
-    Ok(has(layout::CONFIGURATIONS)? && !has(layout::REQUESTS)?)
+    if !directory.shards(layout::REQUESTS)?.is_empty() {
+        return Ok(false);
+    }
+    for shard in directory.shards(layout::CONFIGURATIONS)? {
+        let there: Vec<ConfigurationId> = directory.list_shard(layout::CONFIGURATIONS, shard)?;
+        if let Some(first) = there.first() {
+            // A listing may be older than another.
+            return Ok(directory.read_request(*first)?.is_none());
+        }
+    }
+    Ok(false)
+}
+
+/// No search is begun in a sample.
+///
+/// # Errors
+/// The directory is one: exit code 3.
+pub(crate) fn refuse(directory: &Directory) -> Result<()> {
+    if is_sample(directory)? {
+        let root = directory.layout().root().display();
+        let message = format!(
+            "`{root}` is a sample that `analyzer correlation --extra` has made, not a search: it has its jobs already and needs \
+             no scheduler. Do them with `trainer run {root} --once`"
+        );
+        bail!(Failure::new(Code::BadInput, message));
+    }
+    Ok(())
 }
 
 /// Takes back the jobs of trainers that have been silent for longer than the lease, by the age of their heartbeats; how

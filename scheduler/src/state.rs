@@ -12,9 +12,9 @@ use shared::error::Invalid;
 use shared::hyperband::{NextPromotion, Schedule, Table};
 use shared::id::GivenId;
 use shared::pareto::Point;
-use shared::record::Request;
+use shared::record::{Extension, Request};
 use shared::score::Mean;
-use shared::search::{Limit, Promotion};
+use shared::search::Promotion;
 use shared::{
     AttemptId, Claim, Configuration, ConfigurationId, Fate, JobId, Ranked, ResultId, Score, Search,
 };
@@ -31,7 +31,7 @@ const STORED_AT_ONCE: usize = 8;
 #[derive(Debug, Clone)]
 pub struct State {
     table: Table,
-    /// The rung of the largest budget; above it are repetitions.
+    /// The rung of the search file's largest budget: what has been trained with that, or more, is kept.
     top: u8,
     promotion: Promotion,
     /// Whether proposals depend on results.
@@ -195,11 +195,11 @@ impl State {
     /// Nothing has happened yet.
     pub fn new(search: &Search) -> Result<Self, Invalid> {
         let table = Table::new(search)?;
-        let schedule = Schedule::new(search, &table);
+        let schedule = Schedule::new(&table);
         Ok(Self {
             empty: schedule.clone(),
             promotion: search.promotion,
-            top: search.ladder.top(),
+            top: search.ladder.original().top(),
             learns: search.method.learns(),
             schedule,
             flags: Flags::default(),
@@ -237,9 +237,12 @@ impl State {
         &self.table
     }
 
-    /// There is to be more of what the search's limit counts.
-    pub fn extend(&mut self, more: Limit) -> Result<(), Invalid> {
-        self.table.extend(more)
+    /// There is to be more of what the search's limit counts, or a larger largest budget.
+    pub fn extend(&mut self, search: &Search, extension: &Extension) -> Result<(), Invalid> {
+        self.table.extend(search, extension)?;
+        self.empty = Schedule::new(&self.table);
+        self.schedule_anew();
+        Ok(())
     }
 
     /// How many configurations there will be.
@@ -523,15 +526,23 @@ impl State {
                 self.spend(job.configuration, Some(below));
             }
             Some(Score::Loss(_) | Score::Point(_)) => {}
-            // There is nothing to go on from, and nothing to export.
+            // There is nothing to go on from, and nothing to export unless it was trained in full before.
             Some(Score::Infeasible(_) | Score::Failed) | None => {
-                self.spend(job.configuration, None);
+                let is_kept = self.is_trained_in_full(job.configuration);
+                self.spend(job.configuration, is_kept.then_some(top));
             }
         }
         for configuration in retired {
-            let is_at_top = self.results.contains_key(&configuration.job(top));
-            self.spend(configuration, is_at_top.then_some(top));
+            let is_kept = self.is_trained_in_full(configuration);
+            self.spend(configuration, is_kept.then_some(top));
         }
+    }
+
+    /// Whether a configuration has a loss with the search file's largest budget or more.
+    pub(crate) fn is_trained_in_full(&self, id: ConfigurationId) -> bool {
+        let last = self.table.num_rungs() - 1;
+        let mut results = self.results.range(id.job(self.top)..=id.job(last));
+        results.any(|(_, settled)| settled.score.and_then(Score::loss).is_some())
     }
 
     /// A job is to be done again.

@@ -563,7 +563,12 @@ fn promotion(next: NextPromotion, scheduling: Scheduling) -> String {
                 "{results} at rung {rung}, for the next {number} promotions of bracket {bracket}"
             )
         }
-        (Scheduling::Asynchronous, ..) | (_, None, _) => {
+        (Scheduling::Synchronous, None, 0) => format!("{results} at rung {rung}"),
+        (Scheduling::Synchronous, None, number) => {
+            let promotions = count(number, "promotion");
+            format!("{results} at rung {rung}, for {promotions} to the budgets that were added")
+        }
+        (Scheduling::Asynchronous, ..) => {
             format!("about {results} at rung {rung}, for the next promotion")
         }
     }

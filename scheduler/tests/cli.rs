@@ -1109,12 +1109,29 @@ fn a_sample_without_scheduler_gets_the_jobs_of_dead_trainers_back() {
             avoid_hosts: Vec::new(),
             memory_mib: None,
             seed: None,
+            first_rung: None,
         };
         directory.offer(&job, 1).unwrap();
     }
     let said = say(&["status", root]);
     assert!(said.contains("trainers to claim 2 open jobs"), "{said}");
     assert!(!said.contains("c000000"), "{said}");
+    // No search is begun there.
+    let file = folder.path().join("search.json");
+    for arguments in [&["run", root][..], &["local", file.to_str().unwrap(), root]] {
+        let said = say(arguments);
+        assert!(said.starts_with("exit 3"), "{said}");
+        assert!(
+            said.contains(&format!("`trainer run {root} --once`")),
+            "{said}"
+        );
+    }
+    assert!(
+        directory
+            .shards(shared::layout::REQUESTS)
+            .unwrap()
+            .is_empty()
+    );
     let attempt = proposal.configuration.job(2).attempt(1);
     let mut dead = fake::Trainer::new(folder.path(), "dead", &|_, _, _| true);
     dead.heartbeat(shared::record::TrainerState::Waiting);

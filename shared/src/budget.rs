@@ -102,6 +102,8 @@ fn default_eta() -> f64 {
 
 /// How far two numbers may be apart, as a share of them, to count as the same: roundings of a few dozen operations.
 const ROUNDING: f64 = 1e-12;
+/// The largest budget, 2^53: amounts beyond it are no longer exact as floating-point numbers.
+const LARGEST: f64 = 9_007_199_254_740_992.0;
 /// Most rungs of a ladder: 2^53 with eta 2 has 54.
 const MOST_RUNGS: u8 = 54;
 
@@ -111,6 +113,8 @@ const MOST_RUNGS: u8 = 54;
 pub struct Ladder {
     settings: BudgetSettings,
     num_rungs: u8,
+    /// Rungs that extensions have added above `settings.max`; none where there are repetitions.
+    raised: u8,
     /// Trainings of each configuration on the top rung, at least 1.
     repetitions: u8,
     /// How many powers of `settings.eta` are between two rungs.
@@ -142,8 +146,7 @@ impl Ladder {
         if max < min {
             return Err(Invalid::new("max", format!("at least `min` ({min})"), max));
         }
-        // Amounts beyond this are no longer exact as floating-point numbers.
-        if max > 2.0_f64.powi(53) {
+        if max > LARGEST {
             return Err(Invalid::new("max", "at most 2^53", max));
         }
         if is_steps && !is_whole(max) {
@@ -155,6 +158,7 @@ impl Ladder {
         let mut ladder = Self {
             settings,
             num_rungs: 1,
+            raised: 0,
             repetitions: 1,
             stride: 1,
             is_whole: wants_whole && !unit.is_time() && is_whole(min) && is_whole(max),
@@ -179,7 +183,7 @@ impl Ladder {
 
     /// Ends the ladder where rounding would make two rungs one.
     fn drop_equal_rungs(&mut self) {
-        let below = |down: u8| self.amount(down + 1) < self.amount(down);
+        let below = |down: u8| self.amount_below(down + 1) < self.amount_below(down);
         let differing = (0..self.num_rungs - 1).take_while(|down| below(*down));
         self.num_rungs = 1 + u8::try_from(differing.count()).unwrap_or(MOST_RUNGS);
     }
@@ -187,11 +191,11 @@ impl Ladder {
     /// The ladder without every second rung, counted from the top; as it is where the top rung alone would be left.
     #[must_use]
     pub fn with_every_second_rung(self) -> Self {
-        if self.top() < 2 {
+        if self.num_rungs < 3 {
             return self;
         }
         Self {
-            num_rungs: 1 + self.top() / 2,
+            num_rungs: 1 + (self.num_rungs - 1) / 2,
             stride: 2 * self.stride,
             ..self
         }
@@ -204,12 +208,66 @@ impl Ladder {
 
     /// How many rungs there are, at least 1 (and at most 54).
     pub fn num_rungs(&self) -> u8 {
-        self.num_rungs
+        self.num_rungs + self.raised
     }
 
     /// The uppermost rung.
     pub fn top(&self) -> u8 {
-        self.num_rungs - 1
+        self.num_rungs() - 1
+    }
+
+    /// The ladder of the search file, without what extensions have added on top.
+    #[must_use]
+    pub fn original(self) -> Self {
+        Self { raised: 0, ..self }
+    }
+
+    /// Whether extensions have added rungs on top.
+    pub fn is_raised(&self) -> bool {
+        self.raised > 0
+    }
+
+    /// The ladder with so many rungs more on top as it takes to have this one; `None` where there can be none.
+    #[must_use]
+    pub fn up_to(self, rung: u8) -> Option<Self> {
+        let more = rung.saturating_sub(self.last());
+        let raised = Self {
+            raised: self.raised + more,
+            ..self
+        };
+        let is_possible = self.repetitions == 1 && rung < MOST_RUNGS;
+        (more == 0 || is_possible && raised.amount(rung) <= LARGEST).then_some(raised)
+    }
+
+    /// The search file's ladder with rungs added on top, of which the last has this budget.
+    ///
+    /// # Errors
+    /// The budget is not that of a rung above the search file's top; the complaint names those that there can be.
+    pub fn raised_to(self, max: f64) -> Result<Self, Invalid> {
+        let first = self.num_rungs;
+        let above = (first..MOST_RUNGS).map_while(|rung| self.original().up_to(rung));
+        if let Some(found) = above.clone().find(|ladder| ladder.ends_at(max)) {
+            return Ok(found);
+        }
+        let shown: Vec<String> = above
+            .skip(usize::from(self.raised))
+            .take(3)
+            .map(|ladder| short(ladder.amount(ladder.top())))
+            .collect();
+        let expected = format!(
+            "{}, …: each rung has {} times the budget of the one below, and the largest budget is {}",
+            shown.join(", "),
+            short(self.eta()),
+            self.budget(self.top())
+        );
+        Err(Invalid::new("max_budget", expected, max))
+    }
+
+    /// Whether this is the largest budget, but for rounding.
+    fn ends_at(&self, max: f64) -> bool {
+        let there = self.amount(self.top());
+        let slack = if self.is_whole { 0.5 } else { 1e-3 * there };
+        (there - max).abs() <= slack
     }
 
     /// The same with so many trainings of each configuration that comes to the top, each with another seed.
@@ -234,7 +292,10 @@ impl Ladder {
 
     /// Which training with its budget a job on a rung is, counted from 0.
     pub fn repetition(&self, rung: u8) -> u8 {
-        rung.saturating_sub(self.top())
+        match self.repetitions {
+            1 => 0,
+            _ => rung.saturating_sub(self.top()),
+        }
     }
 
     /// How much more budget each rung has than the one below, but for rounding.
@@ -248,21 +309,32 @@ impl Ladder {
     }
 
     /// The budget of a rung: `max / eta^(top - rung)`, eta as [`eta`](Self::eta) has it, one division, so that the top one
-    /// is exactly `max`; rounded where budgets are whole.
+    /// of the search file is exactly `max`; rounded where budgets are whole. Above that one: `max` times powers of eta.
     ///
     /// # Panics
     /// If there is no such rung.
     pub fn budget(&self, rung: u8) -> Budget {
-        assert!(rung <= self.last(), "rung {rung} of {}", self.num_rungs);
+        assert!(rung <= self.last(), "rung {rung} of {}", self.num_rungs());
         Budget {
-            amount: self.amount(self.top().saturating_sub(rung)),
+            amount: self.amount(rung.min(self.top())),
             unit: self.settings.unit,
         }
     }
 
-    /// The budget so many rungs below the top.
-    fn amount(&self, down: u8) -> f64 {
-        let amount = self.settings.max / self.factor(down);
+    fn amount(&self, rung: u8) -> f64 {
+        let top = self.num_rungs - 1;
+        if rung <= top {
+            return self.amount_below(top - rung);
+        }
+        self.rounded(self.settings.max * self.factor(rung - top))
+    }
+
+    /// The budget so many rungs below the top of the search file.
+    fn amount_below(&self, down: u8) -> f64 {
+        self.rounded(self.settings.max / self.factor(down))
+    }
+
+    fn rounded(&self, amount: f64) -> f64 {
         if self.is_whole {
             amount.round()
         } else {
@@ -270,7 +342,7 @@ impl Ladder {
         }
     }
 
-    /// How much less budget the rung so many below the top has.
+    /// How much less budget a rung has than the one so many above.
     fn factor(&self, down: u8) -> f64 {
         power(self.settings.eta, down * self.stride)
     }
@@ -285,7 +357,7 @@ impl Ladder {
     /// Whether a budget was rounded to a whole number.
     pub fn is_rounded(&self) -> bool {
         let exact = |down| self.settings.max / self.factor(down);
-        (0..self.num_rungs).any(|down| (self.amount(down) - exact(down)).abs() > 1e-9)
+        (0..self.num_rungs).any(|down| (self.amount_below(down) - exact(down)).abs() > 1e-9)
     }
 
     /// Sizes of the `bracket`-th bracket (counted from 0, over and over through all kinds of brackets), lowest rung
@@ -294,7 +366,7 @@ impl Ladder {
     /// # Source
     /// `Floor`: HpBandSter 0.7.4, `optimizers/bohb.py`; `Ceil`: Li et al. 2018 (Hyperband), algorithm 1.
     pub fn bracket_sizes(&self, bracket: u32, form: BracketSizes) -> Vec<u32> {
-        let kinds = self.num_rungs;
+        let kinds = self.num_rungs();
         // s in the papers: the number of promotions in this bracket.
         let rest = u8::try_from(bracket % u32::from(kinds)).unwrap_or(0); // below a u8
         let promotions = kinds - 1 - rest;
@@ -431,6 +503,53 @@ mod tests {
         for max in [1.0, 3.0] {
             assert_eq!(thinned(max), whole(max));
         }
+    }
+
+    #[test]
+    fn rungs_are_added_on_top_where_the_budget_is_the_largest_one_times_a_power_of_eta() {
+        use BudgetUnit::{Epochs, Seconds};
+        let four = ladder(1, 27, 3);
+        let five = four.raised_to(81.0).unwrap();
+        assert_eq!(amounts(&five), [1.0, 3.0, 9.0, 27.0, 81.0]);
+        assert_eq!((five.top(), five.original()), (4, four));
+        assert_eq!(
+            five.bracket_sizes(0, BracketSizes::Floor),
+            [81, 27, 9, 3, 1]
+        );
+        // Counted from the search file's ladder.
+        assert_eq!(five.raised_to(81.0).unwrap(), five);
+        assert_eq!(five.raised_to(729.0).unwrap().num_rungs(), 7);
+        assert_eq!(four.up_to(4), Some(five));
+        assert_eq!([four.up_to(3), four.up_to(60)], [Some(four), None]);
+        let said = four.raised_to(100.0).unwrap_err().to_string();
+        assert!(
+            said.contains("81, 243, 729, …: each rung has 3 times"),
+            "{said}"
+        );
+        let said = five.raised_to(27.0).unwrap_err().to_string();
+        assert!(
+            said.contains("243, 729, 2187, …") && said.contains("largest budget is 81 epochs"),
+            "{said}"
+        );
+        // Whole epochs, of which the lower ones are as before: 50 / 3 is 17, and 39 · 2.5 is 97.5.
+        let fifty = Ladder::new(settings(Epochs, 1.0, 50.0, 3.0), true).unwrap();
+        let raised = amounts(&fifty.raised_to(150.0).unwrap());
+        assert_eq!(raised, [2.0, 6.0, 17.0, 50.0, 150.0]);
+        let other = Ladder::new(settings(Epochs, 1.0, 39.0, 2.5), true).unwrap();
+        for max in [97.5, 98.0] {
+            assert_eq!(amounts(&other.raised_to(max).unwrap())[4..], [98.0]);
+        }
+        let seconds = Ladder::new(settings(Seconds, 0.1, 0.9, 3.0), true).unwrap();
+        assert_eq!(seconds.raised_to(2.7).unwrap().num_rungs(), 4);
+        // Every second rung, and repetitions.
+        let thinned = four.with_every_second_rung();
+        assert!(thinned.raised_to(81.0).is_err());
+        assert_eq!(
+            amounts(&thinned.raised_to(243.0).unwrap()),
+            [3.0, 27.0, 243.0]
+        );
+        assert!(four.with_repetitions(2).raised_to(81.0).is_err());
+        assert!(ladder(1, 1 << 53, 2).raised_to(2.0_f64.powi(54)).is_err());
     }
 
     #[test]

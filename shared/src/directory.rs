@@ -165,6 +165,12 @@ impl Directory {
         })
     }
 
+    /// Takes note of rungs that extensions have added since it was opened.
+    pub fn see_extensions(&mut self) -> Result<()> {
+        self.search.ladder = self.ladder()?;
+        Ok(())
+    }
+
     /// The search.
     pub fn search(&self) -> &Search {
         &self.search
@@ -268,7 +274,7 @@ impl Directory {
     }
 }
 
-/// The search of a directory, as `scheduler init` recorded it.
+/// The search of a directory, as `scheduler init` recorded it, with the rungs that extensions have added on top.
 ///
 /// # Errors
 /// There is none; it has been changed since; or it names a command, and nothing says that this is the recorded one.
@@ -291,14 +297,23 @@ pub fn read_search(root: &Path) -> Result<Search> {
         }
     };
     match read_if_there::<Created>(&layout.path(layout::CREATED))? {
-        Some(created) if created.search == search.digest => Ok(search),
-        Some(_) => Err(Error::ChangedSearch { path }),
+        Some(created) if created.search == search.digest => {}
+        Some(_) => return Err(Error::ChangedSearch { path }),
         // Made by a version that did not record it.
         None if matches!(search.objective, Objective::Command(_)) => {
-            Err(Error::UnknownCommand { path })
+            return Err(Error::UnknownCommand { path });
         }
-        None => Ok(search),
+        None => {}
     }
+    let mut observer = Directory {
+        layout,
+        search,
+        is_network: false,
+        is_observer: true,
+        folders: Arc::default(),
+    };
+    observer.see_extensions()?;
+    Ok(observer.search)
 }
 
 /// A link in place of one of a search's folders would lead its programs elsewhere.

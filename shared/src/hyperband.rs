@@ -10,7 +10,6 @@ use serde::Serialize;
 
 use crate::id::{ConfigurationId, JobId};
 use crate::score::Score;
-use crate::search::{Scheduling, Search};
 
 pub use asha::Asha;
 pub use brackets::Brackets;
@@ -19,7 +18,7 @@ pub use table::{Place, Table};
 /// What the promotion that comes next waits for, for people and scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct NextPromotion {
-    /// The bracket; none where promotions have no barrier.
+    /// The bracket; none where promotions have no barrier, or are to a rung that an extension has added.
     pub bracket: Option<u32>,
     /// The rung whose results are missing.
     pub rung: u8,
@@ -40,14 +39,11 @@ pub enum Schedule {
 
 impl Schedule {
     /// No results yet.
-    pub fn new(search: &Search, table: &Table) -> Self {
-        match search.scheduling {
-            Scheduling::Synchronous => Self::Brackets(Brackets::new(table.clone())),
-            Scheduling::Asynchronous => Self::Asha(Asha::new(
-                table.num_rungs(),
-                search.ladder.eta(),
-                search.ladder.top(),
-            )),
+    pub fn new(table: &Table) -> Self {
+        if table.is_synchronous() {
+            Self::Brackets(Brackets::new(table.clone()))
+        } else {
+            Self::Asha(Asha::new(table.num_rungs(), table.eta(), table.top()))
         }
     }
 

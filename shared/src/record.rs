@@ -63,6 +63,9 @@ pub struct Request {
     /// brackets come after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given: Option<Gift>,
+    /// The uppermost rung, where extensions have added some to the search file's: models know of those from here on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top: Option<u8>,
 }
 
 /// What somebody gave, in a request.
@@ -76,14 +79,15 @@ pub struct Gift {
 
 impl Record for Request {
     const FORMAT: &'static str = "request";
-    /// 1.0: first. 1.1: `superseding`. 2.0: `given`, without which a program would take ids for those of other places.
-    const VERSION: [u32; 2] = [2, 0];
+    /// 1.0: first. 1.1: `superseding`. 2.0: `given`, without which a program would take ids for those of other places. 3.0:
+    /// `top`, without which it would take rungs for repetitions.
+    const VERSION: [u32; 2] = [3, 0];
 
     fn version(&self) -> [u32; 2] {
-        if self.given.is_some() {
-            Self::VERSION
-        } else {
-            [1, 1]
+        match (self.top, &self.given) {
+            (Some(_), _) => Self::VERSION,
+            (None, Some(_)) => [2, 0],
+            (None, None) => [1, 1],
         }
     }
 }
@@ -190,6 +194,10 @@ pub struct Job {
     /// Drives what is left to chance in its training; `None`: as the search has it for all of a configuration's jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
+    /// The rung of its configuration's first job, where extensions have added rungs that its bracket has: the search file
+    /// does not tell it then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_rung: Option<u8>,
 }
 
 impl Job {
@@ -201,12 +209,25 @@ impl Job {
 
 impl Record for Job {
     const FORMAT: &'static str = "job";
-    /// 1.0: first. 1.1: `supersedes`, `avoid_hosts`, `memory_mib`. 1.2: `seed`.
-    const VERSION: [u32; 2] = [1, 2];
+    /// 1.0: first. 1.1: `supersedes`, `avoid_hosts`, `memory_mib`. 1.2: `seed`. 2.0: `first_rung`, of a job that may be on a
+    /// rung that earlier programs do not know.
+    const VERSION: [u32; 2] = [2, 0];
+
+    fn version(&self) -> [u32; 2] {
+        if self.first_rung.is_some() {
+            Self::VERSION
+        } else {
+            [1, 2]
+        }
+    }
 
     fn check(&self) -> Result<(), Invalid> {
         check_budget(self.budget)?;
         check_superseded(self.job, self.supersedes)?;
+        if let Some(first) = self.first_rung.filter(|first| *first > self.job.rung) {
+            let expected = format!("a rung up to its own ({})", self.job.rung);
+            return Err(Invalid::new("first_rung", expected, first));
+        }
         check_memory("memory_mib", self.memory_mib)?;
         match self.continues {
             Some(lower)
@@ -494,11 +515,15 @@ impl Record for Retry {
 
 /// A search goes on beyond its limit: `extensions/0001.json`, `scheduler extend` → schedulers.
 ///
-/// All of them count, each added to the limit of the search.
+/// All of them count, one after the other.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Extension {
     /// How much there is beyond what there was; of the same kind as the search's own.
-    pub limit: Limit,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Limit>,
+    /// The largest budget from here on, in the search's unit: a rung above those there were. What `limit` adds has it, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_budget: Option<f64>,
     /// When this was written, RFC 3339 in UTC, for people.
     pub at: String,
     /// Version of the program that wrote it.
@@ -507,8 +532,26 @@ pub struct Extension {
 
 impl Record for Extension {
     const FORMAT: &'static str = "extension";
-    /// 1.0: first.
-    const VERSION: [u32; 2] = [1, 0];
+    /// 1.0: first. 2.0: `max_budget`, without which a program would expect other jobs.
+    const VERSION: [u32; 2] = [2, 0];
+
+    fn version(&self) -> [u32; 2] {
+        if self.max_budget.is_some() {
+            Self::VERSION
+        } else {
+            [1, 0]
+        }
+    }
+
+    fn check(&self) -> Result<(), Invalid> {
+        match (self.limit, self.max_budget) {
+            (None, None) => Err(Invalid::new("limit", "a limit or `max_budget`", "neither")),
+            (_, Some(max)) if !(max.is_finite() && max > 0.0) => {
+                Err(Invalid::new("max_budget", "a finite number above 0", max))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Why a job is done again.
@@ -735,6 +778,10 @@ pub struct Finished {
     /// Number of retries that it takes account of; where there are more, the search goes on.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub retries: u64,
+    /// The uppermost rung that it takes account of, where extensions have added some; where there is a higher one, the search
+    /// goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top: Option<u8>,
 }
 
 #[expect(
@@ -747,8 +794,8 @@ fn is_zero(number: &u64) -> bool {
 
 impl Record for Finished {
     const FORMAT: &'static str = "finished";
-    /// 1.0: first. 1.1: `retries`.
-    const VERSION: [u32; 2] = [1, 1];
+    /// 1.0: first. 1.1: `retries`. 1.2: `top`.
+    const VERSION: [u32; 2] = [1, 2];
 }
 
 /// What a directory with another program's results is: `imported.json`, in place of `search.json`; analyzer → analyzer.

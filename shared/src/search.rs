@@ -468,7 +468,7 @@ pub struct Search {
     /// The folder in which trainers run commands, and where relative paths of data begin; absolute. `None`: nothing
     /// depends on it, or a version before 1.2 made the search.
     pub working_directory: Option<PathBuf>,
-    /// The rungs.
+    /// The rungs, with those that extensions have added on top.
     pub ladder: Ladder,
     /// When it is finished.
     pub limit: Limit,
@@ -484,11 +484,13 @@ pub struct Search {
     pub scheduling: Scheduling,
     /// How bracket sizes are rounded.
     pub bracket_sizes: BracketSizes,
-    /// The rungs at which brackets start, over and over; never empty.
+    /// The rungs at which brackets start on the ladder of the search file, over and over; never empty.
     ///
     /// By default Hyperband's, every rung in turn from the lowest. Method `tandem`: the lowest; before revision 4 then twice
     /// the top rung, because full trainings that small budgets had no say in show whether these mislead.
     pub first_rungs: Vec<u8>,
+    /// Whether the search file names them.
+    names_first_rungs: bool,
     /// What a promoted job starts from.
     pub promotion: Promotion,
     /// Drives everything that is left to chance.
@@ -575,6 +577,7 @@ impl Search {
             scheduling: file.scheduling,
             bracket_sizes: file.bracket_sizes,
             first_rungs,
+            names_first_rungs: file.first_rungs.is_some(),
             promotion: file.promotion,
             seed: Seed::new(file.seed),
             trainers: file.trainers,
@@ -612,20 +615,62 @@ impl Search {
         }
     }
 
-    /// Sizes of a bracket's rungs, lowest first; the bracket ends at the top rung, or with its last repetition.
+    /// The search file's ladder with rungs added on top, up to a larger largest budget.
+    ///
+    /// # Errors
+    /// The budget is none of a rung that there can be, or the search has no rungs to add to; `at` is `max_budget`.
+    pub fn ladder_to(&self, max_budget: f64) -> Result<Ladder, Invalid> {
+        let reasons = [
+            (
+                "its method trains on the largest budget only",
+                self.method.has_one_budget(),
+            ),
+            (
+                "HpBandSter, which `bohb.faithful` reproduces, has no such thing",
+                self.method == MethodName::Bohb && self.bohb.faithful,
+            ),
+            (
+                "its `repetitions` are on the rungs above the top",
+                self.ladder.last() > self.ladder.top(),
+            ),
+        ];
+        if let Some((why, _)) = reasons.iter().find(|(_, is_so)| *is_so) {
+            let expected = format!(
+                "nothing, because {why}: a new search with the larger budget can `start_with` the best of this one"
+            );
+            return Err(Invalid::new("max_budget", expected, max_budget));
+        }
+        self.ladder.raised_to(max_budget)
+    }
+
+    /// Sizes of a bracket's rungs, lowest first, on the ladder of the search file; the bracket ends at the top rung, or with
+    /// its last repetition.
     ///
     /// Methods of one budget evaluate at the largest only, so their brackets have one rung.
     pub fn bracket_sizes(&self, bracket: u32) -> Vec<u32> {
         let first_rung = self.first_rungs[bracket as usize % self.first_rungs.len()];
-        let mut sizes = self
-            .ladder
-            .bracket_sizes(u32::from(first_rung), self.bracket_sizes);
+        self.sizes_from(first_rung, &self.ladder.original())
+    }
+
+    /// The kinds of brackets that take turns on a ladder with rungs added on top: sizes of their rungs, lowest first.
+    pub(crate) fn kinds_of_brackets(&self, ladder: &Ladder) -> Vec<Vec<u32>> {
+        let first_rungs = if self.names_first_rungs {
+            self.first_rungs.clone()
+        } else {
+            default_first_rungs(self.method, self.revision, ladder.top())
+        };
+        let sizes = |first_rung| self.sizes_from(first_rung, ladder);
+        first_rungs.into_iter().map(sizes).collect()
+    }
+
+    fn sizes_from(&self, first_rung: u8, ladder: &Ladder) -> Vec<u32> {
+        let mut sizes = ladder.bracket_sizes(u32::from(first_rung), self.bracket_sizes);
         if self.method.has_one_budget() {
             sizes.truncate(1);
         }
         // Who comes to the top is trained there again and again.
         let last = sizes.last().copied();
-        let repeated = self.ladder.last() - self.ladder.top();
+        let repeated = ladder.last() - ladder.top();
         sizes.extend(last.into_iter().cycle().take(usize::from(repeated)));
         sizes
     }
@@ -838,11 +883,7 @@ fn working_directory(file: &SearchFile) -> Result<Option<PathBuf>, Invalid> {
 
 fn first_rungs(file: &SearchFile, revision: u32, top: u8) -> Result<Vec<u8>, Invalid> {
     let Some(first_rungs) = &file.first_rungs else {
-        return Ok(match file.method {
-            MethodName::Tandem if revision >= LEAVES_OUT_RUNGS => vec![0],
-            MethodName::Tandem if top > 0 => vec![0, top, top],
-            _ => (0..=top).collect(),
-        });
+        return Ok(default_first_rungs(file.method, revision, top));
     };
     let method = file.method.as_str();
     if file.method.has_one_budget() {
@@ -860,5 +901,13 @@ fn first_rungs(file: &SearchFile, revision: u32, top: u8) -> Result<Vec<u8>, Inv
             format!("a rung from 0 to {top}"),
             first_rungs[index],
         )),
+    }
+}
+
+fn default_first_rungs(method: MethodName, revision: u32, top: u8) -> Vec<u8> {
+    match method {
+        MethodName::Tandem if revision >= LEAVES_OUT_RUNGS => vec![0],
+        MethodName::Tandem if top > 0 => vec![0, top, top],
+        _ => (0..=top).collect(),
     }
 }

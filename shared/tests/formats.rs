@@ -106,6 +106,41 @@ fn records_of_earlier_versions_mean_what_they_meant() {
 }
 
 #[test]
+fn what_follows_a_larger_largest_budget_is_read() {
+    let extension: Extension = read("2.0");
+    assert_eq!(extension.max_budget, Some(81.0));
+    let job: Job = read("2.0");
+    assert_eq!(job.first_rung, Some(1));
+    let request: Request = read("3.0");
+    assert_eq!(request.top, Some(4));
+    let finished: Finished = read("1.2");
+    assert_eq!(finished.top, Some(4));
+}
+
+#[test]
+fn an_extension_by_nothing_and_a_job_below_its_first_rung_are_refused() {
+    let bad = |version, name, from: &str, to: &str| {
+        let (path, bytes) = golden(version, name);
+        let text = String::from_utf8(bytes).unwrap();
+        (path, text.replacen(from, to, 1))
+    };
+    let (path, text) = bad("1.0", "extension", "\"limit\"", "\"other\"");
+    let said = from_bytes::<Extension>(&path, text.as_bytes()).unwrap_err();
+    assert!(
+        shared::error::chain(&said).contains("a limit or `max_budget`"),
+        "{said:?}"
+    );
+    let (path, text) = bad("2.0", "extension", "81.0", "-81.0");
+    assert!(from_bytes::<Extension>(&path, text.as_bytes()).is_err());
+    let (path, text) = bad("2.0", "job", "\"first_rung\": 1", "\"first_rung\": 5");
+    let said = from_bytes::<Job>(&path, text.as_bytes()).unwrap_err();
+    assert!(
+        shared::error::chain(&said).contains("a rung up to its own (4)"),
+        "{said:?}"
+    );
+}
+
+#[test]
 fn every_outcome_is_read_and_written_unchanged() {
     for text in [
         r#"{"kind":"evaluated","loss":0.5}"#,

@@ -121,6 +121,28 @@ fn an_extension_is_heard_whatever_happens_to_whom() {
 }
 
 #[test]
+fn a_larger_largest_budget_is_heard_whatever_happens_to_whom() {
+    for setting in SETTINGS {
+        let scene = small(setting);
+        let wish = Some(Role::Raise);
+        let calm = whole(&scene.tree, setting, &mut Calm, None, false, wish);
+        assert_eq!(calm.violations, [""; 0]);
+        // One goes on beyond [2,1], and there is a bracket [4,2,1].
+        assert_eq!(calm.losses.len(), scene.expected.len() + 1 + 7);
+        assert_eq!(calm.losses.keys().filter(|job| job.rung == 2).count(), 2);
+        let scene = Scene {
+            wish,
+            expected: calm.losses,
+            ..scene
+        };
+        let start = Instant::now();
+        tell("one, raised", start, scene.disturb(1, (0, 7)));
+        let start = Instant::now();
+        tell("chance, raised", start, scene.by_chance(0..50));
+    }
+}
+
+#[test]
 fn a_given_configuration_is_tried_whatever_happens_to_whom() {
     for setting in SETTINGS {
         let scene = small(setting);
@@ -156,6 +178,20 @@ fn what_breaks_a_constraint_is_never_promoted_whatever_happens_to_whom() {
         tell("one, with a constraint", start, scene.disturb(1, (0, 7)));
         let start = Instant::now();
         tell("chance, with a constraint", start, scene.by_chance(0..50));
+    }
+}
+
+#[test]
+fn a_search_by_two_objectives_survives_disturbances() {
+    for setting in SETTINGS {
+        let mut file = search(2, 2, 2.5);
+        file.objectives = vec!["loss".to_owned(), "true_regret".to_owned()];
+        let (scene, calm) = Scene::new(fresh(&file), setting);
+        assert_eq!(calm.violations, [""; 0]);
+        let start = Instant::now();
+        tell("one, with two objectives", start, scene.disturb(1, (0, 7)));
+        let start = Instant::now();
+        tell("chance, with two objectives", start, scene.by_chance(0..50));
     }
 }
 

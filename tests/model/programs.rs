@@ -45,6 +45,8 @@ pub(crate) enum Role {
     Retry,
     /// Somebody who extends the search by a bracket at that moment, unless that is done.
     Extend,
+    /// The same with a larger largest budget.
+    Raise,
     /// Somebody who gives a configuration when all others are requested, unless that is done.
     Give,
 }
@@ -57,7 +59,7 @@ impl Role {
 
     /// Whether it asks once for more than the search file does.
     pub(crate) fn is_wish(self) -> bool {
-        matches!(self, Self::Retry | Self::Extend | Self::Give)
+        matches!(self, Self::Retry | Self::Extend | Self::Raise | Self::Give)
     }
 }
 
@@ -118,12 +120,14 @@ pub(crate) fn start(world: &Arc<World>, role: Role) -> Vec<Coroutine> {
             sample(true)
         })],
         Role::Retry => vec![Coroutine::new(world, host, format!("retry-{host}"), retry)],
-        Role::Extend => vec![Coroutine::new(
-            world,
-            host,
-            format!("extend-{host}"),
-            extend,
-        )],
+        Role::Extend | Role::Raise => {
+            // Of searches with budgets 1 and 2.
+            let max_budget = (role == Role::Raise).then_some(4.0);
+            let name = format!("extend-{host}");
+            vec![Coroutine::new(world, host, name, move || {
+                extend(max_budget)
+            })]
+        }
         Role::Give => vec![Coroutine::new(world, host, format!("give-{host}"), give)],
         Role::JobsThatAreOpen => vec![Coroutine::new(world, host, format!("jobs-{host}"), || {
             train(
@@ -182,7 +186,7 @@ fn retry() -> Result<(), String> {
 }
 
 /// As `scheduler extend` does; not twice, as one who is started again would.
-fn extend() -> Result<(), String> {
+fn extend(max_budget: Option<f64>) -> Result<(), String> {
     let run = || {
         let directory = Directory::open(Path::new(ROOT))?;
         loop {
@@ -190,16 +194,13 @@ fn extend() -> Result<(), String> {
             if has_begun || directory.flags()?.is_finished {
                 if directory.extensions()?.is_empty() {
                     directory.extend(&Extension {
-                        limit: Limit::Brackets(1),
+                        limit: Some(Limit::Brackets(1)),
+                        max_budget,
                         at: clock::now(),
                         program: "model".to_owned(),
                     })?;
                 }
-                let mut table = Table::new(directory.search())?;
-                for extension in directory.extensions()?.into_values() {
-                    table.extend(extension.limit)?;
-                }
-                directory.reopen(table.total())?;
+                directory.reopen(scheduler::extend::table(&directory)?.total())?;
                 return Ok(Code::Done);
             }
             clock::sleep(POLL);

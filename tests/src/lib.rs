@@ -496,7 +496,7 @@ fn check_brackets(directory: &Directory, results: &BTreeMap<JobId, JobResult>) -
         let mut members: Vec<ConfigurationId> =
             of_bracket.iter().map(|job| job.configuration).collect();
         for (step, size) in sizes.iter().enumerate() {
-            let rung = search.ladder.num_levels() - num_rungs + u8::try_from(step)?;
+            let rung = search.ladder.original().num_levels() - num_rungs + u8::try_from(step)?;
             // What failed, or breaks a constraint, is never promoted.
             ensure!(
                 step > 0 || members.len() == usize::try_from(*size)?,

@@ -129,6 +129,7 @@ pub fn is_as_in_one_go(test: &TestSearch, result: &JobResult) -> Result<()> {
         avoid_hosts: Vec::new(),
         memory_mib: None,
         seed: None,
+        first_rung: None,
     };
     let file = test.beside("job.json");
     fs::replace_record(&file, &job)?;

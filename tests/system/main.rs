@@ -12,6 +12,7 @@ mod learning;
 mod nfs;
 mod objectives;
 mod python;
+mod raised;
 mod repetitions;
 mod security;
 mod slurm;

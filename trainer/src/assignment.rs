@@ -50,12 +50,14 @@ pub(crate) fn task_of(search: &Search, job: &Job) -> Task {
         (Some(_), Promotion::Continue) => first_rung(search, job),
         _ => job.job.rung,
     };
+    let ladder = search.ladder.up_to(job.job.rung);
+    let ladder = ladder.unwrap_or(search.ladder); // no job of the search
     Task {
         job: job.job,
         configuration: job.configuration.clone(),
         budget: job.budget,
         earlier_budgets: (first..job.job.rung)
-            .map(|rung| search.ladder.budget(rung))
+            .map(|rung| ladder.budget(rung))
             .collect(),
         seed: job.seed.unwrap_or_else(|| search.training_seed(job.job)),
         checkpoint: None,
@@ -64,9 +66,13 @@ pub(crate) fn task_of(search: &Search, job: &Job) -> Task {
 
 /// The rung at which the job's bracket starts.
 fn first_rung(search: &Search, job: &Job) -> u8 {
+    if let Some(first) = job.first_rung {
+        return first;
+    }
     let num_sizes = u8::try_from(search.bracket_sizes(job.bracket).len()).unwrap_or(u8::MAX); // at most 54
     search
         .ladder
+        .original()
         .num_levels()
         .saturating_sub(num_sizes)
         .min(job.job.rung)

@@ -105,10 +105,10 @@ impl<'a> Selection<'a> {
         if self.evaluator.can_continue() {
             return true;
         }
-        let ladder = &self.directory.search().ladder;
-        if attempt.job.rung > ladder.last() {
+        let ladder = self.directory.search().ladder.up_to(attempt.job.rung);
+        let Some(ladder) = ladder else {
             return true; // a foreign job: claiming it finds that out
-        }
+        };
         match ladder.unit() {
             BudgetUnit::Seconds | BudgetUnit::CpuSeconds => {
                 let needed = ladder.budget(attempt.job.rung).amount + MARGIN.as_secs_f64();

@@ -38,7 +38,8 @@ impl CheckpointTimes {
         Self {
             budget: budget.amount,
             interval: Duration::from_secs_f64(search.trainers.checkpoint_s),
-            is_end_kept: search.promotion == Promotion::Continue || rung >= search.ladder.top(),
+            is_end_kept: search.promotion == Promotion::Continue
+                || rung >= search.ladder.original().top(),
             saved_at: clock::instant(),
             saved: 0.0,
         }

@@ -184,7 +184,9 @@ impl Evaluator {
 }
 
 fn benchmark(search: &Search, objective: &BenchmarkObjective) -> Result<BenchmarkRunner> {
-    let max_budget = search.ladder.budget(search.ladder.top()).amount;
+    // A function stays what it is when the search gets a larger largest budget.
+    let ladder = search.ladder.original();
+    let max_budget = ladder.budget(ladder.top()).amount;
     let seed = search.seed.child("benchmark", &objective.name);
     let runner = BenchmarkRunner::new(objective, max_budget, seed)?;
     let lowest = search

@@ -108,7 +108,7 @@ fn check(file: &Path, job: &Job, search: &shared::Search) -> Result<()> {
             format: "job",
             source: invalid.within("configuration").into(),
         })?;
-    if job.job.rung > search.ladder.last() {
+    if search.ladder.up_to(job.job.rung).is_none() {
         let invalid = Invalid::new(
             "job",
             format!("a rung up to r{}", search.ladder.last()),

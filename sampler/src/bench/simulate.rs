@@ -182,7 +182,7 @@ fn played<'a>(
         is_parallel: num_workers > 1,
         history,
         method: method::of_search(search),
-        schedule: Schedule::new(search, &table),
+        schedule: Schedule::new(&table),
         table,
         running: Vec::new(),
         configurations: Vec::new(),

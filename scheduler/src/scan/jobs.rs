@@ -91,7 +91,9 @@ impl Scanner {
         now: Instant,
     ) -> Result<()> {
         let lasted = now.saturating_duration_since(since);
-        if state.may_expect(attempt.job) && lasted < self.patience() {
+        // On a network filesystem what extends the search may show itself later, too.
+        let may_be_explained = state.may_expect(attempt.job) || self.directory.is_network();
+        if may_be_explained && lasted < self.patience() {
             self.unexplained.insert(attempt, since);
             return Ok(());
         }
@@ -141,6 +143,7 @@ mod tests {
             pending: Vec::new(),
             superseding: Vec::new(),
             given: None,
+            top: None,
         };
         directory.request(&request).unwrap();
         let later = start + Duration::from_hours(1);

@@ -70,6 +70,7 @@ impl Scanner {
                 number: *number,
                 values: gift.1.clone(),
             }),
+            top: state.table().raised_top(),
         };
         warn!("request {id} is missing and is written again");
         if self.directory.is_observer() {

@@ -19,11 +19,14 @@ impl Scanner {
     pub(super) fn see_extensions(&mut self, state: &mut State) -> Result<()> {
         for (id, extension) in self.directory.extensions()? {
             if self.extensions.insert(id)
-                && let Err(invalid) = state.extend(extension.limit)
+                && let Err(invalid) = state.extend(self.directory.search(), &extension)
             {
                 let path = self.directory.layout().extension(id);
                 self.directory.quarantine(&path, &invalid)?;
             }
+        }
+        if state.table().num_rungs() > self.directory.search().ladder.num_levels() {
+            self.directory.see_extensions()?;
         }
         Ok(())
     }
@@ -33,6 +36,7 @@ impl Scanner {
         for number in self.directory.given()? {
             if !self.given.contains(&number)
                 && let Some(given) = self.directory.read_given(number)?
+                && given.rung < state.table().num_rungs()
             {
                 self.given.insert(number);
                 state.see_given(number, given.rung, given.configuration);

@@ -76,10 +76,10 @@ impl Directory {
 
     /// Whether a job has a budget of this search: with another one it might never end.
     fn is_of_this_search(&self, job: &Job) -> bool {
-        let ladder = self.search.ladder;
+        // A rung that an extension has added meanwhile has the budget that it must have.
+        let ladder = self.search.ladder.up_to(job.job.rung);
         job.search == self.search.digest
-            && job.job.rung <= ladder.last()
-            && job.budget == ladder.budget(job.job.rung)
+            && ladder.is_some_and(|ladder| job.budget == ladder.budget(job.job.rung))
     }
 
     /// Whether a claim is still its owner's.

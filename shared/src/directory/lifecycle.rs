@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use crate::budget::Ladder;
 use crate::directory::{Directory, Flags};
 use crate::error::Result;
 use crate::fs::{self, Published};
 use crate::id::{AttemptId, ExtensionId, GivenId};
 use crate::layout;
 use crate::record::{Extension, Finished, Given};
+use crate::search::Search;
 
 impl Directory {
     /// Asks all programs to leave.
@@ -38,8 +40,8 @@ impl Directory {
         self.read_or_quarantine(self.layout.path(layout::FINISHED), |_: &Finished| true)
     }
 
-    /// Takes back that the search is finished where its last word takes no account of a retry, or of as many
-    /// configurations as there are to be; whether it did.
+    /// Takes back that the search is finished where its last word takes no account of a retry, of as many
+    /// configurations as there are to be, or of the largest budget; whether it did.
     ///
     /// That word alone tells: what a program knows of the search itself may be older.
     pub fn reopen(&self, configurations: u32) -> Result<bool> {
@@ -51,15 +53,33 @@ impl Directory {
             let listed: Vec<AttemptId> = self.list_shard(layout::RETRIES, shard)?;
             retries += listed.len() as u64;
         }
-        let is_all =
-            finished.retries >= retries && finished.configurations >= u64::from(configurations);
+        let ladder = self.ladder()?;
+        let top = finished.top.unwrap_or(ladder.original().top());
+        let is_all = finished.retries >= retries
+            && finished.configurations >= u64::from(configurations)
+            && top >= ladder.top();
         if is_all {
             return Ok(false);
         }
         fs::remove(&self.layout.path(layout::FINISHED))
     }
 
-    /// Adds to the limit of the search, whoever else does so at the same time.
+    /// The rungs of the search file, with those that extensions have added on top.
+    pub(super) fn ladder(&self) -> Result<Ladder> {
+        let mut ladder = self.search.ladder;
+        for extension in self.extensions()?.into_values() {
+            let raised = extension.max_budget.map(|max| ladder.raised_to(max));
+            // Only those that can be are read.
+            if let Some(Ok(raised)) = raised
+                && raised.top() > ladder.top()
+            {
+                ladder = raised;
+            }
+        }
+        Ok(ladder)
+    }
+
+    /// Adds to the search, behind all that was added before, whoever else does so at the same time.
     pub fn extend(&self, extension: &Extension) -> Result<ExtensionId> {
         let listed: Vec<ExtensionId> = self.list_ids(&self.layout.path(layout::EXTENSIONS))?;
         let mut id = ExtensionId(listed.last().map_or(1, |last| last.0 + 1));
@@ -72,11 +92,19 @@ impl Directory {
         }
     }
 
-    /// What was added to the limit of the search, by number. A corrupt record is set aside.
+    /// What was added to the search, by number. A corrupt record is set aside.
+    ///
+    /// They mean something one after the other, and numbers are given without gaps: so those below the last are read also where
+    /// a listing does not show them yet.
     pub fn extensions(&self) -> Result<BTreeMap<ExtensionId, Extension>> {
+        let listed: Vec<ExtensionId> = self.list_ids(&self.layout.path(layout::EXTENSIONS))?;
         let mut extensions = BTreeMap::new();
-        for id in self.list_ids::<ExtensionId>(&self.layout.path(layout::EXTENSIONS))? {
-            let read = self.read_or_quarantine(self.layout.extension(id), |_: &Extension| true)?;
+        for id in (1..=listed.last().map_or(0, |last| last.0)).map(ExtensionId) {
+            let is_possible = |extension: &Extension| {
+                let raised = extension.max_budget.map(|max| self.search.ladder_to(max));
+                raised.is_none_or(|raised| raised.is_ok())
+            };
+            let read = self.read_or_quarantine(self.layout.extension(id), is_possible)?;
             extensions.extend(read.map(|extension| (id, extension)));
         }
         Ok(extensions)
@@ -102,11 +130,12 @@ impl Directory {
 
     /// A configuration that somebody wants to be tried. One that is corrupt or not of this search is set aside.
     pub fn read_given(&self, id: GivenId) -> Result<Option<Given>> {
-        let space = &self.search.space;
-        let top = self.search.ladder.top();
+        let Search { space, ladder, .. } = &self.search;
         self.read_or_quarantine(self.layout.given(id), |given: &Given| {
             let typed = space.check_configuration(&given.configuration);
-            typed.as_ref() == Ok(&given.configuration) && given.rung <= top
+            // The extension that adds its rung may show itself later.
+            let has_rung = given.rung <= ladder.top() || ladder.up_to(given.rung).is_some();
+            typed.as_ref() == Ok(&given.configuration) && has_rung
         })
     }
 

@@ -6,9 +6,13 @@
 //! configurations promotes fewer: HpBandSter fills the next rung with new configurations that start there, and fails
 //! when there is none to compare. A configuration that diverged, ran out of memory, crashed, was lost or
 //! breaks a constraint is never promoted.
+//!
+//! Where an extension has added rungs on top, what has come to the top of all brackets before it is compared when these have
+//! ended, and the best 1/eta of all go on together: a pool.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::hyperband::table::Pool;
 use crate::hyperband::{NextPromotion, Table};
 use crate::id::{ConfigurationId, JobId};
 use crate::pareto;
@@ -21,6 +25,8 @@ pub struct Brackets {
     live: BTreeMap<u32, Bracket>,
     /// Brackets that are finished although earlier ones may not be.
     finished: BTreeSet<u32>,
+    /// What goes on beyond the tops of brackets, by their ladder.
+    pools: Vec<Bracket>,
     due: BTreeSet<JobId>,
 }
 
@@ -28,6 +34,7 @@ impl Brackets {
     /// No results yet.
     pub fn new(table: Table) -> Self {
         Self {
+            pools: table.pools().into_iter().map(Bracket::of_pool).collect(),
             table,
             live: BTreeMap::new(),
             finished: BTreeSet::new(),
@@ -56,8 +63,17 @@ impl Brackets {
     pub fn record(&mut self, job: JobId, score: Option<Score>) -> Vec<ConfigurationId> {
         let number = self.table.place(job.configuration).bracket;
         self.due.remove(&job);
-        let is_given = self.table.given_at(job.configuration).is_some();
-        if is_given || self.finished.contains(&number) {
+        if self.table.given_at(job.configuration).is_some() {
+            return vec![job.configuration];
+        }
+        if let Some(pool) = self.pool_of(job) {
+            if self.pools[pool].is_finished() {
+                return vec![job.configuration];
+            }
+            let retired = self.pools[pool].record(job, score, &mut self.due);
+            return self.settle(pool, retired);
+        }
+        if self.finished.contains(&number) {
             return vec![job.configuration];
         }
         let table = &self.table;
@@ -65,10 +81,43 @@ impl Brackets {
             .live
             .entry(number)
             .or_insert_with(|| Bracket::new(table, number));
-        let retired = bracket.record(job, score, &mut self.due);
-        if bracket.is_finished() {
-            self.live.remove(&number);
-            self.finished.insert(number);
+        let mut retired = bracket.record(job, score, &mut self.due);
+        if !bracket.is_finished() {
+            return retired;
+        }
+        let ended = std::mem::take(&mut bracket.ended);
+        self.live.remove(&number);
+        self.finished.insert(number);
+        let pool = self.table.span_number(number);
+        if let Some(next) = self.pools.get_mut(pool) {
+            next.join(ended, &mut retired, &mut self.due);
+            return self.settle(pool, retired);
+        }
+        retired
+    }
+
+    /// The pool that a job above the top of its bracket's ladder belongs to.
+    fn pool_of(&self, job: JobId) -> Option<usize> {
+        let bracket = self.table.place(job.configuration).bracket;
+        let first = self.table.span_number(bracket);
+        let above = |pool: &Bracket| job.rung > pool.first_rung;
+        let number = self.pools.iter().skip(first).take_while(|pool| above(pool));
+        number.count().checked_sub(1).map(|more| first + more)
+    }
+
+    /// Hands what a pool ends with to the next one, and so on.
+    fn settle(
+        &mut self,
+        mut pool: usize,
+        mut retired: Vec<ConfigurationId>,
+    ) -> Vec<ConfigurationId> {
+        while self.pools[pool].is_finished()
+            && !std::mem::replace(&mut self.pools[pool].is_handed_on, true)
+            && pool + 1 < self.pools.len()
+        {
+            let ended = std::mem::take(&mut self.pools[pool].ended);
+            pool += 1;
+            self.pools[pool].join(ended, &mut retired, &mut self.due);
         }
         retired
     }
@@ -79,15 +128,20 @@ impl Brackets {
         self.due.remove(&job);
         let place = self.table.place(job.configuration);
         let is_given = self.table.given_at(job.configuration).is_some();
-        if is_given || job.rung <= place.rung || self.finished.contains(&place.bracket) {
+        if is_given || job.rung <= place.rung {
+            return;
+        }
+        if let Some(pool) = self.pool_of(job) {
+            self.pools[pool].offered(job);
+            return;
+        }
+        if self.finished.contains(&place.bracket) {
             return;
         }
         let table = &self.table;
         let new = || Bracket::new(table, place.bracket);
         let bracket = self.live.entry(place.bracket).or_insert_with(new);
-        if job.rung > bracket.rung() {
-            bracket.promoted.insert(job);
-        }
+        bracket.offered(job);
     }
 
     /// Promoted configurations whose next job is not offered; earlier brackets first, then lower ids.
@@ -95,25 +149,30 @@ impl Brackets {
         self.due.iter().copied()
     }
 
-    /// What the earliest bracket that has begun waits for.
+    /// What the earliest bracket that has begun waits for; else the earliest pool.
     pub fn next_promotion(&self) -> Option<NextPromotion> {
-        let (number, bracket) = self.live.first_key_value()?;
-        let next_size = bracket.sizes.get(bracket.stage + 1);
+        let live = self.live.iter().map(|(number, live)| (Some(*number), live));
+        let begun = |pool: &&Bracket| pool.num_awaited == 0 && !pool.is_finished();
+        let pools = self.pools.iter().filter(begun).map(|pool| (None, pool));
+        let (bracket, live) = live.chain(pools).next()?;
+        let next_size = live.sizes.get(live.stage + 1);
         let promoted = next_size.map_or(0, |size| *size as usize);
         Some(NextPromotion {
-            bracket: Some(*number),
-            rung: bracket.rung(),
-            missing: bracket.missing.len(),
-            promoted: promoted.min(bracket.missing.len() + bracket.evaluated.len()),
+            bracket,
+            rung: live.rung(),
+            missing: live.missing.len(),
+            promoted: promoted.min(live.missing.len() + live.evaluated.len()),
         })
     }
 }
 
-/// One bracket, at one of its rungs.
+/// One bracket or pool, at one of its rungs.
 #[derive(Debug, Clone)]
 struct Bracket {
     first_rung: u8,
     sizes: Vec<u32>,
+    /// Brackets whose best a pool still waits for.
+    num_awaited: usize,
     /// The rung being filled, counted from the bracket's first.
     stage: usize,
     /// Configurations at this rung that have no result.
@@ -124,22 +183,69 @@ struct Bracket {
     early: BTreeMap<JobId, Option<Score>>,
     /// Jobs of higher rungs that were offered already.
     promoted: BTreeSet<JobId>,
+    /// What has a loss on the last rung, once all are there.
+    ended: Vec<Ranked>,
+    /// Whether a pool has given that to the next one.
+    is_handed_on: bool,
 }
 
 impl Bracket {
     fn new(table: &Table, number: u32) -> Self {
         let first = u32::try_from(table.first_of(number)).expect("ids are below the total");
         let sizes = table.sizes(number).to_vec();
+        let ids = (first..first + sizes[0]).map(|number| table.id(number));
         Self {
-            first_rung: table.first_rung(number),
-            missing: (first..first + sizes[0])
-                .map(|number| table.id(number))
-                .collect(),
+            missing: ids.collect(),
+            ..Self::empty(table.first_rung(number), sizes)
+        }
+    }
+
+    /// Who is in it is known when what it waits for has ended.
+    fn of_pool(pool: Pool) -> Self {
+        Self {
+            num_awaited: pool.num_awaited,
+            ..Self::empty(pool.first_rung, pool.sizes)
+        }
+    }
+
+    fn empty(first_rung: u8, sizes: Vec<u32>) -> Self {
+        Self {
+            first_rung,
             sizes,
+            num_awaited: 0,
             stage: 0,
+            missing: BTreeSet::new(),
             evaluated: BTreeSet::new(),
             early: BTreeMap::new(),
             promoted: BTreeSet::new(),
+            ended: Vec::new(),
+            is_handed_on: false,
+        }
+    }
+
+    /// The end of a bracket that a pool waits for: what has a loss at its top, which so is not retired.
+    fn join(
+        &mut self,
+        ended: Vec<Ranked>,
+        retired: &mut Vec<ConfigurationId>,
+        due: &mut BTreeSet<JobId>,
+    ) {
+        let ids: BTreeSet<ConfigurationId> = ended.iter().map(|e| e.job.configuration).collect();
+        retired.retain(|id| !ids.contains(id));
+        self.evaluated.extend(ended);
+        self.num_awaited = self.num_awaited.saturating_sub(1);
+        self.advance_all(due, retired);
+    }
+
+    fn offered(&mut self, job: JobId) {
+        if job.rung > self.rung() {
+            self.promoted.insert(job);
+        }
+    }
+
+    fn advance_all(&mut self, due: &mut BTreeSet<JobId>, retired: &mut Vec<ConfigurationId>) {
+        while self.num_awaited == 0 && self.missing.is_empty() && !self.is_finished() {
+            self.advance(due, retired);
         }
     }
 
@@ -163,9 +269,7 @@ impl Bracket {
             return retired;
         }
         self.take(job, score, &mut retired);
-        while self.missing.is_empty() && !self.is_finished() {
-            self.advance(due, &mut retired);
-        }
+        self.advance_all(due, &mut retired);
         retired
     }
 
@@ -189,6 +293,9 @@ impl Bracket {
         let ranked: Vec<Ranked> = std::mem::take(&mut self.evaluated).into_iter().collect();
         // One objective: as they are.
         let ranked = pareto::order(&ranked);
+        if self.is_finished() {
+            self.ended.clone_from(&ranked);
+        }
         let rung = self.rung();
         for (place, ranked) in ranked.into_iter().enumerate() {
             let configuration = ranked.job.configuration;
@@ -224,6 +331,7 @@ mod tests {
 
     use super::*;
     use crate::hyperband::testing::{FAILED, loss, search};
+    use crate::record::Extension;
 
     fn brackets() -> Brackets {
         // Budgets 1, 3, 9: brackets [9,3,1] [3,1] [3].
@@ -327,7 +435,112 @@ mod tests {
         }
     }
 
+    /// Brackets [9,3,1] [3,1] [3] of 1, 3 and 9 steps, then 27 and later 243 steps at most.
+    fn raised(budgets: &[f64]) -> Brackets {
+        let search = search(1, 9, 3);
+        let mut table = Table::new(&search).unwrap();
+        for max_budget in budgets {
+            let extension = Extension {
+                limit: None,
+                max_budget: Some(*max_budget),
+                at: String::new(),
+                program: String::new(),
+            };
+            table.extend(&search, &extension).unwrap();
+        }
+        Brackets::new(table)
+    }
+
+    /// Records what is due, again and again, with the loss of each configuration; all jobs that had results.
+    fn go(brackets: &mut Brackets, score: &dyn Fn(JobId) -> Option<Score>) -> Vec<String> {
+        let mut all = Vec::new();
+        let firsts = (0..15).map(|id| {
+            let id = ConfigurationId(id);
+            id.job(brackets.table.place(id).rung)
+        });
+        let mut next: Vec<JobId> = firsts.collect();
+        while !next.is_empty() {
+            for job in next {
+                brackets.offered(job);
+                brackets.record(job, score(job));
+                all.push(job.to_string());
+            }
+            next = brackets.promotions().collect();
+        }
+        all
+    }
+
+    #[test]
+    fn beyond_the_top_the_best_of_all_brackets_go_on_when_all_have_ended() {
+        let by_id = |job: JobId| loss(f64::from(job.configuration.0));
+        let mut as_before = brackets();
+        let before = go(&mut as_before, &by_id);
+        // Five come to the top, one in three goes on; to the second rung one at least.
+        let mut all = go(&mut raised(&[27.0]), &by_id);
+        assert_eq!(all.split_off(before.len()), ["c000000-r3"]);
+        assert_eq!(all, before);
+        let mut all = go(&mut raised(&[243.0]), &by_id);
+        assert_eq!(
+            all.split_off(before.len()),
+            ["c000000-r3", "c000000-r4", "c000000-r5"]
+        );
+        // In two steps it is the same.
+        let mut all = go(&mut raised(&[27.0, 243.0]), &by_id);
+        assert_eq!(
+            all.split_off(before.len()),
+            ["c000000-r3", "c000000-r4", "c000000-r5"]
+        );
+        // The best of all, whichever bracket it was in; not one that failed there.
+        let last_is_best = |job: JobId| match (job.configuration.0, job.rung) {
+            (14, 2) => FAILED,
+            (id, _) => loss(-f64::from(id)),
+        };
+        let all = go(&mut raised(&[27.0]), &last_is_best);
+        assert_eq!(all.last().map(String::as_str), Some("c000013-r3"));
+    }
+
+    #[test]
+    fn nothing_goes_on_before_all_brackets_have_ended() {
+        let mut brackets = raised(&[27.0]);
+        let by_id = |job: JobId| match job.configuration.0 {
+            14 => None,
+            id => loss(f64::from(id)),
+        };
+        for id in 12..14 {
+            let retired = brackets.record(job(id, 2), by_id(job(id, 2)));
+            assert_eq!(retired, []);
+        }
+        // Another scheduler is further.
+        brackets.record(job(0, 3), loss(0.0));
+        assert_eq!(brackets.promotions().count(), 0);
+        let all = go(&mut brackets, &by_id);
+        assert!(!all.contains(&"c000000-r3".to_owned()), "{all:?}");
+        assert!(brackets.pools[0].is_finished());
+        assert_eq!(brackets.next_promotion(), None);
+        assert_eq!(brackets.record(job(0, 3), loss(0.0)), [ConfigurationId(0)]);
+    }
+
     proptest! {
+        #[test]
+        fn the_order_of_results_does_not_matter_beyond_the_top(
+            losses in proptest::collection::vec(0u8..9, 15),
+            order in Just((0..30usize).collect::<Vec<_>>()).prop_shuffle(),
+        ) {
+            let score = |job: JobId| loss(f64::from(losses[job.configuration.0 as usize]));
+            let mut reference = raised(&[27.0, 243.0]);
+            let all = go(&mut reference, &score);
+            let mut shuffled = raised(&[27.0, 243.0]);
+            for index in order {
+                if let Some(name) = all.get(index) {
+                    let job: JobId = name.parse().unwrap();
+                    shuffled.record(job, score(job));
+                }
+            }
+            prop_assert!(all.len() <= 30);
+            prop_assert_eq!(due(&shuffled), [""; 0]);
+            prop_assert!(shuffled.pools.iter().all(Bracket::is_finished));
+        }
+
         #[test]
         fn the_order_of_results_does_not_matter(
             losses in proptest::collection::vec(0u8..6, 9),

@@ -4,6 +4,7 @@ use rand::RngExt as _;
 
 use crate::error::Invalid;
 use crate::id::ConfigurationId;
+use crate::record::Extension;
 use crate::search::{Limit, Scheduling, Search};
 use crate::seed::Seed;
 
@@ -16,14 +17,18 @@ pub struct Place {
     pub rung: u8,
 }
 
-/// Which configurations a search will have, and where each of them starts: a function of the search alone.
+/// Which configurations a search will have, and where each of them starts: a function of the search and its extensions.
 ///
 /// With a barrier, bracket after bracket gets the next ids. Without, a draw that is seeded by the id decides: kind s of
 /// bracket with a probability proportional to the size of its first rung, which gives rungs the same shares of new
 /// configurations as running the brackets in turn (Li et al. 2020, asynchronous Hyperband).
+///
+/// Where an extension adds rungs on top, the brackets behind it have them. Of those before it, the best 1/eta of all that
+/// come to their top go on to the rungs above, together: see [`Pool`].
 #[derive(Debug, Clone)]
 pub struct Table {
-    kinds: Vec<Vec<u32>>,
+    /// Never empty; one more for each larger largest budget.
+    spans: Vec<Span>,
     num_rungs: u8,
     /// All that come here go on to the repetitions above.
     top: u8,
@@ -41,8 +46,35 @@ pub struct Table {
     given: Vec<(ConfigurationId, u8)>,
 }
 
+/// Brackets on one ladder, up to those on a longer one.
+#[derive(Debug, Clone)]
+struct Span {
+    /// The first of these brackets; without barrier the first of these kinds, counted over all spans.
+    first_bracket: u32,
+    /// How many brackets the limit counted when it began.
+    limit: u32,
+    /// The number of its first configuration among those of brackets.
+    first: u128,
+    /// Sizes of their rungs, lowest first; brackets are of these kinds in turn.
+    kinds: Vec<Vec<u32>>,
+    /// How many rungs their ladder has, with repetitions.
+    num_rungs: u8,
+}
+
+/// Those that come to the top of all brackets on one ladder, of which the best go on to the rungs that an extension has
+/// added; of those again the best where it has added several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Pool {
+    /// The brackets, and the pool before this one, whose ends it waits for.
+    pub(super) num_awaited: usize,
+    /// The top of the brackets' ladder.
+    pub(super) first_rung: u8,
+    /// How many are to come there, and how many of them to each rung above, up to the top of the next ladder.
+    pub(super) sizes: Vec<u32>,
+}
+
 impl Table {
-    /// The table of a search; complaints are about its limit.
+    /// The table of a search without its extensions; complaints are about its limit.
     pub fn new(search: &Search) -> Result<Self, Invalid> {
         let mut table = Self {
             most: search.most_configurations(),
@@ -54,14 +86,18 @@ impl Table {
 
     /// The table of a search that never ends, for simulations: also a small space's brackets are whole.
     pub fn endless(search: &Search) -> Self {
+        let ladder = search.ladder.original();
         Self {
-            kinds: (0..)
-                .take(search.first_rungs.len())
-                .map(|bracket| search.bracket_sizes(bracket))
-                .collect(),
-            num_rungs: search.ladder.num_levels(),
-            top: search.ladder.top(),
-            eta: search.ladder.eta(),
+            spans: vec![Span {
+                first_bracket: 0,
+                limit: 0,
+                first: 0,
+                kinds: search.kinds_of_brackets(&ladder),
+                num_rungs: ladder.num_levels(),
+            }],
+            num_rungs: ladder.num_levels(),
+            top: ladder.top(),
+            eta: ladder.eta(),
             limit: Limit::Brackets(u32::MAX),
             most: None,
             total: u32::MAX,
@@ -114,19 +150,66 @@ impl Table {
             let expected = format!("at most {} configurations", u32::MAX);
             Invalid::new("limit", expected, total)
         })?;
+        // Its sizes were those with the old limit.
+        self.last = None;
         self.last = match limit {
-            Limit::Brackets(number) if total < wanted => Some(self.last_bracket(number)),
+            Limit::Brackets(number) if total < wanted && self.draw.is_none() => {
+                Some(self.last_bracket(number))
+            }
             Limit::Brackets(_) | Limit::Configurations(_) => None,
         };
         self.limit = limit;
         Ok(())
     }
 
-    /// Adds more of what the search's limit counts; what there is keeps its place.
+    /// Adds what an extension asks for: first rungs on top, then more of what the search's limit counts. What there is keeps
+    /// its place.
     ///
     /// # Errors
-    /// It counts something else, or there would be too many.
-    pub fn extend(&mut self, more: Limit) -> Result<(), Invalid> {
+    /// The limit counts something else, or there would be too many, or there can be no rung with that budget.
+    pub fn extend(&mut self, search: &Search, extension: &Extension) -> Result<(), Invalid> {
+        let mut extended = self.clone();
+        if let Some(max_budget) = extension.max_budget {
+            extended.raise(search, max_budget)?;
+        }
+        if let Some(more) = extension.limit {
+            extended.add(more)?;
+        }
+        *self = extended;
+        Ok(())
+    }
+
+    fn raise(&mut self, search: &Search, max_budget: f64) -> Result<(), Invalid> {
+        let ladder = search.ladder_to(max_budget)?;
+        if ladder.top() <= self.top {
+            return Ok(());
+        }
+        let last = self.last_span();
+        let limit = match self.limit {
+            Limit::Brackets(number) => number,
+            Limit::Configurations(_) => 0,
+        };
+        let first = match self.limit {
+            Limit::Brackets(number) => self.first_of(number),
+            Limit::Configurations(number) => u128::from(number),
+        };
+        let first_bracket = match self.draw {
+            None => limit,
+            Some(_) => last.first_bracket + u32::try_from(last.kinds.len()).unwrap_or(u32::MAX), // at most 54
+        };
+        self.spans.push(Span {
+            first_bracket,
+            limit,
+            first,
+            kinds: search.kinds_of_brackets(&ladder),
+            num_rungs: ladder.num_levels(),
+        });
+        self.top = ladder.top();
+        self.num_rungs = ladder.num_levels();
+        Ok(())
+    }
+
+    fn add(&mut self, more: Limit) -> Result<(), Invalid> {
         let sum = |a: u32, b: u32| a.saturating_add(b); // told below
         let limit = match (self.limit, more) {
             (Limit::Brackets(a), Limit::Brackets(b)) => Limit::Brackets(sum(a, b)),
@@ -154,7 +237,10 @@ impl Table {
         let first = u32::try_from(self.first_of(last)).unwrap_or(self.total);
         let number = self.total - first;
         let mut sizes: Vec<u32> = vec![0; self.sizes(last).len()];
-        for bracket in last..num_brackets {
+        // On the same ladder: what is on a longer one would have been other trainings.
+        let behind = self.spans.iter().map(|span| span.first_bracket);
+        let end = behind.filter(|first| *first > last).min();
+        for bracket in last..num_brackets.min(end.unwrap_or(u32::MAX)) {
             let of_bracket = self.sizes(bracket);
             let rungs = sizes.iter_mut().rev().zip(of_bracket.iter().rev());
             for (size, more) in rungs {
@@ -188,6 +274,24 @@ impl Table {
         self.num_rungs
     }
 
+    /// The uppermost rung, where extensions have added some.
+    pub fn raised_top(&self) -> Option<u8> {
+        (self.spans.len() > 1).then_some(self.top)
+    }
+
+    pub(super) fn is_synchronous(&self) -> bool {
+        self.draw.is_none()
+    }
+
+    pub(super) fn eta(&self) -> f64 {
+        self.eta
+    }
+
+    /// The top of the ladder, with all repetitions above it.
+    pub(super) fn top(&self) -> u8 {
+        self.top
+    }
+
     /// Sizes of a bracket's rungs, lowest first.
     pub fn sizes(&self, bracket: u32) -> &[u32] {
         if let Some((last, sizes)) = &self.last
@@ -195,14 +299,96 @@ impl Table {
         {
             return sizes;
         }
-        &self.kinds[bracket as usize % self.kinds.len()]
+        self.span_of(bracket).sizes(bracket)
     }
 
     /// The rung a bracket starts at.
     pub fn first_rung(&self, bracket: u32) -> u8 {
+        let num_rungs = self.span_of(bracket).num_rungs;
         // There is at most one size a rung.
-        let length = u8::try_from(self.sizes(bracket).len()).unwrap_or(self.num_rungs);
-        self.num_rungs - length
+        let length = u8::try_from(self.sizes(bracket).len()).unwrap_or(num_rungs);
+        num_rungs - length
+    }
+
+    /// Whether a job is on a rung that the search file does not have, or in a bracket that does.
+    pub fn is_beyond_the_file(&self, bracket: u32, rung: u8) -> bool {
+        let file = &self.spans[0];
+        rung >= file.num_rungs || self.span_of(bracket).num_rungs > file.num_rungs
+    }
+
+    fn last_span(&self) -> &Span {
+        self.spans.last().expect("there is one")
+    }
+
+    fn span_of(&self, bracket: u32) -> &Span {
+        &self.spans[self.span_number(bracket)]
+    }
+
+    /// Which of the ladders a bracket is on, the search file's being 0.
+    pub(super) fn span_number(&self, bracket: u32) -> usize {
+        let behind = |span: &Span| span.first_bracket <= bracket;
+        self.spans.partition_point(behind) - 1
+    }
+
+    /// The span that has a configuration, by its number among those of brackets.
+    fn span_with(&self, number: ConfigurationId) -> &Span {
+        let behind = |span: &Span| span.first <= u128::from(number.0);
+        &self.spans[self.spans.partition_point(behind) - 1]
+    }
+
+    /// The brackets of a span with a barrier: the first rung and sizes of each kind, and how many there are.
+    fn brackets_in(&self, span: usize) -> Vec<(u8, &[u32], u32)> {
+        let Limit::Brackets(limit) = self.limit else {
+            return Vec::new();
+        };
+        let end = self
+            .spans
+            .get(span + 1)
+            .map_or(limit, |next| next.first_bracket);
+        let span = &self.spans[span];
+        let whole = self.last.as_ref().map_or(end, |(last, _)| end.min(*last));
+        let number = whole.saturating_sub(span.first_bracket);
+        let kinds = u32::try_from(span.kinds.len()).unwrap_or(u32::MAX); // at most 54
+        let mut all: Vec<(u8, &[u32], u32)> = (0..kinds)
+            .zip(&span.kinds)
+            .map(|(kind, sizes)| {
+                let count = number / kinds + u32::from(kind < number % kinds);
+                (span.first_rung(sizes), sizes.as_slice(), count)
+            })
+            .collect();
+        if let Some((last, sizes)) = &self.last
+            && (span.first_bracket..end).contains(last)
+        {
+            all.push((span.first_rung(sizes), sizes, 1));
+        }
+        all
+    }
+
+    /// What goes on beyond the top of its bracket's ladder: a pool for each ladder but the last.
+    pub(super) fn pools(&self) -> Vec<Pool> {
+        let mut pools: Vec<Pool> = Vec::new();
+        for (index, pair) in self.spans.windows(2).enumerate() {
+            let brackets = self.brackets_in(index);
+            let number: u32 = brackets.iter().map(|(_, _, number)| number).sum();
+            let tops = brackets.iter().map(|(_, sizes, number)| {
+                let top = sizes.last().copied().unwrap_or(0);
+                top.saturating_mul(*number)
+            });
+            // Of the pool before this one.
+            let come = pools.last().and_then(|pool| pool.sizes.last().copied());
+            let first = tops.chain(come).fold(0, u32::saturating_add);
+            let mut sizes = vec![first];
+            for _ in pair[0].num_rungs..pair[1].num_rungs {
+                let size = share(u64::from(sizes[sizes.len() - 1]), self.eta);
+                sizes.push(u32::try_from(size).unwrap_or(u32::MAX).max(1));
+            }
+            pools.push(Pool {
+                num_awaited: number as usize + usize::from(come.is_some()),
+                first_rung: pair[0].num_rungs - 1,
+                sizes,
+            });
+        }
+        pools
     }
 
     /// Where a configuration starts. One that somebody gave counts to the bracket of the next.
@@ -223,76 +409,109 @@ impl Table {
 
     /// Jobs that each rung will have, lowest first, if no configuration fails. Without barrier: about.
     pub fn expected_jobs(&self) -> Vec<u64> {
-        let mut jobs = vec![0; usize::from(self.num_rungs)];
-        let per_cycle: u64 = self.kinds.iter().map(|sizes| u64::from(sizes[0])).sum();
-        let last = self.last.as_ref().map(|(last, _)| self.first_of(*last));
-        let total = last.map_or(u64::from(self.total), |first| {
-            u64::try_from(first).unwrap_or(u64::MAX) // below the total
-        });
-        let mut rest = total % per_cycle;
-        for sizes in &self.kinds {
-            let first = usize::from(self.num_rungs) - sizes.len();
-            let size = u64::from(sizes[0]);
-            if self.draw.is_some() {
-                jobs[first] += total * size / per_cycle;
-                continue;
-            }
-            // A search ends with a whole bracket, so the rest is whole brackets too.
-            let brackets = total / per_cycle + u64::from(rest >= size);
-            rest = rest.saturating_sub(size);
-            for (rung, size) in sizes.iter().enumerate() {
-                jobs[first + rung] += brackets * u64::from(*size);
-            }
-        }
-        if let Some((_, sizes)) = &self.last {
-            let rungs = jobs.iter_mut().rev().zip(sizes.iter().rev());
-            rungs.for_each(|(jobs, size)| *jobs += u64::from(*size));
-        }
-        if self.draw.is_some() {
-            for rung in 1..jobs.len() {
-                let is_repeated = rung > usize::from(self.top);
-                let eta = if is_repeated { 1.0 } else { self.eta };
-                jobs[rung] += share(jobs[rung - 1], eta);
-            }
-        }
+        let mut jobs = match self.draw {
+            None => self.jobs_with_barrier(),
+            Some(_) => self.jobs_without_barrier(),
+        };
         for (_, rung) in &self.given {
             jobs[usize::from(*rung)] += 1;
         }
         jobs
     }
 
+    fn jobs_with_barrier(&self) -> Vec<u64> {
+        let mut jobs = vec![0; usize::from(self.num_rungs)];
+        for (first, sizes, number) in (0..self.spans.len()).flat_map(|span| self.brackets_in(span))
+        {
+            for (rung, size) in (usize::from(first)..).zip(sizes) {
+                jobs[rung] += u64::from(number) * u64::from(*size);
+            }
+        }
+        for pool in self.pools() {
+            for (rung, size) in (usize::from(pool.first_rung)..).zip(&pool.sizes).skip(1) {
+                jobs[rung] += u64::from(*size);
+            }
+        }
+        jobs
+    }
+
+    fn jobs_without_barrier(&self) -> Vec<u64> {
+        let mut jobs = vec![0; usize::from(self.num_rungs)];
+        for (index, span) in self.spans.iter().enumerate() {
+            let total = u128::from(self.total);
+            let end = self
+                .spans
+                .get(index + 1)
+                .map_or(total, |next| next.first.min(total));
+            let number = u64::try_from(end.saturating_sub(span.first)).unwrap_or(u64::MAX); // below the total
+            for sizes in &span.kinds {
+                let first = usize::from(span.first_rung(sizes));
+                jobs[first] += number * u64::from(sizes[0]) / span.per_cycle();
+            }
+        }
+        for rung in 1..jobs.len() {
+            let is_repeated = rung > usize::from(self.top);
+            let eta = if is_repeated { 1.0 } else { self.eta };
+            jobs[rung] += share(jobs[rung - 1], eta);
+        }
+        jobs
+    }
+
     /// The number of configurations in all brackets before this one.
     pub(super) fn first_of(&self, bracket: u32) -> u128 {
-        let per_cycle: u128 = self.kinds.iter().map(|sizes| u128::from(sizes[0])).sum();
-        let kinds = self.kinds.len();
-        let in_cycle = &self.kinds[..bracket as usize % kinds];
+        let behind = |span: &Span| span.limit <= bracket;
+        let span = &self.spans[self.spans.partition_point(behind) - 1];
+        let bracket = bracket - span.limit;
+        let kinds = span.kinds.len();
+        let in_cycle = &span.kinds[..bracket as usize % kinds];
         let rest: u128 = in_cycle.iter().map(|sizes| u128::from(sizes[0])).sum();
-        u128::from(bracket) / kinds as u128 * per_cycle + rest
+        span.first + u128::from(bracket) / kinds as u128 * u128::from(span.per_cycle()) + rest
     }
 
-    fn bracket_by_order(&self, id: ConfigurationId) -> u32 {
-        let per_cycle: u64 = self.kinds.iter().map(|sizes| u64::from(sizes[0])).sum();
-        let mut rest = u64::from(id.0) % per_cycle;
-        let cycle = u64::from(id.0) / per_cycle;
+    fn bracket_by_order(&self, number: ConfigurationId) -> u32 {
+        let span = self.span_with(number);
+        let within = u64::from(number.0) - u64::try_from(span.first).unwrap_or(u64::MAX); // at most the number
+        let mut rest = within % span.per_cycle();
+        let cycle = within / span.per_cycle();
         let mut kind = 0;
-        while rest >= u64::from(self.kinds[kind][0]) {
-            rest -= u64::from(self.kinds[kind][0]);
+        while rest >= u64::from(span.kinds[kind][0]) {
+            rest -= u64::from(span.kinds[kind][0]);
             kind += 1;
         }
-        let bracket = cycle * self.kinds.len() as u64 + kind as u64;
-        u32::try_from(bracket).expect("no more brackets than configurations")
+        let bracket = cycle * span.kinds.len() as u64 + kind as u64;
+        span.first_bracket + u32::try_from(bracket).expect("no more brackets than configurations")
     }
 
-    fn bracket_by_draw(&self, seed: Seed, id: ConfigurationId) -> u32 {
-        let sum: u64 = self.kinds.iter().map(|sizes| u64::from(sizes[0])).sum();
-        let mut rest = seed.child("bracket", id).rng().random_range(0..sum);
-        for (kind, sizes) in (0..).zip(&self.kinds) {
+    fn bracket_by_draw(&self, seed: Seed, number: ConfigurationId) -> u32 {
+        let span = self.span_with(number);
+        let mut rest = seed
+            .child("bracket", number)
+            .rng()
+            .random_range(0..span.per_cycle());
+        for (kind, sizes) in (span.first_bracket..).zip(&span.kinds) {
             if rest < u64::from(sizes[0]) {
                 return kind;
             }
             rest -= u64::from(sizes[0]);
         }
         unreachable!("the draw is below the sum")
+    }
+}
+
+impl Span {
+    /// Configurations of one bracket of each kind.
+    fn per_cycle(&self) -> u64 {
+        self.kinds.iter().map(|sizes| u64::from(sizes[0])).sum()
+    }
+
+    fn sizes(&self, bracket: u32) -> &[u32] {
+        let place = (bracket - self.first_bracket) as usize;
+        &self.kinds[place % self.kinds.len()]
+    }
+
+    fn first_rung(&self, sizes: &[u32]) -> u8 {
+        let length = u8::try_from(sizes.len()).unwrap_or(self.num_rungs); // one a rung at most
+        self.num_rungs - length
     }
 }
 
@@ -344,16 +563,119 @@ mod tests {
             .unwrap()
         };
         let mut table = with(2);
-        table.extend(Limit::Brackets(3)).unwrap();
+        let search = search(1, 9, 3);
+        let mut extend = |limit| table.extend(&search, &more(Some(limit), None));
+        extend(Limit::Brackets(3)).unwrap();
+        assert!(extend(Limit::Configurations(3)).is_err());
+        assert!(extend(Limit::Brackets(u32::MAX)).is_err());
         let whole = with(5);
-        assert_eq!(table.total(), whole.total());
         assert_eq!(table.expected_jobs(), whole.expected_jobs());
         for id in (0..whole.total()).map(ConfigurationId) {
             assert_eq!(table.place(id), whole.place(id));
         }
-        assert!(table.extend(Limit::Configurations(3)).is_err());
-        assert!(table.extend(Limit::Brackets(u32::MAX)).is_err());
         assert_eq!(table.total(), whole.total());
+    }
+
+    fn more(limit: Option<Limit>, max_budget: Option<f64>) -> Extension {
+        Extension {
+            limit,
+            max_budget,
+            at: String::new(),
+            program: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_larger_largest_budget_is_that_of_the_brackets_behind_it_and_of_the_best_of_those_before() {
+        // [9,3,1] [3,1] [3]: five at 9 steps, of which one goes on.
+        let search = search(1, 9, 3);
+        let mut table = Table::new(&search).unwrap();
+        assert_eq!((table.raised_top(), table.pools()), (None, vec![]));
+        table.extend(&search, &more(None, Some(27.0))).unwrap();
+        assert_eq!((table.raised_top(), table.total()), (Some(3), 15));
+        assert_eq!(table.expected_jobs(), [9, 6, 5, 1]);
+        // Those behind it: [27,9,3,1] [9,3,1] …, from rungs 0 and 1.
+        let brackets = Some(Limit::Brackets(2));
+        table.extend(&search, &more(brackets, None)).unwrap();
+        assert_eq!(table.expected_jobs(), [36, 24, 11, 3]);
+        let place = |id| {
+            let place = table.place(ConfigurationId(id));
+            (place.bracket, place.rung)
+        };
+        assert_eq!(
+            [place(14), place(15), place(41), place(42), place(50)],
+            [(2, 2), (3, 0), (3, 0), (4, 1), (4, 1)]
+        );
+        assert_eq!(table.sizes(4), [9, 3, 1]);
+        let is_beyond = |bracket, rung| table.is_beyond_the_file(bracket, rung);
+        assert_eq!(
+            [is_beyond(2, 2), is_beyond(2, 3), is_beyond(3, 0)],
+            [false, true, true]
+        );
+        // Once more by two rungs: the three at 27 steps, of which one goes on to 81 and 243.
+        let pools = table.pools();
+        table.extend(&search, &more(None, Some(243.0))).unwrap();
+        assert_eq!(table.expected_jobs(), [36, 24, 11, 3, 1, 1]);
+        assert_eq!(table.pools()[0], pools[0]);
+        assert_eq!((pools[0].num_awaited, &*pools[0].sizes), (3, &[5, 1][..]));
+        let last = table.pools()[1].clone();
+        assert_eq!(
+            (last.num_awaited, last.first_rung, last.sizes),
+            (3, 3, vec![3, 1, 1])
+        );
+        // What is there already changes nothing.
+        let before = table.expected_jobs();
+        table.extend(&search, &more(None, Some(81.0))).unwrap();
+        assert_eq!(table.expected_jobs(), before);
+        assert!(table.extend(&search, &more(None, Some(100.0))).is_err());
+    }
+
+    #[test]
+    fn an_extended_table_of_a_small_space_is_that_of_a_search_with_the_larger_limit() {
+        let of = |brackets| {
+            search_with(1, 9, 3, |file| {
+                of_whole_numbers(file, 11);
+                file.limit = Limit::Brackets(brackets);
+            })
+        };
+        let (search, whole) = (of(2), Table::new(&of(4)).unwrap());
+        let mut table = Table::new(&search).unwrap();
+        let limit = Some(Limit::Brackets(2));
+        table.extend(&search, &more(limit, None)).unwrap();
+        assert_eq!(table.expected_jobs(), whole.expected_jobs());
+        // The brackets behind a larger largest budget have nothing left to try; what there is goes on.
+        let mut table = Table::new(&search).unwrap();
+        let before = table.expected_jobs();
+        table.extend(&search, &more(limit, Some(27.0))).unwrap();
+        assert_eq!(table.expected_jobs(), [&before[..], &[1]].concat());
+        assert_eq!(table.total(), 11);
+    }
+
+    #[test]
+    fn without_barrier_brackets_behind_a_larger_largest_budget_are_drawn_from_those_that_have_it() {
+        let search = search_with(1, 9, 3, |file| {
+            file.scheduling = Scheduling::Asynchronous;
+            file.limit = Limit::Configurations(100);
+        });
+        let mut table = Table::new(&search).unwrap();
+        let before: Vec<Place> = (0..100)
+            .map(|id| table.place(ConfigurationId(id)))
+            .collect();
+        let limit = Some(Limit::Configurations(400));
+        table.extend(&search, &more(limit, Some(27.0))).unwrap();
+        assert_eq!(table.total(), 500);
+        let places: Vec<Place> = (0..500)
+            .map(|id| table.place(ConfigurationId(id)))
+            .collect();
+        assert_eq!(places[..100], before);
+        assert!(
+            places[100..]
+                .iter()
+                .all(|place| (3..7).contains(&place.bracket))
+        );
+        assert!(places[100..].iter().any(|place| place.rung == 3));
+        let jobs = table.expected_jobs();
+        assert!(jobs[3] > jobs[2] / 3 && jobs[3] < jobs[2], "{jobs:?}");
     }
 
     #[test]

@@ -62,7 +62,8 @@ impl BenchmarkRunner {
         if self.sleep(task, control)? {
             return Ok(Ended::Interrupted);
         }
-        let amount = task.budget.amount;
+        // There is no more than full fidelity.
+        let amount = task.budget.amount.min(self.max_budget);
         let evaluated =
             self.benchmark
                 .evaluate(&task.configuration, amount, self.max_budget, self.seed);

@@ -88,6 +88,7 @@ impl Search {
             avoid_hosts: Vec::new(),
             memory_mib: None,
             seed: None,
+            first_rung: None,
         };
         self.directory.offer(&job, 1).unwrap();
         job.job
