@@ -192,7 +192,7 @@ impl CurveModel {
     }
 
     /// How much references are like a curve, from 0 to 1: normal kernels with Silverman's bandwidth for two dimensions.
-    fn likeness<'a>(&'a self, place: [f64; 2]) -> impl Iterator<Item = f64> + 'a {
+    fn likeness(&self, place: [f64; 2]) -> impl Iterator<Item = f64> {
         let n = self.references.len() as f64;
         let inverse = libm::pow(n, 1.0 / 3.0);
         self.references.iter().map(move |reference| {

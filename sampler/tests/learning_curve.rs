@@ -1,5 +1,4 @@
 //! Forecasts of learning curves: reference values of an independent computation, and what holds for every curve.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use proptest::prelude::*;
 use sampler::learning_curve::{CurveModel, Point, hopeless};

@@ -593,6 +593,16 @@ mod tests {
     }
 
     #[test]
+    fn a_scheduler_that_is_behind_looks_for_what_a_job_was_promoted_from() {
+        let mut simulation = Simulation::new(search(1, 9, 3));
+        simulation.act();
+        let id = ConfigurationId(0);
+        simulation.state.see_attempt(id.job(1).attempt(1));
+        let pending: Vec<JobId> = simulation.state.pending.keys().copied().collect();
+        assert_eq!(pending, [id.job(0), id.job(1)]);
+    }
+
+    #[test]
     fn promotions_come_before_new_configurations() {
         let search = search_with(1, 9, 3, |file| file.method = MethodName::Bohb);
         let mut simulation = Simulation::new(search);

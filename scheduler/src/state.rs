@@ -390,10 +390,21 @@ impl State {
         self.awaited.remove(&job.configuration);
         self.proposed.remove(&job.configuration);
         self.schedule.offered(job);
-        if job.rung > self.table.place(job.configuration).rung && !self.reported.contains(&job) {
+        let first_rung = self.table.place(job.configuration).rung;
+        if job.rung > first_rung && !self.reported.contains(&job) {
             self.unreported.insert(job);
         }
         self.ended.remove(&job);
+        // Another scheduler is further: what it was promoted from has ended, and is looked for.
+        for rung in first_rung..job.rung {
+            let below = job.configuration.job(rung);
+            if !self.results.contains_key(&below) && !self.doubtful.contains_key(&below) {
+                self.pending.entry(below).or_insert(Pending {
+                    attempt: 1,
+                    is_missing: false,
+                });
+            }
+        }
         let pending = self.pending.entry(job).or_insert(Pending {
             attempt: attempt.attempt,
             is_missing: false,

@@ -1118,7 +1118,11 @@ fn a_sample_without_scheduler_gets_the_jobs_of_dead_trainers_back() {
     assert!(!said.contains("c000000"), "{said}");
     // No search is begun there.
     let file = folder.path().join("search.json");
-    for arguments in [&["run", root][..], &["local", file.to_str().unwrap(), root]] {
+    let file = file.to_str().unwrap();
+    for arguments in [
+        &["run", root][..],
+        &["local", file, root, "--trainers", "1"],
+    ] {
         let said = say(arguments);
         assert!(said.starts_with("exit 3"), "{said}");
         assert!(

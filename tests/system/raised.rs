@@ -185,7 +185,7 @@ fn proposals_of_a_model_are_computed_again_over_the_whole_and_every_table_knows_
         said.contains("at 243 steps (rung 2)") || !said.contains("(rung 2)"),
         "{said}"
     );
-    for verb in ["incumbent", "correlation", "trajectory", "whatif"] {
+    for verb in ["incumbent", "correlation", "trajectory"] {
         let said = test.printed("analyzer", verb, &[])?;
         ensure!(said.contains("243"), "{verb}: {said}");
     }
@@ -198,8 +198,9 @@ fn a_network_goes_on_from_its_checkpoint_to_the_budget_that_was_added() -> Resul
         "name": "longer",
         "space": { "hyperparameters": [
             { "name": "learning_rate", "type": "float", "lower": 0.001, "upper": 0.1, "log": true },
-            { "name": "blocks_per_stage", "type": "constant", "value": 1 },
-            { "name": "channels", "type": "constant", "value": 4 },
+            { "name": "groups", "type": "constant", "value": 1 },
+            { "name": "nr_residual_blocks_1", "type": "constant", "value": 1 },
+            { "name": "initial_filters", "type": "constant", "value": 4 },
         ] },
         "objective": { "network": { "data": { "name": "digits", "validation": 0.2 } } },
         "budget": { "unit": "epochs", "min": 1, "max": 2, "eta": 2 },
