@@ -69,9 +69,9 @@ pub fn run(args: &ExtendArgs) -> Result<Code> {
     // After the record: a scheduler that finishes the search meanwhile looks for it once more.
     let was_finished = directory.reopen(total(&directory, &table)?)?;
     let (added, all) = (table.total() - before.total(), total(&directory, &table)?);
-    let mut text = String::new();
+    let mut lines = Vec::new();
     if extension.limit.is_some() {
-        text += &format!("{added} more configurations: {all} in all\n");
+        lines.push(format!("{added} more configurations: {all} in all"));
     }
     if let Some(max_budget) = extension.max_budget {
         let ladder = directory.search().ladder_to(max_budget);
@@ -79,13 +79,18 @@ pub fn run(args: &ExtendArgs) -> Result<Code> {
         let jobs = (0..).zip(table.expected_jobs());
         for (rung, number) in jobs.skip(usize::from(before.num_rungs())) {
             let number = usize::try_from(number).unwrap_or(usize::MAX);
-            text += &format!("{} with {}\n", count(number, "job"), ladder.budget(rung));
+            lines.push(format!(
+                "{} with {}",
+                count(number, "job"),
+                ladder.budget(rung)
+            ));
         }
     }
     if was_finished {
-        text.push_str("the search was finished: start its programs again\n");
+        lines.push("the search was finished: start its programs again".to_owned());
     }
-    print(&text)?;
+    lines.push(String::new());
+    print(&lines.join("\n"))?;
     Ok(Code::Done)
 }
 
