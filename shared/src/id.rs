@@ -332,12 +332,13 @@ impl FromStr for Claim {
 }
 text_form!(Claim);
 
-/// Parses decimal digits only: `u32::from_str` alone would accept `+1`.
+/// An id and a number behind a separator, in decimal digits.
 fn numbered<Id: FromStr, T: FromStr>(text: &str, separator: &str) -> Option<(Id, T)> {
     let (id, number) = text.split_once(separator)?;
     Some((id.parse().ok()?, digits(number)?)) // not an id: nor is the whole
 }
 
+/// Parses decimal digits only: `u32::from_str` alone would accept `+1`.
 fn digits<T: FromStr>(text: &str) -> Option<T> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
         return None;

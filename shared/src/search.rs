@@ -669,9 +669,8 @@ impl Search {
             sizes.truncate(1);
         }
         // Who comes to the top is trained there again and again.
-        let last = sizes.last().copied();
-        let repeated = ladder.last() - ladder.top();
-        sizes.extend(last.into_iter().cycle().take(usize::from(repeated)));
+        let length = sizes.len() + usize::from(ladder.last() - ladder.top());
+        sizes.resize(length, sizes.last().copied().unwrap_or(0)); // there is one
         sizes
     }
 }
