@@ -88,6 +88,26 @@ fn a_search_survives_many_disturbances_by_chance() {
     }
 }
 
+/// A scene in which somebody wishes for something, and what comes of it undisturbed.
+fn with_wish(wish: Role, setting: Setting) -> Scene {
+    let scene = small(setting);
+    let calm = whole(&scene.tree, setting, &mut Calm, None, false, Some(wish));
+    assert_eq!(calm.violations, [""; 0]);
+    Scene {
+        wish: Some(wish),
+        expected: calm.losses,
+        ..scene
+    }
+}
+
+/// One disturbance of each call in this part of the calls, and many by chance.
+fn disturb(what: &str, scene: &Scene, part: (usize, usize)) {
+    let start = Instant::now();
+    tell(&format!("one, {what}"), start, scene.disturb(1, part));
+    let start = Instant::now();
+    tell(&format!("chance, {what}"), start, scene.by_chance(0..50));
+}
+
 #[test]
 fn a_retry_is_heard_whatever_happens_to_whom() {
     for setting in SETTINGS {
@@ -95,10 +115,7 @@ fn a_retry_is_heard_whatever_happens_to_whom() {
             wish: Some(Role::Retry),
             ..small(setting)
         };
-        let start = Instant::now();
-        tell("one, with a retry", start, scene.disturb(1, (0, 3)));
-        let start = Instant::now();
-        tell("chance, with a retry", start, scene.by_chance(0..50));
+        disturb("with a retry", &scene, (0, 3));
     }
 }
 
@@ -113,52 +130,27 @@ fn an_extension_is_heard_whatever_happens_to_whom() {
             ..small(setting)
         };
         assert!(scene.expected.len() > 3);
-        let start = Instant::now();
-        tell("one, extended", start, scene.disturb(1, (0, 3)));
-        let start = Instant::now();
-        tell("chance, extended", start, scene.by_chance(0..50));
+        disturb("extended", &scene, (0, 3));
     }
 }
 
 #[test]
 fn a_larger_largest_budget_is_heard_whatever_happens_to_whom() {
     for setting in SETTINGS {
-        let scene = small(setting);
-        let wish = Some(Role::Raise);
-        let calm = whole(&scene.tree, setting, &mut Calm, None, false, wish);
-        assert_eq!(calm.violations, [""; 0]);
+        let (before, scene) = (small(setting).expected, with_wish(Role::Raise, setting));
         // One goes on beyond [2,1], and there is a bracket [4,2,1].
-        assert_eq!(calm.losses.len(), scene.expected.len() + 1 + 7);
-        assert_eq!(calm.losses.keys().filter(|job| job.rung == 2).count(), 2);
-        let scene = Scene {
-            wish,
-            expected: calm.losses,
-            ..scene
-        };
-        let start = Instant::now();
-        tell("one, raised", start, scene.disturb(1, (0, 7)));
-        let start = Instant::now();
-        tell("chance, raised", start, scene.by_chance(0..50));
+        assert_eq!(scene.expected.len(), before.len() + 1 + 7);
+        assert_eq!(scene.expected.keys().filter(|job| job.rung == 2).count(), 2);
+        disturb("raised", &scene, (0, 7));
     }
 }
 
 #[test]
 fn a_given_configuration_is_tried_whatever_happens_to_whom() {
     for setting in SETTINGS {
-        let scene = small(setting);
-        let wish = Some(Role::Give);
-        let calm = whole(&scene.tree, setting, &mut Calm, None, false, wish);
-        assert_eq!(calm.violations, [""; 0]);
-        assert_eq!(calm.losses.len(), scene.expected.len() + 1);
-        let scene = Scene {
-            wish,
-            expected: calm.losses,
-            ..scene
-        };
-        let start = Instant::now();
-        tell("one, with a gift", start, scene.disturb(1, (0, 3)));
-        let start = Instant::now();
-        tell("chance, with a gift", start, scene.by_chance(0..50));
+        let (before, scene) = (small(setting).expected, with_wish(Role::Give, setting));
+        assert_eq!(scene.expected.len(), before.len() + 1);
+        disturb("with a gift", &scene, (0, 3));
     }
 }
 
