@@ -114,6 +114,29 @@ impl View {
         }
     }
 
+    /// What a device makes the same of: rows and columns that the image is shifted by, 1 where it is mirrored, and first and
+    /// last (exclusive) row and column of the hole.
+    ///
+    /// # Panics
+    /// For images of more than 2³¹ rows or columns.
+    pub fn numbers(&self) -> [i32; 7] {
+        let Hole {
+            rows: (top, bottom),
+            columns: (left, right),
+        } = self.hole;
+        let number = |at: usize| i32::try_from(at).expect("images are small");
+        let shift = |by: isize| i32::try_from(by).expect("images are small");
+        [
+            shift(self.rows),
+            shift(self.columns),
+            i32::from(self.is_mirrored),
+            number(top),
+            number(bottom),
+            number(left),
+            number(right),
+        ]
+    }
+
     /// Writes the normalised pixels that are seen.
     ///
     /// # Shapes
@@ -178,6 +201,18 @@ pub struct PixelValues {
 }
 
 impl PixelValues {
+    /// From the values of each byte, one channel after the other. `[channels · 256]`
+    pub fn from_flat(values: &[f32]) -> Self {
+        Self {
+            tables: values.as_chunks().0.to_vec(),
+        }
+    }
+
+    /// The values of each byte, one channel after the other. `[channels · 256]`
+    pub fn flat(&self) -> Vec<f32> {
+        self.tables.concat()
+    }
+
     /// From each channel's mean and standard deviation, as shares of full brightness.
     ///
     /// # Panics

@@ -4,6 +4,8 @@
 //! in full batches (what is left over has its turn in another epoch's order). So batches can be made ahead, on another
 //! thread, and a resumed training goes on as if it had never stopped.
 
+mod drawn;
+
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::Scope;
 
@@ -12,6 +14,8 @@ use shared::Seed;
 
 use crate::augment::{Augmentation, Mixup, PixelValues, View};
 use data::{ImageShape, Images, Normalisation, Splits};
+
+pub use self::drawn::{Drawn, NUMBERS_OF_IMAGE};
 
 /// Batches that are made ahead of the one being trained on.
 const AHEAD: usize = 4;
@@ -48,11 +52,20 @@ impl<'a> TrainingData<'a> {
     }
 }
 
+/// The images of a batch.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Pixels {
+    /// As numbers. `[batch, channels, height, width]`
+    Rendered(Vec<f32>),
+    /// What the device makes them of, which keeps the training set.
+    Drawn(Drawn),
+}
+
 /// What a network is given at once.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
-    /// `[batch, channels, height, width]`
-    pub pixels: Vec<f32>,
+    /// What it sees.
+    pub pixels: Pixels,
     /// What each image's class is; mixed images have two. `[batch, classes]`
     pub targets: Vec<f32>,
     /// How many images there are.
@@ -67,6 +80,7 @@ pub struct Batches<'a> {
     mixup_alpha: f64,
     batch: usize,
     seed: Seed,
+    are_rendered: bool,
 }
 
 impl<'a> Batches<'a> {
@@ -91,7 +105,20 @@ impl<'a> Batches<'a> {
             mixup_alpha,
             batch: batch.min(data.training.len()),
             seed,
+            are_rendered: true,
         }
+    }
+
+    /// The same, whose images are only drawn, for a device that keeps them.
+    #[must_use]
+    pub fn only_drawn(mut self) -> Self {
+        self.are_rendered = false;
+        self
+    }
+
+    /// The first batch.
+    pub fn first(&self) -> Batch {
+        self.make(0, &self.order(0))
     }
 
     /// Images per batch.
@@ -144,22 +171,26 @@ impl<'a> Batches<'a> {
             usize::try_from(step % self.steps_per_epoch()).expect("an epoch fits") * self.batch;
         let chosen = &order[start..start + self.batch];
         let mut rng = self.seed.child("augmentation", step).rng();
-        let len = shape.channels * shape.height * shape.width;
-        let mut pixels = vec![0.0; chosen.len() * len];
-        for (&index, pixels) in chosen.iter().zip(pixels.chunks_exact_mut(len)) {
-            let view = self.augmentation.draw(&mut rng);
-            view.render(training.pixels_of(index), *shape, pixel_values, pixels);
-        }
+        let views = chosen.iter().map(|_| self.augmentation.draw(&mut rng));
+        let mut drawn = Drawn {
+            images: chosen.to_vec(),
+            views: views.collect(),
+            mixup: None,
+        };
         let mut targets = vec![0.0; chosen.len() * classes];
         for (&index, targets) in chosen.iter().zip(targets.chunks_exact_mut(*classes)) {
             targets[usize::from(training.labels[index])] = 1.0;
         }
-        if let Some(mixup) = Mixup::draw(self.mixup_alpha, chosen.len(), &mut rng) {
-            mixup.apply(&mut pixels, len);
+        drawn.mixup = Mixup::draw(self.mixup_alpha, chosen.len(), &mut rng);
+        if let Some(mixup) = &drawn.mixup {
             mixup.apply(&mut targets, *classes);
         }
         Batch {
-            pixels,
+            pixels: if self.are_rendered {
+                Pixels::Rendered(drawn.render(&training.pixels, *shape, pixel_values))
+            } else {
+                Pixels::Drawn(drawn)
+            },
             targets,
             len: chosen.len(),
         }
@@ -183,7 +214,10 @@ pub(crate) fn to_u64(count: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use burn::backend::flex::FlexDevice;
+
     use super::*;
+    use crate::operators::{KeptImages, Operators as _};
 
     /// Ten images of 1×1×2 whose first pixel is their index, in five classes.
     fn with_batches(batch: usize, mixup_alpha: f64, check: impl FnOnce(Batches<'_>)) {
@@ -220,14 +254,20 @@ mod tests {
         })
     }
 
+    fn rendered(batch: &Batch) -> &[f32] {
+        match &batch.pixels {
+            Pixels::Rendered(pixels) => pixels,
+            Pixels::Drawn(_) => panic!("these are rendered"),
+        }
+    }
+
     fn indices(batch: &Batch) -> Vec<u8> {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "small numbers"
         )]
-        batch
-            .pixels
+        rendered(batch)
             .iter()
             .step_by(2)
             .map(|pixel| pixel.round() as u8)
@@ -272,6 +312,48 @@ mod tests {
             assert_eq!((batches.batch(), batches.steps_per_epoch()), (10, 1));
             assert_eq!(take(&batches, 3, 1)[0].len, 10);
         });
+    }
+
+    #[test]
+    fn a_device_makes_the_same_of_what_is_drawn() {
+        type Cpu = burn::backend::Flex;
+
+        let shape = ImageShape {
+            channels: 3,
+            height: 7,
+            width: 5,
+        };
+        let pixels: Vec<u8> = (0..9 * shape.image_len())
+            .map(|at| u8::try_from(at * 7 % 256).unwrap())
+            .collect();
+        let training = Images {
+            pixels,
+            labels: vec![0; 9],
+        };
+        let data = TrainingData {
+            training: &training,
+            validation: &training,
+            test: None,
+            shape,
+            classes: 1,
+            pixel_values: PixelValues::new(&[0.5, 0.4, 0.3], &[0.2, 0.3, 0.0]),
+        };
+        let kept = KeptImages::<Cpu>::new(&data, &FlexDevice);
+        let augmentation = Augmentation::new(shape, 9, true, 12);
+        for mixup_alpha in [0.0, 1.0] {
+            let batches = Batches::new(&data, augmentation, mixup_alpha, 4, Seed::new(3));
+            let drawn = take(&batches.clone().only_drawn(), 0, 3);
+            for (drawn, rendered) in drawn.iter().zip(take(&batches, 0, 3)) {
+                let Pixels::Drawn(drawn) = &drawn.pixels else {
+                    panic!("these are only drawn")
+                };
+                let seen = Cpu::see(&kept, drawn);
+                assert_eq!(seen.dims(), [4, 3, 7, 5]);
+                let seen: Vec<f32> = seen.into_data().to_vec().unwrap();
+                assert_eq!(Pixels::Rendered(seen), rendered.pixels);
+                assert_eq!(drawn.numbers().len(), 4 * NUMBERS_OF_IMAGE);
+            }
+        }
     }
 
     #[test]

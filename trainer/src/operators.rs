@@ -15,6 +15,7 @@ mod cube;
 mod flex;
 mod gradients;
 mod grid;
+mod kept_images;
 mod kernels;
 mod normalization;
 #[cfg(test)]
@@ -29,8 +30,11 @@ use burn::tensor::backend::{AutodiffBackend, Backend, BackendTypes};
 use burn::tensor::ops::{ConvOptions, PadMode};
 use burn::tensor::{ElementConversion as _, Slice, Tensor, TensorPrimitive, s};
 
+pub use self::kept_images::KeptImages;
 pub use self::window::Window;
 pub use shared::objective::Precision;
+
+use crate::batch::Drawn;
 
 /// The statistics that a norm has gathered so far, which evaluation uses.
 #[derive(Debug, Clone)]
@@ -260,6 +264,16 @@ pub trait Operators: Backend {
     /// gradient is changed by it, and the averages take up the new values. Meant for the backend without gradients.
     fn update(tensors: Vec<Slot<Self>>, step: &Step) -> Vec<Slot<Self>> {
         update::one_by_one(tensors, step)
+    }
+
+    /// How many bytes of images this device keeps at most, to make batches of them by itself; none where the CPU does that.
+    fn most_kept_bytes(_device: &Self::Device) -> usize {
+        0
+    }
+
+    /// The images of a batch, as they are drawn. `[batch, channels, height, width]`
+    fn see(kept: &KeptImages<Self>, drawn: &Drawn) -> Tensor<Self, 4> {
+        kept.render(drawn)
     }
 
     /// The product of `input` and the transposed `weight`, and `bias`.

@@ -311,6 +311,10 @@ fn cases(device: Device) -> Vec<(String, Compute)> {
         "loss".to_owned(),
         Box::new(|device| on!(device, cross_entropy([300, 10]))),
     ));
+    for (name, mixup_alpha) in [("images", 0.0), ("mixed images", 1.0)] {
+        let compute = move |device| on!(device, see(mixup_alpha));
+        cases.push((format!("a batch of {name}"), Box::new(compute)));
+    }
     for (name, descent) in [("SGD", Descent::Sgd(SGD)), ("AdamW", Descent::AdamW(ADAMW))] {
         // More tensors than a launch works on.
         let lengths: Vec<usize> = (0..19).map(|number| 1 + number * number * 20).collect();

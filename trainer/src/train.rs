@@ -29,11 +29,11 @@ use self::timer::{Elapsed, Timer};
 use crate::augment::Augmentation;
 use data::Images;
 
-use crate::batch::{self, Batch, Batches, TrainingData};
+use crate::batch::{self, Batch, Batches, Pixels, TrainingData};
 use crate::hyperparameters::TrainingConfig;
 use crate::network::NetworkConfig;
 use crate::objective::{Control, Ended, Evaluation};
-use crate::operators::{Operators, TrainingBackend};
+use crate::operators::{KeptImages, Operators, TrainingBackend};
 use crate::schedule::Schedule;
 
 /// Points of the learning curve per learning rate cycle; the last of them is validated.
@@ -60,6 +60,8 @@ pub struct Training<'a> {
     pub identity: String,
     /// Whether the device compiles its programs when they are first used, which is then done before the first step.
     pub is_compiled: bool,
+    /// Whether the device has room for all training images beside what the training needs.
+    pub images_fit: bool,
 }
 
 /// Trains to the end of the budget, from a checkpoint if there is one.
@@ -86,15 +88,20 @@ pub fn train<B: TrainingBackend>(
     });
     let mut state = state.unwrap_or_else(|| State::new(training, device));
     state.progress.set_up_s += started.elapsed().as_secs_f64();
-    let batches = training.batches();
+    let kept = training.keep_images::<B::Inner>(device);
+    let mut batches = training.batches();
+    if kept.is_some() {
+        batches = batches.only_drawn();
+    }
     if training.is_compiled {
-        state.progress.warm_up_s += warm_up::<B>(training, &batches, device);
+        state.progress.warm_up_s += warm_up::<B>(training, &batches, kept.as_ref(), device);
         if let Some(ended) = failure::<B>(device) {
             return Ok(ended);
         }
     }
     let run = Run {
         training,
+        kept,
         device,
         steps_per_epoch: batches.steps_per_epoch(),
     };
@@ -120,6 +127,12 @@ impl<'a> Training<'a> {
         Batches::new(self.data, augmentation, mixup_alpha, batch_size, seed)
     }
 
+    /// The training images on the device, if it makes batches of them by itself and has room for them.
+    fn keep_images<B: Operators>(&self, device: &B::Device) -> Option<KeptImages<B>> {
+        let fits = self.data.training.pixels.len() <= B::most_kept_bytes(device);
+        (self.images_fit && fits).then(|| KeptImages::new(self.data, device))
+    }
+
     fn noise(&self, step: u64) -> rand_chacha::ChaCha12Rng {
         self.seed.child("noise", step).rng()
     }
@@ -128,6 +141,7 @@ impl<'a> Training<'a> {
 /// A training on its device.
 struct Run<'a, B: TrainingBackend> {
     training: &'a Training<'a>,
+    kept: Option<KeptImages<B::Inner>>,
     device: &'a B::Device,
     steps_per_epoch: u64,
 }
@@ -237,7 +251,8 @@ impl<B: TrainingBackend> Run<'_, B> {
         let timer = self.timer();
         let rate = config.learning_rate * schedule.fraction(state.progress.spent);
         let mut noise = self.training.noise(state.progress.step);
-        let loss = loss::<B>(batch, self.training, self.device, |images| {
+        let kept = self.kept.as_ref();
+        let loss = loss::<B>(batch, self.training, kept, self.device, |images| {
             state.network.forward_training(images, &mut noise)
         });
         let gradients = loss.backward();
@@ -403,12 +418,21 @@ fn diverged(progress: &Progress) -> Ended {
 pub(crate) fn loss<B: TrainingBackend>(
     batch: Batch,
     training: &Training<'_>,
+    kept: Option<&KeptImages<B::Inner>>,
     device: &B::Device,
     network: impl FnOnce(Tensor<B, 4>) -> Tensor<B, 2>,
 ) -> Tensor<B, 1> {
-    let shape = training.data.shape;
-    let dims = [batch.len, shape.channels, shape.height, shape.width];
-    let images = flat::<B>(batch.pixels, device).reshape(dims);
+    let images = match batch.pixels {
+        Pixels::Rendered(pixels) => {
+            let shape = training.data.shape;
+            let dims = [batch.len, shape.channels, shape.height, shape.width];
+            flat::<B>(pixels, device).reshape(dims)
+        }
+        Pixels::Drawn(drawn) => {
+            let kept = kept.expect("images are only drawn where the device keeps them");
+            Tensor::from_inner(B::Inner::see(kept, &drawn))
+        }
+    };
     let classes = training.data.classes;
     let smoothed = smooth(batch.targets, training.config.label_smoothing, classes);
     let targets = flat::<B>(smoothed, device).reshape([batch.len, classes]);
@@ -475,20 +499,14 @@ fn failure<B: TrainingBackend>(device: &B::Device) -> Option<Ended> {
 fn warm_up<B: TrainingBackend>(
     training: &Training<'_>,
     batches: &Batches<'_>,
+    kept: Option<&KeptImages<B::Inner>>,
     device: &B::Device,
 ) -> f64 {
     let started = Instant::now();
     let mut state = State::<B>::new(training, device);
-    let shape = training.data.shape;
-    let len = batches.batch();
+    let batch = batches.first();
     for _ in 0..2 {
-        let pixels = vec![0.0; len * shape.channels * shape.height * shape.width];
-        let batch = Batch {
-            pixels,
-            targets: vec![0.0; len * training.data.classes],
-            len,
-        };
-        let loss = loss::<B>(batch, training, device, |images| {
+        let loss = loss::<B>(batch.clone(), training, kept, device, |images| {
             let mut noise = training.noise(0);
             state.network.forward_training(images, &mut noise)
         });

@@ -8,7 +8,7 @@ use shared::constraint::KNOWN_BEFORE_TRAINING;
 use shared::objective::TrainingSettings;
 use shared::{Configuration, Seed};
 
-use crate::batch::TrainingData;
+use crate::batch::{TrainingData, to_u64};
 use crate::device::{Device, with_backend};
 use crate::hyperparameters::{self, TrainingConfig};
 use crate::memory::{self, Footprint};
@@ -47,9 +47,15 @@ impl NetworkTrainer<'_> {
             }
         };
         network.precision = self.settings.precision;
-        if let Some(ended) = self.too_large(&network, &config, self.device.available_memory()) {
-            return Ok(ended);
+        let needed = self.data_size().footprint(&network, &config).total();
+        let available = self.device.available_memory();
+        if let Some(available) = available.filter(|available| needed > *available) {
+            return Ok(Ended::OutOfMemory {
+                needed_mib: memory::mib(needed),
+                available_mib: memory::mib(available),
+            });
         }
+        let with_images = needed + to_u64(self.data.training.pixels.len());
         let earlier: Vec<f64> = task
             .earlier_budgets
             .iter()
@@ -66,6 +72,7 @@ impl NetworkTrainer<'_> {
             seed: Seed::new(task.seed),
             identity: self.identity(&task.configuration, task.seed),
             is_compiled: self.device != Device::Cpu,
+            images_fit: available.is_none_or(|available| with_images <= available),
         };
         let checkpoint = task.checkpoint.as_deref();
         let mut ended = self.train(&training, checkpoint, control)?;
@@ -85,22 +92,6 @@ impl NetworkTrainer<'_> {
         with_backend!(self.device, |B, place| {
             train::<B>(training, place, checkpoint, control)
         })
-    }
-
-    /// The outcome of a network that cannot fit into the memory there is.
-    fn too_large(
-        &self,
-        network: &NetworkConfig,
-        config: &TrainingConfig,
-        available: Option<u64>,
-    ) -> Option<Ended> {
-        let needed = self.data_size().footprint(network, config).total();
-        available
-            .filter(|available| needed > *available)
-            .map(|available| Ended::OutOfMemory {
-                needed_mib: memory::mib(needed),
-                available_mib: memory::mib(available),
-            })
     }
 
     /// What decides how much memory a configuration's training takes.

@@ -12,6 +12,13 @@ mod convolution;
 mod head;
 #[expect(
     clippy::needless_pass_by_value,
+    clippy::too_many_arguments,
+    clippy::cast_possible_truncation,
+    reason = "numbers come to kernels by value, one by one, and lengths have 32 bits there"
+)]
+mod images;
+#[expect(
+    clippy::needless_pass_by_value,
     reason = "numbers come to kernels by value"
 )]
 mod normalization;
@@ -42,8 +49,9 @@ use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime};
 
 use super::gradients::Kernels;
-use super::{Normalized, Operators, Running, Slot, Step, Window};
+use super::{KeptImages, Normalized, Operators, Running, Slot, Step, Window};
 use super::{projection_by_convolution, unwrap, wrap};
+use crate::batch::Drawn;
 
 /// Units of a cube, in all kernels.
 const UNITS: u32 = 256;
@@ -190,6 +198,16 @@ impl<R: CubeRuntime, BT: BoolElement> Operators for CubeBackend<R, f32, i32, BT>
 
     fn update(tensors: Vec<Slot<Self>>, step: &Step) -> Vec<Slot<Self>> {
         optimizer::update(tensors, step)
+    }
+
+    /// Half of what it allocates at once, as far as 32 bits count.
+    fn most_kept_bytes(device: &Self::Device) -> usize {
+        let most = R::client(device).properties().memory.max_page_size / 2;
+        usize::try_from(most.min(u64::from(u32::MAX))).expect("a count of 32 bits")
+    }
+
+    fn see(kept: &KeptImages<Self>, drawn: &Drawn) -> Tensor<Self, 4> {
+        wrap(images::see(kept, drawn))
     }
 
     /// As a convolution of a single pixel, with the same kernels.

@@ -146,6 +146,7 @@ impl<'a> Relaxation<'a> {
             seed: self.seed.child("relax", purpose),
             identity: String::new(), // nothing is resumed
             is_compiled: false,
+            images_fit: false,
         }
     }
 
@@ -209,7 +210,7 @@ impl<B: TrainingBackend> State<B> {
         let drawn = gates::draw(&self.parameters.probabilities(), &mut self.rng);
         let gates = gates::gates(choices, &drawn);
         let gates = on_device(&gates, &flat_tensor::<B>(&gates, device), choices);
-        let loss = loss::<B>(batch, training, device, |images| {
+        let loss = loss::<B>(batch, training, None, device, |images| {
             self.network.forward_relaxed(images, &gates)
         });
         let gradients = loss.backward();
@@ -254,7 +255,7 @@ fn loss_and_gradient<B: TrainingBackend>(
     let flat = flat_tensor::<B>(&numbers, device).require_grad();
     let gates = on_device(&numbers, &flat, choices);
     let network = network.clone().no_grad();
-    let loss = loss::<B>(batch, training, device, |images| {
+    let loss = loss::<B>(batch, training, None, device, |images| {
         network.forward_relaxed(images, &gates)
     });
     let gradients = loss.backward();

@@ -2,10 +2,14 @@
 
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor, TensorData};
+use data::{ImageShape, Images};
+use shared::Seed;
 use shared::objective::Precision;
 
+use crate::augment::{Augmentation, PixelValues};
+use crate::batch::{Batches, Pixels, TrainingData};
 use crate::operators::{
-    Descent, Memory, Operators as _, Running, Slot, Step, TrainingBackend, Window,
+    Descent, KeptImages, Memory, Operators as _, Running, Slot, Step, TrainingBackend, Window,
 };
 
 /// Values by name, in the order in which they are computed.
@@ -303,4 +307,41 @@ pub fn update<B: TrainingBackend>(
         }
     }
     results
+}
+
+/// A batch of images that the device keeps, mixed or not.
+pub(super) fn see<B: TrainingBackend>(mixup_alpha: f64, device: &B::Device) -> Results {
+    let shape = ImageShape {
+        channels: 3,
+        height: 13,
+        width: 11,
+    };
+    let number = 40;
+    let bytes = numbers(7, number * shape.image_len());
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "numbers in −1..1 become bytes"
+    )]
+    let bytes = bytes.into_iter().map(|x| (127.5 * (x + 1.0)) as u8);
+    let training = Images {
+        pixels: bytes.collect(),
+        labels: vec![0; number],
+    };
+    let data = TrainingData {
+        training: &training,
+        validation: &training,
+        test: None,
+        shape,
+        classes: 1,
+        pixel_values: PixelValues::new(&[0.5, 0.4, 0.3], &[0.2, 0.3, 0.25]),
+    };
+    let augmentation = Augmentation::new(shape, 8, true, 12);
+    let batches = Batches::new(&data, augmentation, mixup_alpha, 33, Seed::new(5)).only_drawn();
+    let Pixels::Drawn(drawn) = batches.first().pixels else {
+        return Results::new(); // rendered, which these are not
+    };
+    let kept = KeptImages::<B::Inner>::new(&data, device);
+    let seen = <B as TrainingBackend>::Inner::see(&kept, &drawn);
+    vec![("batch".to_owned(), values(seen))]
 }

@@ -115,6 +115,7 @@ fn with_training(case: &Case, check: impl FnOnce(&Training<'_>)) {
         seed: Seed::new(2),
         identity: String::new(),
         is_compiled: false,
+        images_fit: false,
     });
 }
 
@@ -148,12 +149,13 @@ fn steps_of_training_are_those_of_pytorch() {
             state.network = weights::restore(state.network, start, &FlexDevice).unwrap();
             let run = Run {
                 training,
+                kept: None,
                 device: &FlexDevice,
                 steps_per_epoch: 1,
             };
             for expected in losses {
                 let batch = Batch {
-                    pixels: pixels.clone(),
+                    pixels: Pixels::Rendered(pixels.clone()),
                     targets: targets.clone(),
                     len: case.batch,
                 };

@@ -10,6 +10,7 @@ use super::super::discretise::discretise;
 use super::super::gates::{by_probability, one_hot};
 use super::*;
 use crate::augment::PixelValues;
+use crate::batch::Pixels;
 use crate::checkpoint::Array;
 
 type Cpu = Autodiff<Flex>;
@@ -110,7 +111,7 @@ fn batch() -> Batch {
         .iter()
         .flat_map(|&label| one_hot(usize::from(label), CLASSES));
     Batch {
-        pixels: pixels.collect(),
+        pixels: Pixels::Rendered(pixels.collect()),
         targets: targets
             .map(|target| if target > 0.5 { 1.0 } else { 0.0 })
             .collect(),
@@ -232,8 +233,10 @@ fn with_certain_levels_the_relaxed_network_is_the_smaller_one() {
             (name, cropped)
         });
         let other = weights::restore(other, arrays.collect(), &FlexDevice).unwrap();
-        let images = Batch { ..batch() };
-        let pixels = TensorData::new(images.pixels, [8, 1, 8, 8]);
+        let Pixels::Rendered(images) = batch().pixels else {
+            panic!("rendered above")
+        };
+        let pixels = TensorData::new(images, [8, 1, 8, 8]);
         let pixels: Tensor<Cpu, 4> = Tensor::from_data(pixels, &FlexDevice);
         let numbers = gates::gates(&large, &certain);
         let gates = on_device(&numbers, &flat_tensor::<Cpu>(&numbers, &FlexDevice), &large);

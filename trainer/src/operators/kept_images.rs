@@ -1,0 +1,62 @@
+//! Training images that stay on a device, which makes each step's batch of them.
+//!
+//! What is drawn comes from the CPU, and what it becomes is defined there ([`Drawn::render`]).
+
+use burn::tensor::backend::Backend;
+use burn::tensor::{Int, Tensor, TensorData};
+use data::ImageShape;
+
+use crate::augment::PixelValues;
+use crate::batch::{Drawn, TrainingData};
+
+/// All training images of a data set, on a device.
+#[derive(Debug)]
+pub struct KeptImages<B: Backend> {
+    /// Four bytes a number, the first of them lowest, zeros behind the last. `[images · channels · height · width / 4]`
+    pub(super) bytes: Tensor<B, 1, Int>,
+    /// What each byte of each channel becomes. `[channels · 256]`
+    pub(super) values: Tensor<B, 1>,
+    /// Of each image.
+    pub(super) shape: ImageShape,
+}
+
+impl<B: Backend> KeptImages<B> {
+    /// Brings the training images to a device.
+    pub fn new(data: &TrainingData<'_>, device: &B::Device) -> Self {
+        let mut words = Vec::with_capacity(data.training.pixels.len().div_ceil(4));
+        for chunk in data.training.pixels.chunks(4) {
+            let mut word = [0; 4];
+            word[..chunk.len()].copy_from_slice(chunk);
+            words.push(i32::from_le_bytes(word));
+        }
+        let len = words.len();
+        let values = data.pixel_values.flat();
+        let values_len = values.len();
+        Self {
+            bytes: Tensor::from_data(TensorData::new(words, [len]), device),
+            values: Tensor::from_data(TensorData::new(values, [values_len]), device),
+            shape: data.shape,
+        }
+    }
+
+    /// What is drawn, made by the CPU of what the device keeps.
+    pub(super) fn render(&self, drawn: &Drawn) -> Tensor<B, 4> {
+        let words = self.bytes.to_data();
+        let bytes: Vec<u8> = words.iter::<i32>().flat_map(i32::to_le_bytes).collect();
+        let values: Vec<f32> = self.values.to_data().iter().collect();
+        let values = PixelValues::from_flat(&values);
+        let pixels = drawn.render(&bytes, self.shape, &values);
+        let data = TensorData::new(pixels, self.dims(drawn));
+        Tensor::from_data(data, &self.bytes.device())
+    }
+
+    /// `[batch, channels, height, width]`
+    pub(super) fn dims(&self, drawn: &Drawn) -> [usize; 4] {
+        let ImageShape {
+            channels,
+            height,
+            width,
+        } = self.shape;
+        [drawn.images.len(), channels, height, width]
+    }
+}
