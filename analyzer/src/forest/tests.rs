@@ -1,3 +1,5 @@
+use rand::RngExt as _;
+
 use super::*;
 
 fn settings() -> Settings {
