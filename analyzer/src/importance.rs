@@ -32,7 +32,7 @@ use crate::wording::count;
 use decomposition::{Decomposition, local};
 
 /// Fewer losses than this say nothing about importance.
-pub const LEAST_LOSSES: usize = 10;
+pub(crate) const LEAST_LOSSES: usize = 10;
 /// The most hyperparameters that are decomposed.
 const MOST_HYPERPARAMETERS: usize = 500;
 /// The importance is of ranks where a loss is larger than this: squares of such losses would overflow.
@@ -250,7 +250,7 @@ fn coordinate(kind: &Kind, encoded: f64) -> f64 {
 }
 
 /// What a value of a hyperparameter is at a coordinate of a marginal.
-pub fn value_at(kind: &Kind, axis_place: f64) -> shared::Value {
+pub(crate) fn value_at(kind: &Kind, axis_place: f64) -> shared::Value {
     match kind {
         Kind::Ordinal { sequence } => kind.decode(axis_place * sequence.len() as f64 - 0.5),
         _ => kind.decode(axis_place),

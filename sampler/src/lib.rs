@@ -26,7 +26,7 @@ pub mod proposer;
 pub mod replay;
 pub mod run;
 mod scalarise;
-pub mod surrogate;
+mod surrogate;
 pub mod tried;
 pub mod user_prior;
 

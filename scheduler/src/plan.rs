@@ -65,7 +65,7 @@ pub enum Action {
 
 impl Action {
     /// Whether it makes a new record and does nothing else, so that several such actions may be taken at the same time.
-    pub fn makes_a_record(&self) -> bool {
+    pub(crate) fn makes_a_record(&self) -> bool {
         match self {
             Self::Request(_) | Self::Offer { .. } => true,
             Self::TakeBack { .. }

@@ -28,8 +28,6 @@ use crate::status::Pause;
 
 use records::{Made, configurations, make_records};
 
-/// The longest pause between two scans, unless the user says otherwise.
-pub const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How often leftovers of crashes are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(10);
 /// Turns in a row that may fail, for example on a full disk, before the scheduler gives up.
@@ -401,7 +399,7 @@ impl Scheduler {
     }
 
     /// Why no more jobs are offered, if they are not.
-    pub fn paused(&self) -> Option<&Pause> {
+    pub(crate) fn paused(&self) -> Option<&Pause> {
         self.paused.as_ref()
     }
 

@@ -190,7 +190,7 @@ impl Ladder {
 
     /// The ladder without every second rung, counted from the top; as it is where the top rung alone would be left.
     #[must_use]
-    pub fn with_every_second_rung(self) -> Self {
+    pub(crate) fn with_every_second_rung(self) -> Self {
         if self.num_rungs < 3 {
             return self;
         }
@@ -243,7 +243,7 @@ impl Ladder {
     ///
     /// # Errors
     /// The budget is not that of a rung above the search file's top; the complaint names those that there can be.
-    pub fn raised_to(self, max: f64) -> Result<Self, Invalid> {
+    pub(crate) fn raised_to(self, max: f64) -> Result<Self, Invalid> {
         let first = self.num_rungs;
         let above = (first..MOST_RUNGS).map_while(|rung| self.original().up_to(rung));
         if let Some(found) = above.clone().find(|ladder| ladder.ends_at(max)) {
@@ -272,7 +272,7 @@ impl Ladder {
 
     /// The same with so many trainings of each configuration that comes to the top, each with another seed.
     #[must_use]
-    pub fn with_repetitions(self, repetitions: u8) -> Self {
+    pub(crate) fn with_repetitions(self, repetitions: u8) -> Self {
         Self {
             repetitions,
             ..self

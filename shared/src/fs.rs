@@ -31,7 +31,7 @@ const DRAFT: &str = ".draft-";
 const LONGEST_BELIEF: Duration = Duration::from_secs(70);
 /// Files larger than this are no records, and are not read into memory: the result of a program is of 4 MiB at most, and a
 /// request that names 100,000 results is of 2 MiB.
-pub const LARGEST_RECORD: u64 = 32 << 20;
+pub(crate) const LARGEST_RECORD: u64 = 32 << 20;
 /// Files larger than this are nothing that a person would write or another program log.
 const LARGEST_INPUT: u64 = 256 << 20;
 
@@ -65,7 +65,7 @@ pub fn replace_record<R: Record>(path: &Path, record: &R) -> Result<()> {
 
 /// Replaces a record that has one writer and need not last, since the next one comes by itself: where the disk's own
 /// machine loses power, the old one may be back.
-pub fn show_record<R: Record>(path: &Path, record: &R) -> Result<()> {
+pub(crate) fn show_record<R: Record>(path: &Path, record: &R) -> Result<()> {
     put(path, &format::to_publish(path, record)?)
 }
 
@@ -81,7 +81,7 @@ pub fn read_named_record<R: Record>(path: &Path) -> Result<R> {
 
 /// As [`publish_record`], but that the name is not synced: a loss of power may take it, until somebody calls
 /// [`sync_folder`].
-pub fn show_new_record<R: Record>(path: &Path, record: &R) -> Result<Published> {
+pub(crate) fn show_new_record<R: Record>(path: &Path, record: &R) -> Result<Published> {
     publish_unsynced(path, &format::to_publish(path, record)?)
 }
 
@@ -258,7 +258,7 @@ pub fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
 }
 
 /// Reads a file of up to so many bytes that may be gone or not there yet, such as a checkpoint.
-pub fn read_large_if_there(path: &Path, largest: u64) -> Result<Option<Vec<u8>>> {
+pub(crate) fn read_large_if_there(path: &Path, largest: u64) -> Result<Option<Vec<u8>>> {
     if_there(read_up_to(path, largest))
 }
 
@@ -411,7 +411,7 @@ pub fn make_folder(path: &Path) -> Result<()> {
 }
 
 /// Bytes of all files below a folder, drafts included. What goes in the meantime does not count; links are not followed.
-pub fn tree_bytes(folder: &Path) -> Result<u64> {
+pub(crate) fn tree_bytes(folder: &Path) -> Result<u64> {
     let mut bytes = 0;
     let mut folders = vec![folder.to_path_buf()];
     while let Some(folder) = folders.pop() {

@@ -28,7 +28,7 @@ use data::{ImageShape, Images};
 ///
 /// Sums of a few thousand products in single precision differ by 1e-6 when their order does; a tensor core's TF32 is off by
 /// 3e-4 and is found out.
-pub const TOLERANCE: f32 = 2e-5;
+pub(crate) const TOLERANCE: f32 = 2e-5;
 
 /// A device that computes something else than the CPU.
 #[derive(Debug, thiserror::Error)]

@@ -13,7 +13,7 @@ use tracing::info;
 use super::{Kind, Role, System};
 
 /// In place of a job's id: the batch system has named none, and did not know of one when it was asked.
-pub const UNKNOWN: &str = "unknown";
+pub(crate) const UNKNOWN: &str = "unknown";
 /// How long a submission by another command may take: the controller may be busy. One that takes longer was killed.
 const LONGEST_SUBMISSION: Duration = Duration::from_secs(30);
 /// More submissions than any search makes.

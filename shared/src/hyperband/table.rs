@@ -116,7 +116,7 @@ impl Table {
     }
 
     /// The rung of a configuration that somebody gave; `None` for those of brackets.
-    pub fn given_at(&self, id: ConfigurationId) -> Option<u8> {
+    pub(crate) fn given_at(&self, id: ConfigurationId) -> Option<u8> {
         let found = self.given.binary_search_by_key(&id, |(id, _)| *id);
         found.ok().map(|place| self.given[place].1) // no such id: of a bracket
     }
