@@ -16,9 +16,9 @@ use shared::{Budget, BudgetUnit, Configuration, Value};
 
 use self::operations::{Convolution, Results};
 use crate::augment::PixelValues;
-use crate::batch::TrainingData;
 use crate::checkpoint::{self, Arrays};
 use crate::device::{Device, with_backend};
+use crate::minibatch::TrainingData;
 use crate::objective::network::NetworkTrainer;
 use crate::objective::{Control, Ended, Task};
 use crate::operators::{AdamStep, Descent, SgdStep, TrainingBackend, Window};

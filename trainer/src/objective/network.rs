@@ -8,10 +8,10 @@ use shared::constraint::KNOWN_BEFORE_TRAINING;
 use shared::objective::TrainingSettings;
 use shared::{Configuration, Seed};
 
-use crate::batch::TrainingData;
 use crate::device::{Device, with_backend};
 use crate::hyperparameters::{self, TrainingConfig};
 use crate::memory::{self, Footprint};
+use crate::minibatch::TrainingData;
 use crate::network::{NetworkConfig, Summary};
 use crate::objective::{Control, Ended, Task};
 use crate::schedule::Schedule;
