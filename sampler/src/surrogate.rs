@@ -358,18 +358,16 @@ mod tests {
             .collect()
     }
 
+    fn model(features: &Features, observations: &[Observation]) -> Surrogate {
+        let parameters = KernelParameters::prior(4, 3, LengthPrior::Medium);
+        Surrogate::new(features, &parameters, observations, &[], 0).unwrap()
+    }
+
     #[test]
     fn slopes_of_predictions_are_their_difference_quotients() {
         let features = Features::new(&dimensions());
         let observations = observations(23, 2);
-        let model = Surrogate::new(
-            &features,
-            &KernelParameters::prior(4, 3, LengthPrior::Medium),
-            &observations,
-            &[],
-            0,
-        )
-        .unwrap();
+        let model = model(&features, &observations);
         let point = vec![0.4, 1.0, 1.0 / 3.0, 0.7];
         let mut work = Work::default();
         let found = model.predict_with_slopes(&point, &mut work);
@@ -423,14 +421,7 @@ mod tests {
     fn the_reference_is_the_best_observed_and_does_not_differ_from_itself() {
         let features = Features::new(&dimensions());
         let observations = observations(15, 3);
-        let model = Surrogate::new(
-            &features,
-            &KernelParameters::prior(4, 3, LengthPrior::Medium),
-            &observations,
-            &[],
-            0,
-        )
-        .unwrap();
+        let model = model(&features, &observations);
         let mut work = Work::default();
         let at: Vec<Prediction> = observations
             .iter()
