@@ -61,7 +61,7 @@ pub struct JobResult {
     pub elapsed_s: f64,
     /// Version of the program that wrote it.
     pub program: String,
-    /// The attempt whose outcome this takes the place of: as in its [`Job`].
+    /// The attempt whose outcome this takes the place of: as in its [`Job`](super::Job).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub supersedes: Option<AttemptId>,
 }
