@@ -15,7 +15,7 @@
 //! | [`method`], [`kde`], `surrogate`, [`learning_curve`], [`user_prior`], `scalarise` | the methods and their models |
 //! | [`draw`], [`normal`] | distributions |
 //! | [`explain`], [`preview`], [`replay`] | proposals for people, and computed again |
-//! | [`bench`] | methods on functions, tables and pools |
+//! | [`bench`](mod@bench) | methods on functions, tables and pools |
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
