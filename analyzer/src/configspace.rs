@@ -25,7 +25,7 @@ pub use read::{Read, from_json};
 pub use write::{Generation, to_json};
 
 /// The file's usual name.
-pub const CONFIGSPACE: &str = "configspace.json";
+pub(crate) const CONFIGSPACE: &str = "configspace.json";
 
 /// Whole numbers of a range, or steps of a quantized one, that are listed at most.
 const MOST_LISTED: usize = 10_000;

@@ -15,9 +15,9 @@ use crate::table::{Cell, Table};
 use crate::wording::{self, count, fixed, p_value, put, significant};
 
 /// Pairs are formed among at most this many budgets: those with the most losses.
-pub const MOST_BUDGETS: usize = 24;
+pub(crate) const MOST_BUDGETS: usize = 24;
 /// Resamples of the bootstrap, unless the user says otherwise.
-pub const RESAMPLES: u32 = 2000;
+pub(crate) const RESAMPLES: u32 = 2000;
 /// Draws of one bootstrap, all resamples together; very many pairs get fewer resamples, so that they take no longer.
 const MOST_DRAWS: usize = 2_000_000;
 /// The fewest resamples that give an interval.

@@ -128,7 +128,7 @@ impl Evaluation {
     }
 
     /// What it is compared by: its loss or, of a repetition, the mean of all up to it.
-    pub fn standing(&self) -> Option<f64> {
+    pub(crate) fn standing(&self) -> Option<f64> {
         if self.repetition > 0 {
             self.mean.map(|mean| mean.loss)
         } else {
@@ -211,7 +211,7 @@ impl History {
 
     /// Indices of the results in the order in which they were published: by the trainers' clocks, equal times by id;
     /// those without a time last.
-    pub fn by_time(&self) -> Vec<usize> {
+    pub(crate) fn by_time(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.results.len()).collect();
         let time = |index: usize| self.results[index].finished_s.unwrap_or(f64::INFINITY);
         order.sort_by(|&a, &b| time(a).total_cmp(&time(b)).then(a.cmp(&b)));
@@ -245,12 +245,12 @@ impl History {
     }
 
     /// The best result at any budget: lowest loss, equal losses by id.
-    pub fn best_at_any(&self) -> Option<&Evaluation> {
+    pub(crate) fn best_at_any(&self) -> Option<&Evaluation> {
         best(self.results.iter())
     }
 
     /// The best result at one budget: lowest loss, equal losses by id.
-    pub fn best_at(&self, budget: usize) -> Option<&Evaluation> {
+    pub(crate) fn best_at(&self, budget: usize) -> Option<&Evaluation> {
         let of_budget = || self.results.iter().filter(|result| result.budget == budget);
         let compared = of_budget().filter(|result| result.standing().is_some());
         let furthest = compared.map(|result| result.repetition).max()?;
@@ -258,12 +258,12 @@ impl History {
     }
 
     /// A budget's name with its unit.
-    pub fn budget_name(&self, budget: usize) -> String {
+    pub(crate) fn budget_name(&self, budget: usize) -> String {
         crate::wording::budget(self.budgets[budget], self.unit)
     }
 
     /// A budget's name in a sentence: where the unit is not known, a bare number would not be taken for a budget.
-    pub fn budget_phrase(&self, budget: usize) -> String {
+    pub(crate) fn budget_phrase(&self, budget: usize) -> String {
         match self.unit {
             Some(_) => self.budget_name(budget),
             None => format!("budget {}", self.budget_name(budget)),
@@ -271,7 +271,7 @@ impl History {
     }
 
     /// An amount of budget with its unit, in a sentence.
-    pub fn amount_phrase(&self, amount: f64) -> String {
+    pub(crate) fn amount_phrase(&self, amount: f64) -> String {
         match self.unit {
             Some(unit) => crate::wording::budget(amount, Some(unit)),
             None => format!("a budget of {}", crate::wording::significant(amount, 5)),
@@ -279,12 +279,12 @@ impl History {
     }
 
     /// The unit as it stands behind numbers; `budget` where it is not known.
-    pub fn unit_name(&self) -> &'static str {
+    pub(crate) fn unit_name(&self) -> &'static str {
         self.unit.map_or("budget", BudgetUnit::symbol)
     }
 
     /// The name of a configuration: another program's where it has one.
-    pub fn configuration_name(&self, configuration: usize) -> String {
+    pub(crate) fn configuration_name(&self, configuration: usize) -> String {
         let tried = &self.configurations[configuration];
         match &tried.foreign_id {
             Some(foreign) => format!("{} ({})", tried.id, one_line(foreign)),

@@ -43,25 +43,30 @@ pub(crate) fn differences(found: &[Found]) -> Vec<Difference> {
             std::ops::Bound::Excluded(*first),
             std::ops::Bound::Unbounded,
         )) {
-            let each = a
+            let pairs = a
                 .iter()
-                .filter_map(|(seed, loss)| Some(loss - b.get(seed)?));
-            let each: Vec<f64> = each.collect();
-            if !each.is_empty() {
+                .filter_map(|(seed, loss)| Some((*loss, *b.get(seed)?)));
+            let pairs: Vec<(f64, f64)> = pairs.collect();
+            if !pairs.is_empty() {
                 let groups = [(*first).to_owned(), (*second).to_owned()];
-                differences.push(difference(groups, &each));
+                differences.push(difference(groups, &pairs));
             }
         }
     }
     differences
 }
 
-fn difference(groups: [String; 2], each: &[f64]) -> Difference {
-    let n = each.len() as f64;
-    let mean = each.iter().sum::<f64>() / n;
-    let squares: f64 = each.iter().map(|x| (x - mean).powi(2)).sum();
-    let error = (squares / (n - 1.0) / n).sqrt();
-    let interval = (each.len() > 1 && error > 0.0).then(|| {
+fn difference(groups: [String; 2], pairs: &[(f64, f64)]) -> Difference {
+    let n = pairs.len() as f64;
+    let largest = pairs.iter().flat_map(|(a, b)| [a.abs(), b.abs()]);
+    let rounding = 4.0 * f64::EPSILON * largest.fold(0.0, f64::max);
+    // What the rounding of losses alone may come to is none.
+    let or_none = |x: f64| if x.abs() <= rounding { 0.0 } else { x };
+    let each = pairs.iter().map(|(a, b)| a - b);
+    let mean = or_none(each.clone().sum::<f64>() / n);
+    let squares: f64 = each.map(|x| (x - mean).powi(2)).sum();
+    let error = or_none((squares / (n - 1.0) / n).sqrt());
+    let interval = (pairs.len() > 1 && error > 0.0).then(|| {
         let half = student_quantile(0.05, n - 1.0) * error;
         (
             mean - half,
@@ -71,7 +76,7 @@ fn difference(groups: [String; 2], each: &[f64]) -> Difference {
     });
     Difference {
         groups,
-        n: each.len(),
+        n: pairs.len(),
         mean,
         interval,
     }
@@ -136,6 +141,18 @@ mod tests {
             "{low} {high}"
         );
         assert!((p - 0.0351).abs() < 1e-4, "{p}");
+    }
+
+    #[test]
+    fn differences_that_are_rounding_alone_are_none() {
+        // 0.3 − (0.1 + 0.2) and its like: their mean is no difference, and neither is their spread.
+        let mut all = found("a", &[(1, 0.3), (2, 0.1 + 0.2)]);
+        all.extend(found("b", &[(1, 0.1 + 0.2), (2, 0.3)]));
+        all.extend(found("c", &[(1, 0.1), (2, 0.5)]));
+        let all = differences(&all);
+        assert_eq!((all[0].mean, all[0].interval), (0.0, None));
+        // 0.2 and −0.2: the mean alone.
+        assert!(all[1].mean.to_bits() == 0 && all[1].interval.is_some_and(|it| it.1 > 2.0));
     }
 
     #[test]

@@ -10,14 +10,14 @@ pub mod axis;
 pub use axis::{Frame, Scale};
 
 /// Size of the words in a drawing, in pixels.
-pub const FONT: f64 = 11.0;
+pub(crate) const FONT: f64 = 11.0;
 /// Width of a character on average, as a share of the font size, a little on the safe side.
 const CHARACTER: f64 = 0.64;
 /// Number of different colours for series.
-pub const SERIES: usize = 6;
+pub(crate) const SERIES: usize = 6;
 
 /// Number of shades from the best to the worst.
-pub const SHADES: usize = 4;
+pub(crate) const SHADES: usize = 4;
 
 /// What a colour is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,7 +196,7 @@ impl Scene {
     }
 
     /// Draws a dashed line.
-    pub fn dashed_line(&mut self, points: Vec<Point>, ink: Ink, width: f64) {
+    pub(crate) fn dashed_line(&mut self, points: Vec<Point>, ink: Ink, width: f64) {
         self.marks.push(Mark::Line {
             points,
             ink,
@@ -227,7 +227,7 @@ impl Scene {
     }
 
     /// Fills a rectangle given by two corners.
-    pub fn rectangle(
+    pub(crate) fn rectangle(
         &mut self,
         from: Point,
         to: Point,
@@ -249,7 +249,7 @@ impl Scene {
     }
 
     /// Writes words turned clockwise by degrees.
-    pub fn turned_words(
+    pub(crate) fn turned_words(
         &mut self,
         at: Point,
         text: impl Into<String>,
@@ -268,7 +268,7 @@ impl Scene {
     }
 
     /// Writes the names of series in a row, from the left of `at`, each with its colour; returns the height it took.
-    pub fn legend(&mut self, at: Point, width: f64, entries: &[(Ink, String)]) -> f64 {
+    pub(crate) fn legend(&mut self, at: Point, width: f64, entries: &[(Ink, String)]) -> f64 {
         let (mut x, mut y) = at;
         for (ink, name) in entries {
             let length = text_width(name) + 26.0;
@@ -308,7 +308,7 @@ impl Scene {
 }
 
 /// About how wide words are, in pixels.
-pub fn text_width(text: &str) -> f64 {
+pub(crate) fn text_width(text: &str) -> f64 {
     text.chars().count() as f64 * FONT * CHARACTER
 }
 

@@ -153,7 +153,7 @@ pub fn write(history: &History, sections: &[Section], out: &Path) -> Result<()> 
 }
 
 /// Writes every drawing as a file of its own, and returns how many.
-pub fn write_drawings(
+pub(crate) fn write_drawings(
     sections: &[Section],
     folder: &Path,
     extension: &str,

@@ -32,19 +32,21 @@ fn table(space: &SearchSpace) -> String {
     space.hyperparameters().iter().map(row).collect()
 }
 
-#[test]
-fn the_reference_space_has_the_17_dimensions_of_the_poster() {
-    let expected = "\
-nr_residual_blocks_1 int 1..16 log
-nr_residual_blocks_2 int 1..16 log
-nr_residual_blocks_3 int 1..16 log
-initial_filters int 8..32 log
-widen_factor_1 float 0.5..8 log
-widen_factor_2 float 0.5..4 log
-widen_factor_3 float 0.5..4 log
-res_branches_1 int 1..5
-res_branches_2 int 1..5
-res_branches_3 int 1..5
+/// The poster's 17 hyperparameters, with these upper bounds, and for filters both.
+fn joint(blocks: u8, filters: &str, widen: [u8; 2], branches: u8) -> String {
+    let [first, others] = widen;
+    format!(
+        "\
+nr_residual_blocks_1 int 1..{blocks} log
+nr_residual_blocks_2 int 1..{blocks} log
+nr_residual_blocks_3 int 1..{blocks} log
+initial_filters int {filters} log
+widen_factor_1 float 0.5..{first} log
+widen_factor_2 float 0.5..{others} log
+widen_factor_3 float 0.5..{others} log
+res_branches_1 int 1..{branches}
+res_branches_2 int 1..{branches}
+res_branches_3 int 1..{branches}
 learning_rate float 0.001..1 log
 batch_size int 32..128 log
 weight_decay float 0.00001..0.001 log
@@ -52,55 +54,25 @@ momentum float 0.001..0.99
 mixup_alpha float 0..1
 cutout_length int 0..20
 death_rate float 0..1
-";
+"
+    )
+}
+
+#[test]
+fn the_reference_space_has_the_17_dimensions_of_the_poster() {
+    let expected = joint(16, "8..32", [8, 4], 5);
     assert_eq!(table(&space("joint-resnet.json")), expected);
 }
 
 #[test]
 fn the_space_for_digits_varies_the_same_hyperparameters_within_narrower_bounds() {
-    let expected = "\
-nr_residual_blocks_1 int 1..3 log
-nr_residual_blocks_2 int 1..3 log
-nr_residual_blocks_3 int 1..3 log
-initial_filters int 4..12 log
-widen_factor_1 float 0.5..2 log
-widen_factor_2 float 0.5..2 log
-widen_factor_3 float 0.5..2 log
-res_branches_1 int 1..3
-res_branches_2 int 1..3
-res_branches_3 int 1..3
-learning_rate float 0.001..1 log
-batch_size int 32..128 log
-weight_decay float 0.00001..0.001 log
-momentum float 0.001..0.99
-mixup_alpha float 0..1
-cutout_length int 0..20
-death_rate float 0..1
-";
+    let expected = joint(3, "4..12", [2, 2], 3);
     assert_eq!(table(&space("joint-resnet-digits.json")), expected);
 }
 
 #[test]
 fn the_space_for_small_photographs_varies_the_same_hyperparameters_between_the_other_two() {
-    let expected = "\
-nr_residual_blocks_1 int 1..4 log
-nr_residual_blocks_2 int 1..4 log
-nr_residual_blocks_3 int 1..4 log
-initial_filters int 4..16 log
-widen_factor_1 float 0.5..3 log
-widen_factor_2 float 0.5..3 log
-widen_factor_3 float 0.5..3 log
-res_branches_1 int 1..3
-res_branches_2 int 1..3
-res_branches_3 int 1..3
-learning_rate float 0.001..1 log
-batch_size int 32..128 log
-weight_decay float 0.00001..0.001 log
-momentum float 0.001..0.99
-mixup_alpha float 0..1
-cutout_length int 0..20
-death_rate float 0..1
-";
+    let expected = joint(4, "4..16", [3, 3], 3);
     assert_eq!(table(&space("joint-resnet-cifar16.json")), expected);
 }
 

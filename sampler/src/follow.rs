@@ -73,7 +73,7 @@ impl Follower {
     }
 
     /// The core, to be asked beyond what the directory holds.
-    pub fn into_proposer(self) -> Proposer {
+    pub(crate) fn into_proposer(self) -> Proposer {
         self.proposer
     }
 
@@ -99,7 +99,7 @@ impl Follower {
     }
 
     /// Goes on although a result that the next request names is not there.
-    pub fn go_on_without(&mut self, result: ResultId) {
+    pub(crate) fn go_on_without(&mut self, result: ResultId) {
         self.missed.insert(result);
         self.proposer.miss(result);
     }
@@ -110,7 +110,7 @@ impl Follower {
     }
 
     /// Reads the values of all configurations under way; the first one that has none is returned.
-    pub fn know_those_under_way(
+    pub(crate) fn know_those_under_way(
         &mut self,
         before: ConfigurationId,
     ) -> Result<Option<ConfigurationId>> {

@@ -65,7 +65,7 @@ impl History {
 
     /// The same with other scores, as far as models see them.
     #[must_use]
-    pub fn rescored(&self, score: impl Fn(Score) -> Score) -> Self {
+    pub(crate) fn rescored(&self, score: impl Fn(Score) -> Score) -> Self {
         let rescored = |ranked: &Ranked| Ranked {
             score: score(ranked.score),
             job: ranked.job,
@@ -98,7 +98,7 @@ impl History {
     }
 
     /// Whether a configuration has been asked for, as far as the values of those are known.
-    pub fn has_asked_for(&self, vector: &[f64]) -> bool {
+    pub(crate) fn has_asked_for(&self, vector: &[f64]) -> bool {
         let same = |a: &f64, b: &f64| a.total_cmp(b).is_eq() || (a.is_nan() && b.is_nan());
         let mut asked = self.vectors.values();
         asked.any(|other| other.iter().zip(vector).all(|(a, b)| same(a, b)))
@@ -138,7 +138,7 @@ impl History {
     }
 
     /// A result takes the place of what was known of its job; whether models saw that before.
-    pub fn supersede(&mut self, job: JobId, score: Option<Score>, vector: Vec<f64>) -> bool {
+    pub(crate) fn supersede(&mut self, job: JobId, score: Option<Score>, vector: Vec<f64>) -> bool {
         self.named.remove(&job);
         let before = self.arrivals.len();
         self.arrivals.retain(|ranked| ranked.job != job);
@@ -157,7 +157,7 @@ impl History {
 
     /// The results that models see, in the order in which requests named them: the one thing here that depends on it,
     /// for models that are fitted now and then.
-    pub fn arrivals(&self) -> &[Ranked] {
+    pub(crate) fn arrivals(&self) -> &[Ranked] {
         &self.arrivals
     }
 

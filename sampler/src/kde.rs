@@ -43,7 +43,7 @@ pub enum Dimension {
 
 impl Dimension {
     /// The dimensions of a space; levels are counted from the space, not from the data.
-    pub fn of_space(space: &SearchSpace) -> Vec<Self> {
+    pub(crate) fn of_space(space: &SearchSpace) -> Vec<Self> {
         space
             .dimensions()
             .map(|h| match &h.kind {
@@ -69,7 +69,7 @@ impl Dimension {
 
     /// The largest bandwidth that makes sense: (c-1)/c, where the unordered kernel is uniform. Beyond it, statsmodels'
     /// forms give negative densities, or prefer the levels that were *not* seen.
-    pub fn largest_bandwidth(self) -> f64 {
+    pub(crate) fn largest_bandwidth(self) -> f64 {
         match self.levels() {
             None => f64::INFINITY,
             Some(levels) => (levels as f64 - 1.0) / levels as f64,
@@ -164,7 +164,7 @@ impl Density {
     ///
     /// # Panics
     /// If the point has not one coordinate for each dimension.
-    pub fn ln_pdf_into(&self, point: &[f64], terms: &mut Vec<f64>) -> f64 {
+    pub(crate) fn ln_pdf_into(&self, point: &[f64], terms: &mut Vec<f64>) -> f64 {
         assert_eq!(
             point.len(),
             self.dimensions.len(),
@@ -240,7 +240,7 @@ pub fn normal_reference<R: AsRef<[f64]>>(num_dimensions: usize, rows: &[R]) -> V
 const NEGLIGIBLE: f64 = -50.0;
 
 /// ln Σ exp(termᵢ); -∞ if there are none or all are -∞.
-pub fn ln_sum_exp(terms: &[f64]) -> f64 {
+pub(crate) fn ln_sum_exp(terms: &[f64]) -> f64 {
     let largest = terms.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     if largest.is_infinite() {
         return largest;

@@ -7,6 +7,15 @@
 //! ```
 //! A proposal is a function of the search, the requests up to its own, the results they name, and the seed. Two
 //! samplers on one directory write the same proposals, and `replay` computes each of them again.
+//!
+//! | module | what |
+//! |--|--|
+//! | [`run`](mod@run), [`follow`] | the loop, and requests one after the other |
+//! | [`proposer`], [`history`], [`tried`] | the pure core: what is known, what was asked for, what is proposed |
+//! | [`method`], [`kde`], `surrogate`, [`learning_curve`], [`user_prior`], `scalarise` | the methods and their models |
+//! | [`draw`], [`normal`] | distributions |
+//! | [`explain`], [`preview`], [`replay`] | proposals for people, and computed again |
+//! | [`bench`](mod@bench) | methods on functions, tables and pools |
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -26,7 +35,7 @@ pub mod proposer;
 pub mod replay;
 pub mod run;
 mod scalarise;
-pub mod surrogate;
+mod surrogate;
 pub mod tried;
 pub mod user_prior;
 

@@ -8,7 +8,7 @@
 use rand::{Rng, RngExt as _};
 
 /// ln √(2π).
-pub const LN_SQRT_TWO_PI: f64 = 0.918_938_533_204_672_8;
+pub(crate) const LN_SQRT_TWO_PI: f64 = 0.918_938_533_204_672_8;
 
 /// Φ(x).
 pub fn distribution(x: f64) -> f64 {
@@ -47,7 +47,7 @@ pub fn quantile(p: f64) -> f64 {
 ///
 /// By inversion, so each draw uses one number. `mean` must lie in `[0, 1]` and `deviation` be positive: then the mode is
 /// inside, and the inversion never works in the far tails, where it would lose accuracy.
-pub fn draw_in_unit_interval(mean: f64, deviation: f64, rng: &mut impl Rng) -> f64 {
+pub(crate) fn draw_in_unit_interval(mean: f64, deviation: f64, rng: &mut impl Rng) -> f64 {
     let lower = distribution(-mean / deviation);
     let upper = distribution((1.0 - mean) / deviation);
     let u: f64 = rng.random();

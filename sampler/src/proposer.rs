@@ -37,7 +37,7 @@ impl Proposer {
     }
 
     /// Before the first request.
-    pub fn with_evidence(search: &Search, evidence: &[Evidence]) -> Self {
+    pub(crate) fn with_evidence(search: &Search, evidence: &[Evidence]) -> Self {
         let mut search = search.clone();
         // Requests tell from when on there are more rungs.
         search.ladder = search.ladder.original();
@@ -119,7 +119,7 @@ impl Proposer {
     }
 
     /// How many configurations are under way when `before` is asked for.
-    pub fn num_under_way(&self, before: ConfigurationId) -> usize {
+    pub(crate) fn num_under_way(&self, before: ConfigurationId) -> usize {
         let pending: Vec<JobId> = self.pending.iter().copied().collect();
         self.history.under_way(before, &pending).len()
     }

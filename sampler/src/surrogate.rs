@@ -27,8 +27,8 @@ mod covariance;
 mod features;
 mod kernel_parameters;
 
-pub use features::Features;
-pub use kernel_parameters::{KernelParameters, LengthPrior};
+pub(crate) use features::Features;
+pub(crate) use kernel_parameters::{KernelParameters, LengthPrior};
 
 use cholesky::{Cholesky, dot};
 use covariance::{Moments, TrainingPoints, Weights, effects_slope, own_slope};
@@ -39,7 +39,7 @@ const OFFSET_VARIANCE: f64 = 1.0;
 
 /// One observation.
 #[derive(Debug, Clone)]
-pub struct Observation {
+pub(crate) struct Observation {
     /// Coordinates in `[0, 1]` or a level's number; NaN where inactive. As [`Features::of_vector`] makes them.
     pub point: Vec<f64>,
     /// At which rung.
@@ -50,7 +50,7 @@ pub struct Observation {
 
 /// The model, given kernel parameters and observations.
 #[derive(Debug)]
-pub struct Surrogate {
+pub(crate) struct Surrogate {
     n: usize,
     training: TrainingPoints,
     signal: f64,
@@ -74,7 +74,7 @@ pub struct Surrogate {
 
 /// What the model says of f at a point.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Prediction {
+pub(crate) struct Prediction {
     /// Mean of f.
     pub mean: f64,
     /// Variance of f.
@@ -89,7 +89,7 @@ impl Surrogate {
     ///
     /// The first `num_earlier` observations are of other searches: the reference, which improvements are counted from, is
     /// none of them, since what was best elsewhere is still to be had here.
-    pub fn new(
+    pub(crate) fn new(
         features: &Features,
         parameters: &KernelParameters,
         observations: &[Observation],
@@ -191,19 +191,19 @@ impl Surrogate {
     }
 
     /// ln density of the last `count` values together, given all before them, less ½ ln 2π each.
-    pub fn ln_density_of_last(&self, count: usize) -> f64 {
+    pub(crate) fn ln_density_of_last(&self, count: usize) -> f64 {
         self.ln_densities[self.ln_densities.len() - count..]
             .iter()
             .sum()
     }
 
     /// Mean of f at the reference: the smallest of all points observed in this search.
-    pub fn reference_mean(&self) -> f64 {
+    pub(crate) fn reference_mean(&self) -> f64 {
         self.reference_mean
     }
 
     /// Mean of f at each observed point.
-    pub fn means(&self) -> &[f64] {
+    pub(crate) fn means(&self) -> &[f64] {
         &self.means
     }
 
@@ -244,7 +244,7 @@ impl Surrogate {
     }
 
     /// What the model says of a point.
-    pub fn predict(&self, point: &[f64], work: &mut Work) -> Prediction {
+    pub(crate) fn predict(&self, point: &[f64], work: &mut Work) -> Prediction {
         self.covariances(point, self.n, work);
         let mean = dot(&work.covariance, &self.alpha);
         let shared = dot(&work.covariance, &self.reference);
@@ -255,7 +255,7 @@ impl Surrogate {
 
     /// As [`predict`](Self::predict), with a variance that is too large: only the one observation that says most about
     /// the point is taken into account. Costs n instead of n².
-    pub fn predict_roughly(&self, point: &[f64], work: &mut Work) -> Prediction {
+    pub(crate) fn predict_roughly(&self, point: &[f64], work: &mut Work) -> Prediction {
         self.covariances(point, self.n, work);
         let mean = dot(&work.covariance, &self.alpha);
         let shared = dot(&work.covariance, &self.reference);
@@ -280,7 +280,7 @@ impl Surrogate {
     /// As [`predict`](Self::predict), with the derivatives of the mean and the difference's variance by the coordinates
     /// in `work`: 0 for categories and inactive dimensions. The variance and its derivatives come from a solution in
     /// single precision: good enough for the direction of a step, and twice as fast.
-    pub fn predict_with_slopes(&self, point: &[f64], work: &mut Work) -> Prediction {
+    pub(crate) fn predict_with_slopes(&self, point: &[f64], work: &mut Work) -> Prediction {
         self.covariances(point, self.n, work);
         let mean = dot(&work.covariance, &self.alpha);
         let shared = dot(&work.covariance, &self.reference);
@@ -309,7 +309,7 @@ impl Surrogate {
 
 /// Buffers of [`Surrogate::predict_with_slopes`], and the slopes it finds.
 #[derive(Debug, Default)]
-pub struct Work {
+pub(crate) struct Work {
     covariance: Vec<f64>,
     slope: Vec<f64>,
     own_effects: f64,
@@ -358,18 +358,16 @@ mod tests {
             .collect()
     }
 
+    fn model(features: &Features, observations: &[Observation]) -> Surrogate {
+        let parameters = KernelParameters::prior(4, 3, LengthPrior::Medium);
+        Surrogate::new(features, &parameters, observations, &[], 0).unwrap()
+    }
+
     #[test]
     fn slopes_of_predictions_are_their_difference_quotients() {
         let features = Features::new(&dimensions());
         let observations = observations(23, 2);
-        let model = Surrogate::new(
-            &features,
-            &KernelParameters::prior(4, 3, LengthPrior::Medium),
-            &observations,
-            &[],
-            0,
-        )
-        .unwrap();
+        let model = model(&features, &observations);
         let point = vec![0.4, 1.0, 1.0 / 3.0, 0.7];
         let mut work = Work::default();
         let found = model.predict_with_slopes(&point, &mut work);
@@ -423,14 +421,7 @@ mod tests {
     fn the_reference_is_the_best_observed_and_does_not_differ_from_itself() {
         let features = Features::new(&dimensions());
         let observations = observations(15, 3);
-        let model = Surrogate::new(
-            &features,
-            &KernelParameters::prior(4, 3, LengthPrior::Medium),
-            &observations,
-            &[],
-            0,
-        )
-        .unwrap();
+        let model = model(&features, &observations);
         let mut work = Work::default();
         let at: Vec<Prediction> = observations
             .iter()

@@ -47,7 +47,7 @@ enum Marginal {
 
 impl UserPrior {
     /// Those of a space; `None` where there are none.
-    pub fn of_space(space: &SearchSpace) -> Option<Self> {
+    pub(crate) fn of_space(space: &SearchSpace) -> Option<Self> {
         let marginal = |h: &shared::space::Hyperparameter| {
             let belief = h.user_prior.as_ref()?;
             let centre = h.kind.encode(&belief.value)?;
@@ -117,7 +117,7 @@ impl UserPrior {
     }
 
     /// ln π, relative to the uniform density.
-    pub fn ln_density(&self, vector: &[f64]) -> f64 {
+    pub(crate) fn ln_density(&self, vector: &[f64]) -> f64 {
         let pairs = vector.iter().zip(&self.marginals);
         pairs
             .map(|(x, marginal)| match marginal {

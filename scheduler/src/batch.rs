@@ -1,6 +1,7 @@
 //! A batch system as a search sees it: what it is asked for, and what a search has in its queue.
 //!
-//! [`System`] is all that is asked of one. SLURM's is in [`crate::slurm`]; another one would be one more folder like that.
+//! [`System`] is all that is asked of one; [`crate::slurm`] is one, another would be one more folder like that. Nothing
+//! here knows which it is.
 //! What is missing in the queue is submitted by [`fill`], and kept there by [`keep`].
 
 pub(crate) mod fill;
@@ -17,6 +18,16 @@ use shared::{Directory, Fate};
 
 /// A batch system.
 pub(crate) trait System {
+    /// Its name, for people.
+    fn name(&self) -> &'static str;
+    /// The command that people give to submit to it.
+    fn command(&self) -> &'static str;
+    /// The folder of a search directory with scripts and records of what was submitted to it.
+    fn folder(&self) -> &'static str;
+    /// The id of the job that this process runs in, if it is in one.
+    fn own_job(&self) -> Option<String>;
+    /// The id of the array that the job with this id is a task of; the same id if it is of none.
+    fn array_of<'a>(&self, job: &'a str) -> &'a str;
     /// Runs the command that submits a batch.
     fn submit(&self, command: &[String]) -> Answer;
     /// All tasks of jobs with one of these names, those that have just ended too.
@@ -286,11 +297,11 @@ pub(crate) fn queue_if_any(
     system: &dyn System,
     directory: &Directory,
 ) -> Result<Option<Vec<Queued>>> {
-    if !submission::was_any(directory)? {
+    if !submission::was_any(system, directory)? {
         return Ok(None);
     }
     let root = fs_err::canonicalize(directory.layout().root())?;
-    let names = submission::names(directory, &root)?;
+    let names = submission::names(system, directory, &root)?;
     Ok(Some(count(&root, &system.tasks(&names)?)))
 }
 

@@ -221,7 +221,7 @@ pub struct Faults {
 
 impl Faults {
     /// A result is known, whether it counts or not.
-    pub fn see_result(&mut self, known: &Known) {
+    pub(crate) fn see_result(&mut self, known: &Known) {
         if known.fruitless > 0 {
             let attempt = known.attempt();
             let is_asked = self.retries.get(&attempt.job).is_some_and(|again| {
@@ -240,7 +240,7 @@ impl Faults {
     }
 
     /// A trainer says that its job progresses.
-    pub fn see_progress(&mut self, host: &str) {
+    pub(crate) fn see_progress(&mut self, host: &str) {
         self.has_progressed = true;
         if !self.proven.contains(host) {
             self.proven.insert(host.to_owned());
@@ -248,7 +248,7 @@ impl Faults {
     }
 
     /// A retry is known; false if it is not news.
-    pub fn see_retry(&mut self, again: Again) -> bool {
+    pub(crate) fn see_retry(&mut self, again: Again) -> bool {
         let job = again.supersedes.job;
         let known = self.retries.get(&job);
         if known.is_some_and(|known| known.supersedes >= again.supersedes) {
@@ -269,7 +269,7 @@ impl Faults {
     }
 
     /// Whether a result no longer counts.
-    pub fn is_superseded(&self, known: &Known) -> bool {
+    pub(crate) fn is_superseded(&self, known: &Known) -> bool {
         let superseded = self.superseded(known.id.job);
         superseded.is_some_and(|superseded| known.attempt() <= superseded)
     }
@@ -316,7 +316,7 @@ impl Faults {
     }
 
     /// What to do about a crash that counted: no host of it ever did better, and now one lives on which others do.
-    pub fn reconsider(&self, known: &Known) -> Option<Again> {
+    pub(crate) fn reconsider(&self, known: &Known) -> Option<Again> {
         let again = self.decide(known)?;
         let tried = &again.avoid_hosts;
         let mut living = self.living.values().map(|living| &living.host);
@@ -336,7 +336,7 @@ impl Faults {
     }
 
     /// To whom a job should be left, as far as there is somebody who can do it then; `None`: to all.
-    pub fn restrictions(&self, job: JobId) -> Option<Restrictions> {
+    pub(crate) fn restrictions(&self, job: JobId) -> Option<Restrictions> {
         let wanted = self.wanted(job)?;
         let of_memory = Restrictions {
             avoid_hosts: Vec::new(),
@@ -352,7 +352,7 @@ impl Faults {
     }
 
     /// Whether a trainer lives that a job may be left to.
-    pub fn lives_any(&self, restrictions: &Restrictions) -> bool {
+    pub(crate) fn lives_any(&self, restrictions: &Restrictions) -> bool {
         let is_large = |living: &Living| match (restrictions.memory_mib, living.memory_mib) {
             (Some(wanted), Some(mib)) => mib >= wanted,
             (wanted, _) => wanted.is_none(),
@@ -369,7 +369,7 @@ impl Faults {
     }
 
     /// MiB that the largest living trainer has, if any says so.
-    pub fn largest_mib(&self) -> Option<f64> {
+    pub(crate) fn largest_mib(&self) -> Option<f64> {
         let known = self.living.values().filter_map(|living| living.memory_mib);
         known.reduce(f64::max)
     }

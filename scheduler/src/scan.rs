@@ -122,7 +122,7 @@ impl Scanner {
     }
 
     /// Seconds that trainers which have not left have, where their time is limited.
-    pub fn times_left_s(&self) -> impl Iterator<Item = Option<f64>> + '_ {
+    pub(crate) fn times_left_s(&self) -> impl Iterator<Item = Option<f64>> + '_ {
         let here = self.trainers.values().filter(|trainer| !trainer.is_gone());
         here.map(|trainer| trainer.heartbeat.time_left_s)
     }
@@ -165,7 +165,7 @@ impl Scanner {
     }
 
     /// Whether some job has left both folders and its result is not there: look again soon.
-    pub fn is_searching(&self) -> bool {
+    pub(crate) fn is_searching(&self) -> bool {
         !self.absent.is_empty()
     }
 }

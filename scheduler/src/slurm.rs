@@ -13,6 +13,7 @@ mod time;
 mod writer;
 
 pub(crate) use args::SlurmArgs;
+pub(crate) use system::Slurm;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -23,14 +24,13 @@ use shared::cli::{print, report};
 use shared::exit::{Code, Failure};
 use shared::fs;
 use shared::objective::Objective;
-use shared::{Directory, env, layout, owner};
+use shared::{Directory, env};
 use tracing::warn;
 
 use crate::batch::fill::Queue;
-use crate::batch::{self, Queued, System as _, keep, submission};
+use crate::batch::{self, System as _, keep, submission};
 use crate::{programs, working_directory};
 
-use system::Slurm;
 use writer::Writer;
 
 /// The user's own lines of shell in `slurm/`, for all scripts that are submitted from then on.
@@ -79,7 +79,7 @@ pub(crate) fn run(args: &SlurmArgs) -> Result<Code> {
             "the search is stopped: programs that start will leave at once (`scheduler stop --undo`)"
         );
     }
-    if owner::slurm_job().is_none() {
+    if Slurm.own_job().is_none() {
         let unheard = env::unheard_by_sbatch();
         if !unheard.is_empty() {
             warn!(
@@ -90,13 +90,13 @@ pub(crate) fn run(args: &SlurmArgs) -> Result<Code> {
     }
     let_nobody_write();
     if args.prelude.is_some() {
-        let path = directory.layout().path(layout::SLURM).join(PRELUDE);
+        let path = submission::folder(&Slurm, &directory).join(PRELUDE);
         fs::replace(&path, writer.prelude.as_bytes())?;
     }
     if args.keep.is_some() {
         return keep::keep(&queue, args.poll_s);
     }
-    let last = submission::last_number(&directory)?;
+    let last = submission::last_number(&Slurm, &directory)?;
     let tasks = queue.tasks()?;
     for queued in batch::count(&root, &tasks) {
         print(&format!("in the queue: {}\n", batch::describe(&queued)))?;
@@ -107,11 +107,6 @@ pub(crate) fn run(args: &SlurmArgs) -> Result<Code> {
     }
     queue.submit(&orders, &tasks, last)?;
     Ok(Code::Done)
-}
-
-/// What of this search is in SLURM's queue; `None` if nothing was ever submitted.
-pub(crate) fn queue_if_any(directory: &Directory) -> Result<Option<Vec<Queued>>> {
-    batch::queue_if_any(&Slurm, directory)
 }
 
 /// What a state means, by its name.
@@ -189,7 +184,7 @@ fn prelude(args: &SlurmArgs, directory: &Directory) -> Result<String> {
         let message = format!("the prelude `{}` {why}", path.display());
         Failure::new(Code::BadInput, message)
     };
-    let stored = directory.layout().path(layout::SLURM).join(PRELUDE);
+    let stored = submission::folder(&Slurm, directory).join(PRELUDE);
     let (path, bytes) = if let Some(path) = &args.prelude {
         (path, fs::read_named(path)?)
     } else {
@@ -214,7 +209,7 @@ fn prelude(args: &SlurmArgs, directory: &Directory) -> Result<String> {
 
 /// The scripts and commands that would be submitted if the queue were empty.
 fn dry_run(queue: &Queue<'_>) -> Result<Code> {
-    let (script, record) = submission::numbers(queue.directory)?;
+    let (script, record) = submission::numbers(&Slurm, queue.directory)?;
     let mut text = String::new();
     for (number, order) in (script.max(record) + 1..).zip(queue.missing(&[], &[])) {
         let batch = (queue.write)(&order, &queue.script_path(&order, number));
@@ -237,7 +232,7 @@ fn dry_run(queue: &Queue<'_>) -> Result<Code> {
 /// Takes all jobs of a search out of the queue.
 fn cancel(directory: &Directory) -> Result<Code> {
     let root = directory.layout().root();
-    let mut live = Slurm.tasks(&submission::names(directory, root)?)?;
+    let mut live = Slurm.tasks(&submission::names(&Slurm, directory, root)?)?;
     live.retain(|task| task.meaning.is_live());
     if live.is_empty() {
         print("nothing to cancel: nothing of this search is queued or running\n")?;

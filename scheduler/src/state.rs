@@ -252,7 +252,7 @@ impl State {
     }
 
     /// Somebody wants a configuration to be tried.
-    pub fn see_given(&mut self, number: GivenId, rung: u8, values: Configuration) {
+    pub(crate) fn see_given(&mut self, number: GivenId, rung: u8, values: Configuration) {
         if !self.taken.contains(&number) {
             self.waiting.insert(number, (rung, values));
         }
@@ -264,7 +264,7 @@ impl State {
     }
 
     /// Whether a job can be one of this search, whether its configuration is requested or will be.
-    pub fn may_expect(&self, job: JobId) -> bool {
+    pub(crate) fn may_expect(&self, job: JobId) -> bool {
         let id = job.configuration;
         // What is not requested may be given by somebody, on any rung.
         let may_start = id.0 >= self.num_requested || job.rung >= self.table.place(id).rung;
@@ -272,7 +272,7 @@ impl State {
     }
 
     /// The best configuration by the mean of its losses on these rungs, all of which it has; equal means: the lower id.
-    pub fn best_mean(&self, rungs: RangeInclusive<u8>) -> Option<(ConfigurationId, Mean)> {
+    pub(crate) fn best_mean(&self, rungs: RangeInclusive<u8>) -> Option<(ConfigurationId, Mean)> {
         let loss = |job: JobId| self.results.get(&job)?.score?.loss();
         let at_last = self.results.keys().filter(|job| job.rung == *rungs.end());
         let mean = |id: ConfigurationId| {
@@ -296,7 +296,7 @@ impl State {
     }
 
     /// Median seconds of the evaluated jobs of a rung, if there are so many.
-    pub fn median_s(&self, rung: u8, fewest: usize) -> Option<f64> {
+    pub(crate) fn median_s(&self, rung: u8, fewest: usize) -> Option<f64> {
         let of_rung = self.results.values().filter(|settled| {
             settled.id.job.rung == rung && settled.score.and_then(Score::loss).is_some()
         });
@@ -312,7 +312,7 @@ impl State {
     }
 
     /// Configurations that are asked for and not offered.
-    pub fn num_in_store(&self) -> usize {
+    pub(crate) fn num_in_store(&self) -> usize {
         self.awaited.len() + self.proposed.len()
     }
 
@@ -321,7 +321,7 @@ impl State {
     /// up to the most is asked for when there are fewer than the least: records made together cost fewer syncs.
     ///
     /// A single trainer waits, so that its whole search is a function of the search file.
-    pub fn store_size(&self) -> RangeInclusive<usize> {
+    pub(crate) fn store_size(&self) -> RangeInclusive<usize> {
         if self.learns || self.num_trainers < 2 {
             return 0..=0;
         }
@@ -343,7 +343,7 @@ impl State {
     ///
     /// # Panics
     /// If it is not the next one: there are no gaps.
-    pub fn see_request(&mut self, request: &Request) {
+    pub(crate) fn see_request(&mut self, request: &Request) {
         let id = request.configuration;
         assert_eq!(id.0, self.num_requested, "requests come without gaps");
         self.num_requested += 1;
@@ -378,14 +378,14 @@ impl State {
     }
 
     /// A proposal is known.
-    pub fn see_proposal(&mut self, id: ConfigurationId, values: Configuration) {
+    pub(crate) fn see_proposal(&mut self, id: ConfigurationId, values: Configuration) {
         if self.awaited.remove(&id) {
             self.proposed.insert(id, values);
         }
     }
 
     /// An open job or claim of an expected job is there.
-    pub fn see_attempt(&mut self, attempt: AttemptId) {
+    pub(crate) fn see_attempt(&mut self, attempt: AttemptId) {
         let job = attempt.job;
         self.awaited.remove(&job.configuration);
         self.proposed.remove(&job.configuration);
@@ -414,7 +414,7 @@ impl State {
     }
 
     /// An attempt has ended without a result.
-    pub fn see_ended(&mut self, attempt: AttemptId) {
+    pub(crate) fn see_ended(&mut self, attempt: AttemptId) {
         if self.results.contains_key(&attempt.job) || self.pending.contains_key(&attempt.job) {
             return;
         }
@@ -448,25 +448,25 @@ impl State {
     }
 
     /// The number of the next attempt at a job that is offered for the first time, as far as is known.
-    pub fn next_attempt(&self, job: JobId) -> u32 {
+    pub(crate) fn next_attempt(&self, job: JobId) -> u32 {
         let ended = self.ended.get(&job).copied();
         let superseded = self.faults.superseded(job).map(|attempt| attempt.attempt);
         ended.max(superseded).unwrap_or(0).saturating_add(1)
     }
 
     /// The result that a job without one is to have.
-    pub fn next_result(&self, job: JobId) -> ResultId {
+    pub(crate) fn next_result(&self, job: JobId) -> ResultId {
         ResultId::of(job, self.faults.superseded(job))
     }
 
     /// The result that a job has or, without one, is to have.
-    pub fn expected_result(&self, job: JobId) -> ResultId {
+    pub(crate) fn expected_result(&self, job: JobId) -> ResultId {
         let settled = self.results.get(&job);
         settled.map_or_else(|| self.next_result(job), |settled| settled.id)
     }
 
     /// A result is known; only the first one of each id counts, unless it was superseded.
-    pub fn see_result(&mut self, known: Known) {
+    pub(crate) fn see_result(&mut self, known: Known) {
         let job = known.id.job;
         let later = |settled: &Settled| settled.id >= known.id;
         if !self.expects(job) || self.results.get(&job).is_some_and(later) {
@@ -557,7 +557,7 @@ impl State {
     }
 
     /// A job is to be done again.
-    pub fn see_retry(&mut self, again: Again) {
+    pub(crate) fn see_retry(&mut self, again: Again) {
         let superseded = again.supersedes;
         let job = superseded.job;
         if !self.may_expect(job) || !self.faults.see_retry(again) {
@@ -578,7 +578,7 @@ impl State {
     }
 
     /// The attempt has no result that counts, no open job and no claim: the next one is to be offered.
-    pub fn offer_again(&mut self, attempt: AttemptId) {
+    pub(crate) fn offer_again(&mut self, attempt: AttemptId) {
         let pending = Pending {
             attempt: attempt.attempt,
             is_missing: true,

@@ -147,6 +147,19 @@ fn who_looks_at_a_finished_search_finds_no_failure_in_doubt() {
     assert!(told.contains("nothing: the search is finished"), "{told}");
 }
 
+/// The cause is mended, and all outcomes are asked for again: the search ends as if nothing had happened.
+fn is_finished_once_asked(directory: &Directory) {
+    for result in directory.all_results().unwrap() {
+        directory
+            .retry(&Again::asked(result.attempt).record())
+            .unwrap();
+    }
+    let root = directory.layout().root();
+    let places: &[Place<'_>] = &[("a", None, &well), ("b", None, &well)];
+    assert_eq!(run_at(root, places, &|_| false), Turn::Finished);
+    assert_eq!(check_finished(root), reference());
+}
+
 #[test]
 fn a_search_that_begins_with_crashes_alone_waits_for_somebody_to_ask() {
     let folder = tempfile::tempdir().unwrap();
@@ -161,15 +174,7 @@ fn a_search_that_begins_with_crashes_alone_waits_for_somebody_to_ask() {
     assert_eq!(again.turn().unwrap(), Turn::Idle);
     assert!(is_paused(&again));
     assert!(directory.jobs().unwrap().open.is_empty());
-    // Mended, and asked for.
-    for result in directory.all_results().unwrap() {
-        directory
-            .retry(&Again::asked(result.attempt).record())
-            .unwrap();
-    }
-    let places: &[Place<'_>] = &[("a", None, &well), ("b", None, &well)];
-    assert_eq!(run_at(folder.path(), places, &|_| false), Turn::Finished);
-    assert_eq!(check_finished(folder.path()), reference());
+    is_finished_once_asked(&directory);
 }
 
 #[test]
@@ -197,15 +202,13 @@ fn a_command_that_cannot_be_started_pauses_the_search_and_loses_nothing() {
         "{told}"
     );
     assert!(directory.jobs().unwrap().open.is_empty(), "{told}");
-    for result in directory.all_results().unwrap() {
-        assert!(matches!(result.outcome, Outcome::Lost { .. }));
-        directory
-            .retry(&Again::asked(result.attempt).record())
-            .unwrap();
-    }
-    let places: &[Place<'_>] = &[("a", None, &well), ("b", None, &well)];
-    assert_eq!(run_at(folder.path(), places, &|_| false), Turn::Finished);
-    assert_eq!(check_finished(folder.path()), reference());
+    let results = directory.all_results().unwrap();
+    assert!(
+        results
+            .iter()
+            .all(|result| matches!(result.outcome, Outcome::Lost { .. }))
+    );
+    is_finished_once_asked(&directory);
 }
 
 #[test]

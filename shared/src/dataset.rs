@@ -14,10 +14,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::number::as_u64;
 
 /// The seed of the split where the search names none.
-pub const DEFAULT_SPLIT_SEED: u64 = 0;
+pub(crate) const DEFAULT_SPLIT_SEED: u64 = 0;
 
 /// The validation share where the search names none: 5,000 of CIFAR's 50,000, as in the published set-up.
-pub const DEFAULT_VALIDATION: Validation = Validation::Fraction(0.1);
+pub(crate) const DEFAULT_VALIDATION: Validation = Validation::Fraction(0.1);
 
 /// Which data, and how its training side is divided.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

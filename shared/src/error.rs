@@ -58,7 +58,7 @@ impl Complaints {
     }
 
     /// The first one.
-    pub fn into_first(mut self) -> Invalid {
+    pub(crate) fn into_first(mut self) -> Invalid {
         self.0.swap_remove(0) // there is one
     }
 

@@ -31,7 +31,7 @@ const DRAFT: &str = ".draft-";
 const LONGEST_BELIEF: Duration = Duration::from_secs(70);
 /// Files larger than this are no records, and are not read into memory: the result of a program is of 4 MiB at most, and a
 /// request that names 100,000 results is of 2 MiB.
-pub const LARGEST_RECORD: u64 = 32 << 20;
+pub(crate) const LARGEST_RECORD: u64 = 32 << 20;
 /// Files larger than this are nothing that a person would write or another program log.
 const LARGEST_INPUT: u64 = 256 << 20;
 
@@ -65,7 +65,7 @@ pub fn replace_record<R: Record>(path: &Path, record: &R) -> Result<()> {
 
 /// Replaces a record that has one writer and need not last, since the next one comes by itself: where the disk's own
 /// machine loses power, the old one may be back.
-pub fn show_record<R: Record>(path: &Path, record: &R) -> Result<()> {
+pub(crate) fn show_record<R: Record>(path: &Path, record: &R) -> Result<()> {
     put(path, &format::to_publish(path, record)?)
 }
 
@@ -81,7 +81,7 @@ pub fn read_named_record<R: Record>(path: &Path) -> Result<R> {
 
 /// As [`publish_record`], but that the name is not synced: a loss of power may take it, until somebody calls
 /// [`sync_folder`].
-pub fn show_new_record<R: Record>(path: &Path, record: &R) -> Result<Published> {
+pub(crate) fn show_new_record<R: Record>(path: &Path, record: &R) -> Result<Published> {
     publish_unsynced(path, &format::to_publish(path, record)?)
 }
 
@@ -258,7 +258,7 @@ pub fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
 }
 
 /// Reads a file of up to so many bytes that may be gone or not there yet, such as a checkpoint.
-pub fn read_large_if_there(path: &Path, largest: u64) -> Result<Option<Vec<u8>>> {
+pub(crate) fn read_large_if_there(path: &Path, largest: u64) -> Result<Option<Vec<u8>>> {
     if_there(read_up_to(path, largest))
 }
 
@@ -411,7 +411,7 @@ pub fn make_folder(path: &Path) -> Result<()> {
 }
 
 /// Bytes of all files below a folder, drafts included. What goes in the meantime does not count; links are not followed.
-pub fn tree_bytes(folder: &Path) -> Result<u64> {
+pub(crate) fn tree_bytes(folder: &Path) -> Result<u64> {
     let mut bytes = 0;
     let mut folders = vec![folder.to_path_buf()];
     while let Some(folder) = folders.pop() {
@@ -575,156 +575,4 @@ fn retried<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-    use std::sync::Barrier;
-
-    use super::*;
-
-    #[test]
-    fn of_many_publishers_exactly_one_wins_and_its_content_stays() {
-        let folder = tempfile::tempdir().unwrap();
-        for round in 0..50 {
-            let path = folder.path().join(format!("shard/{round}.json"));
-            let barrier = Barrier::new(8);
-            let wins: Vec<Option<u8>> = std::thread::scope(|scope| {
-                let handles: Vec<_> = (0..8u8)
-                    .map(|i| {
-                        let (path, barrier) = (&path, &barrier);
-                        scope.spawn(move || {
-                            barrier.wait();
-                            (publish_new(path, &[i; 1000]).unwrap() == Published::New).then_some(i)
-                        })
-                    })
-                    .collect();
-                handles
-                    .into_iter()
-                    .map(|handle| handle.join().unwrap())
-                    .collect()
-            });
-            let winners: Vec<u8> = wins.into_iter().flatten().collect();
-            assert_eq!(winners.len(), 1);
-            assert_eq!(read(&path).unwrap(), [winners[0]; 1000]);
-        }
-        assert_eq!(drafts(&folder.path().join("shard")).unwrap(), []);
-    }
-
-    #[test]
-    fn of_many_movers_exactly_one_wins() {
-        let folder = tempfile::tempdir().unwrap();
-        for round in 0..50 {
-            let from = folder.path().join(format!("{round}"));
-            publish_new(&from, b"x").unwrap();
-            let barrier = Barrier::new(8);
-            let wins: usize = std::thread::scope(|scope| {
-                let handles: Vec<_> = (0..8)
-                    .map(|i| {
-                        let (from, barrier) = (&from, &barrier);
-                        let to = folder.path().join(format!("{round}.{i}"));
-                        scope.spawn(move || {
-                            barrier.wait();
-                            usize::from(move_to(from, &to).unwrap() == Moved::Done)
-                        })
-                    })
-                    .collect();
-                handles
-                    .into_iter()
-                    .map(|handle| handle.join().unwrap())
-                    .sum()
-            });
-            assert_eq!(wins, 1);
-        }
-    }
-
-    #[test]
-    fn readers_of_a_replaced_file_see_whole_versions_only() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("beat.json");
-        replace(&path, &[0; 5000]).unwrap();
-        std::thread::scope(|scope| {
-            let reader = scope.spawn(|| {
-                for _ in 0..2000 {
-                    let bytes = read(&path).unwrap();
-                    assert_eq!(bytes.len(), 5000);
-                    assert!(bytes.iter().all(|byte| *byte == bytes[0]));
-                }
-            });
-            for version in 1..=100 {
-                replace(&path, &[version; 5000]).unwrap();
-            }
-            reader.join().unwrap();
-        });
-    }
-
-    #[test]
-    fn files_and_folders_are_never_world_writable() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a/b/c.json");
-        publish_new(&path, b"x").unwrap();
-        for path in [path.as_path(), path.parent().unwrap()] {
-            assert_eq!(
-                std::fs::metadata(path).unwrap().permissions().mode() & 0o002,
-                0
-            );
-        }
-    }
-
-    #[test]
-    fn what_is_no_file_is_said_to_be_none_and_never_waited_for() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        make_folder(&path("folder")).unwrap();
-        std::os::unix::fs::symlink("loop", path("loop")).unwrap();
-        let pipe = path("pipe");
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            &pipe,
-            rustix::fs::FileType::Fifo,
-            rustix::fs::Mode::RUSR,
-            0,
-        )
-        .unwrap();
-        assert!(list(&pipe).is_err());
-        for name in ["folder", "loop", "pipe"] {
-            assert!(is_there(&path(name)).unwrap(), "{name}");
-            let error = read_if_there(&path(name)).unwrap_err();
-            assert!(error.is_bad_file(), "{name}: {error}");
-        }
-    }
-
-    #[test]
-    fn the_time_of_a_folder_is_that_of_its_newest_file_and_leaves_nothing_behind() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x");
-        publish_new(&path, b"x").unwrap();
-        let written = written_s(&path).unwrap().unwrap();
-        let now = now_s(folder.path()).unwrap();
-        assert!((0.0..600.0).contains(&(now - written)), "{now} {written}");
-        assert_eq!(drafts(folder.path()).unwrap(), []);
-        assert!(now_s(&folder.path().join("gone")).is_err());
-    }
-
-    #[test]
-    fn what_is_gone_is_a_normal_answer() {
-        let folder = tempfile::tempdir().unwrap();
-        let gone = folder.path().join("gone");
-        assert_eq!(
-            move_to(&gone, &folder.path().join("there")).unwrap(),
-            Moved::Gone
-        );
-        assert!(!remove(&gone).unwrap());
-        assert!(!is_there(&gone).unwrap());
-        assert_eq!(read_if_there(&gone).unwrap(), None);
-        assert_eq!(list(&gone).unwrap(), Vec::<String>::new());
-        assert!(read(&gone).unwrap_err().to_string().contains("gone"));
-    }
-
-    #[test]
-    fn listings_leave_out_drafts_and_nfs_leftovers() {
-        let folder = tempfile::tempdir().unwrap();
-        for name in [".draft-x-1", ".nfs000", "b.json", "a.json"] {
-            File::create_new(folder.path().join(name)).unwrap();
-        }
-        assert_eq!(list(folder.path()).unwrap(), ["a.json", "b.json"]);
-    }
-}
+mod tests;

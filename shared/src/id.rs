@@ -251,7 +251,7 @@ pub struct OwnerId(String);
 
 impl OwnerId {
     /// Longest owner name accepted, so that every file name built from it stays below 255 bytes.
-    pub const MAX_LENGTH: usize = 120;
+    pub(crate) const MAX_LENGTH: usize = 120;
 
     /// Makes an owner from its parts; characters that cannot be in a file name become `_`.
     pub fn from_parts(parts: &[&str]) -> Self {

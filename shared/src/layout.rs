@@ -35,11 +35,11 @@ pub const RESULTS: &str = "results";
 /// Outcomes that no longer count, because their jobs are done again, in shards.
 pub const RETRIES: &str = "retries";
 /// Results of earlier searches that this one learns from, copied by `scheduler init`.
-pub const EVIDENCE: &str = "evidence";
+pub(crate) const EVIDENCE: &str = "evidence";
 /// What was added to the search's limit.
 pub const EXTENSIONS: &str = "extensions";
 /// Configurations that somebody wants to be tried.
-pub const GIVEN: &str = "given";
+pub(crate) const GIVEN: &str = "given";
 /// Attempts that ended without a result, in shards.
 pub const ATTEMPTS: &str = "attempts";
 /// Results of jobs that already had one.
@@ -49,7 +49,7 @@ pub const TRAINERS: &str = "trainers";
 /// Checkpoints, in shards, one folder a configuration.
 pub const CHECKPOINTS: &str = "checkpoints";
 /// What the sampler last fitted, for people.
-pub const MODELS: &str = "models";
+pub(crate) const MODELS: &str = "models";
 /// Corrupt and foreign files, moved here and never deleted.
 pub const ASIDE: &str = "aside";
 /// What programs and objectives print.
@@ -58,7 +58,7 @@ pub const LOGS: &str = "logs";
 pub const SLURM: &str = "slurm";
 
 /// What schedulers saw of trainers, one file a host.
-pub const OBSERVATIONS: &str = "observations";
+pub(crate) const OBSERVATIONS: &str = "observations";
 
 /// What `scheduler doctor` tries out, removed when it ends.
 pub const DOCTOR: &str = "doctor";
@@ -81,7 +81,7 @@ pub const FOLDERS: [&str; 13] = [
 ];
 
 /// Those that come when they are needed.
-pub const LATER_FOLDERS: [&str; 7] = [
+pub(crate) const LATER_FOLDERS: [&str; 7] = [
     "jobs",
     EVIDENCE,
     RETRIES,
@@ -235,7 +235,7 @@ pub fn id_in<T: std::str::FromStr>(file_name: &str) -> Option<T> {
 }
 
 /// The claim in a checkpoint's file name.
-pub fn claim_of_checkpoint(file_name: &str) -> Option<Claim> {
+pub(crate) fn claim_of_checkpoint(file_name: &str) -> Option<Claim> {
     file_name.strip_suffix(".checkpoint")?.parse().ok() // foreign names are no claims
 }
 

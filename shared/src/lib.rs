@@ -30,6 +30,15 @@
 //!
 //! Ids are deterministic, so two schedulers or two samplers that run by accident write the same thing or lose a race
 //! harmlessly. Nothing listens on a port, nobody waits for a lock, and no two machines' clocks are compared.
+//!
+//! | module | what |
+//! |--|--|
+//! | [`directory`], [`layout`], [`record`], [`format`](mod@format), [`id`] | a search directory: who may do what, where, with which records |
+//! | [`search`], [`space`], [`objective`], [`budget`], [`constraint`], [`dataset`], [`known`], [`schema`] | what people write, checked |
+//! | [`hyperband`], [`score`], [`pareto`], [`ranks`], [`value`], [`seed`] | what is promoted, what is better, what is drawn |
+//! | [`fs`], [`system`], [`fault`], [`parallel`], [`wait`], [`sweeper`], [`clock`], [`owner`] | files, made so that a crash leaves them whole; pauses, clocks, names |
+//! | [`cli`], [`env`](mod@env), [`exit`], [`signal`], [`error`], [`wording`] | what all command lines share |
+//! | [`adapter`], [`hpbandster`], [`python_json`], [`evidence`] | other programs: scripts, logs, results of earlier searches |
 
 pub mod adapter;
 pub mod budget;

@@ -243,7 +243,7 @@ impl SearchSpace {
     /// The space as the first revision of the methods knows it: draws that are forbidden a hundred times are repaired, and
     /// nothing is counted.
     #[must_use]
-    pub fn without_exact_draws(mut self) -> Self {
+    pub(crate) fn without_exact_draws(mut self) -> Self {
         self.diagram = None;
         self
     }

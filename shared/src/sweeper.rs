@@ -18,7 +18,7 @@ pub struct Sweeper {
 
 impl Sweeper {
     /// How long a draft must have been unchanged. No publication takes that long.
-    pub const AGE: Duration = Duration::from_hours(1);
+    pub(crate) const AGE: Duration = Duration::from_hours(1);
 
     /// Looks at the folders once; call it now and then.
     pub fn sweep(&mut self, folders: &[PathBuf], now: Instant) -> Result<()> {

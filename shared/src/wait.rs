@@ -19,7 +19,7 @@ use crate::seed::Seed;
 use crate::system::with_system;
 
 /// The first poll interval after something has happened.
-pub const FIRST: Duration = Duration::from_millis(50);
+pub(crate) const FIRST: Duration = Duration::from_millis(50);
 /// The longest poll interval, unless the user says otherwise.
 pub const LONGEST: Duration = Duration::from_secs(30);
 /// How long a signal may go unnoticed while sleeping.

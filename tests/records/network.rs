@@ -4,8 +4,8 @@ use data::{ImageShape, Images};
 use shared::objective::TrainingSettings;
 use shared::{Budget, BudgetUnit, Configuration, Value};
 use trainer::augment::PixelValues;
-use trainer::batch::TrainingData;
 use trainer::device::Device;
+use trainer::minibatch::TrainingData;
 use trainer::objective::network::NetworkTrainer;
 use trainer::objective::{Control, Ended, Task};
 

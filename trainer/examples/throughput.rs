@@ -10,8 +10,8 @@ use rand::RngExt as _;
 use shared::objective::TrainingSettings;
 use shared::{Budget, BudgetUnit, Seed, Value};
 use trainer::augment::PixelValues;
-use trainer::batch::TrainingData;
 use trainer::device::{DeviceChoice, set_threads};
+use trainer::minibatch::TrainingData;
 use trainer::objective::network::NetworkTrainer;
 use trainer::objective::{Control, Ended, Task};
 

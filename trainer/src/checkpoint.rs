@@ -211,7 +211,7 @@ fn bytes_of(shape: &[usize]) -> Option<usize> {
 }
 
 fn len_u64(len: usize) -> u64 {
-    crate::batch::to_u64(len)
+    crate::minibatch::to_u64(len)
 }
 
 #[cfg(test)]

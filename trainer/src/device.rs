@@ -273,7 +273,7 @@ impl Device {
     }
 
     /// Bytes of its own memory; `None` where it has none, or nobody says.
-    pub fn total_memory(self) -> Option<u64> {
+    pub(crate) fn total_memory(self) -> Option<u64> {
         match self {
             Self::Cpu => None,
             #[cfg(feature = "cuda")]
@@ -286,7 +286,7 @@ impl Device {
     }
 
     /// Bytes that can still be allocated on it at most; `None` where nobody says.
-    pub fn available_memory(self) -> Option<u64> {
+    pub(crate) fn available_memory(self) -> Option<u64> {
         match self {
             Self::Cpu => crate::memory::available(),
             #[cfg(feature = "cuda")]

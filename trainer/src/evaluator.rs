@@ -94,7 +94,7 @@ impl Evaluator {
     }
 
     /// What it computes with, for heartbeats: asks the system for its memory.
-    pub fn computer(&self) -> Computer {
+    pub(crate) fn computer(&self) -> Computer {
         Computer {
             device: self.device().to_owned(),
             device_memory_mib: self.ready().and_then(|ready| ready.device_memory_mib),
@@ -117,12 +117,12 @@ impl Evaluator {
     }
 
     /// Whether a job that is interrupted can go on from where it was; of somebody's program only that program knows.
-    pub fn can_continue(&self) -> bool {
+    pub(crate) fn can_continue(&self) -> bool {
         matches!(self, Self::Benchmark(_)) || self.ready().is_some()
     }
 
     /// Whether what evaluates jobs can be started at all, as far as that can be told.
-    pub fn can_start(&self) -> bool {
+    pub(crate) fn can_start(&self) -> bool {
         match self {
             Self::Benchmark(_) => true,
             Self::Worker(worker) => worker.can_start(),
@@ -130,7 +130,7 @@ impl Evaluator {
     }
 
     /// Whether a job's need of memory can be told before it is claimed.
-    pub fn knows_needs(&self) -> bool {
+    pub(crate) fn knows_needs(&self) -> bool {
         self.ready().is_some()
     }
 

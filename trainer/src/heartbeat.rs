@@ -83,19 +83,19 @@ impl JobStatus {
     }
 
     /// How far the job is.
-    pub fn set_spent(&self, now: f64) {
+    pub(crate) fn set_spent(&self, now: f64) {
         if let TrainerState::Working { spent, .. } = &mut *self.lock() {
             *spent = now;
         }
     }
 
     /// Whether the job in hand has noticed that it should stop, and is saving what there is.
-    pub fn set_saving(&self, is_saving: bool) {
+    pub(crate) fn set_saving(&self, is_saving: bool) {
         self.is_saving.store(is_saving, Ordering::Relaxed);
     }
 
     /// As last set by [`set_saving`](Self::set_saving).
-    pub fn is_saving(&self) -> bool {
+    pub(crate) fn is_saving(&self) -> bool {
         self.is_saving.load(Ordering::Relaxed)
     }
 
@@ -105,7 +105,7 @@ impl JobStatus {
     }
 
     /// Whether the job in hand was taken away, as of the last heartbeat.
-    pub fn is_claim_lost(&self) -> bool {
+    pub(crate) fn is_claim_lost(&self) -> bool {
         self.is_claim_lost.load(Ordering::Relaxed)
     }
 

@@ -8,7 +8,7 @@
 //! | `job`, [`describe`] | one job by hand; what a configuration is before it is trained |
 //! | `worker`, [`objective`] | the process that trains; what this program evaluates by itself |
 //! | [`hyperparameters`], [`network`], `memory` | configuration → network, its size, its memory |
-//! | [`train`], [`schedule`], [`augment`], [`batch`], [`checkpoint`] | the training |
+//! | [`train`], [`schedule`], [`augment`], [`minibatch`], [`checkpoint`] | the training |
 //! | [`trained`], `finished`, `export`, `predict` | a trained network: its scores, its weights for PyTorch |
 //! | [`relax`] | the architecture by gradients, as first step of two |
 //! | [`operators`] | convolution and batch norm for the CPU |
@@ -22,7 +22,6 @@ pub use crate::evaluator::Compute;
 pub mod adapt;
 mod assignment;
 pub mod augment;
-pub mod batch;
 pub mod checkpoint;
 mod claims;
 mod control;
@@ -35,6 +34,7 @@ pub mod heartbeat;
 pub mod hyperparameters;
 mod job;
 mod memory;
+pub mod minibatch;
 pub mod network;
 pub mod objective;
 pub mod operators;

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::batch::to_u64;
 use crate::hyperparameters::{Rule, TrainingConfig};
+use crate::minibatch::to_u64;
 use crate::network::{Layer, Summary};
 
 /// Bytes of a single-precision number.

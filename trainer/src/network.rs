@@ -178,7 +178,11 @@ impl<B: Operators> Network<B> {
     /// # Shapes
     /// - `images`: `[batch, channels, height, width]`
     /// - output: `[batch, classes]`
-    pub fn forward_training(&self, images: Tensor<B, 4>, rng: &mut ChaCha12Rng) -> Tensor<B, 2> {
+    pub(crate) fn forward_training(
+        &self,
+        images: Tensor<B, 4>,
+        rng: &mut ChaCha12Rng,
+    ) -> Tensor<B, 2> {
         let batch = images.dims()[0];
         self.run(images, true, |weighting| weighting.draw(batch, rng), None)
     }
@@ -197,7 +201,7 @@ impl<B: Operators> Network<B> {
     ///
     /// # Shapes
     /// As [`Self::forward_training`].
-    pub fn forward_relaxed(&self, images: Tensor<B, 4>, gates: &Gates<B>) -> Tensor<B, 2> {
+    pub(crate) fn forward_relaxed(&self, images: Tensor<B, 4>, gates: &Gates<B>) -> Tensor<B, 2> {
         let batch = images.dims()[0];
         self.run(images, true, |weighting| weighting.add(batch), Some(gates))
     }

@@ -158,7 +158,7 @@ pub enum Ended {
 
 impl Ended {
     /// Whether the device failed.
-    pub fn is_devices(&self) -> bool {
+    pub(crate) fn is_devices(&self) -> bool {
         matches!(self, Self::DeviceFailed { .. })
     }
 }

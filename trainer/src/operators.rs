@@ -34,7 +34,7 @@ pub use self::kept_images::KeptImages;
 pub use self::window::Window;
 pub use shared::objective::Precision;
 
-use crate::batch::Drawn;
+use crate::minibatch::Drawn;
 
 /// The statistics that a norm has gathered so far, which evaluation uses.
 #[derive(Debug, Clone)]

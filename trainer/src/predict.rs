@@ -9,8 +9,8 @@ use shared::ConfigurationId;
 use shared::cli::{self, Format};
 use shared::exit::{Code, Failure};
 
-use crate::batch::{TrainingData, plain_pixels};
 use crate::finished::Finished;
+use crate::minibatch::{TrainingData, plain_pixels};
 use crate::trained::Trained;
 
 /// Arguments of `trainer predict`.

@@ -33,9 +33,9 @@ use self::choices::Choices;
 use self::gates::Probabilities;
 use self::supernet::{Diverged, Point, Relaxation};
 use crate::Compute;
-use crate::batch::TrainingData;
 use crate::device::{self, Device, with_backend};
 use crate::memory::{Footprint, mib};
+use crate::minibatch::TrainingData;
 use crate::network::Summary;
 use crate::worker;
 

@@ -60,7 +60,7 @@ impl Schedule {
 
     /// Lets the rate rise linearly from 0 over a share of the first cycle.
     #[must_use]
-    pub fn with_warm_up(mut self, share: f64) -> Self {
+    pub(crate) fn with_warm_up(mut self, share: f64) -> Self {
         self.warm_up = share * self.ends[0];
         self
     }

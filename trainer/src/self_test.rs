@@ -16,9 +16,9 @@ use shared::{Budget, BudgetUnit, Configuration, Value};
 
 use self::operations::{Convolution, Results};
 use crate::augment::PixelValues;
-use crate::batch::TrainingData;
 use crate::checkpoint::{self, Arrays};
 use crate::device::{Device, with_backend};
+use crate::minibatch::TrainingData;
 use crate::objective::network::NetworkTrainer;
 use crate::objective::{Control, Ended, Task};
 use crate::operators::{AdamStep, Descent, SgdStep, TrainingBackend, Window};
@@ -28,7 +28,7 @@ use data::{ImageShape, Images};
 ///
 /// Sums of a few thousand products in single precision differ by 1e-6 when their order does; a tensor core's TF32 is off by
 /// 3e-4 and is found out.
-pub const TOLERANCE: f32 = 2e-5;
+pub(crate) const TOLERANCE: f32 = 2e-5;
 
 /// A device that computes something else than the CPU.
 #[derive(Debug, thiserror::Error)]

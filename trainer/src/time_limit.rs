@@ -21,7 +21,7 @@ impl TimeLimit {
     }
 
     /// A limit in `left` from now.
-    pub fn in_(left: Duration) -> Self {
+    pub(crate) fn in_(left: Duration) -> Self {
         Self {
             end: Instant::now().checked_add(left),
         }
@@ -31,7 +31,7 @@ impl TimeLimit {
     ///
     /// `squeue` gives the time left, which needs no clock of another machine. Where it does not answer,
     /// `SLURM_JOB_END_TIME` is compared with this machine's clock.
-    pub fn of_slurm_job() -> Self {
+    pub(crate) fn of_slurm_job() -> Self {
         let Some(job) = shared::owner::slurm_job() else {
             return Self::none();
         };
@@ -61,7 +61,7 @@ impl TimeLimit {
     }
 
     /// Whether it is time to save and leave.
-    pub fn is_near(&self) -> bool {
+    pub(crate) fn is_near(&self) -> bool {
         self.left().is_some_and(|left| left <= MARGIN)
     }
 }

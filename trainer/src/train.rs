@@ -29,8 +29,8 @@ use self::timer::{Elapsed, Timer};
 use crate::augment::Augmentation;
 use data::Images;
 
-use crate::batch::{self, Batch, Batches, Pixels, TrainingData};
 use crate::hyperparameters::TrainingConfig;
+use crate::minibatch::{self, Batch, Batches, Pixels, TrainingData};
 use crate::network::NetworkConfig;
 use crate::objective::{Control, Ended, Evaluation};
 use crate::operators::{KeptImages, Operators, TrainingBackend};
@@ -340,7 +340,7 @@ impl<B: TrainingBackend> Run<'_, B> {
                 break;
             }
             let range = start..(start + at_once).min(images.len());
-            let pixels = batch::plain_pixels(
+            let pixels = minibatch::plain_pixels(
                 &images.pixels[range.start * len..range.end * len],
                 *shape,
                 pixel_values,

@@ -14,12 +14,12 @@ use shared::signal::Warning;
 use shared::{BudgetUnit, Claim, Directory, Search, Seed, cli, fs};
 use tracing::warn;
 
-use crate::batch::TrainingData;
 use crate::control::CheckpointTimes;
 use crate::device::{self, Device};
 use crate::evaluator::contract::{JobFile, Progress, Ready, result_of};
 use crate::evaluator::{Compute, READY};
 use crate::hyperparameters;
+use crate::minibatch::TrainingData;
 use crate::objective::network::NetworkTrainer;
 use crate::objective::{Control, Ended, StopReason, Task};
 use crate::resume;

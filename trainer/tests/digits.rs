@@ -5,8 +5,8 @@
 use data::{Dataset, Images, Splits};
 use shared::objective::TrainingSettings;
 use shared::{Budget, BudgetUnit, Configuration, Value};
-use trainer::batch::TrainingData;
 use trainer::device::Device;
+use trainer::minibatch::TrainingData;
 use trainer::objective::network::NetworkTrainer;
 use trainer::objective::{Control, Ended, Task};
 

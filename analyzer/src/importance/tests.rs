@@ -1,5 +1,7 @@
 use std::f64::consts::PI;
 
+use rand::RngExt as _;
+
 use super::*;
 
 fn decompose(d: usize, n: usize, seed: u64, f: impl Fn(&[f64]) -> f64) -> Decomposition {

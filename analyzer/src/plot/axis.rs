@@ -53,7 +53,7 @@ impl Scale {
     ///
     /// # Panics
     /// Where `low` is not above 0.
-    pub fn log_with_room(low: f64, high: f64) -> Self {
+    pub(crate) fn log_with_room(low: f64, high: f64) -> Self {
         let share = |x: f64| x.powf(0.03); // of each, as the quotient of the two may overflow
         let room = share(high) / share(low);
         Self::log(
@@ -180,23 +180,23 @@ impl Frame {
     }
 
     /// The pixel column of a number.
-    pub fn x_at(&self, x: f64) -> f64 {
+    pub(crate) fn x_at(&self, x: f64) -> f64 {
         self.from.0 + self.x.place(x) * (self.to.0 - self.from.0)
     }
 
     /// The pixel row of a number.
-    pub fn y_at(&self, y: f64) -> f64 {
+    pub(crate) fn y_at(&self, y: f64) -> f64 {
         self.to.1 - self.y.place(y) * (self.to.1 - self.from.1)
     }
 
     /// Draws grid, ticks, labels and the names of both axes.
-    pub fn draw_axes(&self, scene: &mut Scene, x_name: &str, y_name: &str) {
+    pub(crate) fn draw_axes(&self, scene: &mut Scene, x_name: &str, y_name: &str) {
         self.draw_x_axis(scene, x_name);
         self.draw_y_axis(scene, y_name);
     }
 
     /// Draws the vertical axis alone.
-    pub fn draw_y_axis(&self, scene: &mut Scene, y_name: &str) {
+    pub(crate) fn draw_y_axis(&self, scene: &mut Scene, y_name: &str) {
         let height = self.to.1 - self.from.1;
         let ticks = self.y.ticks(most(height, 34.0));
         for &tick in &ticks {
@@ -211,13 +211,13 @@ impl Frame {
     }
 
     /// Draws the horizontal axis alone.
-    pub fn draw_x_axis(&self, scene: &mut Scene, name: &str) {
+    pub(crate) fn draw_x_axis(&self, scene: &mut Scene, name: &str) {
         let ticks = self.x.ticks(most(self.to.0 - self.from.0, 60.0));
         self.draw_x_ticks(scene, &ticks, name);
     }
 
     /// Draws the horizontal axis with these ticks, or every second or third of them, so that labels have room.
-    pub fn draw_x_ticks(&self, scene: &mut Scene, ticks: &[f64], name: &str) {
+    pub(crate) fn draw_x_ticks(&self, scene: &mut Scene, ticks: &[f64], name: &str) {
         let width = self.to.0 - self.from.0;
         let labels: Vec<(f64, String)> = ticks.iter().map(|t| (*t, label(*t, ticks))).collect();
         let places: Vec<f64> = ticks.iter().map(|tick| self.x_at(*tick)).collect();

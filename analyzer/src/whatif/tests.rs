@@ -1,4 +1,6 @@
+use super::resampling::loss_at;
 use super::*;
+use crate::history::Evaluation;
 use crate::testing::history;
 
 /// Losses of configurations whose order at one budget is that at all others, or at 1 epoch another one.

@@ -11,25 +11,25 @@ pub(super) const PARABOLA: f64 = 9.486_832_980_505_138;
 
 /// How vectors of the space become points of the model.
 #[derive(Debug, Clone)]
-pub struct Features {
+pub(crate) struct Features {
     pub(super) dimensions: Vec<Dimension>,
 }
 
 impl Features {
     /// For the dimensions of a space.
-    pub fn new(dimensions: &[Dimension]) -> Self {
+    pub(crate) fn new(dimensions: &[Dimension]) -> Self {
         Self {
             dimensions: dimensions.to_vec(),
         }
     }
 
     /// d.
-    pub fn num_dimensions(&self) -> usize {
+    pub(crate) fn num_dimensions(&self) -> usize {
         self.dimensions.len()
     }
 
     /// The point of a vector.
-    pub fn of_vector(&self, vector: &[f64]) -> Vec<f64> {
+    pub(crate) fn of_vector(&self, vector: &[f64]) -> Vec<f64> {
         let scaled = vector
             .iter()
             .zip(&self.dimensions)
@@ -41,7 +41,7 @@ impl Features {
     }
 
     /// The vector of a point; ordinals at their nearest level.
-    pub fn to_vector(&self, point: &[f64]) -> Vec<f64> {
+    pub(crate) fn to_vector(&self, point: &[f64]) -> Vec<f64> {
         let scaled = point
             .iter()
             .zip(&self.dimensions)

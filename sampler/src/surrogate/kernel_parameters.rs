@@ -9,7 +9,7 @@ const SMALLEST_NOISE: f64 = 1e-6;
 
 /// Lengths, variances and noises, as logarithms.
 #[derive(Debug, Clone, PartialEq)]
-pub struct KernelParameters {
+pub(crate) struct KernelParameters {
     /// `ln ℓ_j`.
     lengths: Vec<f64>,
     /// ln s².
@@ -34,7 +34,7 @@ const NOISE_PRIOR: Prior = (-4.0, 2.25);
 
 /// Where the prior of ln ℓ has its mean, below that of Hvarfner et al., √2 + ln(d)/2 with variance 3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LengthPrior {
+pub(crate) enum LengthPrior {
     /// By one variance: the mode of their density over ℓ. There most pairs of few points in some dimensions are strangers.
     /// Searches of the first revision have it.
     Short,
@@ -55,7 +55,11 @@ impl LengthPrior {
 
 impl KernelParameters {
     /// The most probable ones before anything is seen.
-    pub fn prior(num_dimensions: usize, num_rungs: usize, length_prior: LengthPrior) -> Self {
+    pub(crate) fn prior(
+        num_dimensions: usize,
+        num_rungs: usize,
+        length_prior: LengthPrior,
+    ) -> Self {
         Self {
             lengths: vec![length_prior.of(num_dimensions).0; num_dimensions],
             length_prior,
@@ -67,12 +71,12 @@ impl KernelParameters {
     }
 
     /// ℓ.
-    pub fn lengths(&self) -> Vec<f64> {
+    pub(crate) fn lengths(&self) -> Vec<f64> {
         self.lengths.iter().map(|x| libm::exp(*x)).collect()
     }
 
     /// Correlation of the noiseless losses of each rung with those of the top rung, as modelled.
-    pub fn correlations(&self) -> Vec<f64> {
+    pub(crate) fn correlations(&self) -> Vec<f64> {
         let signal = libm::exp(self.signal);
         (0..self.noises.len())
             .map(|rung| (signal / self.covariance(rung, rung)).sqrt())
@@ -123,7 +127,7 @@ impl KernelParameters {
     ///
     /// Resilient propagation (Riedmiller and Braun 1993): step sizes follow the signs of the gradient only, so nothing
     /// has to be tuned, and the result is the same on every machine.
-    pub fn fit(
+    pub(crate) fn fit(
         features: &Features,
         observations: &[Observation],
         num_rungs: usize,

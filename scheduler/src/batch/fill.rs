@@ -1,7 +1,7 @@
 //! Submits what is missing in the queue.
 //!
 //! What is there is asked of the batch system, by names that belong to one directory alone, so repeating it never doubles
-//! an array. Each submission leaves its script and a record in `slurm/`.
+//! an array. Each submission leaves its script and a record in the system's [folder](System::folder).
 //!
 //! Two commands at the same time do not double it either: each takes the next number first, then looks at the queue, and
 //! submits under numbers that must be new. Either they want the same number, and one stops; or one has seen the other's
@@ -18,7 +18,7 @@ use anyhow::Result;
 use shared::cli::print;
 use shared::exit::{Code, Failure};
 use shared::fs::{self, Published};
-use shared::{Directory, clock, layout};
+use shared::{Directory, clock};
 use tracing::{info, warn};
 
 use super::submission::{self, Submission, UNKNOWN};
@@ -49,7 +49,7 @@ impl Queue<'_> {
 
     /// All tasks of this search that the batch system knows.
     pub(crate) fn tasks(&self) -> Result<Vec<Task>> {
-        let mut names = submission::names(self.directory, self.root())?;
+        let mut names = submission::names(self.system, self.directory, self.root())?;
         for group in self.groups {
             let name = Role::trainers(group.name.clone()).name(self.root());
             if !names.contains(&name) {
@@ -99,15 +99,17 @@ impl Queue<'_> {
         let batch = (self.write)(order, &path);
         if fs::publish_new(&path, batch.script.as_bytes())? == Published::AlreadyThere {
             let message = format!(
-                "another `scheduler slurm` is submitting at this moment (`{}`): see what it did, then run this again",
+                "another `{}` is submitting at this moment (`{}`): see what it did, then run this again",
+                self.system.command(),
                 path.display()
             );
             return Err(Failure::new(Code::Unforeseen, message).into());
         }
+        let system = self.system.name();
         let job = match self.system.submit(&batch.command) {
             Answer::Job(job) => job,
             Answer::Refused(error) => {
-                // SLURM shows jobs that it has refused as failed. Nobody knows: as if it had been found nowhere, because the
+                // A job that was refused may be shown as failed. Nobody knows: as if it had been found nowhere, because the
                 // next command asks the queue first.
                 let found = self.find(order, known, &LOOKS[..1], &|task| task.meaning.is_live());
                 let Some(job) = found.unwrap_or_default() else {
@@ -115,26 +117,27 @@ impl Queue<'_> {
                     fs::remove(&path)?;
                     return Err(error);
                 };
-                warn!("{error:#}; but it was submitted: the queue has SLURM job {job}");
+                warn!("{error:#}; but it was submitted: the queue has {system} job {job}");
                 job
             }
             Answer::Unclear(said) => match self.find(order, known, &LOOKS, &|_task| true) {
                 Ok(Some(job)) => job,
                 not_found => {
                     record(order, UNKNOWN.to_owned(), &path)?;
-                    return Err(unclear(&path, &batch.command[0], &said, not_found.err()));
+                    let what = format!("said `{}`, which is no id of a {system} job", said.trim());
+                    return Err(unclear(&path, &batch.command[0], &what, not_found.err()));
                 }
             },
         };
         record(order, job.clone(), &path)?;
         let number = number_of(order.role.kind, order.role.group.as_deref(), order.tasks);
         info!(
-            "submitted {} slurm_job={job} tasks={} script={}",
+            "submitted {} job={job} tasks={} script={}",
             order.role.kind.as_str(),
             order.tasks,
             path.display()
         );
-        print(&format!("submitted: {number} as SLURM job {job}\n"))?;
+        print(&format!("submitted: {number} as {system} job {job}\n"))?;
         Ok(job)
     }
 
@@ -160,16 +163,16 @@ impl Queue<'_> {
     /// Where the script of an order is.
     pub(crate) fn script_path(&self, order: &Order, number: u32) -> std::path::PathBuf {
         let name = format!("{number:04}-{}.sh", order.role.kind.as_str());
-        self.directory.layout().path(layout::SLURM).join(name)
+        submission::folder(self.system, self.directory).join(name)
     }
 }
 
 /// Records that an order was submitted.
-fn record(order: &Order, slurm_job: String, script: &Path) -> Result<()> {
+fn record(order: &Order, job: String, script: &Path) -> Result<()> {
     let name = script.file_name().unwrap_or_default();
     let submission = Submission {
         kind: order.role.kind,
-        slurm_job,
+        job,
         name: order.name.clone(),
         group: order.role.group.clone(),
         tasks: order.tasks,
@@ -185,7 +188,7 @@ fn record(order: &Order, slurm_job: String, script: &Path) -> Result<()> {
 fn unclear(
     path: &Path,
     command: &str,
-    said: &str,
+    what: &str,
     no_queue: Option<anyhow::Error>,
 ) -> anyhow::Error {
     let queue = no_queue.map_or_else(
@@ -193,10 +196,9 @@ fn unclear(
         |error| format!("the queue cannot be seen ({error:#})"),
     );
     let message = format!(
-        "it is not known whether `{}` was submitted: `{command}` said `{}`, which is no id of a SLURM job, and {queue}; \
-         run this again: it submits what the queue lacks",
-        path.display(),
-        said.trim()
+        "it is not known whether `{}` was submitted: `{command}` {what}, and {queue}; run this again: it submits \
+         what the queue lacks",
+        path.display()
     );
     Failure::new(Code::Unforeseen, message).into()
 }

@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use shared::Directory;
 use shared::cli::report;
 use shared::exit::Code;
 use shared::signal::Warning;
-use shared::{Directory, layout, owner};
 use tracing::{error, info, warn};
 
 use super::fill::Queue;
@@ -29,13 +29,14 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// Looks at the queue every `poll_s` seconds and submits what is missing.
 pub(crate) fn keep(queue: &Queue<'_>, poll_s: f64) -> Result<Code> {
-    let directory = queue.directory;
+    let (system, directory) = (queue.system, queue.directory);
     let warning = Warning::listen().context("cannot listen for signals")?;
-    if owner::slurm_job().is_none() {
+    if system.own_job().is_none() {
         let number: u32 = queue.groups.iter().map(|group| group.number).sum();
         report(&format!(
-            "keeping {number} trainers in SLURM's queue; where compute nodes may submit, the coordinator does so too, and \
-             this may be ended"
+            "keeping {number} trainers in {}'s queue; where compute nodes may submit, the coordinator does so too, and \
+             this may be ended",
+            system.name()
         ));
     }
     let mut refusals = 0_u32;
@@ -49,15 +50,19 @@ pub(crate) fn keep(queue: &Queue<'_>, poll_s: f64) -> Result<Code> {
         if let Some(error) = refused {
             warn!(
                 "cannot keep trainers in the queue, next try in {} s: {error:#}; if other arguments are needed, end this \
-                 and the coordinator (`scheduler slurm --cancel`), and start anew",
-                pause.as_secs_f64()
+                 and the coordinator (`{} --cancel`), and start anew",
+                pause.as_secs_f64(),
+                system.command()
             );
         }
         let start = Instant::now();
         let mut looked = start;
         while start.elapsed() < pause {
             if let Some(signal) = warning.received() {
-                info!("{signal}: leaving; SLURM's queue stays as it is");
+                info!(
+                    "{signal}: leaving; {}'s queue stays as it is",
+                    system.name()
+                );
                 return Ok(Code::Again);
             }
             std::thread::sleep(Duration::from_millis(200).min(pause));
@@ -80,30 +85,31 @@ fn is_over(directory: &Directory) -> bool {
 }
 
 fn turn(queue: &Queue<'_>, was_broken: &mut bool) -> Result<()> {
-    let last = submission::last_number(queue.directory)?;
+    let (system, command) = (queue.system.name(), queue.system.command());
+    let last = submission::last_number(queue.system, queue.directory)?;
     let tasks = queue.tasks()?;
     let live: BTreeSet<&str> = tasks
         .iter()
         .filter(|task| task.meaning.is_live())
         .map(|task| task.job.as_str())
         .collect();
-    let mut arrays = submission::all(queue.directory)?;
-    let num_unknown = arrays.iter().rev().take_while(|it| it.slurm_job == UNKNOWN);
+    let mut arrays = submission::all(queue.system, queue.directory)?;
+    let num_unknown = arrays.iter().rev().take_while(|it| it.job == UNKNOWN);
     let num_unknown = num_unknown.count();
     arrays.retain(|submission| submission.kind == Kind::Trainers);
-    let num_failed = failed_starts(&arrays, &live, &started_well(queue.directory)?);
+    let num_failed = failed_starts(&arrays, &live, &started_well(queue)?);
     let is_broken = num_failed >= MOST_FAILED || num_unknown >= MOST_FAILED;
     if num_unknown >= MOST_FAILED && !*was_broken {
         error!(
-            "of {num_unknown} submissions, one after the other, SLURM has neither named the job nor shown it in its queue: no \
-             more are submitted. When `scheduler slurm` without --keep is understood again, this goes on"
+            "of {num_unknown} submissions, one after the other, {system} has neither named the job nor shown it in its queue: no \
+             more are submitted. When `{command}` without --keep is understood again, this goes on"
         );
     } else if is_broken && !*was_broken {
         error!(
             "{num_failed} arrays of trainers have ended, one after the other, before any of them had run for \
-             {GOOD_BEATS} heartbeats: no more are submitted. See the logs in `{}`; when the cause is gone, `scheduler \
-             slurm` without --keep submits once more, and if those run, this goes on",
-            queue.root().join(layout::SLURM).display()
+             {GOOD_BEATS} heartbeats: no more are submitted. See the logs in `{}`; when the cause is gone, `{command}` \
+             without --keep submits once more, and if those run, this goes on",
+            submission::folder(queue.system, queue.directory).display()
         );
     }
     *was_broken = is_broken;
@@ -120,7 +126,7 @@ fn turn(queue: &Queue<'_>, was_broken: &mut bool) -> Result<()> {
     let orders = queue.missing(&tasks, &excluded);
     if orders.iter().any(|order| !order.excluded.is_empty()) && excluded != excluded_before {
         warn!(
-            "trainers have failed on {} while others run: no more are submitted for those nodes; `scheduler slurm` \
+            "trainers have failed on {} while others run: no more are submitted for those nodes; `{command}` \
              without --keep takes that back",
             excluded.join(", ")
         );
@@ -145,15 +151,14 @@ fn nodes_to_avoid(trainers: &[&Task], before: &[String]) -> Vec<String> {
 }
 
 /// The arrays of which a trainer has run for some time.
-fn started_well(directory: &Directory) -> Result<BTreeSet<String>> {
-    let heartbeats = directory.heartbeats()?;
+fn started_well(queue: &Queue<'_>) -> Result<BTreeSet<String>> {
+    let heartbeats = queue.directory.heartbeats()?;
     let good = heartbeats
         .into_values()
         .filter(|heartbeat| heartbeat.beat >= GOOD_BEATS)
         .filter_map(|heartbeat| heartbeat.slurm_job);
-    // `123_4` is a task of the array 123.
     Ok(good
-        .map(|job| job.split('_').next().unwrap_or_default().to_owned())
+        .map(|job| queue.system.array_of(&job).to_owned())
         .collect())
 }
 
@@ -163,7 +168,7 @@ fn started_well(directory: &Directory) -> Result<BTreeSet<String>> {
 /// time, the newest array is always queued.
 fn failed_starts(arrays: &[Submission], live: &BTreeSet<&str>, good: &BTreeSet<String>) -> usize {
     debug_assert!(arrays.iter().all(|array| array.kind == Kind::Trainers));
-    let jobs = arrays.iter().rev().map(|array| array.slurm_job.as_str());
+    let jobs = arrays.iter().rev().map(|array| array.job.as_str());
     jobs.take_while(|job| !good.contains(*job))
         .filter(|job| !live.contains(job))
         .count()
@@ -210,7 +215,7 @@ mod tests {
             ),
             [""; 0]
         );
-        // SLURM itself sees to nodes that are down.
+        // The batch system itself sees to nodes that are down.
         assert_eq!(avoided(&[lost("a"), running("c")], &[]), [""; 0]);
     }
 

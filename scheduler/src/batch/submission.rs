@@ -1,19 +1,19 @@
-//! What was submitted: records in `slurm/`, beside the scripts.
+//! What was submitted: records beside the scripts, in the batch system's folder.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use shared::format::Record;
-use shared::{Directory, error, fs, layout};
+use shared::{Directory, error, fs};
 use tracing::info;
 
-use super::{Kind, Role};
+use super::{Kind, Role, System};
 
 /// In place of a job's id: the batch system has named none, and did not know of one when it was asked.
-pub const UNKNOWN: &str = "unknown";
+pub(crate) const UNKNOWN: &str = "unknown";
 /// How long a submission by another command may take: the controller may be busy. One that takes longer was killed.
 const LONGEST_SUBMISSION: Duration = Duration::from_secs(30);
 /// More submissions than any search makes.
@@ -21,14 +21,15 @@ const LARGEST_NUMBER: u32 = 1_000_000;
 /// Between two looks whether it is done.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// What was submitted: `slurm/0001-trainers.json`.
+/// What was submitted: `0001-trainers.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Submission {
     /// Trainers or the coordinator.
     pub kind: Kind,
-    /// The id SLURM gave it, or [`UNKNOWN`].
-    pub slurm_job: String,
-    /// The name SLURM knows it by.
+    /// The id that the batch system gave it, or [`UNKNOWN`].
+    #[serde(rename = "slurm_job")]
+    pub job: String,
+    /// The name that the batch system knows it by.
     pub name: String,
     /// The group of these trainers, where there are several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,9 +51,14 @@ impl Record for Submission {
     const VERSION: [u32; 2] = [1, 1];
 }
 
+/// The folder of a search for what was submitted to this system.
+pub(crate) fn folder(system: &dyn System, directory: &Directory) -> PathBuf {
+    directory.layout().path(system.folder())
+}
+
 /// Whether anything was ever submitted.
-pub(crate) fn was_any(directory: &Directory) -> Result<bool> {
-    let names = fs::list(&directory.layout().path(layout::SLURM))?;
+pub(crate) fn was_any(system: &dyn System, directory: &Directory) -> Result<bool> {
+    let names = fs::list(&folder(system, directory))?;
     Ok(names.iter().any(is_record))
 }
 
@@ -61,8 +67,8 @@ fn is_record(name: &String) -> bool {
 }
 
 /// All that was submitted, oldest first. Corrupt records are set aside: what is in the queue is known by name all the same.
-pub(crate) fn all(directory: &Directory) -> Result<Vec<Submission>> {
-    let folder = directory.layout().path(layout::SLURM);
+pub(crate) fn all(system: &dyn System, directory: &Directory) -> Result<Vec<Submission>> {
+    let folder = folder(system, directory);
     let mut all = Vec::new();
     for name in fs::list(&folder)?.into_iter().filter(is_record) {
         let path = folder.join(name);
@@ -78,11 +84,15 @@ pub(crate) fn all(directory: &Directory) -> Result<Vec<Submission>> {
 }
 
 /// The names that jobs of this search have, as far as its records tell.
-pub(crate) fn names(directory: &Directory, root: &Path) -> Result<Vec<String>> {
+pub(crate) fn names(
+    system: &dyn System,
+    directory: &Directory,
+    root: &Path,
+) -> Result<Vec<String>> {
     let mut names: BTreeSet<String> = [Role::COORDINATOR, Role::trainers(None)]
         .map(|role| role.name(root))
         .into();
-    let submitted = all(directory)?
+    let submitted = all(system, directory)?
         .into_iter()
         .map(|submission| submission.name);
     // In a copy of a directory they may be those of the other.
@@ -92,23 +102,24 @@ pub(crate) fn names(directory: &Directory, root: &Path) -> Result<Vec<String>> {
 
 /// The number of the last submission, by whomever; 0 if there is none. To be asked before the queue is: what had this
 /// number or an earlier one is in it.
-pub(crate) fn last_number(directory: &Directory) -> Result<u32> {
+pub(crate) fn last_number(system: &dyn System, directory: &Directory) -> Result<u32> {
     let start = Instant::now();
     loop {
-        let (script, record) = numbers(directory)?;
+        let (script, record) = numbers(system, directory)?;
         if script <= record || start.elapsed() > LONGEST_SUBMISSION {
             return Ok(script.max(record));
         }
         if start.elapsed() < LOOK {
-            info!("waiting for another `scheduler slurm`, which is about to submit {script:04}");
+            let command = system.command();
+            info!("waiting for another `{command}`, which is about to submit {script:04}");
         }
         std::thread::sleep(LOOK);
     }
 }
 
 /// The largest numbers of scripts and of records.
-pub(crate) fn numbers(directory: &Directory) -> Result<(u32, u32)> {
-    let names = fs::list(&directory.layout().path(layout::SLURM))?;
+pub(crate) fn numbers(system: &dyn System, directory: &Directory) -> Result<(u32, u32)> {
+    let names = fs::list(&folder(system, directory))?;
     let last_with = |end: &str| -> u32 {
         let of_kind = names.iter().filter(|name| name.ends_with(end));
         let numbers = of_kind.filter_map(|name| name.split_once('-')?.0.parse().ok());
@@ -124,12 +135,13 @@ pub(crate) fn numbers(directory: &Directory) -> Result<(u32, u32)> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::slurm::Slurm;
 
     /// A record of an array of trainers.
     pub(crate) fn array(number: u32) -> Submission {
         Submission {
             kind: Kind::Trainers,
-            slurm_job: number.to_string(),
+            job: number.to_string(),
             name: "tandem".into(),
             group: None,
             tasks: 2,
@@ -144,17 +156,17 @@ pub(crate) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = crate::test_search::search_file(1, 9, 3);
         let directory = Directory::create(folder.path(), &file, Path::new("x")).unwrap();
-        let slurm = directory.layout().path(layout::SLURM);
-        fs::publish_record(&slurm.join("0001-trainers.json"), &array(1)).unwrap();
-        fs::publish_new(&slurm.join("0002-trainers.json"), b"{ \"format\"").unwrap();
-        assert_eq!(all(&directory).unwrap().len(), 1);
+        let folder = super::folder(&Slurm, &directory);
+        fs::publish_record(&folder.join("0001-trainers.json"), &array(1)).unwrap();
+        fs::publish_new(&folder.join("0002-trainers.json"), b"{ \"format\"").unwrap();
+        assert_eq!(all(&Slurm, &directory).unwrap().len(), 1);
         assert_eq!(
-            fs::list(&directory.layout().path(layout::ASIDE))
+            fs::list(&directory.layout().path(shared::layout::ASIDE))
                 .unwrap()
                 .len(),
             1
         );
-        assert_eq!(all(&directory).unwrap().len(), 1);
+        assert_eq!(all(&Slurm, &directory).unwrap().len(), 1);
     }
 
     #[test]

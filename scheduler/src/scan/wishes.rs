@@ -10,7 +10,7 @@ use crate::state::State;
 
 impl Scanner {
     /// Reads what somebody wishes beyond the search file.
-    pub fn see_wishes(&mut self, state: &mut State) -> Result<()> {
+    pub(crate) fn see_wishes(&mut self, state: &mut State) -> Result<()> {
         self.see_extensions(state)?;
         self.see_given(state)?;
         self.see_retries(state)

@@ -3,8 +3,8 @@
 use std::process::{Output, Stdio};
 
 use anyhow::Result;
-use shared::env;
 use shared::exit::{Code, Failure};
+use shared::{env, layout, owner};
 
 use super::answer;
 use crate::batch::{Answer, System, Task};
@@ -13,9 +13,29 @@ use crate::batch::{Answer, System, Task};
 const DEFAULT_MAX_ARRAY_SIZE: u32 = 1001;
 
 /// The SLURM that this machine's commands speak to.
-pub(super) struct Slurm;
+pub(crate) struct Slurm;
 
 impl System for Slurm {
+    fn name(&self) -> &'static str {
+        "SLURM"
+    }
+
+    fn command(&self) -> &'static str {
+        "scheduler slurm"
+    }
+
+    fn folder(&self) -> &'static str {
+        layout::SLURM
+    }
+
+    fn own_job(&self) -> Option<String> {
+        owner::slurm_job()
+    }
+
+    fn array_of<'a>(&self, job: &'a str) -> &'a str {
+        job.split_once('_').map_or(job, |(array, _task)| array) // `123_4`
+    }
+
     fn submit(&self, command: &[String]) -> Answer {
         let Some((program, arguments)) = command.split_first() else {
             return Answer::Unclear(String::new());

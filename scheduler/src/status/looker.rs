@@ -11,9 +11,9 @@ use shared::signal::Warning;
 use shared::{Directory, fs, layout};
 
 use super::{FileClock, Status, crashes, look, num_heard, queue};
-use crate::batch::Queued;
+use crate::batch::{self, Queued};
 use crate::scan::Scanner;
-use crate::slurm;
+use crate::slurm::Slurm;
 use crate::state::State;
 
 /// Between two looks.
@@ -100,7 +100,7 @@ impl Looker {
     fn complete(&mut self, mut status: Status) -> Result<Status> {
         let directory = self.scanner.directory();
         match self.slurm.get(|| {
-            let queue = slurm::queue_if_any(directory);
+            let queue = batch::queue_if_any(&Slurm, directory);
             queue.map_err(|error| format!("cannot see SLURM's queue: {error:#}"))
         }) {
             Ok(Some(queue)) => {

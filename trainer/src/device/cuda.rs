@@ -116,5 +116,8 @@ fn what_compiles() -> String {
 pub(super) fn memory() -> Option<(u64, u64)> {
     let context = driver::CudaContext::new(0).ok()?; // unknown: the training will show
     let (free, total) = context.mem_get_info().ok()?; // as above
-    Some((crate::batch::to_u64(free), crate::batch::to_u64(total)))
+    Some((
+        crate::minibatch::to_u64(free),
+        crate::minibatch::to_u64(total),
+    ))
 }

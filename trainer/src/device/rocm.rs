@@ -101,5 +101,8 @@ pub(super) fn memory() -> Option<(u64, u64)> {
     #[expect(unsafe_code, reason = "a call of the driver")]
     // SAFETY: the pointers are to numbers that live as long as the call.
     check(unsafe { hip::hipMemGetInfo(&raw mut free, &raw mut total) }).ok()?; // unknown: the training will show
-    Some((crate::batch::to_u64(free), crate::batch::to_u64(total)))
+    Some((
+        crate::minibatch::to_u64(free),
+        crate::minibatch::to_u64(total),
+    ))
 }

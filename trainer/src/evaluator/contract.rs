@@ -195,7 +195,7 @@ fn evaluation(mut fields: Map<String, Value>, num_replaced: usize) -> Ended {
 }
 
 /// The note of a result that names what could not be read of a program's result file.
-pub const LEFT_OUT: &str = "left_out";
+pub(crate) const LEFT_OUT: &str = "left_out";
 
 fn measures(value: Option<Value>, left_out: &mut Vec<String>) -> BTreeMap<String, f64> {
     let fields = match value {

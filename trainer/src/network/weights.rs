@@ -26,7 +26,7 @@ pub fn collect<B: Backend>(network: &Network<B>) -> Vec<(String, Array)> {
 ///
 /// # Errors
 /// The first tensor for which there is no array of its name and shape.
-pub fn restore<B: Backend>(
+pub(crate) fn restore<B: Backend>(
     network: Network<B>,
     arrays: BTreeMap<String, Array>,
     device: &B::Device,

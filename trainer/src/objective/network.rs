@@ -8,10 +8,10 @@ use shared::constraint::KNOWN_BEFORE_TRAINING;
 use shared::objective::TrainingSettings;
 use shared::{Configuration, Seed};
 
-use crate::batch::{TrainingData, to_u64};
 use crate::device::{Device, with_backend};
 use crate::hyperparameters::{self, TrainingConfig};
 use crate::memory::{self, Footprint};
+use crate::minibatch::{TrainingData, to_u64};
 use crate::network::{NetworkConfig, Summary};
 use crate::objective::{Control, Ended, Task};
 use crate::schedule::Schedule;
@@ -95,7 +95,7 @@ impl NetworkTrainer<'_> {
     }
 
     /// What decides how much memory a configuration's training takes.
-    pub fn data_size(&self) -> DataSize {
+    pub(crate) fn data_size(&self) -> DataSize {
         let evaluated = self
             .data
             .validation

@@ -51,7 +51,7 @@ use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime};
 use super::gradients::Kernels;
 use super::{KeptImages, Normalized, Operators, Running, Slot, Step, Window};
 use super::{projection_by_convolution, unwrap, wrap};
-use crate::batch::Drawn;
+use crate::minibatch::Drawn;
 
 /// Units of a cube, in all kernels.
 const UNITS: u32 = 256;

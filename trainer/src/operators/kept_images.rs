@@ -7,7 +7,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use data::ImageShape;
 
 use crate::augment::PixelValues;
-use crate::batch::{Drawn, TrainingData};
+use crate::minibatch::{Drawn, TrainingData};
 
 /// All training images of a data set, on a device.
 #[derive(Debug)]

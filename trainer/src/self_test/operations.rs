@@ -7,7 +7,7 @@ use shared::Seed;
 use shared::objective::Precision;
 
 use crate::augment::{Augmentation, PixelValues};
-use crate::batch::{Batches, Pixels, TrainingData};
+use crate::minibatch::{Batches, Pixels, TrainingData};
 use crate::operators::{
     Descent, KeptImages, Memory, Operators as _, Running, Slot, Step, TrainingBackend, Window,
 };
@@ -163,7 +163,7 @@ pub fn convolution<B: TrainingBackend>(
 }
 
 /// Output, moments and all gradients of a batch norm.
-pub fn batch_norm<B: TrainingBackend>(
+pub(crate) fn batch_norm<B: TrainingBackend>(
     dims: [usize; 4],
     activate: bool,
     device: &B::Device,
@@ -201,7 +201,7 @@ pub fn batch_norm<B: TrainingBackend>(
 }
 
 /// Normalisation by given moments.
-pub fn normalize_by<B: TrainingBackend>(
+pub(crate) fn normalize_by<B: TrainingBackend>(
     dims: [usize; 4],
     activate: bool,
     device: &B::Device,
@@ -249,7 +249,7 @@ pub fn head<B: TrainingBackend>(dims: [usize; 4], outputs: usize, device: &B::De
 }
 
 /// The loss, and the gradient of the scores.
-pub fn cross_entropy<B: TrainingBackend>(dims: [usize; 2], device: &B::Device) -> Results {
+pub(crate) fn cross_entropy<B: TrainingBackend>(dims: [usize; 2], device: &B::Device) -> Results {
     let scores = (tensor::<B, 2>(1, dims, device) * 5.0)
         .detach()
         .require_grad();

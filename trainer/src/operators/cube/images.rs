@@ -7,7 +7,7 @@ use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime};
 
 use super::{allocate, dense, elementwise, number_of_unit, to_u32, unwrap};
-use crate::batch::{Drawn, NUMBERS_OF_IMAGE};
+use crate::minibatch::{Drawn, NUMBERS_OF_IMAGE};
 use crate::operators::KeptImages;
 
 /// As [`crate::operators::Operators::see`].

@@ -10,8 +10,8 @@ use super::super::discretise::discretise;
 use super::super::gates::{by_probability, one_hot};
 use super::*;
 use crate::augment::PixelValues;
-use crate::batch::Pixels;
 use crate::checkpoint::Array;
+use crate::minibatch::Pixels;
 
 type Cpu = Autodiff<Flex>;
 

@@ -127,7 +127,7 @@ impl<'a> Batches<'a> {
     }
 
     /// Steps per pass through the data.
-    pub fn steps_per_epoch(&self) -> u64 {
+    pub(crate) fn steps_per_epoch(&self) -> u64 {
         to_u64(self.data.training.len() / self.batch)
     }
 
@@ -198,7 +198,7 @@ impl<'a> Batches<'a> {
 }
 
 /// The numbers that the pixels of whole images become, for evaluation. `[images, channels, height, width]`
-pub fn plain_pixels(bytes: &[u8], shape: ImageShape, values: &PixelValues) -> Vec<f32> {
+pub(crate) fn plain_pixels(bytes: &[u8], shape: ImageShape, values: &PixelValues) -> Vec<f32> {
     let len = shape.image_len();
     let mut pixels = vec![0.0; bytes.len()];
     for (bytes, pixels) in bytes.chunks_exact(len).zip(pixels.chunks_exact_mut(len)) {
