@@ -1,11 +1,14 @@
-//! Densities and acquisition values against statsmodels' `KDEMultivariate`, computed once by `golden/kde.py`.
+//! Densities and acquisition values against statsmodels' `KDEMultivariate`, computed once by `golden/kde.py`; and what searches of
+//! an earlier revision did.
 
+use sampler::bench::problem::Problem;
+use sampler::bench::{curve, simulate};
 use sampler::history::History;
 use sampler::kde::{Density, Dimension, normal_reference};
 use sampler::method::Ask;
 use sampler::method::bohb::Bohb;
 use serde::Deserialize;
-use shared::search::BohbSettings;
+use shared::search::{BohbSettings, MethodName};
 use shared::{ConfigurationId, Score, SearchSpace, Seed};
 
 #[derive(Deserialize)]
@@ -166,4 +169,24 @@ fn the_method_splits_fits_and_values_candidates_as_hpbandster_with_statsmodels_d
             assert!(faithful || num_compared == 64);
         }
     }
+}
+
+/// `golden/revision-4.csv` was written by a program of revision 4: `sampler bench --benchmark joint-resnet --method tandem
+/// --seeds 3..4 --total 16`.
+#[test]
+fn searches_of_revision_4_go_on_as_they_began_bit_for_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("revision-4.csv");
+    let text = include_str!("golden/revision-4.csv");
+    shared::fs::replace(&path, text.as_bytes()).unwrap();
+    let expected = curve::read(&path).unwrap();
+    assert_eq!(expected.len(), text.lines().count() - 1);
+    let problem = Problem::function("joint-resnet", None, None).unwrap();
+    let mut search = simulate::search(&problem, MethodName::Tandem, false, 3).unwrap();
+    search.revision = 4;
+    let found = simulate::run(&problem, &search, 16.0, 1).unwrap();
+    assert_eq!(found, expected);
+    search.revision = 5;
+    let newer = simulate::run(&problem, &search, 16.0, 1).unwrap();
+    assert_ne!(newer, expected);
 }

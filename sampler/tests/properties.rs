@@ -576,19 +576,25 @@ fn crashed_configurations_steer_away_and_lost_jobs_do_not() {
     let evolution = search(space, "evolution", "");
     // Everything below 0.5 crashes or diverges, everything above is as good as the next.
     for search in [&bohb, &tandem, &smbo, &evolution] {
-        let failing = drive(search, 100, 0, |job, v| {
-            if v.float("x").unwrap() >= 0.5 {
-                evaluated(1.0)
-            } else if job.configuration.0 % 2 == 0 {
-                crashed()
-            } else {
-                Outcome::Diverged {
-                    spent: 0.5,
-                    message: "NaN".into(),
+        // The share of one seed has a standard deviation of 0.05.
+        let shares = (5..13).map(|seed| {
+            let mut search = search.clone();
+            search.seed = shared::Seed::new(seed);
+            let failing = drive(&search, 100, 0, |job, v| {
+                if v.float("x").unwrap() >= 0.5 {
+                    evaluated(1.0)
+                } else if job.configuration.0 % 2 == 0 {
+                    crashed()
+                } else {
+                    Outcome::Diverged {
+                        spent: 0.5,
+                        message: "NaN".into(),
+                    }
                 }
-            }
+            });
+            low(&failing)
         });
-        let share = low(&failing);
+        let share = shares.sum::<f64>() / 8.0;
         assert!(share < 0.25, "{}: {share}", search.method.as_str());
     }
     let losing = drive(&bohb, 100, 0, |_, v| {

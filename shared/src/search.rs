@@ -180,8 +180,9 @@ impl SearchFile {
 /// 1: Tandem 0.1. 2: draws are uniform over what is allowed, however little that is; nothing is proposed twice while
 /// something is untried, and the search ends when all is tried. `tandem` asks its model from
 /// eight results on, not four, and takes lengths to be longer. 3: `reinforce` has a recurrent controller. 4: `tandem` leaves
-/// out every second rung and starts all brackets at the lowest; more of its proposals are the best of a few draws.
-pub const REVISION: u32 = 4;
+/// out every second rung and starts all brackets at the lowest; more of its proposals are the best of a few draws. 5: these draws become more
+/// as results come.
+pub const REVISION: u32 = 5;
 
 /// The first revision in which `tandem` leaves out rungs.
 const LEAVES_OUT_RUNGS: u32 = 4;

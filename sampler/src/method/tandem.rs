@@ -5,14 +5,15 @@
 //!
 //! ```text
 //! 10 %       a draw from the prior, so that no error of the model lasts
-//! 54 %       the best of 16 draws from the prior, so that no region is forgotten and no corner is overrated
+//! 54 %       the best of some draws from the prior, so that no region is forgotten and no corner overrated
 //! 36 %       the best point found by climbing from many draws, mutations and crossings of the best ([`acquisition`])
 //! ```
-//! (22.5 % and 67.5 % in searches of revisions before the fourth),
-//! where "best" means the largest expected improvement of f at the largest budget over the configuration that is
-//! believed to be the best one: E max(f(x*) - ξ - f(x), 0), both uncertain and correlated. For half of the proposals the
-//! margin ξ is 0, for the others a draw from `[0, 1]`: they leave the last digits of a known region to the former and
-//! look for another one. A point next to x* shares its
+//! (22.5 % and 67.5 % in searches of revisions before the fourth). A proposal of the second kind is the best of as many draws
+//! as half the number of results, 16 at least and 256 at most (before the fifth revision always 16): the more the model knows,
+//! the more it is followed. "Best" means the largest expected improvement of f at the largest budget over the configuration
+//! that is believed to be the best one: E max(f(x*) - ξ - f(x), 0), both uncertain and correlated. For half of the proposals
+//! the margin ξ is 0, for the others a draw from `[0, 1]`: they leave the last digits of a known region to the former and look
+//! for another one. A point next to x* shares its
 //! uncertainty and has little to gain, however little is known of both; that keeps the method from asking the same
 //! question again and again. Jobs under way count with their expected results.
 //!
@@ -67,7 +68,7 @@ const MOST_FITTED: usize = 120;
 const MOST_UNDER_WAY: usize = 64;
 /// Share of the proposals drawn from the prior.
 const RANDOM_FRACTION: f64 = 0.1;
-/// Share of the others that are the best of [`NUM_EXPLORING`] draws from the prior.
+/// Share of the others that are the best of some draws from the prior.
 const EXPLORING_FRACTION: f64 = 0.6;
 /// The same in searches of revisions before the fourth.
 const EXPLORING_FRACTION_BEFORE: f64 = 0.25;
@@ -75,8 +76,12 @@ const EXPLORING_FRACTION_BEFORE: f64 = 0.25;
 const USER_PRIOR_FRACTION: f64 = 0.5;
 /// Results after which that share is half.
 const USER_PRIOR_HALF_LIFE: f64 = 20.0;
-/// Draws that such a proposal is the best of.
+/// Draws that such a proposal is the best of, at least; in searches of revisions before the fifth always.
 const NUM_EXPLORING: usize = 16;
+/// As many at most.
+const MOST_EXPLORING: usize = 256;
+/// Between these bounds, results for each draw.
+const RESULTS_PER_DRAW: usize = 2;
 /// Share of the proposals that look for an improvement by more than a margin, drawn up to [`LARGEST_MARGIN`].
 const AMBITIOUS_FRACTION: f64 = 0.5;
 /// In units of scores, which have a standard deviation of about 1.
@@ -93,6 +98,7 @@ pub struct Tandem {
     num_rungs: usize,
     fewest_results: usize,
     exploring_fraction: f64,
+    most_exploring: usize,
     length_prior: LengthPrior,
     fitted: Option<RungModels>,
 }
@@ -110,6 +116,10 @@ impl Tandem {
             exploring_fraction: match search.revision {
                 1..=3 => EXPLORING_FRACTION_BEFORE,
                 _ => EXPLORING_FRACTION,
+            },
+            most_exploring: match search.revision {
+                1..=4 => NUM_EXPLORING,
+                _ => MOST_EXPLORING,
             },
             length_prior,
             space: search.space.clone(),
@@ -171,6 +181,11 @@ impl Tandem {
             reason: format!("a share of {share:.2} is near the values given as `prior`"),
             model: None,
         })
+    }
+
+    /// Draws from the prior that an exploring proposal is the best of: half as many as there are results, within bounds.
+    fn num_exploring(&self, num_results: usize) -> usize {
+        (num_results / RESULTS_PER_DRAW).clamp(NUM_EXPLORING, self.most_exploring)
     }
 
     fn rung(&self, rung: u8) -> usize {
@@ -283,7 +298,7 @@ impl Method for Tandem {
         .with_user_prior(believed);
         let is_exploring = rng.random::<f64>() < self.exploring_fraction;
         let best = if is_exploring {
-            climb.best_of_prior(NUM_EXPLORING, &mut rng)
+            climb.best_of_prior(self.num_exploring(history.arrivals().len()), &mut rng)
         } else {
             climb.best(&observations, &mut rng)
         };
@@ -418,8 +433,11 @@ fn choose(by_rung: &[&[Ranked]], count: usize) -> Vec<Ranked> {
 #[cfg(test)]
 mod tests {
     use shared::ConfigurationId;
+    use shared::search::MethodName;
 
     use super::*;
+    use crate::bench::problem::Problem;
+    use crate::bench::simulate;
 
     #[test]
     fn scales_are_fitted_again_every_seventh() {
@@ -429,6 +447,19 @@ mod tests {
         let mut all: Vec<usize> = (8..100_000).map(|count| last_threshold(8, count)).collect();
         all.dedup();
         assert!(all.len() < 80, "{}", all.len());
+    }
+
+    #[test]
+    fn more_draws_are_compared_as_results_come_since_the_fifth_revision() {
+        let problem = Problem::function("branin", None, None).unwrap();
+        let mut search = simulate::search(&problem, MethodName::Tandem, false, 0).unwrap();
+        let counts = |search: &Search| {
+            let tandem = Tandem::new(search);
+            [8, 33, 40, 320, 100_000].map(|num_results| tandem.num_exploring(num_results))
+        };
+        assert_eq!(counts(&search), [16, 16, 20, 160, 256]);
+        search.revision = 4;
+        assert_eq!(counts(&search), [16; 5]);
     }
 
     #[test]
