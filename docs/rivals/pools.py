@@ -7,19 +7,20 @@
 
 A pool is NAME.csv[.gz], with the space in NAME.space.json beside it: one row a training, one column a hyperparameter, then
 `loss_<budget>`, `inf` where it had diverged. A configuration is answered by the nearest row in unit coordinates. `run`
-writes one file NAME__RIVAL__SEED.csv a run; `summary` reads them all, Tandem's own too, and divides the regret of
-`tandem` by that of the best other method. Ordinals and categories go to the rivals as numbers of levels.
+writes one file NAME__RIVAL__SEED.csv a run; `summary` reads them all, Tandem's own too, and divides the mean regret of
+`tandem` by that of the best other method. The best of few runs is chance: `--fewest` leaves such methods out there.
+Ordinals and categories go to the rivals as numbers of levels.
 
 Rungs are 1, 1/3, 1/9, … of the largest recorded budget, rounded, as long as they are at least 1/27 of it, rounded up.
 Every evaluation is paid in full, except where one training goes on from rung to rung, which no other method here may:
-`optuna_hyperband` and `dyhpo` pay what they add.
+`optuna_hyperband` and `dyhpo` pay what they add; with `summary --in-full` the former pays like the others.
 
     optuna_random, optuna_tpe   optuna: largest budget only; a diverged trial has the value infinity
     optuna_hyperband            optuna: TPE with HyperbandPruner, asked at every rung; a diverged trial is pruned there
     hpbandster                  hpbandster: BOHB's models and brackets in one process, without Pyro; diverged = crashed
     dehb                        dehb: ask and tell; a diverged evaluation has the fitness 1e9
     smac                        smac: multi-fidelity facade (Hyperband); diverged = the largest loss so far, 1 at least
-    dyhpo                       DyHPO from its repository (on PYTHONPATH), with torch and gpytorch: all rows are its candidates,
+    dyhpo                       DyHPO from its repository (on PYTHONPATH), torch and gpytorch: all rows are its candidates,
                                 a step is a 27th of the largest budget, rounded up; losses above 1 and diverged count as 1;
                                 its incumbent is the best at any budget, as it has it
 """
@@ -354,13 +355,17 @@ def at_points(rows):
 class Summary:
     """Mean regrets of methods on pools, and what one method's are divided by others'."""
 
-    def __init__(self, folder, method):
-        self.method, self.regrets, self.num_runs = method, {}, {}
+    def __init__(self, folder, method, fewest, in_full):
+        self.method, self.fewest, self.regrets, self.num_runs = method, fewest, {}, {}
         runs = {}
         for path in sorted(folder.glob("*__*__*.csv*")):
             pool, found, _ = path.name.split("__")
             with opened(path) as file:
                 rows = [[float(row[column]) for column in HEADER] for row in csv.DictReader(file)]
+            if in_full:
+                largest = max(row[1] for row in rows)
+                spent = itertools.accumulate(row[1] / largest for row in rows)
+                rows = [[*row[:4], paid, paid] for row, paid in zip(rows, spent)]
             runs.setdefault((pool, found), []).append(at_points(rows))
         for key, found in runs.items():
             columns = [[regret for regret in column if regret is not None] for column in zip(*found)]
@@ -393,7 +398,8 @@ class Summary:
         print(table_line("runs", [f"{min(found)} to {max(found)}" for found in runs]))
         print()
         print(table_line(f"ratio of {self.method} to", ["the best other", *others]) + "\n" + "|--" * (2 + len(others)) + "|")
-        columns = [others, *([other] for other in others)]
+        many = [m for m in others if all(n >= self.fewest for (_, found), n in self.num_runs.items() if found == m)]
+        columns = [many, *([other] for other in others)]
         for pool in self.pools:
             print(table_line(pool, [numbers([self.ratio(pool, i, c) for i in points], 2) for c in columns]))
         for name, family in (("geometric mean", ""), ("TaskSet", "taskset"), ("LCBench", "lcbench")):
@@ -417,11 +423,13 @@ def main():
     parser.add_argument("--total", type=float, default=64.0, help="what a run may spend, in largest budgets")
     parser.add_argument("--out", required=True, help="the folder of curves")
     parser.add_argument("--method", default="tandem", help="whose regret is divided by the others'")
+    parser.add_argument("--fewest", type=int, default=1, help="runs a pool without which a method is not the best other")
+    parser.add_argument("--in-full", action="store_true", help="every evaluation is paid in full, whatever the rival")
     arguments = parser.parse_args()
     if arguments.what == "run":
         run_rival(arguments)
     else:
-        Summary(pathlib.Path(arguments.out), arguments.method).print()
+        Summary(pathlib.Path(arguments.out), arguments.method, arguments.fewest, arguments.in_full).print()
 
 
 if __name__ == "__main__":
