@@ -13,16 +13,13 @@ Ordinals and categories go to the rivals as numbers of levels.
 
 Rungs are 1, 1/3, 1/9, … of the largest recorded budget, rounded, as long as they are at least 1/27 of it, rounded up.
 Every evaluation is paid in full, except where one training goes on from rung to rung, which no other method here may:
-`optuna_hyperband` and `dyhpo` pay what they add; with `summary --in-full` the former pays like the others.
+`optuna_hyperband` pays what it adds; with `summary --in-full` it pays like the others.
 
     optuna_random, optuna_tpe   optuna: largest budget only; a diverged trial has the value infinity
     optuna_hyperband            optuna: TPE with HyperbandPruner, asked at every rung; a diverged trial is pruned there
     hpbandster                  hpbandster: BOHB's models and brackets in one process, without Pyro; diverged = crashed
     dehb                        dehb: ask and tell; a diverged evaluation has the fitness 1e9
     smac                        smac: multi-fidelity facade (Hyperband); diverged = the largest loss so far, 1 at least
-    dyhpo                       DyHPO from its repository (on PYTHONPATH), torch and gpytorch: all rows are its candidates,
-                                a step is a 27th of the largest budget, rounded up; losses above 1 and diverged count as 1;
-                                its incumbent is the best at any budget, as it has it
 """
 
 import argparse
@@ -134,14 +131,12 @@ class Run:
     def evaluate(self, values, rung, paid=0.0):
         """Trains a configuration up to a rung, `paid` of which is paid for; its loss, infinite if it diverged."""
         budget = self.pool.ladder[rung]
-        return self.answer(self.pool.place(values), budget, budget - paid, budget)
-
-    def answer(self, row, budget, cost, written):
         if self.spent >= self.total:
             raise Spent
+        row = self.pool.place(values)
         loss = self.pool.loss(row, budget)
-        self.spent += cost / self.pool.budgets[-1]
-        self.rows.append((len(self.rows), written, loss, self.pool.regret(row), self.spent, self.spent))
+        self.spent += (budget - paid) / self.pool.budgets[-1]
+        self.rows.append((len(self.rows), budget, loss, self.pool.regret(row), self.spent, self.spent))
         return loss
 
     def rung(self, fidelity):
@@ -183,7 +178,9 @@ def optuna_study(pool, sampler, pruner=None):
         else:
             kind = IntDistribution if h.is_whole else FloatDistribution
             space[h.name] = kind(h.lower, h.upper, log=h.log)
-    return optuna.create_study(sampler=sampler, pruner=pruner or optuna.pruners.NopPruner()), space
+    # The pruner's brackets depend on the study's name, which is random unless it is given.
+    study = optuna.create_study(study_name=pool.name, sampler=sampler, pruner=pruner or optuna.pruners.NopPruner())
+    return study, space
 
 
 def optuna_on_full_budgets(run, sampler):
@@ -293,31 +290,7 @@ def smac(run, seed):
             optimizer.tell(trial, value, save=False)
 
 
-def dyhpo(run, seed):
-    import numpy
-
-    numpy.NINF = -numpy.inf  # gone since numpy 2
-    from hpo_method import DyHPOAlgorithm
-
-    pool = run.pool
-    step = math.ceil(pool.budgets[-1] / 27)
-    num_steps = math.ceil(pool.budgets[-1] / step)
-    with tempfile.TemporaryDirectory() as folder:
-        # Candidates are in unit coordinates already.
-        optimizer = DyHPOAlgorithm(
-            pool.vectors.copy(), [False] * len(pool.space), seed=seed, max_benchmark_epochs=num_steps, minimization=True,
-            total_budget=10**9, device="cpu", dataset_name=pool.name, output_path=folder, verbose=False,
-        )  # fmt: skip
-        while True:
-            row, until = map(int, optimizer.suggest())
-            budgets = [min(number * step, pool.budgets[-1]) for number in range(until + 1)]
-            # Told as accuracies, as its own experiments do; losses above 1 count as 1.
-            curve = [1.0 - min(pool.loss(row, budget), 1.0) for budget in budgets[1:]]
-            run.answer(row, budgets[-1], budgets[-1] - budgets[-2], pool.budgets[-1])
-            optimizer.observe(row, until, curve)
-
-
-RIVALS = {f.__name__: f for f in (optuna_random, optuna_tpe, optuna_hyperband, hpbandster, dehb, smac, dyhpo)}
+RIVALS = {f.__name__: f for f in (optuna_random, optuna_tpe, optuna_hyperband, hpbandster, dehb, smac)}
 
 
 def run_rival(arguments):
