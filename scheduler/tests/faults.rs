@@ -163,7 +163,10 @@ fn is_finished_once_asked(directory: &Directory) {
 #[test]
 fn a_search_that_begins_with_crashes_alone_waits_for_somebody_to_ask() {
     let folder = tempfile::tempdir().unwrap();
-    let directory = create(folder.path(), json!({"trainers": {"ahead": 4}}));
+    let directory = create(
+        folder.path(),
+        json!({"trainers": {"ahead": 4, "lease_s": 10.0}}),
+    );
     let is_paused = |scheduler: &Scheduler| scheduler.state().faults.pause(5).is_some();
     let places: &[Place<'_>] = &[("a", None, &fruitless), ("b", None, &fruitless)];
     run_at(folder.path(), places, &is_paused);
@@ -180,7 +183,8 @@ fn a_search_that_begins_with_crashes_alone_waits_for_somebody_to_ask() {
 #[test]
 fn a_command_that_cannot_be_started_pauses_the_search_and_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let directory = create(folder.path(), json!({}));
+    // A job that a busy machine seems to have lost would count, too.
+    let directory = create(folder.path(), json!({"trainers": {"lease_s": 10.0}}));
     // What trainers do when they cannot start a program.
     let mut scheduler = Scheduler::new(directory.clone(), Duration::from_millis(50)).unwrap();
     scheduler.turn().unwrap();

@@ -18,7 +18,8 @@ fn pages_in(folder: &Path) -> Vec<PathBuf> {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy();
-        if path.is_dir() && !name.starts_with('.') && name != "target" {
+        // What is built into `target` and `dist` is no part of the project.
+        if path.is_dir() && !name.starts_with('.') && name != "target" && name != "dist" {
             pages.extend(pages_in(&path));
         } else if path.extension().is_some_and(|extension| extension == "md") {
             pages.push(path);
