@@ -11,10 +11,8 @@
 mod convolution;
 mod head;
 #[expect(
-    clippy::needless_pass_by_value,
-    clippy::too_many_arguments,
     clippy::cast_possible_truncation,
-    reason = "numbers come to kernels by value, one by one, and lengths have 32 bits there"
+    reason = "lengths have 32 bits in kernels"
 )]
 mod images;
 #[expect(
