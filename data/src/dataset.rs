@@ -27,15 +27,6 @@ impl Images {
         self.labels.is_empty()
     }
 
-    /// The pixels of one image.
-    ///
-    /// # Panics
-    /// If there is no image of this number.
-    pub fn pixels_of(&self, index: usize) -> &[u8] {
-        let len = self.pixels.len() / self.labels.len();
-        &self.pixels[index * len..][..len]
-    }
-
     /// Takes the images at `positions` (ascending) out; the others close ranks in their order.
     pub(crate) fn take_out(&mut self, positions: &[usize], image_len: usize) -> Self {
         let mut taken = Self {

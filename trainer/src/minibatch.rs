@@ -199,12 +199,13 @@ impl<'a> Batches<'a> {
 
 /// The numbers that the pixels of whole images become, for evaluation. `[images, channels, height, width]`
 pub(crate) fn plain_pixels(bytes: &[u8], shape: ImageShape, values: &PixelValues) -> Vec<f32> {
-    let len = shape.image_len();
-    let mut pixels = vec![0.0; bytes.len()];
-    for (bytes, pixels) in bytes.chunks_exact(len).zip(pixels.chunks_exact_mut(len)) {
-        View::plain().render(bytes, shape, values, pixels);
-    }
-    pixels
+    let count = bytes.len() / shape.image_len();
+    let plain = Drawn {
+        images: (0..count).collect(),
+        views: vec![View::plain(); count],
+        mixup: None,
+    };
+    plain.render(bytes, shape, values)
 }
 
 /// A count as it is written down.

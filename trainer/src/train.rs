@@ -87,8 +87,8 @@ pub fn train<B: TrainingBackend>(
         }
     });
     let mut state = state.unwrap_or_else(|| State::new(training, device));
-    state.progress.set_up_s += started.elapsed().as_secs_f64();
     let kept = training.keep_images::<B::Inner>(device);
+    state.progress.set_up_s += started.elapsed().as_secs_f64();
     let mut batches = training.batches();
     if kept.is_some() {
         batches = batches.only_drawn();

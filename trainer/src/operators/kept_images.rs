@@ -23,18 +23,15 @@ pub struct KeptImages<B: Backend> {
 impl<B: Backend> KeptImages<B> {
     /// Brings the training images to a device.
     pub fn new(data: &TrainingData<'_>, device: &B::Device) -> Self {
-        let mut words = Vec::with_capacity(data.training.pixels.len().div_ceil(4));
-        for chunk in data.training.pixels.chunks(4) {
-            let mut word = [0; 4];
-            word[..chunk.len()].copy_from_slice(chunk);
-            words.push(i32::from_le_bytes(word));
-        }
+        let (whole, rest) = data.training.pixels.as_chunks();
+        let mut last = [0; 4];
+        last[..rest.len()].copy_from_slice(rest);
+        let words = whole.iter().chain((!rest.is_empty()).then_some(&last));
+        let words: Vec<i32> = words.map(|word| i32::from_le_bytes(*word)).collect();
         let len = words.len();
-        let values = data.pixel_values.flat();
-        let values_len = values.len();
         Self {
             bytes: Tensor::from_data(TensorData::new(words, [len]), device),
-            values: Tensor::from_data(TensorData::new(values, [values_len]), device),
+            values: Tensor::from_data(data.pixel_values.flat().as_slice(), device),
             shape: data.shape,
         }
     }
