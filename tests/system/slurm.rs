@@ -92,6 +92,28 @@ fn has_lost(node: &str, fates: &[(Fate, String)]) -> bool {
     fates.any(|(fate, owner)| *fate == Fate::NodeLost && is_of_node(owner))
 }
 
+/// Whether a trainer of this node has a job of the rung or a higher one, as the files show.
+fn has_job(test: &TestSearch, node: &str, rung: u8) -> Result<bool> {
+    let claimed = test.directory()?.jobs()?.claimed;
+    let mut of_rung = claimed.iter().filter(|claim| claim.attempt.job.rung >= rung);
+    Ok(of_rung.any(|claim| claim.owner.to_string().starts_with(node)))
+}
+
+/// Waits until a trainer of one of these nodes has a job of the rung or a higher one, and returns the node.
+fn wait_for_job(test: &TestSearch, nodes: &[String], rung: u8) -> Result<String> {
+    let mut at_work = None;
+    test.wait_until("a node has a long job", |_directory| {
+        for node in nodes {
+            if has_job(test, node, rung)? {
+                at_work = Some(node.clone());
+            }
+        }
+        Ok(at_work.is_some())
+    })
+    .with_context(|| logs(test))?;
+    at_work.context("no node")
+}
+
 /// The coordinator, and the other nodes that have tasks, in order.
 fn coordinator_and_other_nodes(cluster: &Cluster) -> Result<(Queued, Vec<String>)> {
     let queue = cluster.queue()?;
@@ -164,7 +186,7 @@ fn slurm_loses_nothing_with_a_crashed_node_a_preempted_task_and_a_requeued_coord
     let Some(cluster) = Cluster::start(Filesystem::Local)? else {
         return Ok(());
     };
-    let mut search = counting_ones("bohb", 4);
+    let mut search = counting_ones("bohb", 5);
     search["objective"]["seconds_per_unit"] = 0.15.into();
     let test = TestSearch::within(&cluster.shared(), &search)?;
     submit(&cluster, &test, 5)?;
@@ -174,10 +196,14 @@ fn slurm_loses_nothing_with_a_crashed_node_a_preempted_task_and_a_requeued_coord
     .with_context(|| logs(&test))?;
 
     let (coordinator, nodes) = coordinator_and_other_nodes(&cluster)?;
-    let [preempted, crashed] = &nodes[..] else {
-        anyhow::bail!("not on three nodes: {coordinator:?} and {nodes:?}");
-    };
+    ensure!(
+        nodes.len() == 2,
+        "not on three nodes: {coordinator:?} and {nodes:?}"
+    );
+    let crashed = &wait_for_job(&test, &nodes, 2)?;
     cluster.event("crash", crashed)?;
+    let preempted = nodes.iter().find(|node| *node != crashed);
+    let preempted = preempted.context("no other node")?;
     let urgent = [
         "-p",
         "urgent",
@@ -214,7 +240,7 @@ fn slurm_loses_nothing_with_a_crashed_node_a_preempted_task_and_a_requeued_coord
 
 /// A search whose trainers are on four nodes, and the nodes that have trainers only.
 fn on_separate_mounts(cluster: &Cluster) -> Result<(TestSearch, Vec<String>)> {
-    let mut search = counting_ones("bohb", 3);
+    let mut search = counting_ones("bohb", 5);
     search["objective"]["seconds_per_unit"] = 0.3.into();
     // Longer than the clients believe what they have seen.
     search["trainers"]["lease_s"] = 10.0.into();
@@ -234,6 +260,26 @@ fn on_separate_mounts(cluster: &Cluster) -> Result<(TestSearch, Vec<String>)> {
         "not on four nodes: {coordinator:?} and {nodes:?}"
     );
     Ok((test, nodes))
+}
+
+/// Has an event happen to one of the nodes while its trainers have jobs, and returns the node; an event that came between two
+/// jobs is undone.
+fn strike(
+    cluster: &Cluster,
+    test: &TestSearch,
+    nodes: &[String],
+    (event, undo): (&str, &str),
+) -> Result<String> {
+    loop {
+        let node = wait_for_job(test, nodes, 1)?;
+        cluster.event(event, &node)?;
+        // Longer than the login node believes what it has seen.
+        std::thread::sleep(Duration::from_secs(4));
+        if has_job(test, &node, 0)? {
+            return Ok(node);
+        }
+        cluster.event(undo, &node)?;
+    }
 }
 
 /// Waits until jobs of a node's trainers were taken back from them, and others have finished them.
@@ -268,13 +314,13 @@ fn slurm_keeps_the_first_result_when_a_node_thaws_after_its_jobs_were_done_by_ot
         return Ok(());
     };
     let (test, nodes) = on_separate_mounts(&cluster)?;
-    cluster.event("freeze", &nodes[0])?;
-    wait_for_successors(&test, &nodes[0])?;
+    let frozen = strike(&cluster, &test, &nodes, ("freeze", "thaw"))?;
+    wait_for_successors(&test, &frozen)?;
     let first = test.results()?;
-    cluster.event("thaw", &nodes[0])?;
+    cluster.event("thaw", &frozen)?;
     ends_exactly_and_keeps(&test, first)?;
     test.wait_until("a second result is put aside", |_directory| {
-        Ok(late(&test)?.iter().any(|name| name.contains(&nodes[0])))
+        Ok(late(&test)?.iter().any(|name| name.contains(&frozen)))
     })
     .with_context(|| logs(&test))
 }
@@ -286,13 +332,13 @@ fn slurm_finishes_exactly_with_a_node_cut_off_that_runs_on_and_is_mended() -> Re
     };
     let (test, nodes) = on_separate_mounts(&cluster)?;
     // From SLURM and from the filesystem.
-    cluster.event("cut", &nodes[0])?;
-    wait_for_successors(&test, &nodes[0])?;
+    let cut_off = strike(&cluster, &test, &nodes, ("cut", "mend"))?;
+    wait_for_successors(&test, &cut_off)?;
     let first = test.results()?;
     // Its trainers still run beside their successors.
-    let running_on = cluster.run_on(&nodes[0], "pgrep", &["-x", "trainer"])?;
+    let running_on = cluster.run_on(&cut_off, "pgrep", &["-x", "trainer"])?;
     assert!(!running_on.is_empty());
-    cluster.event("mend", &nodes[0])?;
+    cluster.event("mend", &cut_off)?;
     ends_exactly_and_keeps(&test, first)
 }
 
