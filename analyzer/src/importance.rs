@@ -156,8 +156,10 @@ pub fn importance(
     let mut rows: Vec<(usize, f64)> = history
         .results
         .iter()
-        .filter(|result| result.budget == budget)
-        .filter_map(|result| Some((result.configuration, result.loss()?)))
+        .flat_map(|result| {
+            let here = result.all_losses().filter(|(there, _)| *there == budget);
+            here.map(|(_, loss)| (result.configuration, loss))
+        })
         .collect();
     let num_losses = rows.len();
     if num_losses < LEAST_LOSSES {

@@ -270,5 +270,11 @@ pub fn describe(directory: &Directory) -> Result<String> {
         short(spent),
         ladder.unit().symbol()
     )?;
+    if search.is_stopping() {
+        writeln!(
+            text,
+            "this is the most that it can be: trainings are stopped at lower rungs' budgets"
+        )?;
+    }
     Ok(text)
 }

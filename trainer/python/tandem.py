@@ -113,6 +113,9 @@ class Job:
         self._state = None
         self._curve = []
         self._measures = {}
+        # The first losses at or beyond the budgets at which the trainer looks, and those budgets.
+        self._checks = []
+        self._looks = [check["spent"] for check in given.get("checks", ())]
         self._told_at = None
         self._saved_at = None
         self._save_s = 0.0
@@ -165,6 +168,7 @@ class Job:
         _restore_random(saved["random"])
         self._spent = self._saved = saved["spent"]
         self._curve = saved["curve"]
+        self._checks = saved.get("checks", [])
         self._measures = saved["measures"]
         print("tandem: going on after {} {}".format(self._spent, self.unit), file=sys.stderr)
         return self._spent
@@ -190,10 +194,12 @@ class Job:
         if loss is not None and not math.isfinite(float(loss)):
             self.diverged("the loss is {} at {} {}".format(float(loss), spent, self.unit))
         self._add_point(loss, training_loss)
+        is_check = self._check(loss)
         is_stopping = self.should_stop and not is_over
         if self._state is not None and self._writes and (is_stopping or is_over or self._is_time_to_save()):
             self._save(is_stopping)
-        if is_over or is_stopping or self._told_at is None or time.monotonic() - self._told_at >= _TELL_S:
+        is_time = self._told_at is None or time.monotonic() - self._told_at >= _TELL_S
+        if is_over or is_stopping or is_check or is_time:
             self._tell()
         if is_stopping:
             print("tandem: told to stop at {} {}".format(spent, self.unit), file=sys.stderr)
@@ -221,6 +227,14 @@ class Job:
         atexit.unregister(self._tell)
         sys.exit(0)
 
+    def _check(self, loss):
+        """Whether this is the first loss at or beyond a budget at which the trainer looks."""
+        number = len(self._checks)
+        for spent in self._looks[number:] if loss is not None else ():
+            if self._spent >= spent:
+                self._checks.append({"spent": self._in_budget(self._spent), "loss": float(loss)})
+        return len(self._checks) > number
+
     def _add_point(self, loss, training_loss):
         point = {"spent": self._in_budget(self._spent)}
         for name, value in (("training_loss", training_loss), ("loss", loss)):
@@ -246,6 +260,7 @@ class Job:
         content = {
             "spent": self._spent,
             "curve": self._curve,
+            "checks": self._checks,
             "measures": self._measures,
             "state": {name: _state_of(value) for name, value in self._state.items()},
             "random": _random_states(),
@@ -287,7 +302,10 @@ class Job:
 
     def _write_progress(self, saving=False):
         spent, saved = self._in_budget(self._spent), self._in_budget(self._saved)
-        self._write("progress", {"spent": spent, "saved": saved, "saving": saving})
+        progress = {"spent": spent, "saved": saved, "saving": saving}
+        if self._checks:
+            progress["checks"] = self._checks
+        self._write("progress", progress)
 
     def _write(self, name, content):
         if self._writes:

@@ -89,6 +89,7 @@ fn task(budget: f64, unit: BudgetUnit) -> Task {
         job: shared::ConfigurationId(0).job(0),
         earlier_budgets: Vec::new(),
         seed: 5,
+        checks: Vec::new(),
         checkpoint: None,
     }
 }
