@@ -306,7 +306,10 @@ pub fn message(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Evaluated { .. } => String::new(),
         Outcome::Stopped { spent, loss, limit } => {
-            format!("stopped after {}: loss {loss}, at most {limit} goes on", short(*spent))
+            format!(
+                "stopped after {}: loss {loss}, at most {limit} goes on",
+                short(*spent)
+            )
         }
         Outcome::Diverged { message, .. } | Outcome::Crashed { message, .. } => message.clone(),
         Outcome::OutOfMemory {

@@ -176,7 +176,10 @@ fn write_checks(
         writeln!(text, "\nNothing stops its training before its end.")?;
     } else {
         let limits = limits.join(", ");
-        writeln!(text, "\nIts training is stopped where its loss is {limits}.")?;
+        writeln!(
+            text,
+            "\nIts training is stopped where its loss is {limits}."
+        )?;
     }
     let result = directory.last_result(proposal.configuration.job(request.rung))?;
     let Some(result) = result else { return Ok(()) };

@@ -35,7 +35,8 @@ pub(crate) fn scores(search: &Search, result: &JobResult) -> Vec<(u8, Score)> {
     let score = result.score(&search.objectives);
     let lower = |spent| search.lower_rung(spent).filter(|rung| *rung < own);
     let checks = result.checks.iter().filter(|_| search.is_stopping());
-    let seen = checks.filter_map(|check| Some((lower(check.spent)?, Score::Loss(check.loss + 0.0))));
+    let seen =
+        checks.filter_map(|check| Some((lower(check.spent)?, Score::Loss(check.loss + 0.0))));
     let mut scores: Vec<(u8, Score)> = seen.collect();
     match &result.outcome {
         Outcome::Evaluated { .. } => scores.extend(score.map(|score| (own, score))),
@@ -47,7 +48,11 @@ pub(crate) fn scores(search: &Search, result: &JobResult) -> Vec<(u8, Score)> {
         }
         Outcome::Diverged { .. } | Outcome::OutOfMemory { .. } | Outcome::Crashed { .. } => {
             let next = scores.last().map_or(0, |(rung, _)| rung + 1);
-            let rung = if search.is_stopping() { next.min(own) } else { own };
+            let rung = if search.is_stopping() {
+                next.min(own)
+            } else {
+                own
+            };
             scores.extend(score.map(|score| (rung, score)));
         }
     }

@@ -126,7 +126,10 @@ fn what_stopping_needs_is_read() {
     assert_eq!(losses, [Some(0.4375), Some(0.3125), None]);
     assert_eq!(read::<Job>("1.3").checks.len(), 2);
     let result: JobResult = read("3.0");
-    assert_eq!((result.outcome.loss(), result.outcome.score()), (None, None));
+    assert_eq!(
+        (result.outcome.loss(), result.outcome.score()),
+        (None, None)
+    );
     assert!(!result.outcome.is_failure());
     assert_eq!(result.checks, read::<JobResult>("1.2").checks);
     // Without what is new a record is of the version before.

@@ -30,10 +30,9 @@ fn check(test: &TestSearch, results: &BTreeMap<JobId, JobResult>) -> Result<usiz
             let budget = ladder.budget(limit.rung).amount;
             ensure!((seen.spent - budget).abs() < 1e-9, "{job}: {seen:?}");
         }
-        let is_over =
-            |(limit, seen): (&shared::record::RungCheck, &shared::record::Checked)| {
-                limit.loss.is_some_and(|limit| seen.loss > limit)
-            };
+        let is_over = |(limit, seen): (&shared::record::RungCheck, &shared::record::Checked)| {
+            limit.loss.is_some_and(|limit| seen.loss > limit)
+        };
         let first_over = limits.iter().zip(&result.checks).position(is_over);
         match result.outcome {
             Outcome::Stopped { spent, loss, limit } => {
@@ -80,7 +79,10 @@ fn searches_are_stopped_by_the_rule_and_replayed_bit_for_bit() -> Result<()> {
 
 /// A replay compares what each training was compared with.
 fn a_changed_limit_is_found(test: &TestSearch) -> Result<()> {
-    let path = test.directory()?.layout().configuration(ConfigurationId(31));
+    let path = test
+        .directory()?
+        .layout()
+        .configuration(ConfigurationId(31));
     let bytes = fs::read(&path)?;
     let mut json: Value = serde_json::from_slice(&bytes)?;
     let loss = json["checks"][0]["loss"].as_f64().context("a limit")?;
@@ -103,18 +105,27 @@ fn told(test: &TestSearch, results: &BTreeMap<JobId, JobResult>, num_stopped: us
     let stopped = results.values().find(is_stopped).context("one was")?;
     let id = stopped.job().configuration.to_string();
     let said = test.printed("sampler", "explain", &[&id])?;
-    ensure!(said.contains("It was stopped at ") && said.contains("the same, bit for bit"), "{said}");
+    ensure!(
+        said.contains("It was stopped at ") && said.contains("the same, bit for bit"),
+        "{said}"
+    );
     let text = test.printed("scheduler", "status", &["--format", "json"])?;
     let status: Value = serde_json::from_str(&text)?;
     let rungs = status["rungs"].as_array().context("a list")?;
     let number = |name: &str| -> u64 { rungs.iter().filter_map(|rung| rung[name].as_u64()).sum() };
     let expected = u64::try_from(num_stopped)?;
-    ensure!(number("stopped") == expected && number("stopped_here") == expected, "{status}");
+    ensure!(
+        number("stopped") == expected && number("stopped_here") == expected,
+        "{status}"
+    );
     ensure!(number("lost") == 0 && number("failed") == 0, "{status}");
     let said = test.printed("scheduler", "status", &[])?;
     ensure!(said.contains(&format!("{num_stopped} stopped (")), "{said}");
     let said = test.printed("analyzer", "export", &["csv"])?;
-    ensure!(said.contains(",stopped,") && said.contains("at most"), "{said}");
+    ensure!(
+        said.contains(",stopped,") && said.contains("at most"),
+        "{said}"
+    );
     for arguments in [
         &["incumbent"][..],
         &["trajectory"],
@@ -125,12 +136,19 @@ fn told(test: &TestSearch, results: &BTreeMap<JobId, JobResult>, num_stopped: us
     ] {
         let output = test.on("analyzer", arguments[0], &arguments[1..])?;
         let words = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.code().is_some_and(|code| code < 100), "{arguments:?}: {words}");
+        ensure!(
+            output.status.code().is_some_and(|code| code < 100),
+            "{arguments:?}: {words}"
+        );
     }
     let said = test.printed("analyzer", "correlation", &[])?;
     ensure!(said.contains("27 steps"), "{said}");
     let report = test.beside("report.html");
-    test.printed("analyzer", "report", &["--output", &report.to_string_lossy()])?;
+    test.printed(
+        "analyzer",
+        "report",
+        &["--output", &report.to_string_lossy()],
+    )?;
     Ok(())
 }
 
@@ -149,8 +167,13 @@ fn what_is_given_and_what_is_repeated_is_never_stopped() -> Result<()> {
     test.run_to_end(2)?;
     let results = test.check_finished()?;
     let top = test.directory()?.search().ladder.top();
-    let worst = results.get(&ConfigurationId(16).job(top)).context("given")?;
-    ensure!(matches!(worst.outcome, Outcome::Evaluated { .. }), "{worst:?}");
+    let worst = results
+        .get(&ConfigurationId(16).job(top))
+        .context("given")?;
+    ensure!(
+        matches!(worst.outcome, Outcome::Evaluated { .. }),
+        "{worst:?}"
+    );
     ensure!(worst.checks.len() == 3, "{worst:?}");
     let (mut num_whole, mut num_repeated) = (0, 0);
     for (job, result) in &results {
@@ -162,7 +185,10 @@ fn what_is_given_and_what_is_repeated_is_never_stopped() -> Result<()> {
         }
     }
     // What was given is trained once.
-    ensure!(num_repeated + 1 == num_whole, "{num_repeated} of {num_whole}");
+    ensure!(
+        num_repeated + 1 == num_whole,
+        "{num_repeated} of {num_whole}"
+    );
     test.printed("sampler", "replay", &[])?;
     Ok(())
 }
@@ -194,7 +220,10 @@ fn a_larger_largest_budget_is_refused_and_more_brackets_are_not() -> Result<()> 
     test.run_to_end(1)?;
     let output = test.on("scheduler", "extend", &["--max-budget", "81"])?;
     let said = String::from_utf8(output.stderr)?;
-    ensure!(output.status.code() == Some(2) && said.contains("stopping"), "{said}");
+    ensure!(
+        output.status.code() == Some(2) && said.contains("stopping"),
+        "{said}"
+    );
     test.printed("scheduler", "extend", &["--brackets", "2"])?;
     test.run_to_end(1)?;
     let results = test.results()?;
@@ -216,6 +245,9 @@ fn open_jobs_say_where_they_are_looked_at() -> Result<()> {
         .context("it is there")?;
     let spent: Vec<f64> = job.checks.iter().map(|check| check.spent).collect();
     ensure!(spent == [1.0, 3.0, 9.0], "{job:?}");
-    ensure!(job.checks.iter().all(|check| check.loss.is_none()), "{job:?}");
+    ensure!(
+        job.checks.iter().all(|check| check.loss.is_none()),
+        "{job:?}"
+    );
     Ok(())
 }

@@ -91,7 +91,11 @@ mod tests {
 
     #[test]
     fn the_first_loss_at_or_beyond_a_check_counts_and_a_larger_one_than_the_limit_stops() {
-        let all = [check(1.0, Some(0.5)), check(3.0, None), check(9.0, Some(0.25))];
+        let all = [
+            check(1.0, Some(0.5)),
+            check(3.0, None),
+            check(9.0, Some(0.25)),
+        ];
         let mut checks = Checks::new(&all, 27.0, &[]);
         assert!(!checks.is_due(0.5) && checks.is_due(1.0));
         assert_eq!(checks.see(0.5, 9.0), None);

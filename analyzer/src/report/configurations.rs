@@ -490,11 +490,7 @@ pub(super) fn failures(facts: &Facts<'_>) -> Section {
     let history = facts.history;
     let mut section = Section::new("failures", "What failed?");
     let mut kinds: BTreeMap<(&str, String), (usize, String)> = BTreeMap::new();
-    for result in history
-        .results
-        .iter()
-        .filter(|result| result.has_failed())
-    {
+    for result in history.results.iter().filter(|result| result.has_failed()) {
         let key = (
             result.outcome.as_str(),
             shortened(&kind_of(&result.outcome), 200),

@@ -163,10 +163,7 @@ fn facts(history: &History) -> String {
         "finished jobs",
         crate::wording::thousands(history.results.len()),
     );
-    let failed = history
-        .results
-        .iter()
-        .filter(|result| result.has_failed());
+    let failed = history.results.iter().filter(|result| result.has_failed());
     fact("without a loss", crate::wording::thousands(failed.count()));
     let outcomes = history.outcomes();
     if let Some(number) = outcomes.get("stopped") {

@@ -70,9 +70,8 @@ impl Directory {
 
     /// What attempts at a job of somebody's program have seen at its checks; nothing where none has.
     pub fn read_checks(&self, job: JobId) -> Result<Vec<Checked>> {
-        let record = self.read_or_quarantine(self.layout.checks(job), |checks: &Checks| {
-            checks.job == job
-        })?;
+        let record =
+            self.read_or_quarantine(self.layout.checks(job), |checks: &Checks| checks.job == job)?;
         Ok(record.map_or_else(Vec::new, |record| record.checks))
     }
 

@@ -69,7 +69,12 @@ mod tests {
     fn nothing_is_stopped_where_all_that_are_better_would_be_failures() {
         let failures = ranked([Score::Failed; 5]);
         assert_eq!(limit(&failures, 3.0), None);
-        let seen = ranked([Score::Loss(0.5), Score::Failed, Score::Failed, Score::Failed]);
+        let seen = ranked([
+            Score::Loss(0.5),
+            Score::Failed,
+            Score::Failed,
+            Score::Failed,
+        ]);
         assert_eq!(limit(&seen, 3.0), None, "two of five");
     }
 

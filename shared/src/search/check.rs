@@ -197,7 +197,8 @@ impl SearchFile {
             ),
             (
                 "from `budget.min` to `budget.max` there is one rung, and none below it to be stopped at",
-                ladder.is_some_and(|ladder| ladder.num_rungs() == 1) && !self.method.has_one_budget(),
+                ladder.is_some_and(|ladder| ladder.num_rungs() == 1)
+                    && !self.method.has_one_budget(),
             ),
         ];
         let refused = others.iter().filter(|(_, is_so)| *is_so);

@@ -171,7 +171,10 @@ pub(crate) fn outcome_of_worker(bytes: &[u8], spent: f64, is_built_in: bool) -> 
     } else {
         None
     };
-    match (evaluation(fields, num_replaced), stopped.as_ref().and_then(stop)) {
+    match (
+        evaluation(fields, num_replaced),
+        stopped.as_ref().and_then(stop),
+    ) {
         (Ended::Evaluated(evaluation), Some((spent, limit))) => Ended::Stopped {
             spent,
             limit,

@@ -121,7 +121,11 @@ impl Seen {
     /// The end of a program at a check, however it has ended; what it has written by then is its curve.
     fn stopped(&self, stop: Stop) -> Ended {
         let Stop { spent, loss, limit } = stop;
-        let written = self.result.as_ref().ok().map(|bytes| self.outcome_in(bytes));
+        let written = self
+            .result
+            .as_ref()
+            .ok()
+            .map(|bytes| self.outcome_in(bytes));
         let mut evaluation = match written {
             Some(Ended::Evaluated(evaluation)) => evaluation,
             _ => Evaluation::default(),

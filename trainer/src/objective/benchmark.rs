@@ -104,9 +104,9 @@ impl BenchmarkRunner {
     fn loss(&self, configuration: &Configuration, spent: f64) -> Result<f64, Ended> {
         // There is no more than full fidelity.
         let amount = spent.min(self.max_budget);
-        let evaluated =
-            self.benchmark
-                .evaluate(configuration, amount, self.max_budget, self.seed);
+        let evaluated = self
+            .benchmark
+            .evaluate(configuration, amount, self.max_budget, self.seed);
         evaluated.map_err(|error| Ended::Crashed {
             message: error.to_string(),
         })

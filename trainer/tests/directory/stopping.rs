@@ -192,7 +192,8 @@ fn a_program_that_goes_on_later_is_not_looked_at_twice() {
 
 #[test]
 fn a_script_without_a_change_is_stopped_by_what_it_prints() {
-    let script = r#"for n in 1 2 3 4 5 6 7 8 9; do sleep 0.1; echo "epoch $n accuracy: 0.$n"; done"#;
+    let script =
+        r#"for n in 1 2 3 4 5 6 7 8 9; do sleep 0.1; echo "epoch $n accuracy: 0.$n"; done"#;
     let command = [
         "tandem-run",
         "--metric",
