@@ -182,33 +182,10 @@ impl<B: TrainingBackend> Run<'_, B> {
                 return self.interrupted(has_changed.then_some(&state), control);
             }
             if let Some(due) = self.due(&state.progress, &checks) {
-                let loss = match due {
-                    Due::TrainingLoss => None,
-                    Due::Validation => match self.evaluate(&mut state, data.validation, control) {
-                        Evaluated::Error(error) => Some(error),
-                        Evaluated::NotFinite => return Ok(diverged(&state.progress)),
-                        Evaluated::Stopped => continue, // and be told so once more
-                    },
-                };
-                let point = CurvePoint {
-                    spent,
-                    training_loss: state.progress.mean_loss(),
-                    loss,
-                };
-                state.progress.curve.push(point);
-                has_changed = true;
-                if let Some(loss) = loss.filter(|_| checks.is_due(spent)) {
-                    let stop = checks.see(spent, loss);
-                    state.progress.checks = checks.seen().to_vec();
-                    control.checked(checks.seen());
-                    if let Some(Stop { spent, limit, .. }) = stop {
-                        let stopped = || Ended::Stopped {
-                            spent,
-                            limit,
-                            evaluation: self.evaluation(&state.progress, loss, None),
-                        };
-                        return Ok(failure::<B>(self.device).unwrap_or_else(stopped));
-                    }
+                match self.add_point(due, &mut state, &mut checks, control) {
+                    Point::Added => has_changed = true,
+                    Point::Interrupted => continue, // and be told so once more
+                    Point::End(ended) => return Ok(ended),
                 }
             }
             if control.checkpoint_due(spent) && has_changed {
@@ -246,6 +223,47 @@ impl<B: TrainingBackend> Run<'_, B> {
         let loss = loss.expect("the end of the budget is a point of the curve that is validated");
         let ended = || Ended::Evaluated(self.evaluation(&state.progress, loss, test_error));
         Ok(failure::<B>(self.device).unwrap_or_else(ended))
+    }
+
+    /// Adds a point to the learning curve, which may be a check.
+    fn add_point(
+        &self,
+        due: Due,
+        state: &mut State<B>,
+        checks: &mut Checks<'_>,
+        control: &mut dyn Control,
+    ) -> Point {
+        let loss = match due {
+            Due::TrainingLoss => None,
+            Due::Validation => match self.evaluate(state, self.training.data.validation, control) {
+                Evaluated::Error(error) => Some(error),
+                Evaluated::NotFinite => return Point::End(diverged(&state.progress)),
+                Evaluated::Stopped => return Point::Interrupted,
+            },
+        };
+        let progress = &mut state.progress;
+        let spent = progress.spent;
+        let training_loss = progress.mean_loss();
+        progress.curve.push(CurvePoint {
+            spent,
+            training_loss,
+            loss,
+        });
+        let Some(loss) = loss.filter(|_| checks.is_due(spent)) else {
+            return Point::Added;
+        };
+        let stop = checks.see(spent, loss);
+        progress.checks = checks.seen().to_vec();
+        control.checked(checks.seen());
+        let Some(Stop { spent, limit, .. }) = stop else {
+            return Point::Added;
+        };
+        let stopped = || Ended::Stopped {
+            spent,
+            limit,
+            evaluation: self.evaluation(&state.progress, loss, None),
+        };
+        Point::End(failure::<B>(self.device).unwrap_or_else(stopped))
     }
 
     /// Saves a checkpoint, unless the device has failed: then its state is no longer what was learnt.
@@ -429,6 +447,15 @@ impl<B: TrainingBackend> Run<'_, B> {
 enum Due {
     TrainingLoss,
     Validation,
+}
+
+/// What came of a point of the learning curve.
+enum Point {
+    Added,
+    /// Nothing, because the training is to stop.
+    Interrupted,
+    /// The training's end.
+    End(Ended),
 }
 
 /// How an evaluation ended.

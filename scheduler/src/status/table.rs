@@ -31,34 +31,7 @@ impl Status {
             self.phase,
             self.configurations()
         )?;
-        let has_stopped = self.rungs.iter().any(|rung| rung.stopped > 0);
-        let stopped = |cell: String| match has_stopped {
-            true => format!("  {cell:>7}"),
-            false => String::new(),
-        };
-        writeln!(
-            text,
-            "rung            budget  expected    open  claimed  evaluated{}  failed  lost   best loss     mean",
-            stopped("stopped".into())
-        )?;
-        for rung in &self.rungs {
-            writeln!(
-                text,
-                "{:>4}  {:>16}  {:>8}  {:>6}  {:>7}  {:>9}{}  {:>6}  {:>4}  {:>10}  {:>7}",
-                rung.rung,
-                rung.budget_and_unit(),
-                rung.expected,
-                rung.open,
-                rung.claimed,
-                rung.evaluated,
-                stopped(rung.stopped_here.to_string()),
-                rung.failed,
-                rung.lost,
-                rung.best_loss
-                    .map_or_else(|| "-".into(), |loss| significant(loss, 5)),
-                rung.mean_s.map_or_else(|| "-".into(), about),
-            )?;
-        }
+        text += &self.rung_table()?;
         writeln!(text, "\ntrainers: {}", self.trainer_counts())?;
         for trainer in &self.trainers {
             writeln!(text, "  {}", trainer.line())?;
@@ -92,6 +65,43 @@ impl Status {
         }
         if self.phase == "running" {
             writeln!(text, "estimated time left: {}", self.time_left())?;
+        }
+        Ok(text)
+    }
+
+    /// A row for each rung.
+    fn rung_table(&self) -> Result<String> {
+        let mut text = String::new();
+        let has_stopped = self.rungs.iter().any(|rung| rung.stopped > 0);
+        let stopped = |cell: String| {
+            if has_stopped {
+                format!("  {cell:>7}")
+            } else {
+                String::new()
+            }
+        };
+        writeln!(
+            text,
+            "rung            budget  expected    open  claimed  evaluated{}  failed  lost   best loss     mean",
+            stopped("stopped".into())
+        )?;
+        for rung in &self.rungs {
+            writeln!(
+                text,
+                "{:>4}  {:>16}  {:>8}  {:>6}  {:>7}  {:>9}{}  {:>6}  {:>4}  {:>10}  {:>7}",
+                rung.rung,
+                rung.budget_and_unit(),
+                rung.expected,
+                rung.open,
+                rung.claimed,
+                rung.evaluated,
+                stopped(rung.stopped_here.to_string()),
+                rung.failed,
+                rung.lost,
+                rung.best_loss
+                    .map_or_else(|| "-".into(), |loss| significant(loss, 5)),
+                rung.mean_s.map_or_else(|| "-".into(), about),
+            )?;
         }
         Ok(text)
     }

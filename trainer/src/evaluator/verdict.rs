@@ -282,6 +282,7 @@ fn says(words: &str, phrases: &[&str]) -> bool {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "the same numbers are passed on")]
 mod tests {
     use super::*;
 
@@ -370,6 +371,47 @@ mod tests {
             let ended = judged(End::Killed, |seen| seen.told = Some(reason));
             assert!(is_crash(&ended, "_limit_s"), "{ended:?}");
         }
+    }
+
+    #[test]
+    fn who_was_ended_for_its_loss_is_stopped_however_it_ends() {
+        let stop = Stop {
+            spent: 3.0,
+            loss: 0.5,
+            limit: 0.25,
+        };
+        for end in [
+            exit(0),
+            exit(1),
+            exit(75),
+            signal(libc::SIGTERM),
+            End::Killed,
+        ] {
+            for result in [
+                Err("it is not there".to_owned()),
+                Ok(br#"{"loss": 0.75, "curve": [{"spent": 2, "loss": 0.75}]}"#.to_vec()),
+                Ok(br#"{"crashed": "terminated"}"#.to_vec()),
+            ] {
+                let ended = judged(end, |seen| {
+                    seen.told = Some(StopReason::Check);
+                    seen.stop = Some(stop);
+                    seen.result = result.clone();
+                });
+                let Ended::Stopped {
+                    spent,
+                    limit,
+                    evaluation,
+                } = ended
+                else {
+                    panic!("{ended:?}");
+                };
+                assert_eq!([spent, evaluation.loss, limit], [3.0, 0.5, 0.25]);
+            }
+        }
+        // What a program claims of itself is no end.
+        let claimed = br#"{"loss": 0.5, "stopped": {"spent": 1, "limit": 0}}"#.to_vec();
+        let result = |seen: &mut Seen| seen.result = Ok(claimed.clone());
+        assert!(matches!(judged(exit(0), result), Ended::Evaluated(_)));
     }
 
     #[test]
