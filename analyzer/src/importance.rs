@@ -187,7 +187,10 @@ pub fn importance(
     let constant = || format!("all losses at {at} are equal: nothing matters");
     let (error, explained) = forest.error(&values).ok_or_else(constant)?;
     let parts = Decomposition::new(&forest, seed).ok_or_else(constant)?;
-    let best = history.best_at(budget).expect("there are losses");
+    // Where trainings are stopped, a lower budget has losses of trainings that went on.
+    let of_rows = || rows.iter().min_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
+    let best = history.best_at(budget).map(|best| best.configuration);
+    let around = best.or_else(|| Some(of_rows()?.0)).expect("there are losses");
     Ok(Importance {
         of,
         budget,
@@ -200,8 +203,8 @@ pub fn importance(
         main: parts.main,
         pairs: parts.pairs,
         marginals: parts.marginals,
-        local: local(&forest, &point(space, history, best.configuration)),
-        around: best.configuration,
+        local: local(&forest, &point(space, history, around)),
+        around,
     })
 }
 

@@ -267,9 +267,12 @@ pub fn look(
         (false, false) => "running",
     };
     let trainers_live = trainers.iter().filter(|trainer| !trainer.is_silent).count();
+    // Where trainings are stopped, those that come to the top are repeated at most.
+    let search = directory.search();
     let next_promotion = (phase == "running")
         .then(|| state.next_promotion())
-        .flatten();
+        .flatten()
+        .filter(|next| !search.is_stopping() || next.rung >= search.ladder.top());
     let overdue = trouble::overdue(directory, state, &view, &trainers, files);
     // Nobody knows how long such a job will take.
     let remaining_s = remaining_s(&rungs, &trainers).filter(|_| overdue.is_empty());

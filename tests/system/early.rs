@@ -121,7 +121,10 @@ fn told(test: &TestSearch, results: &BTreeMap<JobId, JobResult>, num_stopped: us
     ensure!(number("lost") == 0 && number("failed") == 0, "{status}");
     let said = test.printed("scheduler", "status", &[])?;
     ensure!(said.contains(&format!("{num_stopped} stopped (")), "{said}");
-    let said = test.printed("analyzer", "export", &["csv"])?;
+    let root = test.root();
+    let root = root.to_string_lossy();
+    let analyzer = |arguments: &[&str]| test.output("analyzer", arguments);
+    let said = String::from_utf8(analyzer(&["export", "csv", &root])?.stdout)?;
     ensure!(
         said.contains(",stopped,") && said.contains("at most"),
         "{said}"
@@ -131,24 +134,25 @@ fn told(test: &TestSearch, results: &BTreeMap<JobId, JobResult>, num_stopped: us
         &["trajectory"],
         &["correlation"],
         &["importance"],
+        &["whatif"],
         &["export", "hpbandster"],
         &["export", "optuna"],
     ] {
-        let output = test.on("analyzer", arguments[0], &arguments[1..])?;
+        let out = test.beside("exported");
+        let out = out.to_string_lossy();
+        let mut all = [arguments, &[&root]].concat();
+        all.extend(["--out", &out].iter().filter(|_| arguments.len() > 1));
+        let output = analyzer(&all)?;
         let words = String::from_utf8_lossy(&output.stderr);
-        ensure!(
-            output.status.code().is_some_and(|code| code < 100),
-            "{arguments:?}: {words}"
-        );
+        ensure!(output.status.success(), "{arguments:?}: {words}");
     }
-    let said = test.printed("analyzer", "correlation", &[])?;
+    let said = String::from_utf8(analyzer(&["correlation", &root])?.stdout)?;
     ensure!(said.contains("27 steps"), "{said}");
     let report = test.beside("report.html");
-    test.printed(
-        "analyzer",
-        "report",
-        &["--output", &report.to_string_lossy()],
-    )?;
+    let output = analyzer(&["report", "--out", &report.to_string_lossy(), &root])?;
+    ensure!(output.status.success(), "{output:?}");
+    let page = String::from_utf8(fs::read(&report)?)?;
+    ensure!(page.contains("stopped on their way"));
     Ok(())
 }
 

@@ -431,7 +431,8 @@ fn watch(
             return Ok(Watched {
                 end: End::Exited(status),
                 told,
-                stop,
+                // It has ended by itself, and what came out counts.
+                stop: stop.filter(|_| told == Some(StopReason::Check)),
                 peak,
             });
         }
