@@ -34,7 +34,7 @@ pub struct State {
     /// The rung of the search file's largest budget: what has been trained with that, or more, is kept.
     top: u8,
     promotion: Promotion,
-    /// Whether proposals depend on results.
+    /// Whether proposals depend on results: values, or the limits at which trainings are stopped.
     learns: bool,
     schedule: Schedule,
     /// The schedule before any result.
@@ -209,7 +209,7 @@ impl State {
             empty: schedule.clone(),
             promotion: search.promotion,
             top: search.ladder.original().top(),
-            learns: search.method.learns(),
+            learns: search.method.learns() || search.is_stopping(),
             schedule,
             flags: Flags::default(),
             num_trainers: 0,

@@ -178,13 +178,13 @@ fn what_breaks_a_constraint_is_never_promoted_whatever_happens_to_whom() {
 #[test]
 fn a_search_whose_trainings_are_stopped_survives_disturbances() {
     for setting in SETTINGS {
-        let mut file = search(2, 2, 2.5);
+        let mut file = search(3, 2, 2.5);
         file.promotion = Promotion::Stopping;
         let (scene, calm) = Scene::new(fresh(&file), setting);
         assert_eq!(calm.violations, [""; 0]);
-        // Two brackets of two.
-        assert_eq!(calm.losses.len(), 4);
-        assert!((1..4).contains(&calm.num_stopped), "{}", calm.num_stopped);
+        // Three brackets of two.
+        assert_eq!(calm.losses.len(), 6);
+        assert!((1..6).contains(&calm.num_stopped), "{}", calm.num_stopped);
         let start = Instant::now();
         tell("one, with stopping", start, scene.disturb(1, (0, 7)));
         let start = Instant::now();
