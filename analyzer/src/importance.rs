@@ -188,9 +188,14 @@ pub fn importance(
     let (error, explained) = forest.error(&values).ok_or_else(constant)?;
     let parts = Decomposition::new(&forest, seed).ok_or_else(constant)?;
     // Where trainings are stopped, a lower budget has losses of trainings that went on.
-    let of_rows = || rows.iter().min_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
+    let of_rows = || {
+        rows.iter()
+            .min_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)))
+    };
     let best = history.best_at(budget).map(|best| best.configuration);
-    let around = best.or_else(|| Some(of_rows()?.0)).expect("there are losses");
+    let around = best
+        .or_else(|| Some(of_rows()?.0))
+        .expect("there are losses");
     Ok(Importance {
         of,
         budget,

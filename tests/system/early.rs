@@ -71,6 +71,7 @@ fn searches_are_stopped_by_the_rule_and_replayed_bit_for_bit() -> Result<()> {
         test.printed("sampler", "replay", &[])?;
         if method == "tandem" {
             a_changed_limit_is_found(&test)?;
+            another_search_learns_from_it(&test, &results)?;
         }
         told(&test, &results, num_stopped)?;
     }
@@ -96,6 +97,29 @@ fn a_changed_limit_is_found(test: &TestSearch) -> Result<()> {
     );
     fs::replace(&path, &bytes)?;
     test.printed("sampler", "replay", &[])?;
+    Ok(())
+}
+
+/// What was seen on the way is evidence like a result.
+fn another_search_learns_from_it(
+    test: &TestSearch,
+    results: &BTreeMap<JobId, JobResult>,
+) -> Result<()> {
+    let (file, folder) = (test.beside("second.json"), test.beside("second"));
+    fs::replace(&file, search("tandem", 1).to_string().as_bytes())?;
+    let paths = [&file, &folder, &test.root()].map(|path| path.to_string_lossy().into_owned());
+    let [file, folder, root] = &paths;
+    let output = test.output("scheduler", &["init", file, folder, "--learn-from", root])?;
+    ensure!(output.status.success(), "{output:?}");
+    let written = fs::read(&test.beside("second").join("search.json"))?;
+    let written: Value = serde_json::from_slice(&written)?;
+    let of_one =
+        |result: &JobResult| result.checks.len() + usize::from(result.outcome.loss().is_some());
+    let expected: usize = results.values().map(of_one).sum();
+    ensure!(
+        written["learn_from"][0]["results"] == json!(expected),
+        "{written}; {expected}"
+    );
     Ok(())
 }
 
