@@ -187,15 +187,7 @@ pub fn importance(
     let constant = || format!("all losses at {at} are equal: nothing matters");
     let (error, explained) = forest.error(&values).ok_or_else(constant)?;
     let parts = Decomposition::new(&forest, seed).ok_or_else(constant)?;
-    // Where trainings are stopped, a lower budget has losses of trainings that went on.
-    let of_rows = || {
-        rows.iter()
-            .min_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)))
-    };
-    let best = history.best_at(budget).map(|best| best.configuration);
-    let around = best
-        .or_else(|| Some(of_rows()?.0))
-        .expect("there are losses");
+    let around = best_at(history, budget, &rows).expect("there are losses");
     Ok(Importance {
         of,
         budget,
@@ -211,6 +203,18 @@ pub fn importance(
         local: local(&forest, &point(space, history, around)),
         around,
     })
+}
+
+/// The best configuration at a budget, whose losses are these: by a result there or, where trainings are stopped, by the loss of
+/// one that went on.
+fn best_at(history: &History, budget: usize, losses: &[(usize, f64)]) -> Option<usize> {
+    let of_losses = || {
+        let order = |a: &&(usize, f64), b: &&(usize, f64)| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0));
+        let best = losses.iter().min_by(order);
+        best.map(|(configuration, _)| *configuration)
+    };
+    let best = history.best_at(budget).map(|best| best.configuration);
+    best.or_else(of_losses)
 }
 
 /// What the forest learns: the losses, or their ranks from 0 to 1.

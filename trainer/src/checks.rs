@@ -19,7 +19,7 @@ pub struct Stop {
 /// The checks of a job, and what was seen at the first of them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checks<'a> {
-    checks: &'a [Check],
+    all: &'a [Check],
     /// Of the job, in its unit.
     budget: f64,
     seen: Vec<Checked>,
@@ -27,11 +27,11 @@ pub struct Checks<'a> {
 
 impl<'a> Checks<'a> {
     /// The checks of a job with a budget, of which earlier attempts have `seen` the first.
-    pub fn new(checks: &'a [Check], budget: f64, seen: &[Checked]) -> Self {
-        let same = seen.iter().zip(checks);
+    pub fn new(all: &'a [Check], budget: f64, seen: &[Checked]) -> Self {
+        let same = seen.iter().zip(all);
         let same = same.take_while(|(seen, check)| seen.spent.total_cmp(&check.spent).is_eq());
         Self {
-            checks,
+            all,
             budget,
             seen: same.map(|(seen, _)| *seen).collect(),
         }
@@ -54,7 +54,7 @@ impl<'a> Checks<'a> {
 
     /// The budget of the next check; `None` after the last.
     pub fn next(&self) -> Option<f64> {
-        self.checks.get(self.seen.len()).map(|check| check.spent)
+        self.all.get(self.seen.len()).map(|check| check.spent)
     }
 
     /// Whether the loss is to be looked at now.
@@ -67,7 +67,7 @@ impl<'a> Checks<'a> {
     pub fn see(&mut self, spent: f64, loss: f64) -> Option<Stop> {
         while loss.is_finite()
             && self.is_due(spent)
-            && let Some(check) = self.checks.get(self.seen.len())
+            && let Some(check) = self.all.get(self.seen.len())
         {
             self.seen.push(Checked {
                 spent: check.spent,

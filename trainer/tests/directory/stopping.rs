@@ -139,11 +139,11 @@ fn a_program_is_ended_when_it_tells_a_loss_that_is_too_large() {
     let ended = offer(&search, 1, &a(), [Some(1.0), Some(0.25)]);
     search.work();
     let whole = search.result(whole);
-    assert_eq!(whole.outcome, Outcome::Evaluated { loss: 0.111111 });
-    assert_eq!(seen(&whole), [(1.0, 1.0), (3.0, 0.333333)]);
+    assert_eq!(whole.outcome, Outcome::Evaluated { loss: 0.111_111 });
+    assert_eq!(seen(&whole), [(1.0, 1.0), (3.0, 0.333_333)]);
     assert_eq!(search.log(ended), "told\n");
     let result = search.result(ended);
-    assert_eq!(stopped(&result), (3.0, 0.333333, 0.25));
+    assert_eq!(stopped(&result), (3.0, 0.333_333, 0.25));
     assert_eq!(seen(&result), seen(&whole));
     assert_eq!(result.curve.len(), 2);
 }
@@ -186,8 +186,8 @@ fn a_program_that_goes_on_later_is_not_looked_at_twice() {
     search.work();
     let result = search.result(job);
     assert!(number(&checkpoints(&search, job).join("went_on_after")).unwrap() >= 4);
-    assert_eq!(result.outcome, Outcome::Evaluated { loss: 0.111111 });
-    assert_eq!(seen(&result), [(1.0, 1.0), (3.0, 0.333333)]);
+    assert_eq!(result.outcome, Outcome::Evaluated { loss: 0.111_111 });
+    assert_eq!(seen(&result), [(1.0, 1.0), (3.0, 0.333_333)]);
 }
 
 #[test]
