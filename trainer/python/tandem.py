@@ -479,7 +479,7 @@ def incumbent(directory):
     A dictionary with `configuration`, `job`, `budget`, `unit`, `loss`, `bracket`, `values`, `measures`, `curve`, and
     `checkpoint`: the folder in which a program has left its checkpoints, or None.
     """
-    found = [record for record in _records(directory) if "loss" in record["outcome"]]
+    found = [record for record in _records(directory) if _loss(record["outcome"]) is not None]
     if not found:
         return None
 
@@ -526,7 +526,7 @@ def _read(path):
     try:
         with open(path, encoding="utf-8") as file:
             record = json.load(file)
-        is_newer = record["format"] == "result" and record["version"][0] > 2
+        is_newer = record["format"] == "result" and record["version"][0] > 3
         if not is_newer:
             _row(record)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -547,16 +547,28 @@ def _row(record):
         "budget": record["budget"]["amount"],
         "unit": record["budget"]["unit"],
         "outcome": outcome["kind"],
-        "loss": outcome.get("loss"),
+        "loss": _loss(outcome),
         "started_s": _seconds(record["started_at"]),
         "finished_s": _seconds(record["finished_at"]),
         "elapsed_s": record["elapsed_s"],
         "owner": record["owner"],
-        "message": outcome.get("message") or _broken(outcome),
+        "message": outcome.get("message") or _broken(outcome) or _stopped(outcome),
     }
     row.update(("values." + name, value) for name, value in record["configuration"].items())
     row.update(("measures." + name, value) for name, value in sorted(record.get("measures", {}).items()))
     return row
+
+
+def _loss(outcome):
+    """The loss at the end; that of one which was stopped is of an earlier moment."""
+    return outcome.get("loss") if outcome["kind"] == "evaluated" else None
+
+
+def _stopped(outcome):
+    """By what a training was stopped, in words."""
+    if outcome["kind"] != "stopped":
+        return None
+    return "stopped after {spent}: loss {loss}, at most {limit} goes on".format(**outcome)
 
 
 def _broken(outcome):

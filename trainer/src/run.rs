@@ -346,7 +346,7 @@ impl<'a> Trainer<'a> {
             .get()
             .filter(|number| *number >= MAX_CRASHES)?;
         let is_others =
-            |result: &JobResult| result.owner != self.owner && result.outcome.loss().is_some();
+            |result: &JobResult| result.owner != self.owner && has_done_well(&result.outcome);
         let others_succeed = self.directory.any_result(NUM_LOOKED_AT, is_others);
         others_succeed
             .is_ok_and(|is_so| is_so)
@@ -485,6 +485,11 @@ enum Attempt {
     Done(Ended),
     /// It ended without one: whose fault that was, and why.
     Over(Fate, String),
+}
+
+/// Whether a training came to its end, or was stopped on its way.
+fn has_done_well(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Evaluated { .. } | Outcome::Stopped { .. })
 }
 
 /// Results of others that are looked at to see whether a crash is this host's fault.
