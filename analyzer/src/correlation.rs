@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use shared::{ConfigurationId, Seed};
 
-use crate::history::History;
+use crate::history::{Evaluation, History};
 use crate::statistics::{self, PValue};
 use crate::table::{Cell, Table};
 use crate::wording::{self, count, fixed, p_value, put, significant};
@@ -115,8 +115,8 @@ pub fn pairs(history: &History, settings: &Settings<'_>) -> Vec<Pair> {
 /// The budgets that pairs are formed of, ascending.
 fn compared_budgets(history: &History) -> Vec<usize> {
     let mut num_losses = vec![0_usize; history.budgets.len()];
-    for result in &history.results {
-        num_losses[result.budget] += usize::from(result.loss().is_some());
+    for (budget, _) in history.results.iter().flat_map(Evaluation::all_losses) {
+        num_losses[budget] += 1;
     }
     let mut budgets: Vec<usize> = (0..num_losses.len()).collect();
     budgets.sort_by_key(|&budget| std::cmp::Reverse(num_losses[budget]));

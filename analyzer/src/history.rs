@@ -110,8 +110,8 @@ pub struct Evaluation {
     pub finished_s: Option<f64>,
     /// Wall seconds of the attempt.
     pub elapsed_s: f64,
-    /// Budget this job spent, without what a lower rung's checkpoint had spent before; in the budgets' unit. A
-    /// diverged job spent what it says, one that did not fit, crashed or was not trained nothing that is known: 0.
+    /// Budget this job spent, without what a lower rung's checkpoint had spent before; in the budgets' unit. One that
+    /// diverged or was stopped spent what it says, one that did not fit, crashed or was not trained nothing that is known: 0.
     pub spent: f64,
     /// Index of the process that evaluated it.
     pub owner: usize,
@@ -119,12 +119,25 @@ pub struct Evaluation {
     pub measures: Vec<(usize, f64)>,
     /// The learning curve.
     pub curve: Vec<CurvePoint>,
+    /// Where trainings are stopped: the losses seen at lower budgets, by their index.
+    pub checks: Vec<(usize, f64)>,
 }
 
 impl Evaluation {
     /// The loss, if it was evaluated.
     pub fn loss(&self) -> Option<f64> {
         self.outcome.loss()
+    }
+
+    /// Whether it has no loss, and for another reason than that it was stopped.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.loss().is_none() && !matches!(self.outcome, Outcome::Stopped { .. })
+    }
+
+    /// Its losses by budget: what was seen on its way, then its own.
+    pub(crate) fn all_losses(&self) -> impl Iterator<Item = (usize, f64)> + '_ {
+        let own = self.loss().map(|loss| (self.budget, loss));
+        self.checks.iter().copied().chain(own)
     }
 
     /// What it is compared by: its loss or, of a repetition, the mean of all up to it.
@@ -202,6 +215,9 @@ impl History {
     pub fn losses(&self) -> Vec<Vec<Option<f64>>> {
         let mut losses = vec![vec![None; self.budgets.len()]; self.configurations.len()];
         for result in &self.results {
+            for (budget, loss) in &result.checks {
+                losses[result.configuration][*budget].get_or_insert(*loss);
+            }
             // Of several seeds, the mean of as many as have a loss.
             let loss = &mut losses[result.configuration][result.budget];
             *loss = result.standing().or(*loss);
@@ -394,7 +410,9 @@ impl History {
                     trained_loss: Some(_),
                     ..
                 } => (budget - before).max(0.0),
-                Outcome::Diverged { spent, .. } => (spent - before).max(0.0),
+                Outcome::Diverged { spent, .. } | Outcome::Stopped { spent, .. } => {
+                    (spent - before).max(0.0)
+                }
                 Outcome::OutOfMemory { .. }
                 | Outcome::Infeasible {
                     trained_loss: None, ..

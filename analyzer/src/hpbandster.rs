@@ -145,6 +145,7 @@ fn evaluations(
                 .map(|(name, x)| (measures.index_of(name), *x))
                 .collect(),
             curve: Vec::new(),
+            checks: Vec::new(),
         }
     };
     runs.into_iter().map(evaluation).collect()

@@ -156,8 +156,10 @@ pub fn importance(
     let mut rows: Vec<(usize, f64)> = history
         .results
         .iter()
-        .filter(|result| result.budget == budget)
-        .filter_map(|result| Some((result.configuration, result.loss()?)))
+        .flat_map(|result| {
+            let here = result.all_losses().filter(|(there, _)| *there == budget);
+            here.map(|(_, loss)| (result.configuration, loss))
+        })
         .collect();
     let num_losses = rows.len();
     if num_losses < LEAST_LOSSES {
@@ -185,7 +187,7 @@ pub fn importance(
     let constant = || format!("all losses at {at} are equal: nothing matters");
     let (error, explained) = forest.error(&values).ok_or_else(constant)?;
     let parts = Decomposition::new(&forest, seed).ok_or_else(constant)?;
-    let best = history.best_at(budget).expect("there are losses");
+    let around = best_at(history, budget, &rows).expect("there are losses");
     Ok(Importance {
         of,
         budget,
@@ -198,9 +200,21 @@ pub fn importance(
         main: parts.main,
         pairs: parts.pairs,
         marginals: parts.marginals,
-        local: local(&forest, &point(space, history, best.configuration)),
-        around: best.configuration,
+        local: local(&forest, &point(space, history, around)),
+        around,
     })
+}
+
+/// The best configuration at a budget, whose losses are these: by a result there or, where trainings are stopped, by the loss of
+/// one that went on.
+fn best_at(history: &History, budget: usize, losses: &[(usize, f64)]) -> Option<usize> {
+    let of_losses = || {
+        let order = |a: &&(usize, f64), b: &&(usize, f64)| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0));
+        let best = losses.iter().min_by(order);
+        best.map(|(configuration, _)| *configuration)
+    };
+    let best = history.best_at(budget).map(|best| best.configuration);
+    best.or_else(of_losses)
 }
 
 /// What the forest learns: the losses, or their ranks from 0 to 1.

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde_json::{Map, Value as Json, json};
 use shared::exit::{Code, Failure};
-use shared::{Kind, SearchSpace, Value};
+use shared::{Kind, Outcome, SearchSpace, Value};
 
 use crate::history::{Evaluation, History};
 use crate::rows::message;
@@ -72,7 +72,12 @@ pub(crate) fn journal(history: &History) -> Result<String> {
 fn trial(history: &History, space: &SearchSpace, results: &[&Evaluation]) -> Json {
     let tried = &history.configurations[results[0].configuration];
     let evaluated = results.iter().rfind(|result| result.loss().is_some());
+    let stopped = results.iter().find_map(|result| match result.outcome {
+        Outcome::Stopped { loss, .. } => Some(loss),
+        _ => None,
+    });
     let state = match evaluated {
+        None if stopped.is_some() => PRUNED,
         None => FAILED,
         Some(result) if Some(result.budget) == history.reached() => COMPLETE,
         Some(_) => PRUNED,
@@ -90,7 +95,7 @@ fn trial(history: &History, space: &SearchSpace, results: &[&Evaluation]) -> Jso
     let mut trial = json!({
         "study_id": 0,
         "state": state,
-        "value": evaluated.and_then(|result| result.loss()),
+        "value": evaluated.and_then(|result| result.loss()).or(stopped),
         "values": null,
         "datetime_start": started.min_by(f64::total_cmp).and_then(time),
         "distributions": distributions,

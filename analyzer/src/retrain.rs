@@ -54,6 +54,7 @@ pub(crate) fn job_of(history: &History, configuration: usize, job: JobId, search
         continues: None,
         search: search.digest.clone(),
         supersedes: None,
+        checks: Vec::new(),
         avoid_hosts: Vec::new(),
         memory_mib: None,
         first_rung: None,

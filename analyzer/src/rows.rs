@@ -18,6 +18,7 @@ use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DoubleType, Int64Ty
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::Type;
+use shared::budget::short;
 use shared::{ConfigurationId, Kind, Outcome, SearchSpace, Value};
 
 use crate::history::{Evaluation, History};
@@ -304,6 +305,12 @@ pub fn curves(history: &History, only: Option<ConfigurationId>) -> Table {
 pub fn message(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Evaluated { .. } => String::new(),
+        Outcome::Stopped { spent, loss, limit } => {
+            format!(
+                "stopped after {}: loss {loss}, at most {limit} goes on",
+                short(*spent)
+            )
+        }
         Outcome::Diverged { message, .. } | Outcome::Crashed { message, .. } => message.clone(),
         Outcome::OutOfMemory {
             needed_mib,

@@ -123,7 +123,7 @@ fn events(history: &History, result: &Evaluation) -> Vec<Event> {
         events.extend(scalars(end_s, step(budget), [(tag.as_str(), Some(*x))]));
     }
     let status = match result.outcome {
-        Outcome::Evaluated { .. } => Status::Success,
+        Outcome::Evaluated { .. } | Outcome::Stopped { .. } => Status::Success,
         _ => Status::Failure,
     };
     events.push(plugin_event(

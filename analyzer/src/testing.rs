@@ -94,6 +94,7 @@ pub(crate) fn result(number: u32, rung: u8, outcome: Outcome) -> JobResult {
         elapsed_s: 15.0,
         program: "0.1.0".into(),
         supersedes: None,
+        checks: Vec::new(),
     }
 }
 
@@ -124,6 +125,7 @@ pub(crate) fn write_search(root: &Path, results: &[JobResult]) -> Directory {
                 results_digest: String::new(),
                 model: None,
             },
+            checks: Vec::new(),
             program: "0.1.0".into(),
         };
         directory.propose(&proposal).unwrap();

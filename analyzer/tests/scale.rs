@@ -104,6 +104,7 @@ fn make(root: &Path) -> usize {
                     elapsed_s: 60.0,
                     program: "0.1.0".into(),
                     supersedes: None,
+                    checks: Vec::new(),
                 };
                 std::fs::write(layout.result(id), shared::format::to_bytes(&result)).unwrap();
                 written += 1;

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use shared::exit::{Code, Failure};
-use shared::record::{Origin, Proposal, Request};
+use shared::record::{Origin, Outcome, Proposal, Request};
 use shared::wording::one_line;
-use shared::{Configuration, ConfigurationId, Directory, cli};
+use shared::{Budget, Configuration, ConfigurationId, Directory, cli};
 
 use crate::follow::{Follower, Next};
 use crate::history::History;
@@ -71,7 +71,10 @@ pub fn explain(directory: &Directory, id: ConfigurationId) -> Result<String> {
     write_what_it_knew(&mut text, directory, follower.proposer(), &request)?;
     write_how(&mut text, &proposal)?;
     write_values(&mut text, directory, history, &proposal.values)?;
-    let is_same = again.values == proposal.values && again.origin == proposal.origin;
+    write_checks(&mut text, directory, &proposal, &request)?;
+    let is_same = again.values == proposal.values
+        && again.origin == proposal.origin
+        && again.checks == proposal.checks;
     writeln!(
         text,
         "\nComputed again from the same results, it comes out {}.",
@@ -149,6 +152,48 @@ fn write_how(text: &mut String, proposal: &Proposal) -> Result<()> {
     )?;
     if let Some(about) = about_model(origin) {
         writeln!(text, "{about}")?;
+    }
+    Ok(())
+}
+
+/// Where its training is stopped, and whether it was.
+fn write_checks(
+    text: &mut String,
+    directory: &Directory,
+    proposal: &Proposal,
+    request: &Request,
+) -> Result<()> {
+    if proposal.checks.is_empty() {
+        return Ok(());
+    }
+    let ladder = &directory.search().ladder;
+    let limits = proposal.checks.iter().filter_map(|check| {
+        let budget = ladder.budget(check.rung.min(ladder.top()));
+        Some(format!("above {} at {budget}", check.loss?))
+    });
+    let limits: Vec<String> = limits.collect();
+    if limits.is_empty() {
+        writeln!(text, "\nNothing stops its training before its end.")?;
+    } else {
+        let limits = limits.join(", ");
+        writeln!(
+            text,
+            "\nIts training is stopped where its loss is {limits}."
+        )?;
+    }
+    let result = directory.last_result(proposal.configuration.job(request.rung))?;
+    let Some(result) = result else { return Ok(()) };
+    if let Outcome::Stopped { loss, limit, .. } = result.outcome {
+        let at = result.checks.last().map_or(result.budget, |check| Budget {
+            amount: check.spent,
+            ..result.budget
+        });
+        writeln!(
+            text,
+            "It was stopped at {at}: its loss was {loss}, and {limit} would have been the most."
+        )?;
+    } else if result.outcome.loss().is_some() {
+        writeln!(text, "It was not stopped.")?;
     }
     Ok(())
 }

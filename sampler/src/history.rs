@@ -46,6 +46,8 @@ pub struct History {
     arrivals: Vec<Ranked>,
     /// Asked for, and no result of it is named yet.
     outstanding: BTreeSet<ConfigurationId>,
+    /// The rungs of which a result told something, where these are others than its own.
+    told: BTreeMap<JobId, Vec<u8>>,
 }
 
 impl History {
@@ -60,6 +62,7 @@ impl History {
             rungs: Vec::new(),
             arrivals: Vec::new(),
             outstanding: BTreeSet::new(),
+            told: BTreeMap::new(),
         }
     }
 
@@ -121,32 +124,56 @@ impl History {
 
     /// A result is named. A second naming of the same one changes nothing.
     pub fn learn(&mut self, job: JobId, score: Option<Score>, vector: Vec<f64>) {
+        let own = score.map(|score| (job.rung, score));
+        self.learn_at(job, own.as_slice(), vector);
+    }
+
+    /// A result is named that says how good its configuration is at some rungs, none of which another result tells of.
+    pub(crate) fn learn_at(&mut self, job: JobId, scores: &[(u8, Score)], vector: Vec<f64>) {
         if !self.named.insert(job) {
             return;
         }
         self.outstanding.remove(&job.configuration);
-        let Some(score) = score else { return };
-        self.vectors.insert(job.configuration, vector);
-        let rung = usize::from(job.rung);
-        if self.rungs.len() <= rung {
-            self.rungs.resize(rung + 1, Vec::new());
+        if scores.is_empty() {
+            return;
         }
-        let ranked = Ranked { score, job };
-        let place = self.rungs[rung].partition_point(|other| *other < ranked);
-        self.rungs[rung].insert(place, ranked);
-        self.arrivals.push(ranked);
+        self.vectors.insert(job.configuration, vector);
+        let rungs: Vec<u8> = scores.iter().map(|(rung, _)| *rung).collect();
+        if rungs != [job.rung] {
+            self.told.insert(job, rungs);
+        }
+        for (rung, score) in scores {
+            let job = job.configuration.job(*rung);
+            let rung = usize::from(*rung);
+            if self.rungs.len() <= rung {
+                self.rungs.resize(rung + 1, Vec::new());
+            }
+            let ranked = Ranked { score: *score, job };
+            let place = self.rungs[rung].partition_point(|other| *other < ranked);
+            self.rungs[rung].insert(place, ranked);
+            self.arrivals.push(ranked);
+        }
     }
 
     /// A result takes the place of what was known of its job; whether models saw that before.
-    pub(crate) fn supersede(&mut self, job: JobId, score: Option<Score>, vector: Vec<f64>) -> bool {
+    pub(crate) fn supersede(
+        &mut self,
+        job: JobId,
+        scores: &[(u8, Score)],
+        vector: Vec<f64>,
+    ) -> bool {
         self.named.remove(&job);
         let before = self.arrivals.len();
-        self.arrivals.retain(|ranked| ranked.job != job);
-        if let Some(rung) = self.rungs.get_mut(usize::from(job.rung)) {
-            rung.retain(|ranked| ranked.job != job);
+        let rungs = self.told.remove(&job).unwrap_or_else(|| vec![job.rung]);
+        for rung in rungs {
+            let gone = job.configuration.job(rung);
+            self.arrivals.retain(|ranked| ranked.job != gone);
+            if let Some(rung) = self.rungs.get_mut(usize::from(rung)) {
+                rung.retain(|ranked| ranked.job != gone);
+            }
         }
         let was_seen = self.arrivals.len() < before;
-        self.learn(job, score, vector);
+        self.learn_at(job, scores, vector);
         was_seen
     }
 

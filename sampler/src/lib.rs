@@ -35,6 +35,7 @@ pub mod proposer;
 pub mod replay;
 pub mod run;
 mod scalarise;
+mod stopping;
 mod surrogate;
 pub mod tried;
 pub mod user_prior;

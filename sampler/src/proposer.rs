@@ -11,6 +11,7 @@ use tracing::warn;
 use crate::history::{Earlier, EarlierSearch, History};
 use crate::method::{self, Ask, Method, Suggestion};
 use crate::scalarise::Scalarised;
+use crate::stopping;
 use crate::tried::Tried;
 
 /// How often a method is asked again that suggests what has been tried.
@@ -73,23 +74,23 @@ impl Proposer {
         results.sort_by_key(|result| result.id());
         for result in results {
             let job = result.job();
-            let mut score = result.score(&self.search.objectives);
+            let mut scores = stopping::scores(&self.search, result);
             // A result of another space can only have been put there by hand.
             if let Err(invalid) = self.search.space.check_configuration(&result.configuration) {
                 warn!("the result of {job} is ignored: its configuration is invalid {invalid}");
-                score = None;
+                scores.clear();
             }
             // Models know the first training with the largest budget as any other: repetitions are for who is best in the end.
             if self.search.ladder.repetition(job.rung) > 0 {
-                score = None;
+                scores.clear();
             }
             if let Some(tried) = &mut self.tried {
                 tried.add(&result.configuration);
             }
             let vector = self.search.space.encode(&result.configuration);
             if result.supersedes.is_none() {
-                self.history.learn(job, score, vector);
-            } else if self.history.supersede(job, score, vector) {
+                self.history.learn_at(job, &scores, vector);
+            } else if self.history.supersede(job, &scores, vector) {
                 // What was learnt of results one by one is learnt anew.
                 self.method = method::of_search(&self.search);
             }
@@ -185,6 +186,7 @@ impl Proposer {
                 results_digest: self.digests.digest(),
                 model: suggestion.model.map(finite),
             },
+            checks: stopping::checks(&self.search, &self.history, request),
             program: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

@@ -133,7 +133,7 @@ pub fn replay(directory: &Directory) -> Result<Report> {
 fn differences(filed: &Proposal, again: &Proposal) -> Result<Vec<Difference>> {
     let mut found = Vec::new();
     let (file, replay) = (serde_json::to_value(filed)?, serde_json::to_value(again)?);
-    for field in ["values", "origin"] {
+    for field in ["values", "origin", "checks"] {
         compare(
             field,
             &file[field],

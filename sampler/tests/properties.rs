@@ -193,6 +193,7 @@ fn result(search: &Search, job: JobId, values: &Configuration, outcome: Outcome)
         elapsed_s: 0.0,
         program: "test".into(),
         supersedes: None,
+        checks: Vec::new(),
     }
 }
 

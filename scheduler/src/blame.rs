@@ -44,6 +44,8 @@ pub struct Known {
     pub host: Option<String>,
     /// Whether it was known to be infeasible before anything was tried: it says nothing of the host.
     pub is_untrained: bool,
+    /// The rung at whose budget it was stopped, if it was.
+    pub stopped_at: Option<u8>,
 }
 
 /// Why a failure may not be the configuration's fault.
@@ -73,6 +75,7 @@ impl Known {
             fruitless: 0,
             host: None,
             is_untrained: false,
+            stopped_at: None,
         }
     }
 
@@ -95,6 +98,7 @@ impl Known {
                 owner: result.owner.clone(),
             }),
             Outcome::Evaluated { .. }
+            | Outcome::Stopped { .. }
             | Outcome::Diverged { .. }
             | Outcome::Infeasible { .. }
             | Outcome::Crashed { .. }
@@ -107,6 +111,7 @@ impl Known {
             } => 1,
             Outcome::Lost { attempts, .. } => *attempts,
             Outcome::Evaluated { .. }
+            | Outcome::Stopped { .. }
             | Outcome::Diverged { .. }
             | Outcome::Infeasible { .. }
             | Outcome::Crashed { .. }
@@ -128,6 +133,19 @@ impl Known {
                     ..
                 }
             ),
+            stopped_at: match result.outcome {
+                // There is one check a rung, up to there.
+                Outcome::Stopped { .. } => {
+                    let number = u8::try_from(result.checks.len()).unwrap_or(u8::MAX);
+                    Some(number.saturating_sub(1).min(result.job().rung))
+                }
+                Outcome::Evaluated { .. }
+                | Outcome::Diverged { .. }
+                | Outcome::Infeasible { .. }
+                | Outcome::Crashed { .. }
+                | Outcome::OutOfMemory { .. }
+                | Outcome::Lost { .. } => None,
+            },
         }
     }
 }
@@ -233,7 +251,7 @@ impl Faults {
                 self.fruitless
                     .extend(attempts.map(|number| attempt.job.attempt(number)));
             }
-        } else if known.score.is_some() && !known.is_untrained {
+        } else if (known.score.is_some() || known.stopped_at.is_some()) && !known.is_untrained {
             self.has_progressed = true;
             self.proven.extend(known.host.clone());
         }

@@ -338,6 +338,13 @@ fn text(search: &Search, args: &CostArgs, conditions: &Conditions, played: &Play
             hours(played.lost_s)
         ));
     }
+    if search.is_stopping() {
+        line(
+            "this is the most that it can be: trainings are stopped at lower rungs' budgets, about one in eta goes on at each, \
+             and all of them are counted in full here"
+                .to_owned(),
+        );
+    }
     let (kept, under_way) = (
         played.jobs.last().copied().unwrap_or(0),
         conditions.num_trainers,

@@ -270,5 +270,14 @@ pub fn describe(directory: &Directory) -> Result<String> {
         short(spent),
         ladder.unit().symbol()
     )?;
-    Ok(text)
+    Ok(text + of_stopping(search))
+}
+
+/// That less may be spent than planned.
+fn of_stopping(search: &Search) -> &'static str {
+    if search.is_stopping() {
+        "this is the most that it can be: trainings are stopped at lower rungs' budgets\n"
+    } else {
+        ""
+    }
 }

@@ -160,6 +160,7 @@ impl Answers {
             "// constraints": "limits of what is measured, for example \"constraints\": [{ \"measure\": \"parameters\", \"max\": 5e6 }]",
             "// objectives": "more than the loss is minimised with, for example, \"objectives\": [\"loss\", \"parameters\"]",
             "// repetitions": "with 3, say, what comes to the largest budget is trained there with three seeds, and its mean counts",
+            "// promotion": "with \"stopping\" every training is towards the largest budget, and ends early where its loss at a lower one is not among the best 1/eta so far: for trainings that report losses on their way",
             "// seed": "another seed is another search",
             "seed": 0,
         })

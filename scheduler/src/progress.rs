@@ -223,6 +223,8 @@ mod tests {
             infeasible: 0,
             failed: 0,
             lost: 0,
+            stopped: 0,
+            stopped_here: 0,
             best_loss,
             mean_s: None,
         };

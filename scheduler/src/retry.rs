@@ -50,9 +50,10 @@ impl Which {
             Outcome::Crashed { .. } => self.crashed,
             Outcome::Lost { .. } => self.lost,
             Outcome::OutOfMemory { .. } => self.out_of_memory,
-            Outcome::Evaluated { .. } | Outcome::Diverged { .. } | Outcome::Infeasible { .. } => {
-                false
-            }
+            Outcome::Evaluated { .. }
+            | Outcome::Stopped { .. }
+            | Outcome::Diverged { .. }
+            | Outcome::Infeasible { .. } => false,
         }
     }
 }

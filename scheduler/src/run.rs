@@ -339,6 +339,7 @@ impl Scheduler {
             },
             measures: [].into(),
             curve: Vec::new(),
+            checks: Vec::new(),
             notes: [].into(),
             started_at: now.clone(),
             finished_at: now,

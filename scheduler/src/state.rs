@@ -34,7 +34,7 @@ pub struct State {
     /// The rung of the search file's largest budget: what has been trained with that, or more, is kept.
     top: u8,
     promotion: Promotion,
-    /// Whether proposals depend on results.
+    /// Whether proposals depend on results: values, or the limits at which trainings are stopped.
     learns: bool,
     schedule: Schedule,
     /// The schedule before any result.
@@ -144,7 +144,11 @@ impl Tally {
             }
             Some(Score::Infeasible(_)) => rung.infeasible += 1,
             Some(Score::Failed) => rung.failed += 1,
+            None if settled.stopped_at.is_some() => rung.stopped += 1,
             None => rung.lost += 1,
+        }
+        if let Some(at) = settled.stopped_at {
+            self.rungs[usize::from(at)].stopped_here += 1;
         }
         if settled.has_crashed {
             self.crashed.insert(job);
@@ -166,6 +170,10 @@ pub struct RungTally {
     pub failed: u64,
     /// Lost.
     pub lost: u64,
+    /// Jobs of this rung that were stopped on their way.
+    pub stopped: u64,
+    /// Trainings that were stopped at this rung's budget.
+    pub stopped_here: u64,
     /// Sum over all results of the seconds they took.
     pub elapsed_s: f64,
     /// The best evaluated configuration.
@@ -175,7 +183,7 @@ pub struct RungTally {
 impl RungTally {
     /// All results.
     pub fn num_results(&self) -> u64 {
-        self.evaluated + self.infeasible + self.failed + self.lost
+        self.evaluated + self.infeasible + self.failed + self.lost + self.stopped
     }
 }
 
@@ -189,6 +197,7 @@ pub struct Settled {
     score: Option<Score>,
     elapsed_s: f64,
     has_crashed: bool,
+    stopped_at: Option<u8>,
 }
 
 impl State {
@@ -200,7 +209,7 @@ impl State {
             empty: schedule.clone(),
             promotion: search.promotion,
             top: search.ladder.original().top(),
-            learns: search.method.learns(),
+            learns: search.method.learns() || search.is_stopping(),
             schedule,
             flags: Flags::default(),
             num_trainers: 0,
@@ -516,6 +525,7 @@ impl State {
             score,
             elapsed_s: known.elapsed_s,
             has_crashed: known.has_crashed,
+            stopped_at: known.stopped_at,
         };
         if self.results.insert(job, settled).is_some() {
             self.schedule_anew();
@@ -528,7 +538,7 @@ impl State {
             // What a training to the full budget has learnt is kept: people export it.
             _ if job.rung >= top => top,
             // No later job reads it.
-            Promotion::Scratch => job.rung + 1,
+            Promotion::Scratch | Promotion::Stopping => job.rung + 1,
             // The next rung does; this one's lower rungs are done.
             Promotion::Continue => job.rung,
         };

@@ -44,7 +44,7 @@ pub struct Status {
     /// `status`.
     pub format: &'static str,
     /// 1.0: first. 1.1: `paused`, `overdue`, `ended_attempts`. 1.2: `infeasible` of rungs; `front`; `seeds` and
-    /// `standard_error` of the incumbent.
+    /// `standard_error` of the incumbent. 1.3: `stopped` and `stopped_here` of rungs.
     pub version: [u32; 2],
     /// When the look was taken, RFC 3339 in UTC.
     pub at: String,
@@ -123,6 +123,10 @@ pub struct RungStatus {
     pub failed: u64,
     /// Lost.
     pub lost: u64,
+    /// Jobs of this rung that were stopped on their way.
+    pub stopped: u64,
+    /// Trainings that were stopped at this rung's budget.
+    pub stopped_here: u64,
     /// The smallest loss.
     pub best_loss: Option<f64>,
     /// Mean seconds of a job.
@@ -140,7 +144,7 @@ fn by_symbol<S: Serializer>(unit: &BudgetUnit, serializer: S) -> Result<S::Ok, S
 impl RungStatus {
     /// Jobs that have a result.
     pub fn done(&self) -> u64 {
-        self.evaluated + self.infeasible + self.failed + self.lost
+        self.evaluated + self.infeasible + self.failed + self.lost + self.stopped
     }
 }
 
@@ -263,9 +267,12 @@ pub fn look(
         (false, false) => "running",
     };
     let trainers_live = trainers.iter().filter(|trainer| !trainer.is_silent).count();
+    // Where trainings are stopped, those that come to the top are repeated at most.
+    let search = directory.search();
     let next_promotion = (phase == "running")
         .then(|| state.next_promotion())
-        .flatten();
+        .flatten()
+        .filter(|next| !search.is_stopping() || next.rung >= search.ladder.top());
     let overdue = trouble::overdue(directory, state, &view, &trainers, files);
     // Nobody knows how long such a job will take.
     let remaining_s = remaining_s(&rungs, &trainers).filter(|_| overdue.is_empty());
@@ -283,7 +290,7 @@ pub fn look(
         .and_then(|remaining_s| clock::stamp((clock::unix_s() + remaining_s).round()));
     Ok(Status {
         format: "status",
-        version: [1, 2],
+        version: [1, 3],
         at: clock::now(),
         search: directory.search().name.clone(),
         phase,
@@ -317,7 +324,7 @@ fn rungs(directory: &Directory, state: &State, view: &JobsView) -> Vec<RungStatu
     let expected = state.table().expected_jobs();
     let of = |rung: u8| {
         let tally = state.tally.rungs[usize::from(rung)];
-        let timed = tally.evaluated + tally.infeasible + tally.failed;
+        let timed = tally.evaluated + tally.infeasible + tally.failed + tally.stopped;
         RungStatus {
             rung,
             budget: ladder.budget(rung).amount,
@@ -333,6 +340,8 @@ fn rungs(directory: &Directory, state: &State, view: &JobsView) -> Vec<RungStatu
             infeasible: tally.infeasible,
             failed: tally.failed,
             lost: tally.lost,
+            stopped: tally.stopped,
+            stopped_here: tally.stopped_here,
             best_loss: tally.best.and_then(|best| best.score.loss()),
             mean_s: (timed > 0).then(|| tally.elapsed_s / timed as f64),
         }

@@ -199,6 +199,67 @@ fn repetitions_that_cannot_be_are_refused() {
     assert_eq!(said.matches("27 epochs").count(), 3, "{said}");
 }
 
+#[test]
+fn what_does_not_go_with_stopping_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let space = json!({ "hyperparameters": [
+        { "name": "x1", "type": "float", "lower": -5, "upper": 10 },
+        { "name": "x2", "type": "float", "lower": 0, "upper": 15 },
+    ] });
+    for (change, at, why) in [
+        (
+            json!({ "first_rungs": [0, 3] }),
+            "first_rungs",
+            "towards the largest budget",
+        ),
+        (
+            json!({ "method": "tpe" }),
+            "promotion",
+            "because method `tpe` trains on the largest budget only",
+        ),
+        (
+            json!({ "objectives": ["loss", "true_regret"] }),
+            "promotion",
+            "because with several `objectives` there is no one loss to compare",
+        ),
+        (
+            json!({ "method": "bohb", "bohb": { "faithful": true } }),
+            "promotion",
+            "because HpBandSter",
+        ),
+        (
+            json!({ "budget": { "unit": "epochs", "min": 10, "max": 27 } }),
+            "promotion",
+            "there is one rung",
+        ),
+    ] {
+        let mut file = search(&space);
+        file["promotion"] = json!("stopping");
+        for (name, value) in change.as_object().unwrap() {
+            file[name] = value.clone();
+        }
+        let (code, _, said) = init(folder.path(), "wrong", &file);
+        assert_eq!(code, Some(3), "{change}");
+        assert!(
+            said.contains(&format!("`{at}`")) && said.contains(why),
+            "{said}"
+        );
+    }
+    let mut file = search(&space);
+    file["promotion"] = json!("stopping");
+    for method in ["tandem", "bohb", "hyperband"] {
+        file["method"] = json!(method);
+        let (code, said, _) = init(folder.path(), method, &file);
+        assert_eq!(code, Some(0));
+        assert!(said.contains("the most that it can be"), "{said}");
+        let written = std::fs::read(folder.path().join(method).join("search.json")).unwrap();
+        let written: Value = serde_json::from_slice(&written).unwrap();
+        assert_eq!(written["version"], json!([1, 5]));
+    }
+    let schema = text_of_schema().to_string();
+    assert!(schema.contains("\"stopping\""), "{schema}");
+}
+
 fn text_of_schema() -> Value {
     let output = scheduler(&["schema", "search"]);
     serde_json::from_slice(&output.stdout).unwrap()

@@ -221,7 +221,7 @@ fn attempts_that_save_checkpoints_are_progress() {
 
 #[test]
 fn of_checkpoints_only_those_of_finished_trainings_stay() {
-    for promotion in ["scratch", "continue"] {
+    for promotion in ["scratch", "continue", "stopping"] {
         let folder = tempfile::tempdir().unwrap();
         let directory = create(folder.path(), json!({ "promotion": promotion }));
         run_all(folder.path(), 1, 1, &|directory, claim, _| {
@@ -229,7 +229,7 @@ fn of_checkpoints_only_those_of_finished_trainings_stay() {
             false
         });
         let top = directory.search().ladder.top();
-        let mut num_kept = 0;
+        let (mut num_kept, mut num_stopped) = (0, 0);
         for (job, outcome) in check_finished(folder.path()) {
             let id = job.parse::<shared::JobId>().unwrap().configuration;
             let left = directory.checkpoints(id).unwrap();
@@ -240,8 +240,13 @@ fn of_checkpoints_only_those_of_finished_trainings_stay() {
                 "{promotion}: {left:?} of {job}"
             );
             assert!(!is_finished || left.len() == 1, "{promotion}: {job}");
+            if outcome.as_str() == "stopped" {
+                num_stopped += 1;
+                assert!(left.is_empty(), "{promotion}: {left:?} of {job}");
+            }
         }
         assert!(num_kept > 0);
+        assert_eq!(num_stopped > 0, promotion == "stopping");
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod asha;
 mod brackets;
+pub mod stopping;
 mod table;
 
 use serde::Serialize;

@@ -193,10 +193,16 @@ impl Layout {
     /// rungs share it, `checkpoints/000/c000123/program`.
     pub fn program_checkpoints(&self, job: JobId, promotion: Promotion) -> PathBuf {
         let name = match promotion {
-            Promotion::Scratch => format!("{PROGRAM}-r{}", job.rung),
+            Promotion::Scratch | Promotion::Stopping => format!("{PROGRAM}-r{}", job.rung),
             Promotion::Continue => PROGRAM.to_owned(),
         };
         self.checkpoints(job.configuration).join(name)
+    }
+
+    /// `checkpoints/000/c000123/checks-r2.json`: what a program's attempts have seen at the job's checks.
+    pub fn checks(&self, job: JobId) -> PathBuf {
+        self.checkpoints(job.configuration)
+            .join(format!("checks-r{}.json", job.rung))
     }
 
     /// `checkpoints/000/c000123/c000123-r2-a1.OWNER.checkpoint`

@@ -8,8 +8,8 @@ mod proposal;
 mod result;
 mod trainer;
 
-pub use job::{AttemptEnd, Fate, Job, Retry, RetryReason};
-pub use proposal::{Gift, Given, ModelUse, Origin, Proposal, Request};
+pub use job::{AttemptEnd, Check, Checked, Checks, Fate, Job, Retry, RetryReason};
+pub use proposal::{Gift, Given, ModelUse, Origin, Proposal, Request, RungCheck};
 pub use result::{CurvePoint, JobResult, Outcome};
 pub use trainer::{Heartbeat, Observation, ObservedClaim, ObservedTrainer, TrainerState};
 

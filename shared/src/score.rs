@@ -52,7 +52,8 @@ impl Score {
 }
 
 impl Outcome {
-    /// How good it is; `None` for a lost job, which says nothing about its configuration.
+    /// How good it is; `None` for a lost job, which says nothing about its configuration, and for one that was stopped, which
+    /// has no loss at its own budget.
     pub fn score(&self) -> Option<Score> {
         match self {
             // -0.0 is 0.0: they are equal losses.
@@ -64,7 +65,7 @@ impl Outcome {
                 let amount: f64 = violations.iter().map(Violation::amount).sum();
                 Some(Score::Infeasible(amount.min(f64::MAX)))
             }
-            Self::Lost { .. } => None,
+            Self::Stopped { .. } | Self::Lost { .. } => None,
         }
     }
 }

@@ -91,7 +91,7 @@ pub struct SearchFile {
         deserialize_with = "number::list_or_none"
     )]
     pub first_rungs: Option<Vec<u8>>,
-    /// Whether a promoted job goes on from its lower rung's checkpoint.
+    /// Whether a promoted job goes on from its lower rung's checkpoint; or whether trainings are stopped in place of promotions.
     #[serde(default)]
     pub promotion: Promotion,
     /// Drives everything that is left to chance.
@@ -119,9 +119,16 @@ impl Record for SearchFile {
     /// 1.0: first. 1.1: `forbidden`, `prior` and `confidence` in the space; `fix`, `fixed_from`, `first_rungs`. 1.2:
     /// `revision`; `keep_alive`; `job_limit_s`, `silence_limit_s`, `output_kib`, `pause_after`; `working_directory`. 1.3:
     /// `cpu_seconds`; names in `start_with`; methods `tournament` and `progressive`; `learn_from`. 1.4:
-    /// `constraints`, `objectives`, `repetitions`; `precision` of a network's training.
-    const VERSION: [u32; 2] = [1, 4];
+    /// `constraints`, `objectives`, `repetitions`; `precision` of a network's training. 1.5: `promotion` `stopping`.
+    const VERSION: [u32; 2] = [1, 5];
     const IS_WRITTEN_BY_PEOPLE: bool = true;
+
+    fn version(&self) -> [u32; 2] {
+        match self.promotion {
+            Promotion::Stopping => Self::VERSION,
+            Promotion::Scratch | Promotion::Continue => [1, 4],
+        }
+    }
 
     fn complaints(&self) -> Vec<Invalid> {
         let wrong = Search::check(self).err().into_iter().flatten();
@@ -220,7 +227,7 @@ pub enum Scheduling {
     Asynchronous,
 }
 
-/// What a promoted job starts from.
+/// What a promoted job starts from, or that none is promoted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Promotion {
@@ -229,6 +236,9 @@ pub enum Promotion {
     Scratch,
     /// From the checkpoint its lower rung ended with; only the difference of the budgets is spent.
     Continue,
+    /// None is promoted: every training is towards the largest budget, and ends at a lower rung's where its loss is not
+    /// among the best 1/eta of all that have got there so far.
+    Stopping,
 }
 
 /// A checked search: what every program works from.
@@ -262,11 +272,12 @@ pub struct Search {
     /// The rungs at which brackets start on the ladder of the search file, over and over; never empty.
     ///
     /// By default Hyperband's, every rung in turn from the lowest. Method `tandem`: the lowest; before revision 4 then twice
-    /// the top rung, because full trainings that small budgets had no say in show whether these mislead.
+    /// the top rung, because full trainings that small budgets had no say in show whether these mislead. The top where
+    /// trainings are stopped.
     pub first_rungs: Vec<u8>,
-    /// Whether the search file names them.
+    /// Whether they are the same on every ladder: the search file names them.
     names_first_rungs: bool,
-    /// What a promoted job starts from.
+    /// What a promoted job starts from, or that none is promoted.
     pub promotion: Promotion,
     /// Drives everything that is left to chance.
     pub seed: Seed,
@@ -309,6 +320,20 @@ impl Search {
         }
     }
 
+    /// Whether trainings are stopped at lower rungs' budgets, and none is promoted.
+    pub fn is_stopping(&self) -> bool {
+        self.promotion == Promotion::Stopping
+    }
+
+    /// The rung with a budget below the largest one, but for rounding.
+    pub fn lower_rung(&self, amount: f64) -> Option<u8> {
+        let is_its = |rung: &u8| {
+            let there = self.ladder.budget(*rung).amount;
+            (there - amount).abs() <= 1e-9 * there
+        };
+        (0..self.ladder.top()).find(is_its)
+    }
+
     /// The seed of a job's training: the same at every rung and attempt of a configuration, but another one for each
     /// repetition.
     pub fn training_seed(&self, job: JobId) -> u64 {
@@ -332,6 +357,10 @@ impl Search {
             (
                 "HpBandSter, which `bohb.faithful` reproduces, has no such thing",
                 self.method == MethodName::Bohb && self.bohb.faithful,
+            ),
+            (
+                "with `\"promotion\": \"stopping\"` all its trainings are towards the largest budget there was",
+                self.is_stopping(),
             ),
             (
                 "its `repetitions` are on the rungs above the top",

@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use shared::evidence::Evidence;
 use shared::format::{Record, from_bytes, to_bytes};
 use shared::record::{
-    AttemptEnd, Created, Extension, Finished, Given, Heartbeat, Imported, Job, JobResult,
+    AttemptEnd, Checks, Created, Extension, Finished, Given, Heartbeat, Imported, Job, JobResult,
     Observation, Outcome, Proposal, Request, Retry,
 };
 use shared::space::SpaceFile;
@@ -78,13 +78,14 @@ fn records_of_every_version_are_read_and_written_unchanged() {
         round_trips::<Imported>(),
         round_trips::<Evidence>(),
         round_trips::<Given>(),
+        round_trips::<Checks>(),
     ];
     assert_eq!(counts.iter().sum::<usize>(), golden_files().len());
 }
 
 #[test]
 fn records_of_earlier_versions_mean_what_they_meant() {
-    for version in ["1.0", "1.1", "1.2", "1.3", "1.4"] {
+    for version in ["1.0", "1.1", "1.2", "1.3", "1.4", "1.5"] {
         Search::new(&read(version)).unwrap();
     }
     for version in ["1.0", "1.1", "1.2", "1.3"] {
@@ -118,6 +119,44 @@ fn what_follows_a_larger_largest_budget_is_read() {
 }
 
 #[test]
+fn what_stopping_needs_is_read() {
+    assert!(Search::new(&read("1.5")).unwrap().is_stopping());
+    let proposal: Proposal = read("1.1");
+    let losses: Vec<Option<f64>> = proposal.checks.iter().map(|check| check.loss).collect();
+    assert_eq!(losses, [Some(0.4375), Some(0.3125), None]);
+    assert_eq!(read::<Job>("1.3").checks.len(), 2);
+    let result: JobResult = read("3.0");
+    assert_eq!(
+        (result.outcome.loss(), result.outcome.score()),
+        (None, None)
+    );
+    assert!(!result.outcome.is_failure());
+    assert_eq!(result.checks, read::<JobResult>("1.2").checks);
+    // Without what is new a record is of the version before.
+    let mut older = result.clone();
+    older.outcome = Outcome::Evaluated { loss: 0.5 };
+    assert_eq!(older.version(), [1, 2]);
+    older.checks.clear();
+    assert_eq!(older.version(), [1, 1]);
+    let search: SearchFile = read("1.4");
+    assert_eq!(search.version(), [1, 4]);
+    assert_eq!(read::<Proposal>("1.0").version(), [1, 0]);
+    assert_eq!(read::<Job>("1.2").version(), [1, 2]);
+}
+
+#[test]
+fn checks_that_do_not_ascend_are_refused() {
+    let (path, bytes) = golden("1.3", "job");
+    let text = String::from_utf8(bytes).unwrap();
+    let text = text.replacen("\"spent\": 1200.0", "\"spent\": 400.0", 1);
+    let said = from_bytes::<Job>(&path, text.as_bytes()).unwrap_err();
+    assert!(
+        shared::error::chain(&said).contains("checks[1].spent"),
+        "{said:?}"
+    );
+}
+
+#[test]
 fn an_extension_by_nothing_and_a_job_below_its_first_rung_are_refused() {
     let bad = |version, name, from: &str, to: &str| {
         let (path, bytes) = golden(version, name);
@@ -144,6 +183,7 @@ fn an_extension_by_nothing_and_a_job_below_its_first_rung_are_refused() {
 fn every_outcome_is_read_and_written_unchanged() {
     for text in [
         r#"{"kind":"evaluated","loss":0.5}"#,
+        r#"{"kind":"stopped","spent":12.0,"loss":0.5,"limit":0.25}"#,
         r#"{"kind":"diverged","spent":12.0,"message":"the loss is NaN"}"#,
         r#"{"kind":"out_of_memory","needed_mib":90000.0,"available_mib":2000.0}"#,
         r#"{"kind":"infeasible","violations":[{"measure":"parameters","value":9.0,"max":5.0}]}"#,
@@ -165,7 +205,7 @@ fn records_of_a_newer_minor_version_are_read() {
         1,
     );
     from_bytes::<JobResult>(&path, newer.as_bytes()).unwrap();
-    let other = text.replacen("[1, 0]", "[3, 0]", 1);
+    let other = text.replacen("[1, 0]", "[4, 0]", 1);
     let error = from_bytes::<JobResult>(&path, other.as_bytes()).unwrap_err();
     assert_eq!(error.exit_code(), shared::exit::Code::NewerVersion);
 }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use shared::search::Promotion;
+
 use crate::explore::{Extent, Scene};
 use crate::programs::Role::{self, JobsThatAreOpen, OnePass, TwoTurns};
 use crate::programs::search;
@@ -170,6 +172,23 @@ fn what_breaks_a_constraint_is_never_promoted_whatever_happens_to_whom() {
         tell("one, with a constraint", start, scene.disturb(1, (0, 7)));
         let start = Instant::now();
         tell("chance, with a constraint", start, scene.by_chance(0..50));
+    }
+}
+
+#[test]
+fn a_search_whose_trainings_are_stopped_survives_disturbances() {
+    for setting in SETTINGS {
+        let mut file = search(3, 2, 2.5);
+        file.promotion = Promotion::Stopping;
+        let (scene, calm) = Scene::new(fresh(&file), setting);
+        assert_eq!(calm.violations, [""; 0]);
+        // Three brackets of two.
+        assert_eq!(calm.losses.len(), 6);
+        assert!((1..6).contains(&calm.num_stopped), "{}", calm.num_stopped);
+        let start = Instant::now();
+        tell("one, with stopping", start, scene.disturb(1, (0, 7)));
+        let start = Instant::now();
+        tell("chance, with stopping", start, scene.by_chance(0..50));
     }
 }
 

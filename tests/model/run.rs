@@ -59,6 +59,7 @@ pub(crate) struct Report {
     pub(crate) losses: BTreeMap<JobId, Option<f64>>,
     pub(crate) num_late: usize,
     pub(crate) num_infeasible: usize,
+    pub(crate) num_stopped: usize,
     pub(crate) num_attempts: usize,
     pub(crate) has_retried: bool,
     pub(crate) trace: Vec<String>,
@@ -427,6 +428,7 @@ impl Run {
         if !view.open.is_empty() || !view.claimed.is_empty() {
             self.violations.push(format!("left behind: {view:?}"));
         }
+        let is_stopping = directory.search().is_stopping();
         for result in directory.all_results()? {
             if matches!(result.outcome, Outcome::Lost { .. }) {
                 self.violations.push(format!("{} was lost", result.job()));
@@ -442,7 +444,18 @@ impl Run {
                 }
                 report.num_infeasible += 1;
             }
-            report.losses.insert(result.job(), result.outcome.loss());
+            // Which results a training is compared with depends on who was first.
+            let loss = result.outcome.loss().filter(|_| !is_stopping);
+            report.losses.insert(result.job(), loss);
+            if let Outcome::Stopped { limit, .. } = result.outcome {
+                report.num_stopped += 1;
+                let proposal = directory.read_proposal(result.job().configuration)?;
+                let checks = proposal.map_or_else(Vec::new, |proposal| proposal.checks);
+                if checks.iter().all(|check| check.loss != Some(limit)) {
+                    self.violations
+                        .push(format!("{} was stopped by another limit", result.job()));
+                }
+            }
         }
         for shard in directory.shards(layout::RETRIES)? {
             for superseded in directory.list_shard::<AttemptId>(layout::RETRIES, shard)? {

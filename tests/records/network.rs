@@ -81,6 +81,7 @@ fn train(checkpoint: Option<Vec<u8>>, control: &mut Quiet) -> Ended {
         job: shared::ConfigurationId(0).job(0),
         earlier_budgets: Vec::new(),
         seed: 0,
+        checks: Vec::new(),
         checkpoint,
     };
     trainer

@@ -126,6 +126,7 @@ pub fn is_as_in_one_go(test: &TestSearch, result: &JobResult) -> Result<()> {
         continues: None,
         search: test.directory()?.search().digest.clone(),
         supersedes: None,
+        checks: Vec::new(),
         avoid_hosts: Vec::new(),
         memory_mib: None,
         seed: None,

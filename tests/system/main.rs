@@ -5,6 +5,7 @@ mod by_hand;
 mod clocks;
 mod constraints;
 mod determinism;
+mod early;
 mod faults;
 mod given;
 mod launchers;

@@ -113,6 +113,9 @@ class Job:
         self._state = None
         self._curve = []
         self._measures = {}
+        # The first losses at or beyond the budgets at which the trainer looks, and those budgets.
+        self._checks = []
+        self._looks = [check["spent"] for check in given.get("checks", ())]
         self._told_at = None
         self._saved_at = None
         self._save_s = 0.0
@@ -165,6 +168,7 @@ class Job:
         _restore_random(saved["random"])
         self._spent = self._saved = saved["spent"]
         self._curve = saved["curve"]
+        self._checks = saved.get("checks", [])
         self._measures = saved["measures"]
         print("tandem: going on after {} {}".format(self._spent, self.unit), file=sys.stderr)
         return self._spent
@@ -190,10 +194,12 @@ class Job:
         if loss is not None and not math.isfinite(float(loss)):
             self.diverged("the loss is {} at {} {}".format(float(loss), spent, self.unit))
         self._add_point(loss, training_loss)
+        is_check = self._check(loss)
         is_stopping = self.should_stop and not is_over
         if self._state is not None and self._writes and (is_stopping or is_over or self._is_time_to_save()):
             self._save(is_stopping)
-        if is_over or is_stopping or self._told_at is None or time.monotonic() - self._told_at >= _TELL_S:
+        is_time = self._told_at is None or time.monotonic() - self._told_at >= _TELL_S
+        if is_over or is_stopping or is_check or is_time:
             self._tell()
         if is_stopping:
             print("tandem: told to stop at {} {}".format(spent, self.unit), file=sys.stderr)
@@ -221,6 +227,14 @@ class Job:
         atexit.unregister(self._tell)
         sys.exit(0)
 
+    def _check(self, loss):
+        """Whether this is the first loss at or beyond a budget at which the trainer looks."""
+        number = len(self._checks)
+        for spent in self._looks[number:] if loss is not None else ():
+            if self._spent >= spent:
+                self._checks.append({"spent": self._in_budget(self._spent), "loss": float(loss)})
+        return len(self._checks) > number
+
     def _add_point(self, loss, training_loss):
         point = {"spent": self._in_budget(self._spent)}
         for name, value in (("training_loss", training_loss), ("loss", loss)):
@@ -246,6 +260,7 @@ class Job:
         content = {
             "spent": self._spent,
             "curve": self._curve,
+            "checks": self._checks,
             "measures": self._measures,
             "state": {name: _state_of(value) for name, value in self._state.items()},
             "random": _random_states(),
@@ -287,7 +302,10 @@ class Job:
 
     def _write_progress(self, saving=False):
         spent, saved = self._in_budget(self._spent), self._in_budget(self._saved)
-        self._write("progress", {"spent": spent, "saved": saved, "saving": saving})
+        progress = {"spent": spent, "saved": saved, "saving": saving}
+        if self._checks:
+            progress["checks"] = self._checks
+        self._write("progress", progress)
 
     def _write(self, name, content):
         if self._writes:
@@ -461,7 +479,7 @@ def incumbent(directory):
     A dictionary with `configuration`, `job`, `budget`, `unit`, `loss`, `bracket`, `values`, `measures`, `curve`, and
     `checkpoint`: the folder in which a program has left its checkpoints, or None.
     """
-    found = [record for record in _records(directory) if "loss" in record["outcome"]]
+    found = [record for record in _records(directory) if _loss(record["outcome"]) is not None]
     if not found:
         return None
 
@@ -508,7 +526,7 @@ def _read(path):
     try:
         with open(path, encoding="utf-8") as file:
             record = json.load(file)
-        is_newer = record["format"] == "result" and record["version"][0] > 2
+        is_newer = record["format"] == "result" and record["version"][0] > 3
         if not is_newer:
             _row(record)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -529,16 +547,28 @@ def _row(record):
         "budget": record["budget"]["amount"],
         "unit": record["budget"]["unit"],
         "outcome": outcome["kind"],
-        "loss": outcome.get("loss"),
+        "loss": _loss(outcome),
         "started_s": _seconds(record["started_at"]),
         "finished_s": _seconds(record["finished_at"]),
         "elapsed_s": record["elapsed_s"],
         "owner": record["owner"],
-        "message": outcome.get("message") or _broken(outcome),
+        "message": outcome.get("message") or _broken(outcome) or _stopped(outcome),
     }
     row.update(("values." + name, value) for name, value in record["configuration"].items())
     row.update(("measures." + name, value) for name, value in sorted(record.get("measures", {}).items()))
     return row
+
+
+def _loss(outcome):
+    """The loss at the end; that of one which was stopped is of an earlier moment."""
+    return outcome.get("loss") if outcome["kind"] == "evaluated" else None
+
+
+def _stopped(outcome):
+    """By what a training was stopped, in words."""
+    if outcome["kind"] != "stopped":
+        return None
+    return "stopped after {spent}: loss {loss}, at most {limit} goes on".format(**outcome)
 
 
 def _broken(outcome):

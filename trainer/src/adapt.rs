@@ -21,6 +21,7 @@ use shared::signal::Warning;
 use shared::{env, fs};
 
 use self::readings::Readings;
+use crate::checks::Checks;
 use crate::evaluator::contract::{JobFile, Progress};
 
 /// How often the script is looked after while it prints nothing.
@@ -90,10 +91,17 @@ fn run(adapter: &Adapter) -> Result<ExitCode> {
         .iter()
         .any(|word| word.contains("{checkpoints}"));
     let mut readings = Readings::new(adapter, amount(job.budget), job.budget);
+    let mut checks = Checks::new(&job.checks, job.budget.amount, &[]);
     let mut tell = Tell::new(&job.progress, keeps_checkpoints);
     let status = watch(&mut script, &lines, &warning, |line| {
         if readings.read(&without_colours(line)) {
-            tell.tell(readings.spent(tell.since.elapsed()));
+            let spent = readings.spent(tell.since.elapsed());
+            let is_check = checks.is_due(spent);
+            if let Some(loss) = readings.last_loss() {
+                // The trainer decides what comes of it.
+                let _stop = checks.see(spent, loss);
+            }
+            tell.tell(spent, &checks, is_check);
         }
     })?;
     if warning.received().is_some() {
@@ -245,8 +253,8 @@ impl<'a> Tell<'a> {
         }
     }
 
-    fn tell(&mut self, spent: f64) {
-        if self.told_at.is_some_and(|at| at.elapsed() < TELL) {
+    fn tell(&mut self, spent: f64, checks: &Checks<'_>, is_check: bool) {
+        if !is_check && self.told_at.is_some_and(|at| at.elapsed() < TELL) {
             return;
         }
         self.told_at = Some(Instant::now());
@@ -254,7 +262,8 @@ impl<'a> Tell<'a> {
             spent,
             // What a script has done is lost with it, unless it was told where to keep it.
             saved: (!self.keeps_checkpoints).then_some(0.0),
-            saving: false,
+            checks: checks.seen().to_vec(),
+            ..Progress::default()
         };
         let written = fs::hand_over(self.path, json!(progress).to_string().as_bytes());
         if let Err(error) = written {

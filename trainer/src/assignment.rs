@@ -31,10 +31,15 @@ pub(crate) fn assignment<'a>(
         info!("job={} goes on from checkpoint {from}", claim.attempt);
     }
     let layout = directory.layout();
+    let seen = match search.objective {
+        Objective::Command(_) if !job.checks.is_empty() => directory.read_checks(job.job)?,
+        Objective::Command(_) | Objective::Network(_) | Objective::Benchmark(_) => Vec::new(),
+    };
     Ok(Assignment {
         task: task_of(search, job),
         claim: Some(claim),
         resume,
+        seen,
         place: Place {
             log: directory.inside(layout.log(claim))?,
             checkpoints: directory
@@ -60,6 +65,7 @@ pub(crate) fn task_of(search: &Search, job: &Job) -> Task {
             .map(|rung| ladder.budget(rung))
             .collect(),
         seed: job.seed.unwrap_or_else(|| search.training_seed(job.job)),
+        checks: job.checks.clone(),
         checkpoint: None,
     }
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shared::directory::Directory;
-use shared::record::Fate;
+use shared::objective::Objective;
+use shared::record::{Checked, Fate};
 use shared::search::{Promotion, Search};
 use shared::signal::Warning;
 use shared::{Budget, Claim, clock};
@@ -76,6 +77,8 @@ pub(crate) struct JobControl<'a> {
     changed_at: Instant,
     has_log: bool,
     reason: Option<StopReason>,
+    /// What was seen at the job's checks.
+    checks: Vec<Checked>,
 }
 
 impl<'a> JobControl<'a> {
@@ -100,6 +103,7 @@ impl<'a> JobControl<'a> {
             changed_at: clock::instant(),
             has_log: false,
             reason: None,
+            checks: Vec::new(),
         }
     }
 
@@ -121,6 +125,11 @@ impl<'a> JobControl<'a> {
     /// Whether there is a log of what the job has printed.
     pub(crate) fn has_log(&self) -> bool {
         self.has_log
+    }
+
+    /// What was seen at the job's checks, lowest budget first.
+    pub(crate) fn checks(&self) -> &[Checked] {
+        &self.checks
     }
 
     /// The search's limit that is passed.
@@ -197,6 +206,25 @@ impl Control for JobControl<'_> {
         self.status.set_saving(is_saving);
     }
 
+    fn checked(&mut self, seen: &[Checked]) {
+        if seen == self.checks {
+            return;
+        }
+        self.checks = seen.to_vec();
+        // What is built in has them in its checkpoints.
+        if matches!(self.directory.search().objective, Objective::Command(_)) {
+            let job = self.claim.attempt.job;
+            if let Err(error) = self.directory.keep_checks(job, seen) {
+                // The next attempt looks again, at a later loss.
+                warn!(
+                    "cannot keep what was seen of job={}: {}",
+                    self.claim.attempt,
+                    shared::error::chain(&error)
+                );
+            }
+        }
+    }
+
     fn printed(&mut self, has_log: bool) {
         self.has_log = has_log;
     }
@@ -210,7 +238,7 @@ impl StopReason {
             Self::TimeLimit => Fate::TimeLimit,
             Self::SearchStopped => Fate::Stopped,
             // Only recorded if the claim comes back, which it does not; limits have an outcome.
-            Self::ClaimLost | Self::JobLimit | Self::Silence => Fate::NodeLost,
+            Self::ClaimLost | Self::JobLimit | Self::Silence | Self::Check => Fate::NodeLost,
         }
     }
 }

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use shared::exit::{Code, Failure};
 use shared::objective::{BenchmarkObjective, Objective};
+use shared::record::Checked;
 use shared::signal::Warning;
 use shared::{Claim, Configuration, Directory, Search};
 
@@ -46,6 +47,8 @@ pub struct Assignment<'a> {
     pub claim: Option<&'a Claim>,
     /// Checkpoints of trainings built in that it may go on from, the best first.
     pub resume: Vec<Claim>,
+    /// What earlier attempts of somebody's program have seen at the task's checks.
+    pub seen: Vec<Checked>,
     /// Its places.
     pub place: Place,
 }

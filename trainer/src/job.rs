@@ -63,6 +63,7 @@ pub(crate) fn run(args: &Args) -> Result<Code> {
         task: task_of(search, &job),
         claim: None,
         resume: Vec::new(),
+        seen: Vec::new(),
         place: Place {
             log: log.clone(),
             checkpoints: folder.path().join("checkpoints"),

@@ -23,6 +23,7 @@ pub mod adapt;
 mod assignment;
 pub mod augment;
 pub mod checkpoint;
+pub mod checks;
 mod claims;
 mod control;
 pub mod describe;

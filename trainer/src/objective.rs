@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use shared::record::{Check, Checked};
 use shared::{Budget, Configuration, CurvePoint, JobId};
 
 pub mod benchmark;
@@ -24,6 +25,8 @@ pub struct Task {
     pub earlier_budgets: Vec<Budget>,
     /// Drives initialisation, data order and all noise; the same for all rungs of one configuration.
     pub seed: u64,
+    /// Where its loss is looked at on its way, ascending; empty where nothing stops it.
+    pub checks: Vec<Check>,
     /// The bytes of the newest checkpoint, if there is one to go on from.
     pub checkpoint: Option<Vec<u8>>,
 }
@@ -43,6 +46,8 @@ pub enum StopReason {
     JobLimit,
     /// No progress was reported for `trainers.silence_limit_s`.
     Silence,
+    /// Its loss at a check is larger than the limit.
+    Check,
 }
 
 impl StopReason {
@@ -53,7 +58,11 @@ impl StopReason {
             Self::Silence => {
                 Some("it reported no progress for longer than `trainers.silence_limit_s` allows")
             }
-            Self::Signal | Self::TimeLimit | Self::SearchStopped | Self::ClaimLost => None,
+            Self::Signal
+            | Self::TimeLimit
+            | Self::SearchStopped
+            | Self::ClaimLost
+            | Self::Check => None,
         }
     }
 }
@@ -96,6 +105,9 @@ pub trait Control {
     /// Tells whether an objective that was told to stop is saving what it has, and must not be hurried.
     fn saving(&mut self, _is_saving: bool) {}
 
+    /// Tells what was seen at the task's checks so far, lowest budget first.
+    fn checked(&mut self, _seen: &[Checked]) {}
+
     /// Tells whether there is a log of what the job has printed.
     fn printed(&mut self, _has_log: bool) {}
 }
@@ -118,6 +130,15 @@ pub struct Evaluation {
 pub enum Ended {
     /// Trained to its budget.
     Evaluated(Evaluation),
+    /// Ended on its way, because its loss at a check was larger than the limit.
+    Stopped {
+        /// Budget spent.
+        spent: f64,
+        /// The largest loss with which it would have gone on.
+        limit: f64,
+        /// What was known then; its loss is the one at the check.
+        evaluation: Evaluation,
+    },
     /// The loss stopped being finite, or passed its bound.
     Diverged {
         /// Budget spent when it was noticed.

@@ -6,7 +6,7 @@ use shared::CurvePoint;
 use shared::constraint::{self, Constraint};
 use shared::record::{Fate, Outcome};
 
-use crate::objective::Ended;
+use crate::objective::{Ended, Evaluation};
 
 /// The record of how an objective ended under the constraints of its search, with numbers that JSON cannot hold left out.
 pub fn outcome_of(
@@ -16,12 +16,8 @@ pub fn outcome_of(
 ) -> (Outcome, BTreeMap<String, f64>, Vec<CurvePoint>) {
     let nothing = |outcome| (outcome, BTreeMap::new(), Vec::new());
     match ended {
-        Ended::Evaluated(mut evaluation) if evaluation.loss.is_finite() => {
-            evaluation.measures.retain(|_, number| number.is_finite());
-            evaluation.curve.retain(|point| {
-                let numbers = [Some(point.spent), point.training_loss, point.loss];
-                numbers.into_iter().flatten().all(f64::is_finite)
-            });
+        Ended::Evaluated(evaluation) if evaluation.loss.is_finite() => {
+            let evaluation = finite(evaluation);
             let outcome = under(
                 constraints,
                 objectives,
@@ -32,6 +28,16 @@ pub fn outcome_of(
         }
         Ended::Evaluated(evaluation) => {
             nothing(Outcome::crashed(format!("the loss is {}", evaluation.loss)))
+        }
+        Ended::Stopped {
+            spent,
+            limit,
+            evaluation,
+        } => {
+            let evaluation = finite(evaluation);
+            let loss = evaluation.loss;
+            let outcome = Outcome::Stopped { spent, loss, limit };
+            (outcome, evaluation.measures, evaluation.curve)
         }
         Ended::Untrained { mut measures } => {
             measures.retain(|_, number| number.is_finite());
@@ -51,6 +57,16 @@ pub fn outcome_of(
         | Ended::DeviceFailed { message } => nothing(Outcome::crashed(message)),
         Ended::Interrupted => nothing(Outcome::crashed("interrupted")),
     }
+}
+
+/// Without the numbers that JSON cannot hold.
+fn finite(mut evaluation: Evaluation) -> Evaluation {
+    evaluation.measures.retain(|_, number| number.is_finite());
+    evaluation.curve.retain(|point| {
+        let numbers = [Some(point.spent), point.training_loss, point.loss];
+        numbers.into_iter().flatten().all(f64::is_finite)
+    });
+    evaluation
 }
 
 /// What comes of a loss and measures under constraints; without a loss nothing was trained.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use shared::budget::short;
 use shared::directory::{Directory, FinishedAs, attempt_end};
 use shared::exit::{Code, Failure, code_of};
 use shared::owner::new_owner;
@@ -345,7 +346,7 @@ impl<'a> Trainer<'a> {
             .get()
             .filter(|number| *number >= MAX_CRASHES)?;
         let is_others =
-            |result: &JobResult| result.owner != self.owner && result.outcome.loss().is_some();
+            |result: &JobResult| result.owner != self.owner && has_done_well(&result.outcome);
         let others_succeed = self.directory.any_result(NUM_LOOKED_AT, is_others);
         others_succeed
             .is_ok_and(|is_so| is_so)
@@ -374,7 +375,7 @@ impl<'a> Trainer<'a> {
         notes.insert("seed".to_owned(), seed.to_string());
         notes.insert("host".to_owned(), shared::owner::host_name());
         notes.insert("device".to_owned(), self.evaluator.device().to_owned());
-        if let Ended::Evaluated(evaluation) = &mut ended {
+        if let Ended::Evaluated(evaluation) | Ended::Stopped { evaluation, .. } = &mut ended {
             notes.append(&mut evaluation.notes);
         }
         let search = self.directory.search();
@@ -402,6 +403,7 @@ impl<'a> Trainer<'a> {
             outcome,
             measures,
             curve,
+            checks: control.checks().to_vec(),
             notes,
             started_at,
             finished_at: clock::now(),
@@ -415,6 +417,9 @@ impl<'a> Trainer<'a> {
             Ok(FinishedAs::First) => {
                 let more = match (&result.outcome, result.outcome.loss()) {
                     (_, Some(loss)) => format!(" loss={loss}"),
+                    (Outcome::Stopped { spent, loss, limit }, None) => {
+                        format!(" at {} with loss={loss} limit={limit}", short(*spent))
+                    }
                     (Outcome::Crashed { message, .. }, None) => format!(": {}", one_line(message)),
                     (_, None) => String::new(),
                 };
@@ -480,6 +485,11 @@ enum Attempt {
     Done(Ended),
     /// It ended without one: whose fault that was, and why.
     Over(Fate, String),
+}
+
+/// Whether a training came to its end, or was stopped on its way.
+fn has_done_well(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Evaluated { .. } | Outcome::Stopped { .. })
 }
 
 /// Results of others that are looked at to see whether a crash is this host's fault.

@@ -443,6 +443,7 @@ fn task() -> Task {
         job: shared::ConfigurationId(0).job(0),
         earlier_budgets: Vec::new(),
         seed: 1,
+        checks: Vec::new(),
         checkpoint: None,
     }
 }

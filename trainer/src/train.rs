@@ -19,6 +19,7 @@ use anyhow::Context as _;
 use burn::module::AutodiffModule as _;
 use burn::tensor::{Tensor, TensorData};
 use shared::objective::TrainingSettings;
+use shared::record::Check;
 use shared::{Budget, BudgetUnit, CurvePoint, Seed};
 
 use self::losses::{At, Unread};
@@ -27,6 +28,7 @@ pub use self::state::{Learnt, learnt};
 use self::state::{Progress, State};
 use self::timer::{Elapsed, Timer};
 use crate::augment::Augmentation;
+use crate::checks::{Checks, Stop};
 use data::Images;
 
 use crate::hyperparameters::TrainingConfig;
@@ -52,6 +54,8 @@ pub struct Training<'a> {
     pub settings: &'a TrainingSettings,
     /// Where the training ends.
     pub budget: Budget,
+    /// Where its loss is looked at on its way.
+    pub checks: &'a [Check],
     /// The learning rate's cycles, the last of which ends with the budget.
     pub schedule: Schedule,
     /// Drives weights, order, augmentation and noise.
@@ -153,12 +157,21 @@ impl<B: TrainingBackend> Run<'_, B> {
         batches: &Receiver<Batch>,
         control: &mut dyn Control,
     ) -> anyhow::Result<Ended> {
-        let Training { data, budget, .. } = self.training;
+        let Training {
+            data,
+            budget,
+            checks,
+            ..
+        } = self.training;
+        let mut checks = Checks::new(checks, budget.amount, &state.progress.checks);
+        if !checks.seen().is_empty() {
+            control.checked(checks.seen());
+        }
         let mut has_changed = false;
         let mut unread = Unread::<B::Inner>::new(self.training.is_compiled);
         loop {
             let stops = control.stop_reason().is_some();
-            let must_know = stops || self.due_point(&state.progress).is_some();
+            let must_know = stops || self.due(&state.progress, &checks).is_some();
             if (must_know || unread.is_due())
                 && let Some(ended) = self.read_losses(&mut unread, &mut state.progress)
             {
@@ -168,22 +181,12 @@ impl<B: TrainingBackend> Run<'_, B> {
             if stops {
                 return self.interrupted(has_changed.then_some(&state), control);
             }
-            if let Some(due) = self.due_point(&state.progress) {
-                let loss = match due {
-                    Due::TrainingLoss => None,
-                    Due::Validation => match self.evaluate(&mut state, data.validation, control) {
-                        Evaluated::Error(error) => Some(error),
-                        Evaluated::NotFinite => return Ok(diverged(&state.progress)),
-                        Evaluated::Stopped => continue, // and be told so once more
-                    },
-                };
-                let point = CurvePoint {
-                    spent,
-                    training_loss: state.progress.mean_loss(),
-                    loss,
-                };
-                state.progress.curve.push(point);
-                has_changed = true;
+            if let Some(due) = self.due(&state.progress, &checks) {
+                match self.add_point(due, &mut state, &mut checks, control) {
+                    Point::Added => has_changed = true,
+                    Point::Interrupted => continue, // and be told so once more
+                    Point::End(ended) => return Ok(ended),
+                }
             }
             if control.checkpoint_due(spent) && has_changed {
                 if let Some(ended) = self.read_losses(&mut unread, &mut state.progress) {
@@ -216,8 +219,51 @@ impl<B: TrainingBackend> Run<'_, B> {
                 Evaluated::Stopped => return self.interrupted(Some(&state), control),
             },
         };
-        let ended = || Ended::Evaluated(self.evaluation(&state.progress, test_error));
+        let loss = state.progress.curve.last().and_then(|point| point.loss);
+        let loss = loss.expect("the end of the budget is a point of the curve that is validated");
+        let ended = || Ended::Evaluated(self.evaluation(&state.progress, loss, test_error));
         Ok(failure::<B>(self.device).unwrap_or_else(ended))
+    }
+
+    /// Adds a point to the learning curve, which may be a check.
+    fn add_point(
+        &self,
+        due: Due,
+        state: &mut State<B>,
+        checks: &mut Checks<'_>,
+        control: &mut dyn Control,
+    ) -> Point {
+        let loss = match due {
+            Due::TrainingLoss => None,
+            Due::Validation => match self.evaluate(state, self.training.data.validation, control) {
+                Evaluated::Error(error) => Some(error),
+                Evaluated::NotFinite => return Point::End(diverged(&state.progress)),
+                Evaluated::Stopped => return Point::Interrupted,
+            },
+        };
+        let progress = &mut state.progress;
+        let spent = progress.spent;
+        let training_loss = progress.mean_loss();
+        progress.curve.push(CurvePoint {
+            spent,
+            training_loss,
+            loss,
+        });
+        let Some(loss) = loss.filter(|_| checks.is_due(spent)) else {
+            return Point::Added;
+        };
+        let stop = checks.see(spent, loss);
+        progress.checks = checks.seen().to_vec();
+        control.checked(checks.seen());
+        let Some(Stop { spent, limit, .. }) = stop else {
+            return Point::Added;
+        };
+        let stopped = || Ended::Stopped {
+            spent,
+            limit,
+            evaluation: self.evaluation(&state.progress, loss, None),
+        };
+        Point::End(failure::<B>(self.device).unwrap_or_else(stopped))
     }
 
     /// Saves a checkpoint, unless the device has failed: then its state is no longer what was learnt.
@@ -296,6 +342,14 @@ impl<B: TrainingBackend> Run<'_, B> {
         None
     }
 
+    /// What the next point of the learning curve needs, if it is due: at a check as at the end of a cycle.
+    fn due(&self, progress: &Progress, checks: &Checks<'_>) -> Option<Due> {
+        if checks.is_due(progress.spent) {
+            return Some(Due::Validation);
+        }
+        self.due_point(progress)
+    }
+
     /// Whether a point of the learning curve has been passed since the last one.
     fn due_point(&self, progress: &Progress) -> Option<Due> {
         let last = progress.curve.last().map_or(0.0, |point| point.spent);
@@ -358,8 +412,7 @@ impl<B: TrainingBackend> Run<'_, B> {
         result.unwrap_or_else(|| Evaluated::Error(errors as f64 / images.len() as f64))
     }
 
-    fn evaluation(&self, progress: &Progress, test_error: Option<f64>) -> Evaluation {
-        let loss = progress.curve.last().and_then(|point| point.loss);
+    fn evaluation(&self, progress: &Progress, loss: f64, test_error: Option<f64>) -> Evaluation {
         let mut measures = std::collections::BTreeMap::from(
             [
                 ("steps", progress.step as f64),
@@ -380,7 +433,6 @@ impl<B: TrainingBackend> Run<'_, B> {
         if let Some(error) = test_error {
             measures.insert("test_error".to_owned(), error);
         }
-        let loss = loss.expect("the end of the budget is a point of the curve that is validated");
         Evaluation {
             loss,
             measures,
@@ -395,6 +447,15 @@ impl<B: TrainingBackend> Run<'_, B> {
 enum Due {
     TrainingLoss,
     Validation,
+}
+
+/// What came of a point of the learning curve.
+enum Point {
+    Added,
+    /// Nothing, because the training is to stop.
+    Interrupted,
+    /// The training's end.
+    End(Ended),
 }
 
 /// How an evaluation ended.

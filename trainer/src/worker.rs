@@ -10,6 +10,7 @@ use data::{Dataset, Splits};
 use serde_json::json;
 use shared::exit::{Code, Failure};
 use shared::objective::{NetworkObjective, Objective, Precision};
+use shared::record::Checked;
 use shared::signal::Warning;
 use shared::{BudgetUnit, Claim, Directory, Search, Seed, cli, fs};
 use tracing::warn;
@@ -132,6 +133,7 @@ fn task_of(directory: &Directory, job: &JobFile) -> Task {
         configuration: job.configuration.clone(),
         budget: job.budget,
         earlier_budgets: job.earlier_budgets.clone(),
+        checks: job.checks.clone(),
         seed: job.seed,
         checkpoint: resume::read_first(directory, &job.resume),
     }
@@ -194,6 +196,11 @@ impl Control for WorkerControl<'_> {
 
     fn checkpoint_due(&mut self, spent: f64) -> bool {
         self.claim.is_some() && self.times.is_due(spent)
+    }
+
+    fn checked(&mut self, seen: &[Checked]) {
+        self.progress.checks = seen.to_vec();
+        self.tell();
     }
 
     fn save_checkpoint(&mut self, spent: f64, bytes: &[u8]) -> Result<()> {

@@ -45,6 +45,7 @@ fn task(values: &[(&str, f64)], epochs: f64, rung: u8) -> Task {
         job: shared::ConfigurationId(0).job(rung),
         earlier_budgets: Vec::new(),
         seed: 1,
+        checks: Vec::new(),
         checkpoint: None,
     }
 }

@@ -86,6 +86,7 @@ fn task(steps: f64, changes: &[(&str, Value)]) -> Task {
         job: shared::ConfigurationId(0).job(0),
         earlier_budgets: Vec::new(),
         seed: 1,
+        checks: Vec::new(),
         checkpoint: None,
     }
 }

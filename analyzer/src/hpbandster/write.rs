@@ -14,6 +14,7 @@ use shared::{Budget, BudgetUnit, JobResult, Outcome, OwnerId, SearchSpace, fs};
 use super::{CONFIGS, RESULTS};
 use crate::configspace::{self, Generation};
 use crate::history::{Evaluation, FOREIGN_ID, History, Source, Tried};
+use crate::rows::message;
 use crate::wording::put;
 
 /// Writes a log that was read by [`super::read`] as an imported directory. `imported.json` comes last, so that a
@@ -67,6 +68,7 @@ fn proposal(tried: &Tried) -> Proposal {
             results_digest: String::new(),
             model: None,
         },
+        checks: Vec::new(),
         program: env!("CARGO_PKG_VERSION").into(),
     }
 }
@@ -98,6 +100,7 @@ fn job_result(history: &History, result: &Evaluation) -> JobResult {
         elapsed_s: result.elapsed_s,
         program: env!("CARGO_PKG_VERSION").into(),
         supersedes: None,
+        checks: Vec::new(),
     }
 }
 
@@ -156,6 +159,8 @@ fn result_line(history: &History, result: &Evaluation, id: &[i64]) -> Option<Jso
             let info: Map<String, Json> = result.measures.iter().map(named).collect();
             (json!({"loss": loss, "info": info}), Json::Null)
         }
+        // That log has no word for it.
+        Outcome::Stopped { .. } => (Json::Null, json!(message(&result.outcome))),
         Outcome::Diverged { message, .. } => (Json::Null, json!(format!("diverged: {message}"))),
         Outcome::OutOfMemory { needed_mib, .. } => {
             let message = format!("out of memory: {needed_mib} MiB needed");

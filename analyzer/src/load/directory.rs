@@ -10,7 +10,7 @@ use serde::Deserialize;
 use shared::format::{self, Record};
 use shared::id::{AttemptId, Claim};
 use shared::layout::{self, Layout};
-use shared::record::{Imported, Proposal};
+use shared::record::{Checked, Imported, Proposal};
 use shared::search::Promotion;
 use shared::{
     Budget, BudgetUnit, Configuration, ConfigurationId, CurvePoint, JobId, JobResult, Outcome,
@@ -202,6 +202,8 @@ struct Slim<'a> {
     configuration: Configuration,
     outcome: Outcome,
     #[serde(default)]
+    checks: Vec<Checked>,
+    #[serde(default)]
     measures: TestLosses,
     #[serde(borrow)]
     started_at: Cow<'a, str>,
@@ -221,7 +223,8 @@ impl Slim<'_> {
     /// What was read; `None` where the envelope or a value is wrong, which the slow reader then tells.
     fn into_found(self) -> Option<Found> {
         let is_ours = self.format == JobResult::FORMAT && self.version[0] <= JobResult::VERSION[0];
-        let is_loss = self.outcome.loss().is_none_or(f64::is_finite);
+        let losses = self.checks.iter().map(|check| check.loss);
+        let is_loss = losses.chain(self.outcome.loss()).all(f64::is_finite);
         let is_budget = self.budget.amount.is_finite() && self.budget.amount > 0.0;
         (is_ours && is_loss && is_budget).then(|| Found {
             job: self.attempt.job,
@@ -233,6 +236,7 @@ impl Slim<'_> {
             test_loss: self.measures.test_loss.or(self.measures.test_error),
             measures: BTreeMap::new(),
             curve: Vec::new(),
+            checks: self.checks,
             foreign_id: None,
             started_s: shared::clock::parse(&self.started_at),
             finished_s: shared::clock::parse(&self.finished_at),
@@ -252,6 +256,7 @@ struct Found {
     test_loss: Option<f64>,
     measures: BTreeMap<String, f64>,
     curve: Vec<CurvePoint>,
+    checks: Vec<Checked>,
     foreign_id: Option<String>,
     started_s: Option<f64>,
     finished_s: Option<f64>,
@@ -273,6 +278,7 @@ impl From<JobResult> for Found {
             outcome: result.outcome,
             measures: result.measures,
             curve: result.curve,
+            checks: result.checks,
             elapsed_s: result.elapsed_s,
         }
     }
@@ -382,7 +388,7 @@ fn read_origins(layout: &Layout, gathered: &mut Gathered) -> Result<()> {
 struct Gathered {
     configurations: Vec<Tried>,
     index: BTreeMap<ConfigurationId, usize>,
-    results: Vec<(Evaluation, f64)>,
+    results: Vec<(Evaluation, f64, Vec<Checked>)>,
     owners: Names,
     measures: Names,
     problems: Problems,
@@ -451,17 +457,22 @@ impl Gathered {
             } else {
                 Vec::new()
             },
+            checks: Vec::new(), // set when all budgets are known
         };
-        self.results.push((evaluation, result.budget.amount));
+        let amount = result.budget.amount;
+        self.results.push((evaluation, amount, result.checks));
     }
 
     fn into_history(self, root: &Path, about: About) -> History {
         let mut problems = self.problems;
         let known = distinct_budgets(about.budgets);
-        let found = self.results.iter().map(|(_, amount)| *amount);
+        let found = self.results.iter().flat_map(|(_, amount, checks)| {
+            let checks = checks.iter().map(|check| check.spent);
+            checks.chain([*amount])
+        });
         let budgets = distinct_budgets(known.iter().copied().chain(found).collect());
         let mut results: Vec<Evaluation> = Vec::with_capacity(self.results.len());
-        for (mut evaluation, amount) in self.results {
+        for (mut evaluation, amount, checks) in self.results {
             // Above the top rung are repetitions with its budget.
             let rung = usize::from(evaluation.job.rung).min(known.len().saturating_sub(1));
             if position_of(&known, amount) != Some(rung) {
@@ -471,6 +482,8 @@ impl Gathered {
                 ));
             }
             evaluation.budget = position_of(&budgets, amount).expect("every budget was collected");
+            let place = |check: Checked| Some((position_of(&budgets, check.spent)?, check.loss));
+            evaluation.checks = checks.into_iter().filter_map(place).collect();
             results.push(evaluation);
         }
         History {

@@ -490,11 +490,7 @@ pub(super) fn failures(facts: &Facts<'_>) -> Section {
     let history = facts.history;
     let mut section = Section::new("failures", "What failed?");
     let mut kinds: BTreeMap<(&str, String), (usize, String)> = BTreeMap::new();
-    for result in history
-        .results
-        .iter()
-        .filter(|result| result.loss().is_none())
-    {
+    for result in history.results.iter().filter(|result| result.has_failed()) {
         let key = (
             result.outcome.as_str(),
             shortened(&kind_of(&result.outcome), 200),
@@ -506,7 +502,12 @@ pub(super) fn failures(facts: &Facts<'_>) -> Section {
     }
     let num: usize = kinds.values().map(|(number, _)| number).sum();
     if num == 0 {
-        return section.say("Nothing: every finished job has a loss.");
+        let has_stopped = history.results.iter().any(|result| result.loss().is_none());
+        return section.say(if has_stopped {
+            "Nothing: every finished job has a loss or was stopped."
+        } else {
+            "Nothing: every finished job has a loss."
+        });
     }
     let at_budgets: Vec<String> = (0..history.budgets.len())
         .filter_map(|budget| {
@@ -517,7 +518,7 @@ pub(super) fn failures(facts: &Facts<'_>) -> Section {
             let (mut all, mut bad) = (0, 0);
             for result in of_budget {
                 all += 1;
-                bad += usize::from(result.loss().is_none());
+                bad += usize::from(result.has_failed());
             }
             (bad > 0).then(|| format!("{bad} of {all} at {}", history.budget_name(budget)))
         })

@@ -163,11 +163,12 @@ fn facts(history: &History) -> String {
         "finished jobs",
         crate::wording::thousands(history.results.len()),
     );
-    let failed = history
-        .results
-        .iter()
-        .filter(|result| result.loss().is_none());
+    let failed = history.results.iter().filter(|result| result.has_failed());
     fact("without a loss", crate::wording::thousands(failed.count()));
+    let outcomes = history.outcomes();
+    if let Some(number) = outcomes.get("stopped") {
+        fact("stopped on their way", crate::wording::thousands(*number));
+    }
     fact("budgets", budgets(history));
     if let Some(incumbent) = history.incumbent() {
         let loss = incumbent

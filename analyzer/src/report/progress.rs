@@ -248,7 +248,7 @@ pub(super) fn timeline(facts: &Facts<'_>) -> Section {
                 start: result.started_s?,
                 end: result.finished_s?,
                 budget: result.budget,
-                is_failure: result.loss().is_none(),
+                is_failure: result.has_failed(),
                 owner: result.owner,
             })
         })

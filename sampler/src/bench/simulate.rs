@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use shared::budget::{BracketSizes, BudgetSettings};
-use shared::hyperband::{Schedule, Table};
+use shared::hyperband::{Schedule, Table, stopping};
 use shared::objective::ObjectiveFile;
 use shared::score::Ranked;
 use shared::search::{BohbSettings, Limit, MethodName, Promotion, REVISION, TrainerSettings};
@@ -117,11 +117,8 @@ struct Running {
 const CHECKED_AT: [f64; 2] = [1.0 / 3.0, 2.0 / 3.0];
 
 /// Whether a job goes no further than a rung: it diverged there, or is not among the best 1/eta of those that got there.
-///
-/// Source: Li et al. 2020 (asynchronous Hyperband), as a rule for stopping: Salinas et al. 2022 (Syne Tune).
 fn is_stopped(loss: f64, seen: &[Ranked], eta: f64) -> bool {
-    let num_better = seen.partition_point(|ranked| ranked.score < Score::Loss(loss));
-    !loss.is_finite() || num_better as f64 >= (seen.len() as f64 + 1.0) / eta
+    !loss.is_finite() || stopping::limit(seen, eta).is_some_and(|limit| loss > limit)
 }
 
 /// Runs a search on one simulated worker until `total` largest budgets are spent, or on many until each has had the time

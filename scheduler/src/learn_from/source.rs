@@ -61,17 +61,30 @@ fn warn_of_unit(path: &Path, there: Option<BudgetUnit>, here: BudgetUnit) {
 }
 
 fn of_results(results: &[JobResult]) -> Vec<Found> {
-    let results = results.iter().filter_map(|result| {
+    let own = |result: &JobResult| {
         found(
             result.configuration.clone(),
             result.budget.amount,
             &result.outcome,
         )
-    });
-    results.collect()
+    };
+    // What was seen on the way is as good as a result there, but of what breaks a constraint.
+    let is_feasible = |result: &JobResult| !matches!(result.outcome, Outcome::Infeasible { .. });
+    let checks = |result: &JobResult| -> Vec<Found> {
+        let checks = result.checks.iter().filter(|_| is_feasible(result));
+        checks
+            .map(|check| Found {
+                values: result.configuration.clone(),
+                budget: Some(check.spent),
+                loss: Some(check.loss),
+            })
+            .collect()
+    };
+    let all = |result: &JobResult| checks(result).into_iter().chain(own(result));
+    results.iter().flat_map(all).collect()
 }
 
-/// `None` for a lost job, which says nothing of its configuration, and for what breaks a constraint of another search.
+/// `None` for a job that was lost or stopped, which says nothing of that budget, and for what breaks a constraint of another search.
 fn found(values: shared::Configuration, budget: f64, outcome: &Outcome) -> Option<Found> {
     let score = outcome.score();
     let says_something = |score: &Score| !matches!(score, Score::Infeasible(_));

@@ -2,9 +2,9 @@
 
 use shared::fs::{self, Published};
 use shared::parallel::all_in_parallel;
-use shared::record::{Job, Request};
+use shared::record::{Check, Job, Proposal, Request};
 use shared::search::Promotion;
-use shared::{ConfigurationId, Directory, Error, JobId, ResultId, layout};
+use shared::{ConfigurationId, Directory, Error, JobId, ResultId, Search, layout};
 use tracing::{info, warn};
 
 use crate::plan::Action;
@@ -97,21 +97,23 @@ fn make_request(directory: &Directory, request: &Request) -> Result<Made, Error>
 
 fn offer(directory: &Directory, state: &State, job: JobId, attempt: u32) -> Result<Made, Error> {
     let id = job.configuration;
-    let known = state.proposed.get(&id).cloned();
+    let search = directory.search();
+    // With its checks, where trainings are stopped.
+    let known = state.proposed.get(&id).filter(|_| !search.is_stopping());
     let read = || {
-        directory
-            .read_proposal(id)
-            .map(|proposal| proposal.map(|p| p.values))
+        let proposal = directory.read_proposal(id)?;
+        let of = |proposal: Proposal| (checks(search, &proposal, job), proposal.values);
+        Ok::<_, Error>(proposal.map(of))
     };
-    let Some(values) = known.map_or_else(read, |values| Ok(Some(values)))? else {
+    let known = known.cloned().map(|values| (Vec::new(), values));
+    let Some((checks, values)) = known.map_or_else(read, |known| Ok(Some(known)))? else {
         warn!("cannot offer {job}: its configuration is gone; waiting for the sampler");
         return Ok(Made::Nothing);
     };
-    let search = directory.search();
     let place = state.table().place(id);
     let continues = match search.promotion_to(job.rung) {
         Promotion::Continue if job.rung > place.rung => Some(id.job(job.rung - 1)),
-        Promotion::Continue | Promotion::Scratch => None,
+        Promotion::Continue | Promotion::Scratch | Promotion::Stopping => None,
     };
     let restrictions = state.faults.restrictions(job);
     let (avoid_hosts, memory_mib) = restrictions.map_or((Vec::new(), None), |restrictions| {
@@ -132,6 +134,7 @@ fn offer(directory: &Directory, state: &State, job: JobId, attempt: u32) -> Resu
             .table()
             .is_beyond_the_file(place.bracket, job.rung)
             .then_some(place.rung),
+        checks,
     };
     if directory.offer(&record, attempt)? == Published::AlreadyThere {
         return Ok(Made::Another);
@@ -141,6 +144,20 @@ fn offer(directory: &Directory, state: &State, job: JobId, attempt: u32) -> Resu
         record.budget
     );
     Ok(Made::Ours)
+}
+
+/// The budgets at which the loss of a job is looked at; none of a repetition.
+fn checks(search: &Search, proposal: &Proposal, job: JobId) -> Vec<Check> {
+    if !search.is_stopping() || job.rung > search.ladder.top() {
+        return Vec::new();
+    }
+    let below = proposal.checks.iter().filter(|check| check.rung < job.rung);
+    below
+        .map(|check| Check {
+            spent: search.ladder.budget(check.rung).amount,
+            loss: check.loss,
+        })
+        .collect()
 }
 
 /// The configurations of results.

@@ -235,7 +235,10 @@ impl Painter {
             [
                 rung.rung.to_string(),
                 rung.budget_and_unit(),
-                format!("{}/{}", rung.done(), rung.expected),
+                match (rung.expected, rung.stopped_here) {
+                    (0, number @ 1..) => format!("{number} stopped"),
+                    _ => format!("{}/{}", rung.done(), rung.expected),
+                },
                 rung.open.to_string(),
                 rung.claimed.to_string(),
                 rung.failed.to_string(),

@@ -31,27 +31,7 @@ impl Status {
             self.phase,
             self.configurations()
         )?;
-        writeln!(
-            text,
-            "rung            budget  expected    open  claimed  evaluated  failed  lost   best loss     mean"
-        )?;
-        for rung in &self.rungs {
-            writeln!(
-                text,
-                "{:>4}  {:>16}  {:>8}  {:>6}  {:>7}  {:>9}  {:>6}  {:>4}  {:>10}  {:>7}",
-                rung.rung,
-                rung.budget_and_unit(),
-                rung.expected,
-                rung.open,
-                rung.claimed,
-                rung.evaluated,
-                rung.failed,
-                rung.lost,
-                rung.best_loss
-                    .map_or_else(|| "-".into(), |loss| significant(loss, 5)),
-                rung.mean_s.map_or_else(|| "-".into(), about),
-            )?;
-        }
+        text += &self.rung_table()?;
         writeln!(text, "\ntrainers: {}", self.trainer_counts())?;
         for trainer in &self.trainers {
             writeln!(text, "  {}", trainer.line())?;
@@ -89,6 +69,43 @@ impl Status {
         Ok(text)
     }
 
+    /// A row for each rung.
+    fn rung_table(&self) -> Result<String> {
+        let mut text = String::new();
+        let has_stopped = self.rungs.iter().any(|rung| rung.stopped > 0);
+        let stopped = |cell: String| {
+            if has_stopped {
+                format!("  {cell:>7}")
+            } else {
+                String::new()
+            }
+        };
+        writeln!(
+            text,
+            "rung            budget  expected    open  claimed  evaluated{}  failed  lost   best loss     mean",
+            stopped("stopped".into())
+        )?;
+        for rung in &self.rungs {
+            writeln!(
+                text,
+                "{:>4}  {:>16}  {:>8}  {:>6}  {:>7}  {:>9}{}  {:>6}  {:>4}  {:>10}  {:>7}",
+                rung.rung,
+                rung.budget_and_unit(),
+                rung.expected,
+                rung.open,
+                rung.claimed,
+                rung.evaluated,
+                stopped(rung.stopped_here.to_string()),
+                rung.failed,
+                rung.lost,
+                rung.best_loss
+                    .map_or_else(|| "-".into(), |loss| significant(loss, 5)),
+                rung.mean_s.map_or_else(|| "-".into(), about),
+            )?;
+        }
+        Ok(text)
+    }
+
     /// How many configurations there are, in words.
     pub(super) fn configurations(&self) -> String {
         let awaited = match self.awaited {
@@ -100,9 +117,24 @@ impl Status {
             number => format!(", {number} infeasible"),
         };
         format!(
-            "{} of {} configurations requested{awaited}{infeasible}",
-            self.requested, self.configurations
+            "{} of {} configurations requested{awaited}{infeasible}{}",
+            self.requested,
+            self.configurations,
+            self.stopped()
         )
+    }
+
+    /// How many trainings were stopped, and where, in words; nothing if none was.
+    fn stopped(&self) -> String {
+        let number: u64 = self.rungs.iter().map(|rung| rung.stopped).sum();
+        let there = self.rungs.iter().filter(|rung| rung.stopped_here > 0);
+        let there: Vec<String> = there
+            .map(|rung| format!("{} at {}", rung.stopped_here, rung.budget_and_unit()))
+            .collect();
+        match number {
+            0 => String::new(),
+            _ => format!(", {number} stopped ({})", there.join(", ")),
+        }
     }
 
     /// The best configuration, in words.

@@ -13,6 +13,8 @@ pub(super) fn rung(rung: u8, expected: u64, evaluated: u64, mean_s: Option<f64>)
         infeasible: 0,
         failed: 0,
         lost: 0,
+        stopped: 0,
+        stopped_here: 0,
         best_loss: None,
         mean_s,
     }

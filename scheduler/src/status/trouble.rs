@@ -116,6 +116,7 @@ fn retried_by_option(result: &JobResult) -> Option<&'static str> {
         Outcome::Crashed { .. } => Some("--crashed"),
         Outcome::Lost { .. } => Some("--lost"),
         Outcome::Evaluated { .. }
+        | Outcome::Stopped { .. }
         | Outcome::Diverged { .. }
         | Outcome::Infeasible { .. }
         | Outcome::OutOfMemory { .. } => None,

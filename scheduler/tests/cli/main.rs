@@ -599,6 +599,7 @@ fn a_sample_without_scheduler_gets_the_jobs_of_dead_trainers_back() {
             continues: None,
             search: search.digest.clone(),
             supersedes: None,
+            checks: Vec::new(),
             avoid_hosts: Vec::new(),
             memory_mib: None,
             seed: None,

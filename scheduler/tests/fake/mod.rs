@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use scheduler::run::{Scheduler, Turn};
-use shared::record::{Heartbeat, Job, Origin, Proposal, TrainerState};
+use shared::record::{Checked, Heartbeat, Job, Origin, Proposal, RungCheck, TrainerState};
 use shared::{
     Claim, ConfigurationId, Directory, JobResult, Outcome, OwnerId, SearchFile, clock, fs, owner,
 };
@@ -99,6 +99,9 @@ pub(crate) fn sample(root: &Path, leave: &AtomicBool) {
     }
 }
 
+/// The largest loss with which a training goes on, where trainings are stopped.
+const LIMIT: f64 = 0.3;
+
 /// The proposal for an id.
 pub(crate) fn proposal(directory: &Directory, id: ConfigurationId) -> Proposal {
     let search = directory.search();
@@ -116,6 +119,13 @@ pub(crate) fn proposal(directory: &Directory, id: ConfigurationId) -> Proposal {
             results_digest: String::new(),
             model: None,
         },
+        checks: (0..search.ladder.top())
+            .filter(|_| search.is_stopping())
+            .map(|rung| RungCheck {
+                rung,
+                loss: Some(LIMIT),
+            })
+            .collect(),
         program: "fake".into(),
     }
 }
@@ -230,14 +240,30 @@ impl<'a> Trainer<'a> {
 pub(crate) fn result(claim: &Claim, job: &Job) -> JobResult {
     let x = job.configuration.float("x").unwrap();
     let y = job.configuration.float("y").unwrap();
-    let outcome = if y > 50.0 {
+    let loss = |budget: f64| (x - 0.3).powi(2) + y / 100.0 + (x * 50.0).sin() / budget;
+    let mut checks: Vec<Checked> = Vec::new();
+    for check in job.checks.iter().filter(|_| y <= 50.0) {
+        let is_over = |checks: &[Checked]| checks.last().is_some_and(|last| last.loss > LIMIT);
+        if !is_over(&checks) {
+            let (spent, loss) = (check.spent, loss(check.spent));
+            checks.push(Checked { spent, loss });
+        }
+    }
+    let stop = checks.last().filter(|last| last.loss > LIMIT);
+    let outcome = if let Some(Checked { spent, loss }) = stop.copied() {
+        Outcome::Stopped {
+            spent,
+            loss,
+            limit: LIMIT,
+        }
+    } else if y > 50.0 {
         Outcome::OutOfMemory {
             needed_mib: 2.0,
             available_mib: 1.0,
         }
     } else {
         Outcome::Evaluated {
-            loss: (x - 0.3).powi(2) + y / 100.0 + (x * 50.0).sin() / job.budget.amount,
+            loss: loss(job.budget.amount),
         }
     };
     JobResult {
@@ -255,6 +281,7 @@ pub(crate) fn result(claim: &Claim, job: &Job) -> JobResult {
         elapsed_s: 0.001,
         program: "fake".into(),
         supersedes: job.supersedes,
+        checks,
     }
 }
 

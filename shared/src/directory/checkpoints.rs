@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use crate::directory::Directory;
 use crate::error::Result;
 use crate::fs;
-use crate::id::{Claim, ConfigurationId};
+use crate::id::{Claim, ConfigurationId, JobId};
 use crate::layout;
+use crate::record::{Checked, Checks};
 use crate::search::Promotion;
 
 impl Directory {
@@ -65,6 +66,22 @@ impl Directory {
             }
         }
         Ok(())
+    }
+
+    /// What attempts at a job of somebody's program have seen at its checks; nothing where none has.
+    pub fn read_checks(&self, job: JobId) -> Result<Vec<Checked>> {
+        let record =
+            self.read_or_quarantine(self.layout.checks(job), |checks: &Checks| checks.job == job)?;
+        Ok(record.map_or_else(Vec::new, |record| record.checks))
+    }
+
+    /// Keeps what was seen at a job's checks for its next attempt, beside its checkpoints.
+    pub fn keep_checks(&self, job: JobId, seen: &[Checked]) -> Result<()> {
+        let record = Checks {
+            job,
+            checks: seen.to_vec(),
+        };
+        fs::replace_record(&self.inside(self.layout.checks(job))?, &record)
     }
 
     /// Bytes in all checkpoints, those of outside programs included.

@@ -43,6 +43,28 @@ pub struct Job {
     /// does not tell it then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_rung: Option<u8>,
+    /// Where trainings are stopped: the budgets at which its loss is looked at, ascending, below its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<Check>,
+}
+
+/// A budget at which a training's loss is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    /// That budget, in the job's unit: what counts is the first loss when so much or more is spent.
+    pub spent: f64,
+    /// A larger loss ends the training; absent where nothing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<f64>,
+}
+
+/// The loss that was seen at a check.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Checked {
+    /// The check's budget, in the job's unit.
+    pub spent: f64,
+    /// The loss; finite.
+    pub loss: f64,
 }
 
 impl Job {
@@ -54,15 +76,17 @@ impl Job {
 
 impl Record for Job {
     const FORMAT: &'static str = "job";
-    /// 1.0: first. 1.1: `supersedes`, `avoid_hosts`, `memory_mib`. 1.2: `seed`. 2.0: `first_rung`, of a job that may be on a
-    /// rung that earlier programs do not know.
+    /// 1.0: first. 1.1: `supersedes`, `avoid_hosts`, `memory_mib`. 1.2: `seed`. 1.3: `checks`. 2.0: `first_rung`, of a job that
+    /// may be on a rung that earlier programs do not know.
     const VERSION: [u32; 2] = [2, 0];
 
     fn version(&self) -> [u32; 2] {
         if self.first_rung.is_some() {
             Self::VERSION
-        } else {
+        } else if self.checks.is_empty() {
             [1, 2]
+        } else {
+            [1, 3]
         }
     }
 
@@ -74,6 +98,9 @@ impl Record for Job {
             return Err(Invalid::new("first_rung", expected, first));
         }
         check_memory("memory_mib", self.memory_mib)?;
+        let budgets = self.checks.iter().map(|check| check.spent);
+        let losses = self.checks.iter().map(|check| check.loss);
+        check_checks("spent", budgets, losses)?;
         match self.continues {
             Some(lower)
                 if lower.configuration != self.job.configuration || lower.rung >= self.job.rung =>
@@ -87,6 +114,50 @@ impl Record for Job {
             _ => Ok(()),
         }
     }
+}
+
+/// What attempts at a job have seen at its checks: `checkpoints/000/c000123/checks-r2.json`, trainer → the next trainer.
+///
+/// Of somebody's program, which may go on from where it was without telling what it has told before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Checks {
+    /// The job.
+    pub job: JobId,
+    /// The losses, lowest budget first.
+    pub checks: Vec<Checked>,
+}
+
+impl Record for Checks {
+    const FORMAT: &'static str = "checks";
+    /// 1.0: first.
+    const VERSION: [u32; 2] = [1, 0];
+
+    fn check(&self) -> Result<(), Invalid> {
+        let budgets = self.checks.iter().map(|check| check.spent);
+        let losses = self.checks.iter().map(|check| Some(check.loss));
+        check_checks("spent", budgets, losses)
+    }
+}
+
+/// Whether what is looked at comes in ascending order, and its losses are finite.
+pub(super) fn check_checks(
+    name: &str,
+    places: impl Iterator<Item = f64>,
+    losses: impl Iterator<Item = Option<f64>>,
+) -> Result<(), Invalid> {
+    let mut before = -1.0;
+    for (index, (place, loss)) in places.zip(losses).enumerate() {
+        let at = |field: &str| format!("checks[{index}].{field}");
+        if !(place.is_finite() && place > before) {
+            let expected = "a finite number above those before it";
+            return Err(Invalid::new(at(name), expected, place));
+        }
+        if let Some(loss) = loss.filter(|loss| !loss.is_finite()) {
+            return Err(Invalid::new(at("loss"), "a finite number", loss));
+        }
+        before = place;
+    }
+    Ok(())
 }
 
 pub(super) fn check_superseded(job: JobId, superseded: Option<AttemptId>) -> Result<(), Invalid> {

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::job::check_checks;
+use crate::error::Invalid;
 use crate::format::Record;
 use crate::id::{ConfigurationId, GivenId, JobId, ResultId};
 use crate::value::Configuration;
@@ -90,14 +92,41 @@ pub struct Proposal {
     pub values: Configuration,
     /// How it was found.
     pub origin: Origin,
+    /// Where trainings are stopped: the rungs below that of its first job, lowest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<RungCheck>,
     /// Version of the sampler that wrote it.
     pub program: String,
 }
 
+/// A rung at whose budget a training's loss is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct RungCheck {
+    /// The rung.
+    pub rung: u8,
+    /// A larger loss there ends the training; absent where too little is known, or nothing is to end it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<f64>,
+}
+
 impl Record for Proposal {
     const FORMAT: &'static str = "configuration";
-    /// 1.0: first.
-    const VERSION: [u32; 2] = [1, 0];
+    /// 1.0: first. 1.1: `checks`.
+    const VERSION: [u32; 2] = [1, 1];
+
+    fn version(&self) -> [u32; 2] {
+        if self.checks.is_empty() {
+            [1, 0]
+        } else {
+            Self::VERSION
+        }
+    }
+
+    fn check(&self) -> Result<(), Invalid> {
+        let rungs = self.checks.iter().map(|check| f64::from(check.rung));
+        let losses = self.checks.iter().map(|check| check.loss);
+        check_checks("rung", rungs, losses)
+    }
 }
 
 /// How a configuration was found.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Fate;
-use super::job::{check_budget, check_superseded};
+use super::job::{check_budget, check_checks, check_superseded};
+use super::{Checked, Fate};
 use crate::budget::Budget;
 use crate::constraint::Violation;
 use crate::error::Invalid;
@@ -50,6 +50,9 @@ pub struct JobResult {
     /// The learning curve, ascending in `spent`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub curve: Vec<CurvePoint>,
+    /// The losses that were seen where the job has checks, as far as it came: lowest budget first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<Checked>,
     /// What it was computed on and from, for people: device, data digest, …
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub notes: BTreeMap<String, String>,
@@ -81,14 +84,19 @@ impl JobResult {
 impl Record for JobResult {
     const FORMAT: &'static str = "result";
     /// 1.0: first. 1.1: `supersedes`; `progressed` and `log` of a crash. 2.0: the outcome `infeasible`, which earlier
-    /// programs would take for a damaged file.
-    const VERSION: [u32; 2] = [2, 0];
+    /// programs would take for a damaged file. 1.2 and 2.1: `checks`. 3.0: the outcome `stopped`, for the same reason.
+    const VERSION: [u32; 2] = [3, 0];
 
     fn version(&self) -> [u32; 2] {
-        if matches!(self.outcome, Outcome::Infeasible { .. }) {
-            Self::VERSION
-        } else {
-            [1, 1]
+        let has_checks = !self.checks.is_empty();
+        match self.outcome {
+            Outcome::Stopped { .. } => Self::VERSION,
+            Outcome::Infeasible { .. } => [2, u32::from(has_checks)],
+            Outcome::Evaluated { .. }
+            | Outcome::Diverged { .. }
+            | Outcome::OutOfMemory { .. }
+            | Outcome::Crashed { .. }
+            | Outcome::Lost { .. } => [1, 1 + u32::from(has_checks)],
         }
     }
 
@@ -107,6 +115,17 @@ impl Record for JobResult {
         {
             check_infeasible(violations, *trained_loss).map_err(|e| e.within("outcome"))?;
         }
+        if let Outcome::Stopped { spent, loss, limit } = self.outcome {
+            for (name, number) in [("spent", spent), ("loss", loss), ("limit", limit)] {
+                if !number.is_finite() {
+                    let at = format!("outcome.{name}");
+                    return Err(Invalid::new(at, "a finite number", number));
+                }
+            }
+        }
+        let budgets = self.checks.iter().map(|check| check.spent);
+        let losses = self.checks.iter().map(|check| Some(check.loss));
+        check_checks("spent", budgets, losses)?;
         // JSON has no NaN; serde_json would write null, which no reader accepts.
         let numbers = self.measures.iter().map(|(name, x)| (name.as_str(), *x));
         for (name, x) in numbers.chain([("elapsed_s", self.elapsed_s)]) {
@@ -139,6 +158,15 @@ pub enum Outcome {
     Evaluated {
         /// What the search minimises; finite.
         loss: f64,
+    },
+    /// It was ended on its way, because its loss at a lower rung's budget was too large: no failure.
+    Stopped {
+        /// Budget spent when it ended.
+        spent: f64,
+        /// The loss at the check that ended it; finite.
+        loss: f64,
+        /// The largest loss with which it would have gone on; finite.
+        limit: f64,
     },
     /// The training loss stopped being finite, or passed its bound.
     Diverged {
@@ -193,11 +221,12 @@ impl Outcome {
         }
     }
 
-    /// The loss, if the job was evaluated and breaks no constraint.
+    /// The loss, if the job was evaluated to its end and breaks no constraint.
     pub fn loss(&self) -> Option<f64> {
         match self {
             Self::Evaluated { loss } => Some(*loss),
-            Self::Diverged { .. }
+            Self::Stopped { .. }
+            | Self::Diverged { .. }
             | Self::OutOfMemory { .. }
             | Self::Infeasible { .. }
             | Self::Crashed { .. }
@@ -212,7 +241,7 @@ impl Outcome {
             | Self::OutOfMemory { .. }
             | Self::Infeasible { .. }
             | Self::Crashed { .. } => true,
-            Self::Evaluated { .. } | Self::Lost { .. } => false,
+            Self::Evaluated { .. } | Self::Stopped { .. } | Self::Lost { .. } => false,
         }
     }
 
@@ -220,6 +249,7 @@ impl Outcome {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Evaluated { .. } => "evaluated",
+            Self::Stopped { .. } => "stopped",
             Self::Diverged { .. } => "diverged",
             Self::OutOfMemory { .. } => "out_of_memory",
             Self::Infeasible { .. } => "infeasible",

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::default_first_rungs;
-use super::{LEAVES_OUT_RUNGS, Limit, MethodName, REVISION, Scheduling, Search, SearchFile};
+use super::{
+    LEAVES_OUT_RUNGS, Limit, MethodName, Promotion, REVISION, Scheduling, Search, SearchFile,
+};
 use crate::budget::Ladder;
 use crate::constraint;
 use crate::error::{Complaints, Invalid};
@@ -35,6 +37,7 @@ impl Search {
         wrong.extend(file.check_constraints(objective.as_ref()));
         wrong.extend(file.check_objectives(objective.as_ref()));
         wrong.extend(file.check_repetitions());
+        wrong.extend(file.check_stopping(ladder.as_ref()));
         let first_rungs = ladder.and_then(|ladder| {
             let first_rungs = first_rungs(file, revision?, ladder.top());
             noted(&mut wrong, first_rungs)
@@ -81,7 +84,7 @@ impl Search {
             scheduling: file.scheduling,
             bracket_sizes: file.bracket_sizes,
             first_rungs,
-            names_first_rungs: file.first_rungs.is_some(),
+            names_first_rungs: file.first_rungs.is_some() || file.is_stopping(),
             promotion: file.promotion,
             seed: Seed::new(file.seed),
             trainers: file.trainers,
@@ -96,7 +99,7 @@ impl SearchFile {
         let revision = revision.unwrap_or(1);
         let wants_whole = revision >= 2 && !self.is_faithful();
         let ladder = Ladder::new(self.budget, wants_whole).map_err(|e| e.within("budget"))?;
-        let is_open = self.first_rungs.is_none();
+        let is_open = self.first_rungs.is_none() && !self.is_stopping();
         if self.method == MethodName::Tandem && is_open && revision >= LEAVES_OUT_RUNGS {
             return Ok(ladder.with_every_second_rung());
         }
@@ -173,6 +176,48 @@ impl SearchFile {
             wrong.push(Invalid::new("repetitions", expected, self.repetitions));
         }
         wrong
+    }
+
+    /// What does not go with stopping.
+    fn check_stopping(&self, ladder: Option<&Ladder>) -> Vec<Invalid> {
+        if !self.is_stopping() {
+            return Vec::new();
+        }
+        let method = self.method.as_str();
+        let one_budget = format!("method `{method}` trains on the largest budget only");
+        let others = [
+            (one_budget.as_str(), self.method.has_one_budget()),
+            (
+                "HpBandSter, which `bohb.faithful` reproduces, has no such thing",
+                self.is_faithful(),
+            ),
+            (
+                "with several `objectives` there is no one loss to compare",
+                !self.objectives.is_empty(),
+            ),
+            (
+                "from `budget.min` to `budget.max` there is one rung, and none below it to be stopped at",
+                ladder.is_some_and(|ladder| ladder.num_rungs() == 1)
+                    && !self.method.has_one_budget(),
+            ),
+        ];
+        let refused = others.iter().filter(|(_, is_so)| *is_so);
+        let mut wrong: Vec<Invalid> = refused
+            .map(|(why, _)| {
+                let expected = format!("\"scratch\" or \"continue\", because {why}");
+                Invalid::new("promotion", expected, "\"stopping\"")
+            })
+            .collect();
+        if self.first_rungs.is_some() {
+            let expected = "nothing, because with `\"promotion\": \"stopping\"` every training is towards the largest budget";
+            wrong.push(Invalid::new("first_rungs", expected, "a list"));
+        }
+        wrong
+    }
+
+    /// Whether trainings are stopped in place of promotions.
+    fn is_stopping(&self) -> bool {
+        self.promotion == Promotion::Stopping
     }
 
     /// What is wrong with its objectives.
@@ -268,6 +313,9 @@ fn working_directory(file: &SearchFile) -> Result<Option<PathBuf>, Invalid> {
 }
 
 fn first_rungs(file: &SearchFile, revision: u32, top: u8) -> Result<Vec<u8>, Invalid> {
+    if file.is_stopping() {
+        return Ok(vec![top]);
+    }
     let Some(first_rungs) = &file.first_rungs else {
         return Ok(default_first_rungs(file.method, revision, top));
     };

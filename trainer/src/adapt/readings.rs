@@ -65,6 +65,11 @@ impl<'a> Readings<'a> {
         }
     }
 
+    /// What the metric's last value is as a loss.
+    pub(super) fn last_loss(&self) -> Option<f64> {
+        self.found.last().map(|(value, _)| self.loss(*value))
+    }
+
     /// How far the script is, in the budget's unit, `elapsed` after its start.
     pub(super) fn spent(&self, elapsed: Duration) -> f64 {
         let said = self.found.last().and_then(|(_, spent)| *spent);

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use shared::record::{Check, Checked};
 use shared::{Budget, Claim, Configuration, CurvePoint, JobId};
 
+use crate::checks::{Checks, Stop};
 use crate::objective::{Ended, Evaluation};
 
 /// The most of what a program says about its failure that is kept in the result, in bytes.
@@ -31,6 +33,9 @@ pub(crate) struct JobFile {
     /// Checkpoints of built-in trainings that it may go on from, the best first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) resume: Vec<Claim>,
+    /// Where its loss is looked at on its way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) checks: Vec<Check>,
     pub(crate) seed: u64,
     /// Which of the trainers of its host or SLURM array has it, counted from 0, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -44,7 +49,7 @@ pub(crate) struct JobFile {
 }
 
 /// How far a worker is: the file `progress`, a plain number (what is spent) or this as JSON.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Progress {
     /// Budget spent so far, in its unit.
     pub(crate) spent: f64,
@@ -54,6 +59,12 @@ pub(crate) struct Progress {
     /// Whether the worker has noticed that it should stop, and is saving what it has.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) saving: bool,
+    /// The loss when so much was spent, where it was measured then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) loss: Option<f64>,
+    /// The first losses at or beyond the job's checks, with what was spent then, as far as it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) checks: Vec<Checked>,
 }
 
 impl Progress {
@@ -72,8 +83,16 @@ impl Progress {
             .then_some(progress)
     }
 
+    /// Takes note of the losses that it tells; `Some` if one of them ends the training.
+    pub(crate) fn check(&self, checks: &mut Checks<'_>) -> Option<Stop> {
+        let told = self.checks.iter().map(|told| (told.spent, told.loss));
+        let now = self.loss.map(|loss| (self.spent, loss));
+        told.chain(now)
+            .find_map(|(spent, loss)| checks.see(spent, loss))
+    }
+
     /// Budget that the next attempt need not spend again.
-    pub(crate) fn kept(self) -> f64 {
+    pub(crate) fn kept(&self) -> f64 {
         self.saved.unwrap_or(self.spent)
     }
 }
@@ -96,6 +115,11 @@ pub(crate) struct Ready {
 ///
 /// A `loss` that can be read counts, whatever else in the file cannot: that is left out, and named in the notes.
 pub fn outcome_in(bytes: &[u8], spent: f64) -> Ended {
+    outcome_of_worker(bytes, spent, false)
+}
+
+/// The same; a worker of this program may say as well that it has stopped at a check.
+pub(crate) fn outcome_of_worker(bytes: &[u8], spent: f64, is_built_in: bool) -> Ended {
     let crashed = |message: String| Ended::Crashed {
         message: shortened(message, MAX_MESSAGE),
     };
@@ -142,7 +166,28 @@ pub fn outcome_in(bytes: &[u8], spent: f64) -> Ended {
             available_mib: number("available_mib"),
         };
     }
-    evaluation(fields, num_replaced)
+    let stopped = if is_built_in {
+        fields.remove("stopped")
+    } else {
+        None
+    };
+    match (
+        evaluation(fields, num_replaced),
+        stopped.as_ref().and_then(stop),
+    ) {
+        (Ended::Evaluated(evaluation), Some((spent, limit))) => Ended::Stopped {
+            spent,
+            limit,
+            evaluation,
+        },
+        (ended, _) => ended,
+    }
+}
+
+/// What was spent by a training that has stopped at a check, and the limit there.
+fn stop(stopped: &Value) -> Option<(f64, f64)> {
+    let number = |name: &str| stopped.get(name).and_then(Value::as_f64);
+    Some((number("spent")?, number("limit")?))
 }
 
 fn evaluation(mut fields: Map<String, Value>, num_replaced: usize) -> Ended {
@@ -334,6 +379,16 @@ pub(crate) fn result_of(ended: &Ended) -> Option<Value> {
             "loss": evaluation.loss,
             "measures": evaluation.measures,
             "curve": evaluation.curve,
+        }),
+        Ended::Stopped {
+            spent,
+            limit,
+            evaluation,
+        } => serde_json::json!({
+            "loss": evaluation.loss,
+            "measures": evaluation.measures,
+            "curve": evaluation.curve,
+            "stopped": { "spent": spent, "limit": limit },
         }),
         Ended::Diverged { spent, message } => {
             serde_json::json!({ "diverged": message, "spent": spent })

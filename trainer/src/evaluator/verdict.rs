@@ -4,10 +4,13 @@
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 
-use super::contract::{Progress, outcome_in, shortened};
+use shared::CurvePoint;
+
+use super::contract::{Progress, outcome_of_worker, shortened};
 use super::output::last_words;
+use crate::checks::Stop;
 use crate::memory::mib;
-use crate::objective::{Ended, StopReason};
+use crate::objective::{Ended, Evaluation, StopReason};
 use crate::outcome::speaks_of_a_full_disk;
 
 /// A program's exit code for "this machine cannot do it": the attempt's fault, not the configuration's.
@@ -34,6 +37,10 @@ pub(crate) struct Seen {
     pub(crate) end: End,
     /// Why it was told to stop, if it was.
     pub(crate) told: Option<StopReason>,
+    /// The check at which its loss was too large, if that is why.
+    pub(crate) stop: Option<Stop>,
+    /// What was seen at checks.
+    pub(crate) checked: Vec<CurvePoint>,
     /// What its result file says, or why that cannot be read.
     pub(crate) result: Result<Vec<u8>, String>,
     /// How far it had said it was.
@@ -65,10 +72,13 @@ pub(crate) fn judge(seen: &Seen) -> Ended {
         End::Exited(status) => status.success(),
         End::Killed => false,
     };
+    if let Some(stop) = seen.stop {
+        return seen.stopped(stop);
+    }
     if let Some(reason) = seen.told {
         // It may have ended well all the same.
         return match &seen.result {
-            Ok(bytes) if has_succeeded => outcome_in(bytes, seen.spent()),
+            Ok(bytes) if has_succeeded => seen.outcome_in(bytes),
             _ => reason
                 .limit()
                 .map_or(Ended::Interrupted, |limit| Ended::Crashed {
@@ -100,12 +110,40 @@ fn of_device(ended: Ended) -> Ended {
 
 impl Seen {
     fn spent(&self) -> f64 {
-        self.progress.map_or(self.budget, |progress| progress.spent)
+        let progress = self.progress.as_ref();
+        progress.map_or(self.budget, |progress| progress.spent)
+    }
+
+    fn outcome_in(&self, bytes: &[u8]) -> Ended {
+        outcome_of_worker(bytes, self.spent(), self.is_built_in)
+    }
+
+    /// The end of a program at a check, however it has ended; what it has written by then is its curve.
+    fn stopped(&self, stop: Stop) -> Ended {
+        let Stop { spent, loss, limit } = stop;
+        let written = self
+            .result
+            .as_ref()
+            .ok()
+            .map(|bytes| self.outcome_in(bytes));
+        let mut evaluation = match written {
+            Some(Ended::Evaluated(evaluation)) => evaluation,
+            _ => Evaluation::default(),
+        };
+        evaluation.loss = loss;
+        if evaluation.curve.is_empty() {
+            evaluation.curve.clone_from(&self.checked);
+        }
+        Ended::Stopped {
+            spent,
+            limit,
+            evaluation,
+        }
     }
 
     fn outcome(&self) -> Ended {
         match &self.result {
-            Ok(bytes) => outcome_in(bytes, self.spent()),
+            Ok(bytes) => self.outcome_in(bytes),
             Err(error) => {
                 let message = format!("the program left no readable result file: {error}");
                 Ended::Crashed {
@@ -244,6 +282,7 @@ fn says(words: &str, phrases: &[&str]) -> bool {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "the same numbers are passed on")]
 mod tests {
     use super::*;
 
@@ -251,6 +290,8 @@ mod tests {
         Seen {
             end,
             told: None,
+            stop: None,
+            checked: Vec::new(),
             result: Err("it is not there".to_owned()),
             progress: None,
             budget: 9.0,
@@ -330,6 +371,47 @@ mod tests {
             let ended = judged(End::Killed, |seen| seen.told = Some(reason));
             assert!(is_crash(&ended, "_limit_s"), "{ended:?}");
         }
+    }
+
+    #[test]
+    fn who_was_ended_for_its_loss_is_stopped_however_it_ends() {
+        let stop = Stop {
+            spent: 3.0,
+            loss: 0.5,
+            limit: 0.25,
+        };
+        for end in [
+            exit(0),
+            exit(1),
+            exit(75),
+            signal(libc::SIGTERM),
+            End::Killed,
+        ] {
+            for result in [
+                Err("it is not there".to_owned()),
+                Ok(br#"{"loss": 0.75, "curve": [{"spent": 2, "loss": 0.75}]}"#.to_vec()),
+                Ok(br#"{"crashed": "terminated"}"#.to_vec()),
+            ] {
+                let ended = judged(end, |seen| {
+                    seen.told = Some(StopReason::Check);
+                    seen.stop = Some(stop);
+                    seen.result = result.clone();
+                });
+                let Ended::Stopped {
+                    spent,
+                    limit,
+                    evaluation,
+                } = ended
+                else {
+                    panic!("{ended:?}");
+                };
+                assert_eq!([spent, evaluation.loss, limit], [3.0, 0.5, 0.25]);
+            }
+        }
+        // What a program claims of itself is no end.
+        let claimed = br#"{"loss": 0.5, "stopped": {"spent": 1, "limit": 0}}"#.to_vec();
+        let result = |seen: &mut Seen| seen.result = Ok(claimed.clone());
+        assert!(matches!(judged(exit(0), result), Ended::Evaluated(_)));
     }
 
     #[test]

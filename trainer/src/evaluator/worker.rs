@@ -18,6 +18,7 @@ use super::output::Log;
 use super::process::{Answer, POLL, Process, READY, Start};
 use super::verdict::{End, MemorySeen, Seen, judge};
 use super::{Assignment, Compute, temporary};
+use crate::checks::{Checks, Stop};
 use crate::memory;
 use crate::objective::{Control, Ended, StopReason};
 use crate::watchdog::{PROGRAM_GRACE, TRAINING_GRACE};
@@ -25,7 +26,7 @@ use crate::watchdog::{PROGRAM_GRACE, TRAINING_GRACE};
 /// The largest result file, in bytes: it becomes part of a record that every program reads.
 const MAX_RESULT: u64 = 4 << 20;
 /// The largest progress file, in bytes.
-const MAX_PROGRESS: u64 = 1024;
+const MAX_PROGRESS: u64 = 4096;
 /// How long a program that was warned beside this one may be the first to act on it.
 const SAME_WARNING: Duration = Duration::from_secs(1);
 /// A look at the worker's memory comes with every so manyth look at the worker.
@@ -189,6 +190,7 @@ impl Worker {
             budget: assignment.task.budget,
             earlier_budgets: assignment.task.earlier_budgets.clone(),
             resume: assignment.resume.clone(),
+            checks: assignment.task.checks.clone(),
             seed: assignment.task.seed,
             worker: shared::env::WORKER
                 .get()
@@ -228,7 +230,15 @@ impl Worker {
         let Some(mut process) = self.hand_over(&files.job, &assignment.place.log, control)? else {
             return Ok((Ended::Interrupted, false));
         };
-        let watched = watch(&mut process, files, self.grace, control)?;
+        let task = &assignment.task;
+        let mut checks = Checks::new(&task.checks, task.budget.amount, &assignment.seen);
+        control.checked(checks.seen());
+        let mut looking = Looking {
+            checks: &mut checks,
+            // A training of this program stops by itself.
+            stops: !self.is_built_in,
+        };
+        let watched = watch(&mut process, files, self.grace, &mut looking, control)?;
         let (printed, has_log) = process.end_log();
         control.printed(has_log);
         let progress = read_progress(&files.progress);
@@ -237,11 +247,17 @@ impl Worker {
             && watched.told.is_none()
             && progress.is_none()
             && result.is_err();
+        if let Some(progress) = progress.as_ref().filter(|_| watched.stop.is_none()) {
+            // What the last look has missed; it is too late to stop.
+            progress.check(&mut checks);
+        }
         let ended = judge(&Seen {
             end: watched.end,
             told: watched.told,
+            stop: watched.stop,
+            checked: checks.curve(),
             result: result.map_err(|error| error.to_string()),
-            progress,
+            progress: progress.clone(),
             budget: assignment.task.budget.amount,
             printed,
             is_built_in: self.is_built_in,
@@ -251,13 +267,19 @@ impl Worker {
                 free,
             },
         });
+        if let Ended::Evaluated(evaluation) = &ended {
+            for point in &evaluation.curve {
+                point.loss.map(|loss| checks.see(point.spent, loss));
+            }
+        }
+        control.checked(checks.seen());
         // Nothing that a process does can be trusted whose device has failed.
         let can_stay =
             watched.end == End::Answered && watched.told.is_none() && !ended.is_devices();
         self.running.replace(can_stay.then_some(process));
         if ended == Ended::Interrupted && watched.end != End::Killed {
             // It had time to save what it wanted to.
-            control.kept(progress.map_or(0.0, Progress::kept));
+            control.kept(progress.as_ref().map_or(0.0, Progress::kept));
         } else if let Some(saved) = progress.and_then(|progress| progress.saved) {
             control.kept(saved);
         }
@@ -355,7 +377,16 @@ fn get_ready(
 struct Watched {
     end: End,
     told: Option<StopReason>,
+    /// The check that it was told to stop for, if it was.
+    stop: Option<Stop>,
     peak: Option<u64>,
+}
+
+/// How the losses that a process tells are looked at.
+struct Looking<'a, 'b> {
+    checks: &'a mut Checks<'b>,
+    /// Whether a loss that is too large ends the process.
+    stops: bool,
 }
 
 /// Waits until the job is done, or the process is at its end, whichever it is.
@@ -363,9 +394,11 @@ fn watch(
     process: &mut Process,
     files: &JobFiles,
     grace: Duration,
+    looking: &mut Looking<'_, '_>,
     control: &mut dyn Control,
 ) -> anyhow::Result<Watched> {
     let mut told = None;
+    let mut stop = None;
     let mut kill_at: Option<Instant> = None;
     let mut peak = None;
     let mut num_looks: u32 = 0;
@@ -374,6 +407,7 @@ fn watch(
             return Ok(Watched {
                 end: End::Answered,
                 told,
+                stop,
                 peak,
             });
         }
@@ -383,9 +417,13 @@ fn watch(
         num_looks = num_looks.wrapping_add(1);
         let has_ended = process.has_ended()?;
         let progress = read_progress(&files.progress);
-        if let Some(progress) = progress {
+        if let Some(progress) = &progress {
             control.progress(progress.spent);
             control.saving(progress.saving);
+            if told.is_none() {
+                stop = progress.check(looking.checks).filter(|_| looking.stops);
+                control.checked(looking.checks.seen());
+            }
         }
         if has_ended {
             let status = process.end()?;
@@ -393,10 +431,13 @@ fn watch(
             return Ok(Watched {
                 end: End::Exited(status),
                 told,
+                // It has ended by itself, and what came out counts.
+                stop: stop.filter(|_| told == Some(StopReason::Check)),
                 peak,
             });
         }
-        match (told, control.stop_reason()) {
+        let of_check = stop.map(|_| StopReason::Check);
+        match (told, of_check.or_else(|| control.stop_reason())) {
             (None, Some(reason)) => {
                 process.terminate();
                 told = Some(reason);
@@ -405,12 +446,14 @@ fn watch(
             (Some(reason), _)
                 if kill_at.is_some_and(|at| Instant::now() >= at)
                     && (reason.limit().is_some()
+                        || reason == StopReason::Check
                         || !progress.is_some_and(|progress| progress.saving)) =>
             {
                 process.end()?;
                 return Ok(Watched {
                     end: End::Killed,
                     told,
+                    stop,
                     peak,
                 });
             }

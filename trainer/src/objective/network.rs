@@ -67,6 +67,7 @@ impl NetworkTrainer<'_> {
             config: &config,
             settings: &self.settings,
             budget: task.budget,
+            checks: &task.checks,
             schedule: Schedule::new(task.budget.amount, task.job.rung, &earlier)
                 .with_warm_up(config.warm_up),
             seed: Seed::new(task.seed),
@@ -76,7 +77,7 @@ impl NetworkTrainer<'_> {
         };
         let checkpoint = task.checkpoint.as_deref();
         let mut ended = self.train(&training, checkpoint, control)?;
-        if let Ended::Evaluated(evaluation) = &mut ended {
+        if let Ended::Evaluated(evaluation) | Ended::Stopped { evaluation, .. } = &mut ended {
             let known = self.data_size().measures_of(&network, &config);
             evaluation.measures.extend(known);
         }

@@ -142,6 +142,7 @@ impl<'a> Relaxation<'a> {
                 amount,
                 unit: BudgetUnit::Epochs,
             },
+            checks: &[],
             schedule: Schedule::new(amount, 0, &[]).with_warm_up(config.warm_up),
             seed: self.seed.child("relax", purpose),
             identity: String::new(), // nothing is resumed

@@ -111,6 +111,7 @@ fn with_training(case: &Case, check: impl FnOnce(&Training<'_>)) {
             amount: f64::from(STEPS),
             unit: BudgetUnit::Steps,
         },
+        checks: &[],
         schedule: Schedule::new(f64::from(STEPS), 0, &[]).with_warm_up(config.warm_up),
         seed: Seed::new(2),
         identity: String::new(),

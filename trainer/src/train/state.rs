@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
+use shared::record::Checked;
 use shared::{BudgetUnit, CurvePoint};
 
 use super::{Optimizer, Training};
@@ -25,6 +26,9 @@ pub(super) struct Progress {
     pub(super) loss_count: u64,
     /// The learning curve so far.
     pub(super) curve: Vec<CurvePoint>,
+    /// What was seen at the training's checks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) checks: Vec<Checked>,
     /// Seconds for building the network or reading a checkpoint.
     pub(super) set_up_s: f64,
     /// Seconds for the device's compilations.
@@ -45,6 +49,7 @@ impl Progress {
             loss_sum: 0.0,
             loss_count: 0,
             curve: Vec::new(),
+            checks: Vec::new(),
             set_up_s: 0.0,
             warm_up_s: 0.0,
             training_s: 0.0,

@@ -1,4 +1,5 @@
 use data::ImageShape;
+use shared::record::Checked;
 use shared::{Configuration, Value};
 
 use super::*;
@@ -89,6 +90,7 @@ fn task(budget: f64, unit: BudgetUnit) -> Task {
         job: shared::ConfigurationId(0).job(0),
         earlier_budgets: Vec::new(),
         seed: 5,
+        checks: Vec::new(),
         checkpoint: None,
     }
 }
@@ -106,6 +108,7 @@ struct Script {
     keeps_last: bool,
     saved: Vec<(f64, Vec<u8>)>,
     told: Vec<f64>,
+    checked: Vec<Checked>,
 }
 
 impl Control for Script {
@@ -116,6 +119,10 @@ impl Control for Script {
     fn progress(&mut self, spent: f64) {
         self.steps += 1;
         self.told.push(spent);
+    }
+
+    fn checked(&mut self, seen: &[Checked]) {
+        self.checked = seen.to_vec();
     }
 
     fn checkpoint_due(&mut self, _spent: f64) -> bool {
@@ -216,6 +223,70 @@ fn an_interrupted_training_equals_one_that_was_not_bit_for_bit() {
             whole,
             "stopped after {stop_after}"
         );
+    }
+}
+
+#[test]
+fn a_training_that_is_looked_at_is_the_same_bit_for_bit() {
+    let textures = Textures::new(100);
+    let trainer = textures.trainer();
+    let plain = task(4.0, BudgetUnit::Epochs);
+    let check = |spent, loss| Check { spent, loss };
+    let looked_at = Task {
+        checks: vec![check(0.5, None), check(1.5, None)],
+        ..plain.clone()
+    };
+    let (arrays, curve) = final_state(&trainer, &looked_at);
+    let (expected, without) = final_state(&trainer, &plain);
+    assert_eq!(arrays, expected);
+    assert_eq!(curve.last().unwrap().loss, without.last().unwrap().loss);
+    // Two of three steps are the first to reach half an epoch.
+    let loss_at = |spent: f64| {
+        let is_there = |point: &&CurvePoint| (point.spent - spent).abs() < 1e-9;
+        curve.iter().find(is_there).unwrap().loss.unwrap()
+    };
+    let losses = [loss_at(2.0 / 3.0), loss_at(5.0 / 3.0)];
+    let ended = Task {
+        checks: vec![
+            check(0.5, Some(losses[0])),
+            check(1.5, Some(losses[1] - 1e-9)),
+        ],
+        ..plain
+    };
+    let whole = trainer.evaluate(&ended, &mut Script::default()).unwrap();
+    let Ended::Stopped {
+        spent, evaluation, ..
+    } = &whole
+    else {
+        panic!("ended as {whole:?}");
+    };
+    assert!((spent - 5.0 / 3.0).abs() < 1e-9);
+    assert_eq!(evaluation.loss, losses[1]);
+    let points = evaluation.curve.len();
+    assert_eq!(evaluation.curve, curve[..points]);
+    // Interrupted before, at and after the first look, it ends in the same way.
+    for stop_after in [1, 2, 3, 4] {
+        let mut script = Script {
+            stop_after: Some(stop_after),
+            ..Script::default()
+        };
+        let interrupted = trainer.evaluate(&ended, &mut script).unwrap();
+        assert_eq!(interrupted, Ended::Interrupted);
+        let resumed = Task {
+            checkpoint: Some(script.saved.pop().unwrap().1),
+            ..ended.clone()
+        };
+        let mut script = Script::default();
+        let again = trainer.evaluate(&resumed, &mut script).unwrap();
+        let Ended::Stopped {
+            evaluation: again, ..
+        } = again
+        else {
+            panic!("ended as {again:?}");
+        };
+        assert_eq!(again.curve, evaluation.curve, "stopped after {stop_after}");
+        let losses_seen: Vec<f64> = script.checked.iter().map(|seen| seen.loss).collect();
+        assert_eq!(losses_seen, losses);
     }
 }
 

@@ -14,6 +14,7 @@ mod finished;
 mod outcomes;
 mod promotion;
 mod python;
+mod stopping;
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -76,22 +77,29 @@ impl Search {
     }
 
     fn offer_job(&self, id: u32, rung: u8, configuration: &Value, continues: bool) -> JobId {
+        let mut job = self.job(id, rung, configuration);
+        job.continues = continues.then(|| job.job.configuration.job(rung - 1));
+        self.directory.offer(&job, 1).unwrap();
+        job.job
+    }
+
+    /// A job that starts anew.
+    fn job(&self, id: u32, rung: u8, configuration: &Value) -> Job {
         let id = ConfigurationId(id);
-        let job = Job {
+        Job {
             job: id.job(rung),
             bracket: 0,
             budget: self.directory.search().ladder.budget(rung),
             configuration: serde_json::from_value(configuration.clone()).unwrap(),
-            continues: continues.then(|| id.job(rung - 1)),
+            continues: None,
             search: self.directory.search().digest.clone(),
             supersedes: None,
+            checks: Vec::new(),
             avoid_hosts: Vec::new(),
             memory_mib: None,
             seed: None,
             first_rung: None,
-        };
-        self.directory.offer(&job, 1).unwrap();
-        job.job
+        }
     }
 
     /// `trainer WORD DIRECTORY …`, undisturbed by what the person who runs the tests has set.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
-use shared::record::{AttemptEnd, Fate};
+use shared::record::{AttemptEnd, Check, Fate};
 use shared::{JobId, Outcome, fs};
 
 use crate::command::{checkpoints, document, number};
@@ -619,4 +619,40 @@ fn two_processes_of_pytorch_train_one_configuration_and_go_on_after_a_warning() 
     assert_eq!(result.measures["processes"], 2.0);
     assert_eq!(result.curve.len(), 60, "{log}");
     assert!(search.loss(job) < 0.1, "{log}");
+}
+
+#[test]
+fn a_script_is_stopped_at_a_check_and_goes_on_with_what_it_saw_before() {
+    let changes = json!({ "promotion": "stopping", "method": "hyperband" });
+    let check = |spent, loss| Check { spent, loss };
+    for keep_alive in [false, true] {
+        let script = format!("os.environ['SLOW'] = '0.1'\n{TRAINING}");
+        let Some(search) = scripted(&script, keep_alive, &changes) else {
+            return;
+        };
+        let mut whole = search.job(0, 2, &a());
+        whole.checks = vec![check(1.0, None), check(3.0, None)];
+        search.directory.offer(&whole, 1).unwrap();
+        // It is interrupted between the two.
+        warn_after_two_epochs(&search, whole.job);
+        search.work();
+        let seen = search.result(whole.job).checks;
+        assert_eq!(seen.len(), 2, "{seen:?}");
+        let mut ended = search.job(1, 2, &a());
+        ended.seed = Some(search.directory.search().training_seed(whole.job));
+        ended.checks = vec![
+            check(1.0, Some(seen[0].loss)),
+            check(3.0, Some(seen[1].loss - 1e-9)),
+        ];
+        search.directory.offer(&ended, 1).unwrap();
+        let next = search.offer(2, 0, &a());
+        search.work();
+        let result = search.result(ended.job);
+        assert_eq!(result.outcome.as_str(), "stopped", "{result:?}");
+        assert_eq!(result.checks, seen);
+        // It went on until it had heard of it.
+        assert_eq!(result.curve[2].loss, Some(seen[1].loss));
+        assert!((3..9).contains(&result.curve.len()), "{:?}", result.curve);
+        assert!(search.loss(next) > 0.0);
+    }
 }
