@@ -330,11 +330,11 @@ fn a_record_of_a_newer_program_is_refused_and_not_left_out() {
     let minor = newer("[1, 9]");
     assert_eq!(minor.status.code(), Some(0), "{}", stderr(&minor));
     assert_eq!(stderr(&minor), "");
-    let major = newer("[3, 0]");
+    let major = newer("[4, 0]");
     assert_eq!(major.status.code(), Some(4));
     assert_eq!(stdout(&major), "");
     assert!(
-        stderr(&major).contains("c000003-r0.json` is a result file of version [3,0]"),
+        stderr(&major).contains("c000003-r0.json` is a result file of version [4,0]"),
         "{}",
         stderr(&major)
     );

@@ -162,7 +162,7 @@ fn told(test: &TestSearch, results: &BTreeMap<JobId, JobResult>, num_stopped: us
         &["export", "hpbandster"],
         &["export", "optuna"],
     ] {
-        let out = test.beside("exported");
+        let out = test.beside(arguments.last().copied().unwrap_or_default());
         let out = out.to_string_lossy();
         let mut all = [arguments, &[&root]].concat();
         all.extend(["--out", &out].iter().filter(|_| arguments.len() > 1));
