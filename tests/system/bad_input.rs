@@ -82,7 +82,7 @@ fn a_result_of_a_newer_version_is_named_refused_and_stays_where_it_is() -> Resul
     let path = layout.result(ConfigurationId(0).job(0));
     let newer = String::from_utf8(fs::read(&path)?)?.replacen(
         "\"version\": [\n    1,",
-        "\"version\": [\n    3,",
+        "\"version\": [\n    4,",
         1,
     );
     fs::replace(&path, newer.as_bytes())?;

@@ -339,7 +339,7 @@ fn a_folder_that_is_no_search_and_records_that_are_none_are_named_in_python() ->
     ensure!(error.contains("c000001-r0.json` is left out"), "{error}");
     fs::replace(
         &shard.join("c000001-r0.json"),
-        b"{\"format\": \"result\", \"version\": [3, 0]}",
+        b"{\"format\": \"result\", \"version\": [4, 0]}",
     )?;
     let error = module(folder, "tandem.results('dir')").map(|value| value.to_string());
     let error = error.err().context("it was read")?.to_string();
