@@ -95,7 +95,9 @@ fn has_lost(node: &str, fates: &[(Fate, String)]) -> bool {
 /// Whether a trainer of this node has a job of the rung or a higher one, as the files show.
 fn has_job(test: &TestSearch, node: &str, rung: u8) -> Result<bool> {
     let claimed = test.directory()?.jobs()?.claimed;
-    let mut of_rung = claimed.iter().filter(|claim| claim.attempt.job.rung >= rung);
+    let mut of_rung = claimed
+        .iter()
+        .filter(|claim| claim.attempt.job.rung >= rung);
     Ok(of_rung.any(|claim| claim.owner.to_string().starts_with(node)))
 }
 
