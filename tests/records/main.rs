@@ -98,6 +98,7 @@ tests! {
     attempt
     heartbeat
     observation
+    checks
     submission
     directory
     name

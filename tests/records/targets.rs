@@ -90,7 +90,7 @@ const fn target(
 
 /// All of them. What is written and never read (late results, models, logs), or read by nobody but for being there (`stop`,
 /// `finished.json`), has none.
-pub(crate) const ALL: [Target; 24] = [
+pub(crate) const ALL: [Target; 25] = [
     target("job", run_job, || in_base("jobs/open/"), 300),
     target("request", run_request, || in_base("requests/"), 300),
     target(
@@ -103,6 +103,7 @@ pub(crate) const ALL: [Target; 24] = [
     target("attempt", run_attempt, || in_base("attempts/"), 300),
     target("heartbeat", run_heartbeat, || in_base("trainers/"), 300),
     target("observation", run_observation, observations, 300),
+    target("checks", run_checks, checks, 300),
     target("submission", run_submission, submissions, 300),
     target("directory", run_directory, directories, 300),
     target("name", run_name, names, 300),
@@ -209,6 +210,26 @@ fn run_observation(bytes: &[u8]) {
     in_search(&bytes, NOT_FOR_SAMPLERS, |_, layout| {
         layout.observation(&host)
     });
+}
+
+fn run_checks(bytes: &[u8]) {
+    on_disk(false, |folder| {
+        let job: JobId = id(&parsed(bytes)["job"]).unwrap_or(ConfigurationId(13).job(0));
+        put(&Layout::new(folder).checks(job), bytes);
+        let directory = Directory::open(folder).expect("a search directory");
+        // Of a newer version it is refused; corrupt ones are put aside, and nothing has been seen.
+        if let Ok(seen) = directory.read_checks(job) {
+            let kept = directory.keep_checks(job, &seen);
+            kept.expect("what was read can be written");
+            let again = directory.read_checks(job);
+            assert_eq!(again.expect("written a moment ago"), seen);
+        }
+    });
+}
+
+fn checks() -> Vec<Vec<u8>> {
+    let file = repository().join("shared/tests/formats/1.0/checks.json");
+    vec![std::fs::read(file).expect("a golden file")]
 }
 
 fn run_submission(bytes: &[u8]) {
