@@ -63,6 +63,7 @@ static size_t total_memory() {
 // What programs have done to the device: tests compare it with bounds.
 struct Counts {
   long launches, uploads, downloads, waits, uploaded_bytes, downloaded_bytes, kernel_bytes;
+  long most_memory; // that was allocated at once, in bytes
 };
 static Counts counts;
 extern "C" const Counts *emulated_gpu_counts() { return &counts; }
@@ -110,6 +111,7 @@ static CUresult allocate(CUdeviceptr *out, size_t size) {
   memset(block, computes() ? 0xff : 0, size + 512); // all ones are a NaN: who reads what nobody wrote is found out
   memory[(CUdeviceptr)block] = size;
   used += size;
+  counts.most_memory = std::max(counts.most_memory, (long)used);
   *out = (CUdeviceptr)block;
   return CUDA_SUCCESS;
 }

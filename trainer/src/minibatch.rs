@@ -12,7 +12,7 @@ use std::thread::Scope;
 use rand::seq::SliceRandom as _;
 use shared::Seed;
 
-use crate::augment::{Augmentation, Mixup, PixelValues, View};
+use crate::augment::{Augmentation, Mixup, PixelValues};
 use data::{ImageShape, Images, Normalisation, Splits};
 
 pub use self::drawn::{Drawn, NUMBERS_OF_IMAGE};
@@ -200,12 +200,7 @@ impl<'a> Batches<'a> {
 /// The numbers that the pixels of whole images become, for evaluation. `[images, channels, height, width]`
 pub(crate) fn plain_pixels(bytes: &[u8], shape: ImageShape, values: &PixelValues) -> Vec<f32> {
     let count = bytes.len() / shape.image_len();
-    let plain = Drawn {
-        images: (0..count).collect(),
-        views: vec![View::plain(); count],
-        mixup: None,
-    };
-    plain.render(bytes, shape, values)
+    Drawn::plain(count).render(bytes, shape, values)
 }
 
 /// A count as it is written down.
@@ -339,7 +334,7 @@ mod tests {
             classes: 1,
             pixel_values: PixelValues::new(&[0.5, 0.4, 0.3], &[0.2, 0.3, 0.0]),
         };
-        let kept = KeptImages::<Cpu>::new(&data, &FlexDevice);
+        let kept = KeptImages::<Cpu>::new(&training.pixels, shape, &data.pixel_values, &FlexDevice);
         let augmentation = Augmentation::new(shape, 9, true, 12);
         for mixup_alpha in [0.0, 1.0] {
             let batches = Batches::new(&data, augmentation, mixup_alpha, 4, Seed::new(3));

@@ -32,7 +32,7 @@ use crate::checks::{Checks, Stop};
 use data::Images;
 
 use crate::hyperparameters::TrainingConfig;
-use crate::minibatch::{self, Batch, Batches, Pixels, TrainingData};
+use crate::minibatch::{self, Batch, Batches, Drawn, Pixels, TrainingData};
 use crate::network::NetworkConfig;
 use crate::objective::{Control, Ended, Evaluation};
 use crate::operators::{KeptImages, Operators, TrainingBackend};
@@ -133,8 +133,20 @@ impl<'a> Training<'a> {
 
     /// The training images on the device, if it makes batches of them by itself and has room for them.
     fn keep_images<B: Operators>(&self, device: &B::Device) -> Option<KeptImages<B>> {
-        let fits = self.data.training.pixels.len() <= B::most_kept_bytes(device);
-        (self.images_fit && fits).then(|| KeptImages::new(self.data, device))
+        self.images_fit
+            .then(|| self.bring(&self.data.training.pixels, device))
+            .flatten()
+    }
+
+    /// Images on the device, if it makes numbers of so many by itself.
+    fn bring<B: Operators>(&self, pixels: &[u8], device: &B::Device) -> Option<KeptImages<B>> {
+        let TrainingData {
+            shape,
+            pixel_values,
+            ..
+        } = self.data;
+        let fits = pixels.len() <= B::most_kept_bytes(device);
+        fits.then(|| KeptImages::new(pixels, *shape, pixel_values, device))
     }
 
     fn noise(&self, step: u64) -> rand_chacha::ChaCha12Rng {
@@ -378,12 +390,7 @@ impl<B: TrainingBackend> Run<'_, B> {
     ) -> Evaluated {
         let started = Instant::now();
         let network = state.optimizer.averaged(state.network.valid());
-        let TrainingData {
-            shape,
-            pixel_values,
-            ..
-        } = self.training.data;
-        let len = shape.image_len();
+        let len = self.training.data.shape.image_len();
         let at_once =
             usize::try_from(self.training.settings.evaluation_batch).expect("32 bits fit");
         let mut errors = 0;
@@ -394,13 +401,7 @@ impl<B: TrainingBackend> Run<'_, B> {
                 break;
             }
             let range = start..(start + at_once).min(images.len());
-            let pixels = minibatch::plain_pixels(
-                &images.pixels[range.start * len..range.end * len],
-                *shape,
-                pixel_values,
-            );
-            let dims = [range.len(), shape.channels, shape.height, shape.width];
-            let pixels = Tensor::from_data(TensorData::new(pixels, dims), self.device);
+            let pixels = self.whole(&images.pixels[range.start * len..range.end * len]);
             if let Some(wrong) = count_errors(network.forward(pixels), &images.labels[range]) {
                 errors += wrong;
             } else {
@@ -410,6 +411,22 @@ impl<B: TrainingBackend> Run<'_, B> {
         }
         state.progress.evaluation_s += started.elapsed().as_secs_f64();
         result.unwrap_or_else(|| Evaluated::Error(errors as f64 / images.len() as f64))
+    }
+
+    /// Whole images, as they are. `[images, channels, height, width]`
+    fn whole(&self, bytes: &[u8]) -> Tensor<B::Inner, 4> {
+        let TrainingData {
+            shape,
+            pixel_values,
+            ..
+        } = self.training.data;
+        let count = bytes.len() / shape.image_len();
+        if let Some(images) = self.training.bring::<B::Inner>(bytes, self.device) {
+            return B::Inner::see(&images, &Drawn::plain(count));
+        }
+        let pixels = minibatch::plain_pixels(bytes, *shape, pixel_values);
+        let dims = [count, shape.channels, shape.height, shape.width];
+        Tensor::from_data(TensorData::new(pixels, dims), self.device)
     }
 
     fn evaluation(&self, progress: &Progress, loss: f64, test_error: Option<f64>) -> Evaluation {

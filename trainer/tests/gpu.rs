@@ -358,6 +358,8 @@ struct Counts {
     uploaded_bytes: i64,
     downloaded_bytes: i64,
     kernel_bytes: i64,
+    /// Allocated at once, at most, since the program began.
+    most_memory: i64,
 }
 
 /// A function of the emulated driver; null for a real one.
@@ -532,8 +534,18 @@ impl Control for Count {
     }
 }
 
-/// What so many steps do after the first ones, and the time that they took the thread that trains.
-fn count_steps(task: &Task, shape: ImageShape) -> (i64, Counts, Duration) {
+/// What some steps of a training do.
+struct Counted {
+    steps: i64,
+    counts: Counts,
+    /// Of the thread that trains.
+    time: Duration,
+    /// Bytes that the training was said to need.
+    predicted_memory: u64,
+}
+
+/// What steps do after the first ones.
+fn count_steps(task: &Task, shape: ImageShape) -> Counted {
     const IMAGES: usize = 256;
     let pixels = vec![100; IMAGES * shape.image_len()];
     let labels: Vec<u16> = (0..10).cycle().take(IMAGES).collect();
@@ -551,6 +563,7 @@ fn count_steps(task: &Task, shape: ImageShape) -> (i64, Counts, Duration) {
         settings: TrainingSettings::default(),
         device: gpu(),
     };
+    let predicted_memory = trainer.data_size().needed(&task.configuration).unwrap();
     let mut control = Count::default();
     let ended = trainer.evaluate(task, &mut control).unwrap();
     assert_eq!(ended, Ended::Interrupted);
@@ -565,9 +578,14 @@ fn count_steps(task: &Task, shape: ImageShape) -> (i64, Counts, Duration) {
         uploaded_bytes: difference(|counts| counts.uploaded_bytes),
         downloaded_bytes: difference(|counts| counts.downloaded_bytes),
         kernel_bytes: difference(|counts| counts.kernel_bytes),
+        most_memory: after.counts.most_memory,
     };
-    let time = after.time.saturating_sub(before.time);
-    (after.steps - before.steps, counts, time)
+    Counted {
+        steps: after.steps - before.steps,
+        counts,
+        time: after.time.saturating_sub(before.time),
+        predicted_memory,
+    }
 }
 
 /// A GPU is slow where a step is many small launches, and where it waits for the host.
@@ -607,12 +625,37 @@ fn a_step_takes_few_launches_uploads_and_no_wait() {
         configuration: shake_26,
         ..task(80.0, &[])
     };
+    // Many tensors of few channels and pixels.
+    let mut narrow = task(80.0, &[("initial_filters", Value::Integer(3))]);
+    narrow.configuration.set("batch_size", Value::Integer(256));
+    for (group, number) in blocks(8) {
+        let name = format!("nr_residual_blocks_{group}");
+        narrow
+            .configuration
+            .set(name, Value::Integer(i64::from(number)));
+    }
+    // The more memory, the later: what is allocated is kept.
     for (name, task, shape, most) in [
-        ("every option", task(80.0, &[]), small, MOST),
-        ("Shake-Shake-26 2x32d", shake_26, large, MOST_OF_SHAKE_26),
+        ("every option", task(80.0, &[]), small, Some(MOST)),
+        ("narrow", narrow, small, None),
+        (
+            "Shake-Shake-26 2x32d",
+            shake_26,
+            large,
+            Some(MOST_OF_SHAKE_26),
+        ),
     ] {
-        let (steps, counts, time) = count_steps(&task, shape);
+        let Counted {
+            steps,
+            counts,
+            time,
+            predicted_memory,
+        } = count_steps(&task, shape);
         println!("{name}: {counts:?}, {time:?} of the thread that trains, in {steps} steps");
+        println!("{name}: {predicted_memory} bytes were predicted");
+        let most_memory = u64::try_from(counts.most_memory).unwrap();
+        assert!(most_memory <= predicted_memory + PAGE);
+        let Some(most) = most else { continue };
         assert!(steps >= 20, "marks of {steps} steps");
         // A loss is a download. All that are read together are waited for once; every 64 uploads, those before them.
         assert!(counts.waits <= counts.downloads + 2 + counts.uploads / 64);
@@ -629,6 +672,8 @@ fn a_step_takes_few_launches_uploads_and_no_wait() {
     }
 }
 
+/// The smallest amount that is allocated at once, where the device has 4 GiB.
+const PAGE: u64 = 16 << 20;
 /// Launches and uploads of a step, megabytes of all kernels' arrays for an image, and uploaded kilobytes, as counted when this was
 /// written.
 const MOST: [i64; 4] = [182, 3, 1, 8];

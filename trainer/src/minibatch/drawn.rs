@@ -9,7 +9,7 @@ pub const NUMBERS_OF_IMAGE: usize = 9;
 /// What is drawn for the images of a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Drawn {
-    /// Where each one is in the training set. `[batch]`
+    /// Where each one is among all images. `[batch]`
     pub images: Vec<usize>,
     /// How each one is seen. `[batch]`
     pub views: Vec<View>,
@@ -18,6 +18,15 @@ pub struct Drawn {
 }
 
 impl Drawn {
+    /// The first images, whole and as they are.
+    pub fn plain(count: usize) -> Self {
+        Self {
+            images: (0..count).collect(),
+            views: vec![View::plain(); count],
+            mixup: None,
+        }
+    }
+
     /// The pixels that a network sees. `[batch, channels, height, width]`
     ///
     /// # Shapes

@@ -96,7 +96,7 @@ impl NetworkTrainer<'_> {
     }
 
     /// What decides how much memory a configuration's training takes.
-    pub(crate) fn data_size(&self) -> DataSize {
+    pub fn data_size(&self) -> DataSize {
         let evaluated = self
             .data
             .validation

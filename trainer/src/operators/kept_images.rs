@@ -1,4 +1,4 @@
-//! Training images that stay on a device, which makes each step's batch of them.
+//! Images as bytes on a device, which makes numbers of them: training images stay there, and each step's batch is made of them.
 //!
 //! What is drawn comes from the CPU, and what it becomes is defined there ([`Drawn::render`]).
 
@@ -7,9 +7,9 @@ use burn::tensor::{Int, Tensor, TensorData};
 use data::ImageShape;
 
 use crate::augment::PixelValues;
-use crate::minibatch::{Drawn, TrainingData};
+use crate::minibatch::Drawn;
 
-/// All training images of a data set, on a device.
+/// Images on a device.
 #[derive(Debug)]
 pub struct KeptImages<B: Backend> {
     /// Four bytes a number, the first of them lowest, zeros behind the last. `[images · channels · height · width / 4]`
@@ -21,9 +21,12 @@ pub struct KeptImages<B: Backend> {
 }
 
 impl<B: Backend> KeptImages<B> {
-    /// Brings the training images to a device.
-    pub fn new(data: &TrainingData<'_>, device: &B::Device) -> Self {
-        let (whole, rest) = data.training.pixels.as_chunks();
+    /// Brings images to a device.
+    ///
+    /// # Shapes
+    /// - `pixels`: `[images, channels, height, width]`
+    pub fn new(pixels: &[u8], shape: ImageShape, values: &PixelValues, device: &B::Device) -> Self {
+        let (whole, rest) = pixels.as_chunks();
         let mut last = [0; 4];
         last[..rest.len()].copy_from_slice(rest);
         let words = whole.iter().chain((!rest.is_empty()).then_some(&last));
@@ -31,8 +34,8 @@ impl<B: Backend> KeptImages<B> {
         let len = words.len();
         Self {
             bytes: Tensor::from_data(TensorData::new(words, [len]), device),
-            values: Tensor::from_data(data.pixel_values.flat().as_slice(), device),
-            shape: data.shape,
+            values: Tensor::from_data(values.flat().as_slice(), device),
+            shape,
         }
     }
 

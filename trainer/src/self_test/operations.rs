@@ -341,7 +341,12 @@ pub(super) fn see<B: TrainingBackend>(mixup_alpha: f64, device: &B::Device) -> R
     let Pixels::Drawn(drawn) = batches.first().pixels else {
         return Results::new(); // rendered, which these are not
     };
-    let kept = KeptImages::<B::Inner>::new(&data, device);
+    let kept = KeptImages::<B::Inner>::new(
+        &data.training.pixels,
+        data.shape,
+        &data.pixel_values,
+        device,
+    );
     let seen = <B as TrainingBackend>::Inner::see(&kept, &drawn);
     vec![("batch".to_owned(), values(seen))]
 }
