@@ -296,6 +296,13 @@ pub fn caveat(history: &History, pairs: &[Pair], settings: &Settings<'_>) -> Str
         "Only the configurations of the given list are compared."
     } else if is_everything_everywhere(history) {
         "Every configuration has a result at every budget, so nothing was selected."
+    } else if history
+        .results
+        .iter()
+        .any(|result| !result.checks.is_empty())
+    {
+        "Only configurations whose loss is known at both budgets are compared: those that did well enough not to be \
+         stopped. This selection usually lowers rho; correlation --extra N makes jobs for a table without it."
     } else {
         "Only configurations evaluated at both budgets are compared: those that did well enough to be \
          promoted. This selection usually lowers rho; correlation --extra N makes jobs for a table without it."

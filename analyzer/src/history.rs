@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use shared::budget::is_same_budget;
 use shared::{
     BudgetUnit, Configuration, ConfigurationId, CurvePoint, JobId, Ladder, Outcome, Search,
     SearchSpace,
@@ -12,8 +13,6 @@ use shared::score::Mean;
 
 use crate::wording::{one_line, thousands};
 
-/// Budgets that differ by less than this share of themselves are the same: logs print them with rounding.
-const SAME_BUDGET: f64 = 1e-9;
 /// At most this many problems are told one by one.
 const MOST_PROBLEMS: usize = 10;
 
@@ -324,10 +323,6 @@ pub(crate) fn position_of(budgets: &[f64], amount: f64) -> Option<usize> {
     budgets
         .iter()
         .position(|budget| is_same_budget(*budget, amount))
-}
-
-fn is_same_budget(a: f64, b: f64) -> bool {
-    (a - b).abs() <= SAME_BUDGET * a.abs().max(b.abs())
 }
 
 /// Ascending budgets, each once, up to rounding.

@@ -73,6 +73,14 @@ impl fmt::Display for Budget {
     }
 }
 
+/// Budgets that differ by less than this share of themselves are the same: ladders and logs round them.
+const SAME_BUDGET: f64 = 1e-9;
+
+/// Whether two amounts are the same budget, but for rounding.
+pub fn is_same_budget(a: f64, b: f64) -> bool {
+    (a - b).abs() <= SAME_BUDGET * a.abs().max(b.abs())
+}
+
 /// A number with at most three decimals and no trailing zeros.
 pub fn short(amount: f64) -> String {
     let text = format!("{amount:.3}");

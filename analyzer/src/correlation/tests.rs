@@ -217,6 +217,8 @@ fn a_sample_becomes_a_search_directory_of_its_own() {
 fn a_search_without_selection_is_told_from_one_with_it() {
     let all = history(&[&[1.0, 1.0, 2.0], &[2.0, 3.0, 1.0], &[3.0, 2.0, 3.0]]);
     let some = history(&[&[1.0, 1.0, 2.0], &[2.0, 3.0, 1.0], &[3.0]]);
+    let mut stopping = some.clone();
+    stopping.results[0].checks.push((0, 1.0));
     let text = |history: &History| {
         let settings = Settings::default();
         caveat(history, &pairs(history, &settings), &settings)
@@ -227,4 +229,6 @@ fn a_search_without_selection_is_told_from_one_with_it() {
         text(&all)
     );
     assert!(text(&some).contains("to be promoted"), "{}", text(&some));
+    let told = text(&stopping);
+    assert!(told.contains("not to be stopped"), "{told}");
 }

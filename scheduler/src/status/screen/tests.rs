@@ -190,6 +190,22 @@ fn a_search_at_work() {
 }
 
 #[test]
+fn trainings_that_were_stopped() {
+    let mut rungs = vec![rung(0, 0, 0), rung(1, 0, 0), rung(2, 27, 3)];
+    (rungs[0].stopped_here, rungs[1].stopped_here) = (11, 4);
+    rungs[2].stopped = 15;
+    let status = Status {
+        rungs,
+        next_promotion: None,
+        ..running(0)
+    };
+    let screen = shown(&status, &View::default(), 80, 24);
+    for cell in ["11 stopped", "4 stopped", "18/27"] {
+        assert!(screen.contains(cell), "{screen}");
+    }
+}
+
+#[test]
 fn two_hundred_trainers_are_scrolled_and_silent_ones_come_first() {
     let status = running(200);
     let (buffer, shown_at_first) = frame(&status, &View::default(), 80, 24);
