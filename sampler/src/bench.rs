@@ -43,12 +43,16 @@ pub struct Args {
     #[arg(long, value_name = "FILE.csv", requires = "space")]
     table: Option<PathBuf>,
     /// Pools of real learning curves, separated by commas: one column for each hyperparameter, then `loss_<budget>`, `inf`
-    /// where the training had diverged
+    /// where the training had diverged; where there is a column `seconds`, how long each took with the largest budget, that is
+    /// paid
     #[arg(long, value_name = "FILE.csv[.gz]", value_delimiter = ',')]
     pool: Vec<PathBuf>,
     /// The space of the table, or of each pool; default for pools: `NAME.space.json` beside `NAME.csv[.gz]`
     #[arg(long, value_name = "SPACE.json", value_delimiter = ',')]
     space: Vec<PathBuf>,
+    /// Method `tandem`: the largest expected improvement by the second, as `cost_aware` in `search.json`
+    #[arg(long, requires = "pool")]
+    cost_aware: bool,
     /// Give every configuration a row of its own: the nearest that the run has not had yet
     #[arg(long, requires = "pool")]
     without_replacement: bool,
@@ -270,6 +274,7 @@ fn problems(args: &Args) -> Result<Vec<Problem>> {
         problem.first_rungs.clone_from(&args.first_rungs);
         problem.scheduling = args.scheduling;
         problem.stopping = args.stopping;
+        problem.cost_aware = args.cost_aware;
         problem.hopeless = args.hopeless;
     }
     Ok(problems)

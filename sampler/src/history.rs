@@ -46,6 +46,8 @@ pub struct History {
     arrivals: Vec<Ranked>,
     /// Asked for, and no result of it is named yet.
     outstanding: BTreeSet<ConfigurationId>,
+    /// How long jobs took, in seconds.
+    seconds: BTreeMap<JobId, f64>,
     /// The rungs of which a result told something, where these are others than its own.
     told: BTreeMap<JobId, Vec<u8>>,
 }
@@ -62,6 +64,7 @@ impl History {
             rungs: Vec::new(),
             arrivals: Vec::new(),
             outstanding: BTreeSet::new(),
+            seconds: BTreeMap::new(),
             told: BTreeMap::new(),
         }
     }
@@ -175,6 +178,18 @@ impl History {
         let was_seen = self.arrivals.len() < before;
         self.learn_at(job, scores, vector);
         was_seen
+    }
+
+    /// A job took so long; what is not a time is left out.
+    pub(crate) fn took(&mut self, job: JobId, seconds: f64) {
+        if seconds.is_finite() && seconds > 0.0 {
+            self.seconds.insert(job, seconds);
+        }
+    }
+
+    /// How long a job took, in seconds, where that is known.
+    pub(crate) fn seconds(&self, job: JobId) -> Option<f64> {
+        self.seconds.get(&job).copied()
     }
 
     /// Ids of all results named so far, ascending.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use sha2::{Digest as _, Sha256};
 use shared::evidence::{EarlierResult, Evidence};
-use shared::record::{JobResult, ModelUse, Origin, Proposal, Request};
+use shared::record::{JobResult, ModelUse, Origin, Outcome, Proposal, Request};
 use shared::{Configuration, ConfigurationId, JobId, ResultId, Score, Search};
 use tracing::warn;
 
@@ -93,6 +93,9 @@ impl Proposer {
             } else if self.history.supersede(job, &scores, vector) {
                 // What was learnt of results one by one is learnt anew.
                 self.method = method::of_search(&self.search);
+            }
+            if self.search.is_cost_aware {
+                self.history.took(job, seconds(result));
             }
             self.pending.remove(&job);
             self.digests.add(result.id());
@@ -190,6 +193,15 @@ impl Proposer {
             program: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
+}
+
+/// How long the training of a result took: of a network in all its attempts, where they say so.
+fn seconds(result: &JobResult) -> f64 {
+    let Outcome::Evaluated { .. } = result.outcome else {
+        return f64::NAN; // to its end it would have taken longer
+    };
+    let training = result.measures.get("training_s").copied();
+    training.unwrap_or(result.elapsed_s)
 }
 
 impl Proposer {

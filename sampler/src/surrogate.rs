@@ -23,10 +23,12 @@
 //! values y are to be of the order of 1 around 0.
 
 mod cholesky;
+mod cost;
 mod covariance;
 mod features;
 mod kernel_parameters;
 
+pub(crate) use cost::{Cost, CostModel};
 pub(crate) use features::Features;
 pub(crate) use kernel_parameters::{KernelParameters, LengthPrior};
 

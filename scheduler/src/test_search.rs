@@ -38,6 +38,7 @@ pub(crate) fn search_file(min: u64, max: u64, eta: u64) -> SearchFile {
         limit: Limit::Brackets(1),
         method: MethodName::Hyperband,
         bohb: BohbSettings::default(),
+        cost_aware: false,
         scheduling: Scheduling::Synchronous,
         bracket_sizes: shared::budget::BracketSizes::Floor,
         first_rungs: None,

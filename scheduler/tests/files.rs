@@ -260,6 +260,51 @@ fn what_does_not_go_with_stopping_is_refused() {
     assert!(schema.contains("\"stopping\""), "{schema}");
 }
 
+#[test]
+fn costs_count_where_they_differ_and_the_method_can() {
+    let folder = tempfile::tempdir().unwrap();
+    let space =
+        json!({ "hyperparameters": [{ "name": "x", "type": "float", "lower": 0, "upper": 1 }] });
+    let mut file = search(&space);
+    file["cost_aware"] = json!(true);
+    file["budget"] = json!({ "unit": "epochs", "min": 1, "max": 9 });
+    for (method, unit, why) in [
+        (
+            "bohb",
+            "epochs",
+            "because method `bohb` does not count costs",
+        ),
+        (
+            "tandem",
+            "seconds",
+            "because trainings whose budget is a time all take as long",
+        ),
+        (
+            "tandem",
+            "cpu_seconds",
+            "because trainings whose budget is a time all take as long",
+        ),
+    ] {
+        (file["method"], file["budget"]["unit"]) = (json!(method), json!(unit));
+        let (code, _, said) = init(folder.path(), "wrong", &file);
+        assert_eq!(code, Some(3), "{method} {unit}");
+        assert!(
+            said.contains("`cost_aware`") && said.contains(why),
+            "{said}"
+        );
+    }
+    file["budget"]["unit"] = json!("epochs");
+    for (is_on, version) in [(true, [1, 6]), (false, [1, 4])] {
+        file["cost_aware"] = json!(is_on);
+        let name = format!("cost-aware-{is_on}");
+        assert_eq!(init(folder.path(), &name, &file).0, Some(0));
+        let written = std::fs::read(folder.path().join(name).join("search.json")).unwrap();
+        let written: Value = serde_json::from_slice(&written).unwrap();
+        assert_eq!(written["version"], json!(version));
+        assert_eq!(written.get("cost_aware").is_some(), is_on);
+    }
+}
+
 fn text_of_schema() -> Value {
     let output = scheduler(&["schema", "search"]);
     serde_json::from_slice(&output.stdout).unwrap()

@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
-use crate::budget::{BracketSizes, BudgetSettings, Ladder};
+use crate::budget::{BracketSizes, BudgetSettings, Ladder, is_same_budget};
 use crate::constraint::Constraint;
 use crate::error::{Complaints, Error, Invalid};
 use crate::evidence::EvidenceFile;
@@ -78,6 +78,9 @@ pub struct SearchFile {
     /// Settings of method `bohb`.
     #[serde(default)]
     pub bohb: BohbSettings,
+    /// Whether method `tandem` asks for the largest expected improvement by the second that a training takes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cost_aware: bool,
     /// When configurations are promoted to the next rung.
     #[serde(default)]
     pub scheduling: Scheduling,
@@ -120,12 +123,14 @@ impl Record for SearchFile {
     /// `revision`; `keep_alive`; `job_limit_s`, `silence_limit_s`, `output_kib`, `pause_after`; `working_directory`. 1.3:
     /// `cpu_seconds`; names in `start_with`; methods `tournament` and `progressive`; `learn_from`. 1.4:
     /// `constraints`, `objectives`, `repetitions`; `precision` of a network's training. 1.5: `promotion` `stopping`.
-    const VERSION: [u32; 2] = [1, 5];
+    /// 1.6: `cost_aware`.
+    const VERSION: [u32; 2] = [1, 6];
     const IS_WRITTEN_BY_PEOPLE: bool = true;
 
     fn version(&self) -> [u32; 2] {
         match self.promotion {
-            Promotion::Stopping => Self::VERSION,
+            _ if self.cost_aware => Self::VERSION,
+            Promotion::Stopping => [1, 5],
             Promotion::Scratch | Promotion::Continue => [1, 4],
         }
     }
@@ -265,6 +270,8 @@ pub struct Search {
     pub method: MethodName,
     /// Knobs of BOHB.
     pub bohb: BohbSettings,
+    /// Whether it counts how long a configuration's trainings take.
+    pub is_cost_aware: bool,
     /// When configurations are promoted.
     pub scheduling: Scheduling,
     /// How bracket sizes are rounded.
@@ -327,10 +334,7 @@ impl Search {
 
     /// The rung with a budget below the largest one, but for rounding.
     pub fn lower_rung(&self, amount: f64) -> Option<u8> {
-        let is_its = |rung: &u8| {
-            let there = self.ladder.budget(*rung).amount;
-            (there - amount).abs() <= 1e-9 * there
-        };
+        let is_its = |rung: &u8| is_same_budget(self.ladder.budget(*rung).amount, amount);
         (0..self.ladder.top()).find(is_its)
     }
 

@@ -26,6 +26,8 @@ use crate::learning_curve::Point;
 
 /// What a pool's columns of losses start with; the recorded budget follows.
 const LOSS_COLUMN: &str = "loss_";
+/// A pool's column of times, which it may have: seconds of a training with the largest budget.
+const SECONDS_COLUMN: &str = "seconds";
 
 /// One pool.
 #[derive(Debug, Clone)]
@@ -45,6 +47,8 @@ struct Row {
     vector: Vec<f64>,
     /// By recorded budget; infinite from divergence on.
     losses: Vec<f64>,
+    /// What a training with the largest budget costs, in means of all rows.
+    price: f64,
 }
 
 impl Pool {
@@ -70,6 +74,7 @@ impl Pool {
             })
             .collect::<Result<_>>()?;
         let losses = loss_columns(&header)?;
+        let seconds = header.iter().position(|column| column == SECONDS_COLUMN);
         let mut rows = Vec::new();
         for (record, line) in reader.records().zip(2..) {
             let record = record?;
@@ -88,7 +93,17 @@ impl Pool {
             let mut row = Row {
                 vector,
                 losses: Vec::with_capacity(losses.len()),
+                price: 1.0,
             };
+            if let Some(column) = seconds {
+                let found = &record[column];
+                let time = found.parse::<f64>().ok(); // no number: refused below
+                let Some(time) = time.filter(|time| time.is_finite() && *time > 0.0) else {
+                    let place = at(SECONDS_COLUMN);
+                    bail!("{place}: expected a positive number, found `{found}`");
+                };
+                row.price = time;
+            }
             for (_, column) in &losses {
                 let loss = record[*column].parse::<f64>().ok(); // no number: refused below
                 let Some(loss) = loss.filter(|loss| *loss > f64::NEG_INFINITY) else {
@@ -113,7 +128,7 @@ impl Pool {
     fn new(
         dimensions: Vec<Dimension>,
         budgets: Vec<f64>,
-        rows: Vec<Row>,
+        mut rows: Vec<Row>,
         without_replacement: bool,
     ) -> Result<Self> {
         let mut finals: Vec<f64> = rows.iter().map(Row::last).collect();
@@ -122,6 +137,10 @@ impl Pool {
         let Some(worst) = finite.checked_sub(1).map(|last| finals[last]) else {
             bail!("expected a row with a finite loss at the largest budget, found none");
         };
+        let mean_price = rows.iter().map(|row| row.price).sum::<f64>() / rows.len() as f64;
+        for row in &mut rows {
+            row.price /= mean_price;
+        }
         let median = f64::midpoint(finals[(finals.len() - 1) / 2], finals[finals.len() / 2]);
         Ok(Self {
             dimensions,
@@ -162,6 +181,11 @@ impl Pool {
     /// The loss of a row at a budget; infinite where it had diverged.
     pub(super) fn loss(&self, row: usize, budget: f64) -> f64 {
         self.rows[row].losses[self.column(budget)]
+    }
+
+    /// What a row's training with the largest budget costs, in means of all rows.
+    pub(super) fn price(&self, row: usize) -> f64 {
+        self.rows[row].price
     }
 
     /// How many trainings there are.
@@ -307,6 +331,14 @@ mod tests {
     }
 
     #[test]
+    fn trainings_cost_their_seconds_where_there_are_any() {
+        let prices = |pool: &Pool| [0, 1].map(|row| pool.price(row));
+        let timed = pool("x,k,loss_1,seconds\n0,a,5,30\n1,a,3,10\n", false).unwrap();
+        assert_eq!(prices(&timed), [1.5, 0.5]);
+        assert_eq!(prices(&pool(SMALL, false).unwrap()), [1.0, 1.0]);
+    }
+
+    #[test]
     fn without_replacement_every_configuration_has_a_row_of_its_own() {
         let pool = pool(SMALL, true).unwrap();
         let mut taken = BTreeSet::new();
@@ -328,6 +360,10 @@ mod tests {
             (
                 "x,k,loss_1\n0,a,nan\n",
                 "line 2, column `loss_1`: expected a number",
+            ),
+            (
+                "x,k,loss_1,seconds\n0,a,1,0\n",
+                "line 2, column `seconds`: expected a positive number",
             ),
             ("x,k,loss_1\n0,a,inf\n", "finite loss at the largest budget"),
             ("x,k,loss_1\n", "finite loss at the largest budget"),

@@ -38,6 +38,8 @@ pub struct Problem {
     pub scheduling: Scheduling,
     /// Whether all jobs are for the largest budget and are stopped at a lower rung's where others were better.
     pub stopping: bool,
+    /// Whether method `tandem` counts costs.
+    pub cost_aware: bool,
     /// A training is ended on its way where it reaches what it is for with less than this probability; `None`: never.
     pub hopeless: Option<f64>,
     source: Source,
@@ -63,6 +65,7 @@ impl Problem {
             first_rungs: None,
             scheduling: Scheduling::default(),
             stopping: false,
+            cost_aware: false,
             hopeless: None,
             source,
         }

@@ -85,6 +85,7 @@ pub fn search(problem: &Problem, method: MethodName, faithful: bool, seed: u64) 
             faithful,
             ..BohbSettings::default()
         },
+        cost_aware: problem.cost_aware && method == MethodName::Tandem,
         scheduling: problem.scheduling,
         bracket_sizes: BracketSizes::default(),
         first_rungs: first_rungs.filter(|_| !method.has_one_budget()),
@@ -111,6 +112,8 @@ struct Running {
     passed: Vec<f64>,
     /// What is learnt in place of the loss of a job that was ended on its way.
     ended: Option<f64>,
+    /// In largest budgets.
+    cost: f64,
 }
 
 /// Where on its way a training may be ended, in shares of its budget.
@@ -259,14 +262,16 @@ impl Simulation<'_> {
         } else {
             1.0
         };
-        let ends_at = self.now + budget / max_budget * factor;
+        let price = self.price(index);
+        let cost = budget / max_budget * price;
+        let ends_at = self.now + cost * factor;
         self.rows.push(Row {
             eval: self.rows.len() as u64,
             budget,
             loss,
             true_regret,
-            cum_restart: self.spent() + budget / max_budget,
-            cum_cont: before + (budget - self.spent_on[index]).max(0.0) / max_budget,
+            cum_restart: self.spent() + cost,
+            cum_cont: before + (budget - self.spent_on[index]).max(0.0) / max_budget * price,
             started_at: self.is_parallel.then_some(self.now),
             ended_at: self.is_parallel.then_some(ends_at),
         });
@@ -278,6 +283,7 @@ impl Simulation<'_> {
             loss,
             passed,
             ended: ended.map(|ended| ended.forecast),
+            cost,
         });
         Ok(())
     }
@@ -353,6 +359,12 @@ impl Simulation<'_> {
         Ok(passed)
     }
 
+    /// What a configuration's training with the largest budget costs, in means of all.
+    fn price(&self, index: usize) -> f64 {
+        let pool = self.problem.as_pool();
+        pool.map_or(1.0, |pool| pool.price(self.pool_rows[index]))
+    }
+
     /// Loss and true regret of a configuration.
     fn evaluate(&self, index: usize, budget: f64) -> Result<(f64, f64)> {
         if let Some(pool) = self.problem.as_pool() {
@@ -387,6 +399,7 @@ impl Simulation<'_> {
                 .learn(id.job(rung), Some(Score::Loss(loss)), vector.clone());
         }
         self.history.learn(id.job(done.rung), Some(score), vector);
+        self.history.took(id.job(done.rung), done.cost);
         // One that was stopped is not promoted.
         let is_whole = done.rung == done.job.rung && done.ended.is_none();
         if done.ended.is_none() {
@@ -437,21 +450,6 @@ impl Simulation<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn jobs_are_stopped_that_are_not_among_the_best_third() {
-        let losses = [0.1, 0.2, 0.3, 0.4, 0.5];
-        let mut seen: Vec<Ranked> = Vec::new();
-        for (number, loss) in (0..).zip(losses) {
-            let (score, job) = (Score::Loss(loss), ConfigurationId(number).job(0));
-            seen.push(Ranked { score, job });
-        }
-        // Two of six are a third.
-        assert!(!is_stopped(0.15, &seen, 3.0) && is_stopped(0.25, &seen, 3.0));
-        assert!(!is_stopped(0.2, &seen, 3.0), "equals are no better");
-        assert!(!is_stopped(7.0, &[], 3.0), "nothing to compare with");
-        assert!(is_stopped(f64::INFINITY, &[], 3.0), "diverged");
-    }
 
     #[test]
     fn stopped_jobs_cost_what_they_had_and_others_all() {

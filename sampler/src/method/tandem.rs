@@ -19,6 +19,9 @@
 //!
 //! Where the search learns from earlier ones, models that see those are among the models ([`earlier`]).
 //!
+//! With `cost_aware`, "best" means the largest expected improvement by the second that a training takes, as far as results tell
+//! ([`CostModel`]).
+//!
 //! Where the user believes in some values ([`crate::user_prior`]), the draws follow the belief as far as results bear it out,
 //! and so do some proposals at first.
 //!
@@ -43,7 +46,7 @@ use shared::{Ranked, Score, Search, SearchSpace};
 use crate::history::History;
 use crate::kde::Dimension;
 use crate::method::{Ask, Method, Suggestion, random};
-use crate::surrogate::{Features, LengthPrior, Observation, Surrogate};
+use crate::surrogate::{Cost, CostModel, Features, LengthPrior, Observation, Surrogate};
 use crate::user_prior::{MOST_RESULTS, UserPrior};
 
 mod acquisition;
@@ -86,6 +89,8 @@ const RESULTS_PER_DRAW: usize = 2;
 const AMBITIOUS_FRACTION: f64 = 0.5;
 /// In units of scores, which have a standard deviation of about 1.
 const LARGEST_MARGIN: f64 = 1.0;
+/// Results whose costs are compared at most, the newest ones.
+const MOST_COSTS: usize = 200;
 /// Steps of a fit of the parameters.
 const FIT_STEPS: usize = 40;
 
@@ -100,7 +105,10 @@ pub struct Tandem {
     exploring_fraction: f64,
     most_exploring: usize,
     length_prior: LengthPrior,
+    is_cost_aware: bool,
     fitted: Option<RungModels>,
+    /// Of the last proposal.
+    costs: Option<CostModel>,
 }
 
 impl Tandem {
@@ -126,8 +134,26 @@ impl Tandem {
             features: Features::new(&dimensions),
             dimensions,
             num_rungs: usize::from(search.ladder.num_rungs()),
+            is_cost_aware: search.is_cost_aware,
             fitted: None,
+            costs: None,
         }
+    }
+
+    /// What trainings cost by the newest results, where that counts.
+    fn cost_model(&self, history: &History) -> Option<CostModel> {
+        if !self.is_cost_aware {
+            return None;
+        }
+        let costs = history.arrivals().iter().rev().filter_map(|ranked| {
+            let configuration = history.vector(ranked.job.configuration);
+            Some(Cost {
+                point: self.features.of_vector(configuration),
+                rung: self.rung(ranked.job.rung),
+                seconds: history.seconds(ranked.job)?,
+            })
+        });
+        CostModel::new(&self.features, &costs.take(MOST_COSTS).collect::<Vec<_>>())
     }
 
     /// What is fitted on the first results named, as many as the last threshold passed.
@@ -288,6 +314,7 @@ impl Method for Tandem {
             return random::draw(history, &mut rng, "the model's covariances are singular");
         };
         let margin = draw_margin(&mut rng);
+        self.costs = self.cost_model(history);
         let mut climb = acquisition::Maximizer::new(
             &self.space,
             &self.dimensions,
@@ -295,7 +322,8 @@ impl Method for Tandem {
             &model,
             margin,
         )
-        .with_user_prior(believed);
+        .with_user_prior(believed)
+        .with_costs(self.costs.as_ref());
         let is_exploring = rng.random::<f64>() < self.exploring_fraction;
         let best = if is_exploring {
             climb.best_of_prior(self.num_exploring(history.arrivals().len()), &mut rng)
@@ -307,7 +335,8 @@ impl Method for Tandem {
             vector: best.vector,
             source: "model",
             reason: format!(
-                "the largest expected improvement among {} {act}, by {} results of {}",
+                "the largest expected improvement{} among {} {act}, by {} results of {}",
+                ["", " by the second"][usize::from(self.costs.is_some())],
                 climb.num_candidates(),
                 observations.len() - num_earlier,
                 believed_results(history, lowest_rung, self.num_rungs, earlier, weight)
@@ -326,12 +355,13 @@ impl Method for Tandem {
         let Some(fits) = &self.fitted else {
             return Map::new();
         };
-        let model = |fit: &RungModel| {
+        let by_name = |numbers: Vec<f64>| -> Map<String, Json> {
             let names = self.space.dimensions().map(|h| h.name.clone());
-            let lengths: Map<String, Json> = names
-                .zip(fit.parameters.lengths())
-                .map(|(name, length)| (name, json!(length)))
-                .collect();
+            let pairs = names.zip(numbers);
+            pairs.map(|(name, number)| (name, json!(number))).collect()
+        };
+        let model = |fit: &RungModel| {
+            let lengths = by_name(fit.parameters.lengths());
             json!({
                 "lowest_rung": fit.lowest_rung,
                 "earlier_search": fit.earlier,
@@ -346,6 +376,10 @@ impl Method for Tandem {
             "models".into(),
             fits.models.iter().map(model).collect::<Vec<Json>>().into(),
         );
+        if let Some(costs) = &self.costs {
+            let factors = by_name(costs.factors(&self.features));
+            fitted.insert("largest_ratio_of_costs".into(), factors.into());
+        }
         fitted
     }
 }
@@ -484,5 +518,44 @@ mod tests {
         assert_eq!(of(1)[..32], (0..32).collect::<Vec<u32>>());
         assert!(of(0).len() == 48 && of(0)[47] > 900);
         assert_eq!(choose(&[&lower[..7], &[], &upper], 100).len(), 12);
+    }
+
+    /// Mean x of what is proposed after twenty results at the top rung whose losses say nothing of x, and whose trainings take
+    /// 16 times as long at x = 1 as at x = 0, if their seconds are known.
+    fn mean_of_proposals(is_cost_aware: bool, are_known: bool) -> f64 {
+        let problem = Problem::function("branin", None, None).unwrap();
+        let mut search = simulate::search(&problem, MethodName::Tandem, false, 0).unwrap();
+        search.is_cost_aware = is_cost_aware;
+        let mut history = History::new(&search.space);
+        for number in 0..20 {
+            let (x, y) = (f64::from(number) / 19.0, f64::from(number * 7 % 20) / 19.0);
+            let job = ConfigurationId(number).job(search.ladder.top());
+            history.ask(job.configuration);
+            history.learn(job, Some(Score::Loss((y - 0.5) * (y - 0.5))), vec![x, y]);
+            if are_known {
+                history.took(job, libm::exp2(4.0 * x));
+            }
+        }
+        let mut tandem = Tandem::new(&search);
+        let proposals = (0..60).map(|seed| {
+            let ask = Ask {
+                configuration: ConfigurationId(20),
+                rung: 0,
+                pending: &[],
+                seed: shared::Seed::new(seed),
+            };
+            tandem.propose(&history, &ask).vector[0]
+        });
+        proposals.sum::<f64>() / 60.0
+    }
+
+    #[test]
+    fn of_equally_good_configurations_the_cheaper_ones_are_asked_for_where_costs_count() {
+        let cheap = mean_of_proposals(true, true);
+        let plain = mean_of_proposals(false, true);
+        assert!(cheap < plain - 0.1, "{cheap} {plain}");
+        // Nothing is known of costs.
+        let unknown = mean_of_proposals(true, false);
+        assert!((unknown - plain).abs() < f64::EPSILON, "{unknown} {plain}");
     }
 }

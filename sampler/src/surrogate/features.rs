@@ -52,6 +52,15 @@ impl Features {
         scaled.collect()
     }
 
+    /// How many numbers φ has for a dimension.
+    pub(super) fn num_effects(dimension: &Dimension) -> usize {
+        match *dimension {
+            Dimension::Unordered { levels: 0 | 1 } | Dimension::Ordered { levels: 0 | 1 } => 0,
+            Dimension::Continuous | Dimension::Ordered { .. } => 2,
+            Dimension::Unordered { levels } => levels,
+        }
+    }
+
     /// φ of a point, all dimensions one after the other.
     pub(super) fn effects(&self, point: &[f64]) -> Vec<f64> {
         let mut effects = Vec::with_capacity(2 * point.len());

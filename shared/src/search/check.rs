@@ -6,7 +6,7 @@ use super::default_first_rungs;
 use super::{
     LEAVES_OUT_RUNGS, Limit, MethodName, Promotion, REVISION, Scheduling, Search, SearchFile,
 };
-use crate::budget::Ladder;
+use crate::budget::{BudgetUnit, Ladder};
 use crate::constraint;
 use crate::error::{Complaints, Invalid};
 use crate::format;
@@ -38,6 +38,7 @@ impl Search {
         wrong.extend(file.check_objectives(objective.as_ref()));
         wrong.extend(file.check_repetitions());
         wrong.extend(file.check_stopping(ladder.as_ref()));
+        wrong.extend(file.check_cost_aware());
         let first_rungs = ladder.and_then(|ladder| {
             let first_rungs = first_rungs(file, revision?, ladder.top());
             noted(&mut wrong, first_rungs)
@@ -81,6 +82,7 @@ impl Search {
             constraints: file.constraints.clone(),
             method: file.method,
             bohb: file.bohb,
+            is_cost_aware: file.cost_aware,
             scheduling: file.scheduling,
             bracket_sizes: file.bracket_sizes,
             first_rungs,
@@ -213,6 +215,25 @@ impl SearchFile {
             wrong.push(Invalid::new("first_rungs", expected, "a list"));
         }
         wrong
+    }
+
+    /// What does not go with counting costs.
+    fn check_cost_aware(&self) -> Vec<Invalid> {
+        let other_method = format!("method `{}` does not count costs", self.method.as_str());
+        let others = [
+            (other_method.as_str(), self.method != MethodName::Tandem),
+            (
+                "trainings whose budget is a time all take as long",
+                matches!(
+                    self.budget.unit,
+                    BudgetUnit::Seconds | BudgetUnit::CpuSeconds
+                ),
+            ),
+        ];
+        let refused = others.iter().filter(|(_, is_so)| *is_so && self.cost_aware);
+        refused
+            .map(|(why, _)| Invalid::new("cost_aware", format!("false, because {why}"), "true"))
+            .collect()
     }
 
     /// Whether trainings are stopped in place of promotions.

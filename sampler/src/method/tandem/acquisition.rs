@@ -8,6 +8,8 @@
 //! ```text
 //! EI = s h(z),   h(z) = z Φ(z) + φ(z),   z = m / s          δ is normal
 //! ```
+//! Where costs are known, ln EI less ln cost in place of ln EI: the improvement that is expected in a second.
+//!
 //! Range of validity: s > 0, which the model guarantees. ln h is computed by its asymptotic form below z = -25, so
 //! candidates that are far from promising are still compared.
 
@@ -18,7 +20,7 @@ use shared::space::Kind;
 
 use crate::kde::Dimension;
 use crate::normal;
-use crate::surrogate::{Features, Observation, Prediction, Surrogate, Work};
+use crate::surrogate::{CostModel, Features, Observation, Prediction, Surrogate, Work};
 use crate::user_prior::UserPrior;
 
 /// Points with the smallest mean that are mutated and crossed.
@@ -57,6 +59,8 @@ pub(super) struct Maximizer<'a> {
     margin: f64,
     /// What the user believes, and the share of draws that follow it.
     believed: Option<(&'a UserPrior, f64)>,
+    /// What trainings cost, where that counts.
+    costs: Option<&'a CostModel>,
     work: Work,
     num_candidates: u64,
 }
@@ -77,6 +81,7 @@ impl<'a> Maximizer<'a> {
             is_plain: space.is_plain(),
             margin,
             believed: None,
+            costs: None,
             work: Work::default(),
             num_candidates: 0,
         }
@@ -85,6 +90,12 @@ impl<'a> Maximizer<'a> {
     /// The same, with a share of draws that follow beliefs.
     pub(super) fn with_user_prior(mut self, believed: Option<(&'a UserPrior, f64)>) -> Self {
         self.believed = believed;
+        self
+    }
+
+    /// The same, by the second.
+    pub(super) fn with_costs(mut self, costs: Option<&'a CostModel>) -> Self {
+        self.costs = costs;
         self
     }
 
@@ -161,7 +172,7 @@ impl<'a> Maximizer<'a> {
                 let point = self.features.of_vector(&vector);
                 let rough = self.model.predict_roughly(&point, &mut self.work);
                 self.num_candidates += 1;
-                (self.ln_improvement(rough), vector)
+                (self.ln_improvement(rough) - self.ln_cost(&point), vector)
             })
             .collect();
         bounded.sort_by(|a, b| b.0.total_cmp(&a.0));
@@ -191,13 +202,17 @@ impl<'a> Maximizer<'a> {
     fn candidate(&mut self, vector: Vec<f64>) -> Candidate {
         let vector = self.canonical(vector);
         self.num_candidates += 1;
-        let found = self
-            .model
-            .predict(&self.features.of_vector(&vector), &mut self.work);
+        let point = self.features.of_vector(&vector);
+        let found = self.model.predict(&point, &mut self.work);
         Candidate {
-            ln_improvement: self.ln_improvement(found),
+            ln_improvement: self.ln_improvement(found) - self.ln_cost(&point),
             vector,
         }
+    }
+
+    fn ln_cost(&self, point: &[f64]) -> f64 {
+        let costs = self.costs.iter();
+        costs.map(|costs| costs.ln_cost(self.features, point)).sum()
     }
 
     fn ln_improvement(&self, found: Prediction) -> f64 {
@@ -233,9 +248,13 @@ impl<'a> Maximizer<'a> {
             let by_variance =
                 0.5 * libm::exp(-0.5 * z * z - normal::LN_SQRT_TWO_PI - ln_h) / variance;
             let mut has_moved = false;
+            let costs = self.costs.map(|costs| costs.slopes(self.features, &point));
             for j in 0..d {
-                let slope =
+                let mut slope =
                     by_mean * self.work.mean_slopes[j] + by_variance * self.work.variance_slopes[j];
+                if let Some(costs) = &costs {
+                    slope -= costs[j];
+                }
                 let turn = slope * last[j];
                 if turn > 0.0 {
                     steps[j] = f64::min(steps[j] * 1.3, 0.3);
