@@ -85,7 +85,7 @@ fn records_of_every_version_are_read_and_written_unchanged() {
 
 #[test]
 fn records_of_earlier_versions_mean_what_they_meant() {
-    for version in ["1.0", "1.1", "1.2", "1.3", "1.4", "1.5"] {
+    for version in ["1.0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6"] {
         Search::new(&read(version)).unwrap();
     }
     for version in ["1.0", "1.1", "1.2", "1.3"] {
@@ -94,6 +94,7 @@ fn records_of_earlier_versions_mean_what_they_meant() {
     // As the programs of version 1.0 wrote it into jobs, which are still this search's.
     let digest = "38cd502daed6551c6ffae8aca994e4b3e0d8ae94a89eb9f5caa77202e8333400";
     assert_eq!(Search::new(&read("1.0")).unwrap().digest, digest);
+    assert!(Search::new(&read("1.6")).unwrap().is_cost_aware);
     assert_eq!(read::<JobResult>("1.1").id().to_string(), "c000123-r2-a4");
     assert_eq!(read::<Job>("1.2").seed, Some(u64::MAX));
     assert!(read::<Request>("2.0").given.is_some());

@@ -255,8 +255,9 @@ pub(crate) fn finish(mut command: Command) -> Result<String> {
         .with_context(|| format!("cannot run {command:?}"))?;
     ensure!(
         output.status.success(),
-        "{command:?} ended with {}: {}",
+        "{command:?} ended with {}: {}{}",
         output.status,
+        String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
