@@ -82,7 +82,8 @@ pub(super) fn run(folder: &Path, me: &OwnerId, wait: Duration) -> Result<Met> {
     })
 }
 
-/// A file that changes while we look belongs to somebody who is there.
+/// A file that changes while we look belongs to somebody who is there; so does one that names us. Whoever has found somebody
+/// changes its own file no more, and one that sees it only then could not tell.
 fn find_other(meeting: &Path, me: &str, wait: Duration) -> Result<Option<String>> {
     let mut before = std::collections::BTreeMap::new();
     let start = Instant::now();
@@ -94,8 +95,11 @@ fn find_other(meeting: &Path, me: &str, wait: Duration) -> Result<Option<String>
             let Some(now) = fs::read_if_there(&meeting.join(&name))? else {
                 continue;
             };
+            let names_me = now.ends_with(format!(" {me}").as_bytes());
             let earlier = before.entry(name.clone()).or_insert_with(|| now.clone());
-            if *earlier != now {
+            if *earlier != now || names_me {
+                let found = format!("{beat} {name}");
+                fs::replace(&meeting.join(me), found.as_bytes())?;
                 return Ok(Some(name));
             }
         }
@@ -298,6 +302,18 @@ mod tests {
             );
             assert!(met.staleness.unwrap() < Duration::from_secs(5), "{met:?}");
         }
+    }
+
+    #[test]
+    fn one_that_has_been_found_finds_who_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let meeting = folder.path();
+        // It has seen us before we could see it, and changes no more.
+        fs::publish_new(&meeting.join("b"), b"3 a").unwrap();
+        let found = find_other(meeting, "a", Duration::from_mins(1)).unwrap();
+        assert_eq!(found.as_deref(), Some("b"));
+        let mine = fs::read_if_there(&meeting.join("a")).unwrap().unwrap();
+        assert!(mine.ends_with(b" b"));
     }
 
     #[test]
