@@ -29,6 +29,7 @@ mod summary;
 
 /// Arguments of `sampler bench`.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub struct Args {
     /// Benchmark functions, separated by commas: branin, counting-ones-N, joint-resnet, mf-hartmann3-good, …
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]

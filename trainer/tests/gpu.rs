@@ -588,14 +588,9 @@ fn count_steps(task: &Task, shape: ImageShape) -> Counted {
     }
 }
 
-/// A GPU is slow where a step is many small launches, and where it waits for the host.
-#[test]
-#[ignore = "needs the emulated driver, which counts"]
-fn a_step_takes_few_launches_uploads_and_no_wait() {
-    if counts().is_none() {
-        println!("skipped: only the emulated driver counts");
-        return;
-    }
+/// Trainings and their images, and what a step may do at most (launches, uploads, megabytes, kilobytes) where that is counted. The
+/// more memory, the later: what is allocated is kept.
+fn counted_trainings() -> [(&'static str, Task, ImageShape, Option<[i64; 4]>); 3] {
     let small = ImageShape {
         channels: 1,
         height: 8,
@@ -634,8 +629,7 @@ fn a_step_takes_few_launches_uploads_and_no_wait() {
             .configuration
             .set(name, Value::Integer(i64::from(number)));
     }
-    // The more memory, the later: what is allocated is kept.
-    for (name, task, shape, most) in [
+    [
         ("every option", task(80.0, &[]), small, Some(MOST)),
         ("narrow", narrow, small, None),
         (
@@ -644,7 +638,18 @@ fn a_step_takes_few_launches_uploads_and_no_wait() {
             large,
             Some(MOST_OF_SHAKE_26),
         ),
-    ] {
+    ]
+}
+
+/// A GPU is slow where a step is many small launches, and where it waits for the host.
+#[test]
+#[ignore = "needs the emulated driver, which counts"]
+fn a_step_takes_few_launches_uploads_and_no_wait() {
+    if counts().is_none() {
+        println!("skipped: only the emulated driver counts");
+        return;
+    }
+    for (name, task, shape, most) in counted_trainings() {
         let Counted {
             steps,
             counts,

@@ -140,13 +140,13 @@ mod tests {
                 rng.random(),
                 f64::from(rng.random_range(0..3_u8)),
                 f64::from(rng.random_range(0..4_u8)),
-                if number % 4 == 0 {
+                if number.is_multiple_of(4) {
                     f64::NAN
                 } else {
                     rng.random()
                 },
             ];
-            let rung = usize::from(number % 5 == 0);
+            let rung = usize::from(number.is_multiple_of(5));
             let noise = 1.0 + 0.1 * rng.random::<f64>();
             Cost {
                 point: features.of_vector(&vector),
