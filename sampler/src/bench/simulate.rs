@@ -452,6 +452,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn jobs_are_stopped_that_are_not_among_the_best_third() {
+        let losses = [0.1, 0.2, 0.3, 0.4, 0.5];
+        let mut seen: Vec<Ranked> = Vec::new();
+        for (number, loss) in (0..).zip(losses) {
+            let (score, job) = (Score::Loss(loss), ConfigurationId(number).job(0));
+            seen.push(Ranked { score, job });
+        }
+        // Two of six are a third.
+        assert!(!is_stopped(0.15, &seen, 3.0) && is_stopped(0.25, &seen, 3.0));
+        assert!(!is_stopped(0.2, &seen, 3.0), "equals are no better");
+        assert!(!is_stopped(7.0, &[], 3.0), "nothing to compare with");
+        assert!(is_stopped(f64::INFINITY, &[], 3.0), "diverged");
+    }
+
+    #[test]
     fn stopped_jobs_cost_what_they_had_and_others_all() {
         let mut problem = Problem::function("mf-hartmann3-good", None, None).unwrap();
         problem.stopping = true;
