@@ -1,5 +1,6 @@
 //! From what a person has written to a [`Search`], or to everything that is wrong with it.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use super::default_first_rungs;
@@ -170,12 +171,8 @@ impl SearchFile {
                 !self.objectives.is_empty(),
             ),
         ];
-        for (why, _) in others
-            .iter()
-            .filter(|(_, is_so)| *is_so && self.repetitions > 1)
-        {
-            let expected = format!("1, because {why}");
-            wrong.push(Invalid::new("repetitions", expected, self.repetitions));
+        if self.repetitions > 1 {
+            wrong.extend(refused("repetitions", "1", self.repetitions, &others));
         }
         wrong
     }
@@ -203,13 +200,8 @@ impl SearchFile {
                     && !self.method.has_one_budget(),
             ),
         ];
-        let refused = others.iter().filter(|(_, is_so)| *is_so);
-        let mut wrong: Vec<Invalid> = refused
-            .map(|(why, _)| {
-                let expected = format!("\"scratch\" or \"continue\", because {why}");
-                Invalid::new("promotion", expected, "\"stopping\"")
-            })
-            .collect();
+        let expected = "\"scratch\" or \"continue\"";
+        let mut wrong = refused("promotion", expected, "\"stopping\"", &others);
         if self.first_rungs.is_some() {
             let expected = "nothing, because with `\"promotion\": \"stopping\"` every training is towards the largest budget";
             wrong.push(Invalid::new("first_rungs", expected, "a list"));
@@ -219,6 +211,9 @@ impl SearchFile {
 
     /// What does not go with counting costs.
     fn check_cost_aware(&self) -> Vec<Invalid> {
+        if !self.cost_aware {
+            return Vec::new();
+        }
         let other_method = format!("method `{}` does not count costs", self.method.as_str());
         let others = [
             (other_method.as_str(), self.method != MethodName::Tandem),
@@ -230,10 +225,7 @@ impl SearchFile {
                 ),
             ),
         ];
-        let refused = others.iter().filter(|(_, is_so)| *is_so && self.cost_aware);
-        refused
-            .map(|(why, _)| Invalid::new("cost_aware", format!("false, because {why}"), "true"))
-            .collect()
+        refused("cost_aware", "false", true, &others)
     }
 
     /// Whether trainings are stopped in place of promotions.
@@ -303,6 +295,19 @@ impl SearchFile {
     fn is_faithful(&self) -> bool {
         self.method == MethodName::Bohb && self.bohb.faithful
     }
+}
+
+/// A complaint for each reason that holds: what is expected in place of what was found, because of it.
+fn refused(
+    at: &str,
+    expected: &str,
+    found: impl Display + Copy,
+    reasons: &[(&str, bool)],
+) -> Vec<Invalid> {
+    let holding = reasons.iter().filter(|(_, is_so)| *is_so);
+    holding
+        .map(|(why, _)| Invalid::new(at, format!("{expected}, because {why}"), found))
+        .collect()
 }
 
 /// The value, or `None` and a complaint more.
