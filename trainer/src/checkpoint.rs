@@ -119,7 +119,7 @@ pub fn write(arrays: &Arrays, metadata: Value) -> Vec<u8> {
     header.insert("__metadata__".to_owned(), metadata);
     let mut offset = 0;
     for (name, Array { shape, values }) in &arrays.0 {
-        let end = offset + 4 * len_u64(values.len());
+        let end = offset + 4 * values.len() as u64;
         let entry = Entry {
             dtype: "F32".to_owned(),
             shape: shape.clone(),
@@ -131,7 +131,7 @@ pub fn write(arrays: &Arrays, metadata: Value) -> Vec<u8> {
     let mut header = Value::Object(header).to_string().into_bytes();
     // Readers that map the file want numbers at multiples of eight.
     header.resize(header.len().next_multiple_of(8), b' ');
-    let mut bytes = len_u64(header.len()).to_le_bytes().to_vec();
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
     bytes.extend_from_slice(&header);
     for array in arrays.0.values() {
         bytes.extend(array.values.iter().flat_map(|value| value.to_le_bytes()));
@@ -159,7 +159,7 @@ pub fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<(Arrays, T),
 /// # Errors
 /// The bytes are none.
 pub fn read(bytes: &[u8]) -> Result<(Arrays, Value), Error> {
-    let found = len_u64(bytes.len());
+    let found = bytes.len() as u64;
     let too_short = |expected: u64| Error::Length { expected, found };
     let (length, rest) = bytes.split_first_chunk::<8>().ok_or(too_short(8))?;
     let length = u64::from_le_bytes(*length);
@@ -208,10 +208,6 @@ fn bytes_of(shape: &[usize]) -> Option<usize> {
     shape
         .iter()
         .try_fold(4usize, |bytes, &len| bytes.checked_mul(len))
-}
-
-fn len_u64(len: usize) -> u64 {
-    crate::minibatch::to_u64(len)
 }
 
 #[cfg(test)]

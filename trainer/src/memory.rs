@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use crate::hyperparameters::{Rule, TrainingConfig};
-use crate::minibatch::to_u64;
 use crate::network::{Layer, Summary};
 
 /// Bytes of a single-precision number.
@@ -52,8 +51,8 @@ impl Footprint {
             .map(Layer::activations)
             .max()
             .unwrap_or(0);
-        let training = (kept + TRANSIENT * largest) * to_u64(batch);
-        let evaluation = TRANSIENT * largest * to_u64(evaluation_batch);
+        let training = (kept + TRANSIENT * largest) * batch as u64;
+        let evaluation = TRANSIENT * largest * evaluation_batch as u64;
         Self {
             weights: parameters,
             optimizer: remembered * parameters,

@@ -128,7 +128,7 @@ impl<'a> Batches<'a> {
 
     /// Steps per pass through the data.
     pub(crate) fn steps_per_epoch(&self) -> u64 {
-        to_u64(self.data.training.len() / self.batch)
+        (self.data.training.len() / self.batch) as u64
     }
 
     /// Makes batches from step `first` on, on a thread of their own, until the receiver is dropped.
@@ -201,11 +201,6 @@ impl<'a> Batches<'a> {
 pub(crate) fn plain_pixels(bytes: &[u8], shape: ImageShape, values: &PixelValues) -> Vec<f32> {
     let count = bytes.len() / shape.image_len();
     Drawn::plain(count).render(bytes, shape, values)
-}
-
-/// A count as it is written down.
-pub(crate) fn to_u64(count: usize) -> u64 {
-    u64::try_from(count).expect("no machine has more than 64 bits")
 }
 
 #[cfg(test)]

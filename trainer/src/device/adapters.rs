@@ -29,7 +29,7 @@ pub(super) fn choose(kinds: &[Kind], or_software: bool, trainer: u64) -> Option<
     let count = kinds.iter().filter(|other| **other == kind).count();
     let number = match kind {
         Kind::Software => 0, // cubecl knows the first one alone
-        _ => trainer % crate::minibatch::to_u64(count),
+        _ => trainer % count as u64,
     };
     let number = u16::try_from(number).ok()?; // of more devices than any machine has
     Some(Chosen { kind, number })

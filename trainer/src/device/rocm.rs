@@ -101,8 +101,5 @@ pub(super) fn memory() -> Option<(u64, u64)> {
     #[expect(unsafe_code, reason = "a call of the driver")]
     // SAFETY: the pointers are to numbers that live as long as the call.
     check(unsafe { hip::hipMemGetInfo(&raw mut free, &raw mut total) }).ok()?; // unknown: the training will show
-    Some((
-        crate::minibatch::to_u64(free),
-        crate::minibatch::to_u64(total),
-    ))
+    Some((free as u64, total as u64))
 }

@@ -43,7 +43,7 @@ impl Log {
 
     /// Adds what a worker has printed.
     pub(crate) fn print(&mut self, bytes: &[u8]) {
-        self.num_printed += crate::minibatch::to_u64(bytes.len());
+        self.num_printed += bytes.len() as u64;
         let (first, rest) = bytes.split_at(bytes.len().min(self.limit - self.num_first));
         if !first.is_empty() {
             self.num_first += first.len();
@@ -57,7 +57,7 @@ impl Log {
 
     /// Writes the end of what was printed, with a word about what is missing before it.
     pub(crate) fn finish(&mut self) {
-        let num_kept = crate::minibatch::to_u64(self.num_first + self.last.len());
+        let num_kept = (self.num_first + self.last.len()) as u64;
         let num_missing = self.num_printed - num_kept;
         if num_missing > 0 {
             let words = format!("\n[… {num_missing} bytes are left out here …]\n");

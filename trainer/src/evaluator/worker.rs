@@ -491,7 +491,7 @@ fn read_small(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
     std::fs::File::open(path)?
         .take(limit + 1)
         .read_to_end(&mut bytes)?;
-    if crate::minibatch::to_u64(bytes.len()) > limit {
+    if bytes.len() as u64 > limit {
         let message = format!("it is larger than {limit} bytes");
         return Err(Error::new(ErrorKind::FileTooLarge, message));
     }

@@ -11,7 +11,7 @@ use shared::{Configuration, Seed};
 use crate::device::{Device, with_backend};
 use crate::hyperparameters::{self, TrainingConfig};
 use crate::memory::{self, Footprint};
-use crate::minibatch::{TrainingData, to_u64};
+use crate::minibatch::TrainingData;
 use crate::network::{NetworkConfig, Summary};
 use crate::objective::{Control, Ended, Task};
 use crate::schedule::Schedule;
@@ -55,7 +55,7 @@ impl NetworkTrainer<'_> {
                 available_mib: memory::mib(available),
             });
         }
-        let with_images = needed + to_u64(self.data.training.pixels.len());
+        let with_images = needed + self.data.training.pixels.len() as u64;
         let earlier: Vec<f64> = task
             .earlier_budgets
             .iter()
