@@ -6,11 +6,12 @@
 //!
 //! A loss at a budget is, in this order: the result of a job with that budget; the learning curve of a longer job, between
 //! its two nearest points; else filled in: the configuration's own loss at the nearest budget where there is
-//! one, changed as one of the five configurations changed whose losses there are the nearest, of those that have both.
+//! one, changed as one of the five configurations changed whose losses there are the nearest, of those that have both. Where
+//! fewer than three have both, budgets in between that were filled in serve as steps.
 //!
 //! Intervals are percentiles over resamples. Each draws the configurations with replacement, keeps their order, and fills
 //! in anew, with changes of configurations that it has drawn. What a model would have proposed on another ladder is not
-//! known: the configurations are those that were tried.
+//! known: the configurations are those that were tried. Resamples in which the search's own ladder finds no loss do not count.
 
 mod resampling;
 mod words;
@@ -18,8 +19,9 @@ mod words;
 pub(crate) use words::{caveat, full_table, short_table, verdict};
 
 use rayon::prelude::*;
-use shared::Seed;
+use shared::budget::BudgetSettings;
 use shared::search::Promotion;
+use shared::{BudgetUnit, Search, Seed};
 
 use crate::history::{History, position_of};
 use crate::wording::{count, significant};
@@ -31,9 +33,10 @@ pub(crate) const RESAMPLES: u32 = 400;
 /// Etas that are tried, beside the search's own.
 const ETAS: [f64; 3] = [2.0, 3.0, 4.0];
 /// Ladders have at most so many rungs.
-const MOST_RUNGS: u32 = 8;
+const MOST_RUNGS: u8 = 8;
 /// Configurations that a search must have for an answer.
 const FEWEST: usize = 10;
+
 /// A ladder of budgets.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Ladder {
@@ -41,6 +44,60 @@ pub(crate) struct Ladder {
     pub(crate) eta: f64,
     /// Its budgets, ascending; the last is the search's largest.
     pub(crate) budgets: Vec<f64>,
+    /// `min` of a search file that has it; less than its lowest budget where that is rounded up.
+    pub(crate) min: f64,
+}
+
+impl Ladder {
+    /// That of a search, as far as its method uses it.
+    fn own(search: &Search) -> Self {
+        let ladder = &search.ladder;
+        let lowest = if search.method.has_one_budget() {
+            ladder.top()
+        } else {
+            0
+        };
+        Self::of(ladder, ladder.eta(), lowest, ladder.budget(lowest).amount)
+    }
+
+    /// The one with another eta and so many rungs that ends at the same budget; its budgets are whole where the own ones are.
+    /// `None` where a search file cannot have it: rounding would make two rungs one, or a step less than one.
+    fn beside(&self, unit: BudgetUnit, eta: f64, num_rungs: u8) -> Option<Self> {
+        let exact = self.lowest_of(eta, num_rungs);
+        let is_whole = !unit.is_time() && self.budgets.iter().all(|b| b.fract().abs() < 1e-9);
+        let is_rounded = unit == BudgetUnit::Steps || (is_whole && exact >= 1.0);
+        let min = if is_rounded {
+            (exact * (1.0 + 1e-9)).floor()
+        } else {
+            exact
+        };
+        let settings = BudgetSettings {
+            unit,
+            min,
+            max: self.top(),
+            eta,
+        };
+        let ladder = shared::Ladder::new(settings, is_whole).ok()?;
+        (ladder.num_rungs() == num_rungs).then(|| Self::of(&ladder, eta, 0, min))
+    }
+
+    fn of(ladder: &shared::Ladder, eta: f64, lowest: u8, min: f64) -> Self {
+        let rungs = lowest..ladder.num_rungs();
+        Self {
+            eta,
+            budgets: rungs.map(|rung| ladder.budget(rung).amount).collect(),
+            min,
+        }
+    }
+
+    fn top(&self) -> f64 {
+        self.budgets.last().copied().unwrap_or_default()
+    }
+
+    /// The lowest budget of a ladder with another eta and so many rungs, before it is rounded.
+    fn lowest_of(&self, eta: f64, num_rungs: u8) -> f64 {
+        self.top() / eta.powi(i32::from(num_rungs) - 1)
+    }
 }
 
 /// A quantity over resamples: median and 95 % interval. Infinite where it is never reached.
@@ -93,37 +150,54 @@ pub(crate) fn forecasts(
             count(num, "configuration")
         ));
     }
-    let own = Ladder {
-        eta: search.ladder.eta(),
-        budgets: (0..search.ladder.num_rungs())
-            .map(|rung| search.ladder.budget(rung).amount)
-            .collect(),
-    };
-    let grid = Grid::new(history, ladders(&own, eta));
+    let own = Ladder::own(search);
+    let grid = Grid::new(history, ladders(history, &own, search.ladder.unit(), eta));
     let (possible, missing): (Vec<_>, Vec<_>) = grid
         .ladders
         .iter()
         .map(|ladder| (ladder, grid.gap(&ladder.budgets)))
         .partition(|(_, gap)| gap.is_none());
     let possible: Vec<&Ladder> = possible.into_iter().map(|(ladder, _)| ladder).collect();
-    if possible.first() != Some(&&grid.ladders[0]) {
-        return Err("too few configurations have losses at several budgets of the search".into());
+    if let Some((_, Some(gap))) = missing.first().filter(|(ladder, _)| **ladder == own) {
+        return Err(too_little_in_words(history, &grid, *gap));
+    }
+    let missing = missing_in_words(history, &grid, &missing);
+    if possible.len() == 1 {
+        return Err(missing.unwrap_or_else(|| "there is no other ladder in reach".into()));
     }
     let continues = search.promotion == Promotion::Continue;
-    let runs: Vec<Vec<Run>> = (0..resamples)
-        .into_par_iter()
-        .map(|number| {
-            let sample = grid.sample(seed.child("whatif", number));
-            let run = |ladder: &&Ladder| grid.run(ladder, &sample, continues);
-            possible.iter().map(run).collect()
-        })
-        .collect();
+    let runs = (0..resamples).into_par_iter().map(|number| {
+        let sample = grid.sample(seed.child("whatif", number));
+        let run = |ladder: &&Ladder| grid.run(ladder, &sample, continues);
+        possible.iter().map(run).collect()
+    });
+    let has_loss = |run: &Vec<Run>| run[0].loss.is_finite();
+    let runs: Vec<Vec<Run>> = runs.filter(has_loss).collect();
+    if runs.is_empty() {
+        return Err(format!(
+            "no configuration has a loss at {}, the largest budget",
+            history.amount_phrase(own.top())
+        ));
+    }
     let forecasts = possible.iter().enumerate().map(|(index, ladder)| {
         let pairs = runs.iter().map(|run| (&run[0], &run[index]));
         forecast(ladder, index == 0, pairs)
     });
-    let missing = missing_in_words(history, &grid, &missing);
     Ok((forecasts.collect(), missing))
+}
+
+/// Why nothing can be said of the search's own ladder, one of whose budgets has a gap.
+fn too_little_in_words(history: &History, grid: &Grid, gap: usize) -> NoAnswer {
+    let at = history.amount_phrase(grid.budgets[gap]);
+    format!(
+        "only {} a loss both at {at} and at another budget of the search, at least {} are needed: more brackets would give \
+         them (`scheduler extend DIR --brackets N`)",
+        match grid.most_pairs(gap) {
+            1 => "1 configuration has".to_owned(),
+            num => format!("{num} configurations have"),
+        },
+        resampling::FEWEST_PAIRS
+    )
 }
 
 /// Why some ladders are left out, each with the budget at which too little is known.
@@ -150,25 +224,27 @@ fn missing_in_words(
 }
 
 /// The search's own ladder, and the others that end at the same budget and do not begin below what is known.
-fn ladders(own: &Ladder, eta: Option<f64>) -> Vec<Ladder> {
-    let top = own.budgets.last().copied().unwrap_or_default();
+fn ladders(history: &History, own: &Ladder, unit: BudgetUnit, eta: Option<f64>) -> Vec<Ladder> {
     let mut all = vec![own.clone()];
     let etas: Vec<f64> = match eta {
         Some(eta) => vec![eta],
         None => [own.eta].into_iter().chain(ETAS).collect(),
     };
     for eta in etas {
-        for rungs in 1..=MOST_RUNGS {
-            let divisor = |rung| eta.powi(i32::try_from(rungs - 1 - rung).unwrap_or(0));
-            let budgets: Vec<f64> = (0..rungs).map(|rung| top / divisor(rung)).collect();
+        let least = if own.budgets.len() == 1 {
+            lowest_on_curves(history)
+        } else {
             // Two rungs below the search's own are no question that its results can answer.
-            if budgets[0] < own.budgets[0] / eta * (1.0 - 1e-9) {
-                break;
-            }
-            let ladder = Ladder { eta, budgets };
+            own.budgets[0] / eta
+        };
+        let is_in_reach = |num_rungs: &u8| own.lowest_of(eta, *num_rungs) >= least * (1.0 - 1e-9);
+        for num_rungs in (1..=MOST_RUNGS).take_while(is_in_reach) {
+            let Some(ladder) = own.beside(unit, eta, num_rungs) else {
+                continue;
+            };
             let is_same = |other: &Ladder| {
                 other.budgets.len() == ladder.budgets.len()
-                    && ((other.eta - eta).abs() < 1e-9 || rungs == 1)
+                    && ((other.eta - eta).abs() < 1e-9 || num_rungs == 1)
                     && position_of(&other.budgets, ladder.budgets[0]) == Some(0)
             };
             if !all.iter().any(is_same) {
@@ -179,6 +255,13 @@ fn ladders(own: &Ladder, eta: Option<f64>) -> Vec<Ladder> {
     let by_eta = |a: &Ladder, b: &Ladder| a.eta.total_cmp(&b.eta);
     all[1..].sort_by(|a, b| by_eta(a, b).then(a.budgets.len().cmp(&b.budgets.len())));
     all
+}
+
+/// The smallest budget at which any learning curve has a loss; infinite where none has.
+fn lowest_on_curves(history: &History) -> f64 {
+    let points = history.results.iter().flat_map(|result| &result.curve);
+    let told = points.filter(|point| point.loss.is_some());
+    told.map(|point| point.spent).fold(f64::INFINITY, f64::min)
 }
 
 /// So many configurations: at least one, and never one more for a rounding error.

@@ -9,7 +9,7 @@ use super::{Ladder, whole};
 use crate::history::{Evaluation, History, position_of};
 
 /// Configurations that must have losses at two budgets for one to be filled in from the other.
-const FEWEST_PAIRS: usize = 3;
+pub(super) const FEWEST_PAIRS: usize = 3;
 
 /// Of so many configurations with the nearest losses there, one lends its change.
 const DONORS: usize = 5;
@@ -24,6 +24,10 @@ pub(super) struct Grid {
     /// For each pair of budgets, source and target, the configurations with a finite loss at both, by the loss at the
     /// source.
     donors: BTreeMap<(usize, usize), Vec<Donor>>,
+    /// Which of the plans says how a configuration's losses are filled in. `[configurations]`
+    plan_of: Vec<usize>,
+    /// The losses to be filled in that can be, in this order.
+    plans: Vec<Vec<Step>>,
     is_log: bool,
 }
 
@@ -33,6 +37,13 @@ struct Donor {
     from: f64,
     to: f64,
     configuration: usize,
+}
+
+/// A loss that is filled in: at which budget, from the loss at which.
+#[derive(Clone, Copy)]
+struct Step {
+    source: usize,
+    target: usize,
 }
 
 /// What one resample is about.
@@ -74,9 +85,12 @@ impl Grid {
             budgets,
             known,
             donors: BTreeMap::new(),
+            plan_of: Vec::new(),
+            plans: Vec::new(),
             is_log,
         };
         grid.find_donors();
+        grid.make_plans();
         grid
     }
 
@@ -97,7 +111,7 @@ impl Grid {
                         });
                     }
                 }
-                if donors.len() >= FEWEST_PAIRS {
+                if !donors.is_empty() {
                     donors.sort_by(|a, b| a.from.total_cmp(&b.from));
                     self.donors.insert((source, target), donors);
                 }
@@ -105,17 +119,63 @@ impl Grid {
         }
     }
 
-    /// The budget from which a loss at `target` is filled in: the nearest that is known and has donors.
-    fn source(&self, configuration: usize, target: usize) -> Option<usize> {
-        let distance = |source: &usize| (self.budgets[*source] / self.budgets[target]).ln().abs();
-        let row = &self.known[configuration];
-        (0..row.len())
-            .filter(|source| {
-                row[*source].is_some_and(|x| {
-                    x.is_infinite() || self.donors.contains_key(&(*source, target))
-                })
-            })
-            .min_by(|a, b| distance(a).total_cmp(&distance(b)))
+    /// One plan for all configurations of which the same is known.
+    fn make_plans(&mut self) {
+        let mut numbers: BTreeMap<Vec<Option<bool>>, usize> = BTreeMap::new();
+        for row in &self.known {
+            let pattern = row.iter().map(|loss| loss.map(f64::is_infinite)).collect();
+            let next = self.plans.len();
+            let number = *numbers.entry(pattern).or_insert(next);
+            if number == next {
+                let plan = self.plan(row);
+                self.plans.push(plan);
+            }
+            self.plan_of.push(number);
+        }
+    }
+
+    /// How many configurations have a finite loss at a budget and at another one, whichever has the most.
+    pub(super) fn most_pairs(&self, target: usize) -> usize {
+        let there = self.donors.iter().filter(|((_, to), _)| *to == target);
+        there.map(|(_, donors)| donors.len()).max().unwrap_or(0)
+    }
+
+    /// How the losses of a configuration are filled in: from the nearest budget with enough donors where it is known; then,
+    /// nearest first, from those that have been filled in.
+    fn plan(&self, row: &[Option<f64>]) -> Vec<Step> {
+        let has_failed = |source: usize| row[source].is_some_and(f64::is_infinite);
+        let leads = |source: usize, target: usize| {
+            let donors = self.donors.get(&(source, target));
+            has_failed(source) || donors.is_some_and(|donors| donors.len() >= FEWEST_PAIRS)
+        };
+        let distance = |step: &Step| {
+            (self.budgets[step.source] / self.budgets[step.target])
+                .ln()
+                .abs()
+        };
+        let nearest = |sources: &[usize], targets: &[usize]| {
+            let pairs = targets
+                .iter()
+                .flat_map(|&target| sources.iter().map(move |&source| Step { source, target }));
+            pairs
+                .filter(|step| leads(step.source, step.target))
+                .min_by(|a, b| distance(a).total_cmp(&distance(b)))
+        };
+        let (mut sources, targets): (Vec<usize>, Vec<usize>) =
+            (0..row.len()).partition(|budget| row[*budget].is_some());
+        let direct = targets
+            .iter()
+            .filter_map(|target| nearest(&sources, &[*target]));
+        let mut steps: Vec<Step> = direct.collect();
+        sources.extend(steps.iter().map(|step| step.target));
+        loop {
+            let left: Vec<usize> = (0..row.len()).filter(|b| !sources.contains(b)).collect();
+            let Some(step) = nearest(&sources, &left) else {
+                return steps;
+            };
+            sources.push(step.target);
+            steps.push(step);
+        }
     }
 
     /// A budget of a ladder at which the loss of some configuration is neither known nor can be filled in.
@@ -124,11 +184,11 @@ impl Grid {
             .iter()
             .filter_map(|budget| position_of(&self.budgets, *budget));
         places.into_iter().find(|&target| {
-            let is_missing = |configuration: usize| {
-                self.known[configuration][target].is_none()
-                    && self.source(configuration, target).is_none()
-            };
-            (0..self.known.len()).any(is_missing)
+            let mut rows = self.known.iter().zip(&self.plan_of);
+            rows.any(|(row, plan)| {
+                let mut steps = self.plans[*plan].iter();
+                row[target].is_none() && steps.all(|step| step.target != target)
+            })
         })
     }
 
@@ -143,34 +203,20 @@ impl Grid {
         }
         let mut losses = vec![Vec::new(); num];
         for configuration in (0..num).filter(|configuration| is_drawn[*configuration]) {
-            losses[configuration] = (0..self.budgets.len())
-                .map(|target| {
-                    let known = self.known[configuration][target];
-                    known.unwrap_or_else(|| {
-                        self.filled_in(configuration, target, &is_drawn, &mut rng)
-                    })
-                })
-                .collect();
+            // What stays unknown is of no ladder that is asked about.
+            let known = self.known[configuration].iter();
+            let mut row: Vec<f64> = known.map(|loss| loss.unwrap_or(f64::INFINITY)).collect();
+            for step in &self.plans[self.plan_of[configuration]] {
+                row[step.target] = self.filled_in(row[step.source], *step, &is_drawn, &mut rng);
+            }
+            losses[configuration] = row;
         }
         Sample { order, losses }
     }
 
-    fn filled_in(
-        &self,
-        configuration: usize,
-        target: usize,
-        is_drawn: &[bool],
-        rng: &mut impl Rng,
-    ) -> f64 {
-        let Some(source) = self.source(configuration, target) else {
-            return f64::INFINITY; // ladders with such a gap are left out
-        };
-        let from = self.known[configuration][source].unwrap_or(f64::INFINITY);
-        let Some(donors) = self
-            .donors
-            .get(&(source, target))
-            .filter(|_| from.is_finite())
-        else {
+    fn filled_in(&self, from: f64, step: Step, is_drawn: &[bool], rng: &mut impl Rng) -> f64 {
+        let donors = self.donors.get(&(step.source, step.target));
+        let Some(donors) = donors.filter(|_| from.is_finite()) else {
             return f64::INFINITY; // it failed
         };
         let near = nearest(donors, from, is_drawn);
@@ -264,6 +310,12 @@ pub(super) fn loss_at(history: &History, results: &[&Evaluation], budget: f64) -
         let is_failed = result.outcome.is_failure();
         if position_of(&[of_job], budget).is_some() {
             return result.loss().or(is_failed.then_some(f64::INFINITY));
+        }
+        let mut checks = result.checks.iter();
+        if let Some((_, loss)) =
+            checks.find(|(at, _)| position_of(&[history.budgets[*at]], budget).is_some())
+        {
+            return Some(*loss);
         }
         if of_job < budget {
             if is_failed {

@@ -112,3 +112,97 @@ fn too_little_to_go_by_is_said() {
     let only_first: Vec<&[f64]> = vec![&[0.5]; 12];
     assert!(forecasts(&history(&only_first), None, 50, Seed::new(0)).is_err());
 }
+
+#[test]
+fn where_nothing_has_a_loss_at_the_largest_budget_there_is_no_answer() {
+    let failed: Vec<&[f64]> = vec![&[0.5, 0.4, f64::NAN]; 12];
+    let why = forecasts(&history(&failed), None, 50, Seed::new(0)).unwrap_err();
+    assert!(
+        why.ends_with("loss at 9 epochs, the largest budget"),
+        "{why}"
+    );
+}
+
+#[test]
+fn ladders_are_those_that_a_search_file_can_have() {
+    let own = Ladder {
+        eta: 3.0,
+        budgets: vec![1.0, 3.0, 9.0, 27.0],
+        min: 1.0,
+    };
+    let beside = |unit, eta, num_rungs| own.beside(unit, eta, num_rungs);
+    let steps = beside(BudgetUnit::Steps, 4.0, 3).unwrap();
+    assert_eq!((steps.budgets, steps.min), (vec![2.0, 7.0, 27.0], 1.0));
+    let steps = beside(BudgetUnit::Steps, 2.0, 4).unwrap();
+    assert_eq!(
+        (steps.budgets, steps.min),
+        (vec![3.0, 7.0, 14.0, 27.0], 3.0)
+    );
+    assert_eq!(beside(BudgetUnit::Steps, 3.0, 5), None, "a third of a step");
+    let seconds = beside(BudgetUnit::Seconds, 2.0, 2).unwrap();
+    assert_eq!((seconds.budgets, seconds.min), (vec![13.5, 27.0], 13.5));
+    assert_eq!(
+        beside(BudgetUnit::Epochs, 3.0, 5).unwrap().budgets[1..3],
+        [1.0, 3.0]
+    );
+}
+
+/// Two configurations have losses at the lowest and the largest budget, more of them at neighbouring ones.
+fn sparse(num_tops: u32) -> History {
+    let quality = |number: u32| 0.1 + 0.05 * f64::from(number);
+    let row = |number: u32| {
+        let whole = [
+            quality(number) + 0.2,
+            quality(number) + 0.1,
+            quality(number),
+        ];
+        let rungs = if number < 2 + num_tops {
+            3
+        } else {
+            2 - usize::from(number > 11)
+        };
+        whole[..rungs].to_vec()
+    };
+    let rows: Vec<Vec<f64>> = (0..15).map(row).collect();
+    let rows: Vec<&[f64]> = rows.iter().map(Vec::as_slice).collect();
+    let mut history = history(&rows);
+    let starts_higher = |configuration: usize| (2..2 + num_tops as usize).contains(&configuration);
+    history
+        .results
+        .retain(|r| r.budget > 0 || !starts_higher(r.configuration));
+    history
+}
+
+#[test]
+fn budgets_in_between_are_steps_where_too_few_have_both() {
+    let (forecasts, _) = forecasts(&sparse(4), Some(3.0), 50, Seed::new(4)).unwrap();
+    assert!(forecasts[0].is_own && forecasts[0].loss.high.is_finite());
+    let why = super::forecasts(&sparse(0), Some(3.0), 50, Seed::new(4)).unwrap_err();
+    assert!(
+        why.starts_with("only 2 configurations have a loss both at 9 epochs and at another"),
+        "{why}"
+    );
+}
+
+#[test]
+fn a_ladder_that_may_need_more_is_not_recommended() {
+    let history = search(12, false);
+    let (mut forecasts, _) = forecasts(&history, Some(3.0), 50, Seed::new(5)).unwrap();
+    forecasts.truncate(2);
+    let spread = |median, low, high| Spread { median, low, high };
+    forecasts[1].as_good = 1.0;
+    forecasts[1].until = spread(0.6, 0.5, 0.9);
+    let said = verdict(&history, &forecasts);
+    assert!(
+        said.contains("60 % of the training (50 % to 90 %)"),
+        "{said}"
+    );
+    assert!(said.contains("`\"min\": 9`, `\"eta\": 3`"), "{said}");
+    forecasts[1].until = spread(0.6, 0.5, 1.7);
+    let said = verdict(&history, &forecasts);
+    assert!(said.starts_with("No other ladder"), "{said}");
+    assert!(
+        said.contains("needs 60 % of the training (50 % to 170 %)"),
+        "{said}"
+    );
+}

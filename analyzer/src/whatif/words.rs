@@ -1,7 +1,10 @@
 //! The answer in words and as tables.
 
+use shared::Search;
+use shared::search::Promotion;
+
 use super::{Forecast, Ladder};
-use crate::history::History;
+use crate::history::{Evaluation, History};
 use crate::table::{Cell, Table};
 use crate::wording::{fixed, significant};
 
@@ -32,40 +35,79 @@ fn percent(share: f64) -> String {
     }
 }
 
-/// The answer in a sentence.
+/// What a search file says to have a ladder.
+fn to_write(history: &History, ladder: &Ladder) -> String {
+    let budget = format!("`\"min\": {}`, `\"eta\": {}`", ladder.min, ladder.eta);
+    let search = history.search.as_ref();
+    let rest = match search {
+        Some(search) if search.method.has_one_budget() => " and a method that uses several budgets",
+        Some(search) if search.promotion == Promotion::Stopping => "",
+        _ => " and `\"first_rungs\": [0]`",
+    };
+    format!("In a search file: {budget}{rest}.")
+}
+
+/// The answer in a sentence or two.
 pub(crate) fn verdict(history: &History, forecasts: &[Forecast]) -> String {
-    let reliable = forecasts
-        .iter()
-        .filter(|f| !f.is_own && f.as_good >= RELIABLE);
-    let best = reliable.min_by(|a, b| a.until.median.total_cmp(&b.until.median));
-    match best {
-        Some(f) if f.until.median <= CHEAPER => format!(
-            "With {} as good an incumbent after {} of the training ({} to {}); in {} of the resamples it is found at all.",
-            said(history, &f.ladder),
+    let needed = |f: &Forecast| {
+        format!(
+            "{} of the training ({} to {})",
             percent(f.until.median),
             percent(f.until.low),
-            percent(f.until.high),
-            percent(f.as_good)
+            percent(f.until.high)
+        )
+    };
+    let cheaper = forecasts
+        .iter()
+        .filter(|f| !f.is_own && f.as_good >= RELIABLE && f.until.median <= CHEAPER);
+    let by_median = |a: &&Forecast, b: &&Forecast| a.until.median.total_cmp(&b.until.median);
+    let is_sure = |f: &&Forecast| f.until.high <= 1.0;
+    if let Some(f) = cheaper.clone().filter(is_sure).min_by(by_median) {
+        return format!(
+            "With {} as good an incumbent after {}; in {} of the resamples it is found at all. {}",
+            said(history, &f.ladder),
+            needed(f),
+            percent(f.as_good),
+            to_write(history, &f.ladder)
+        );
+    }
+    let own = forecasts.iter().find(|f| f.is_own);
+    let own = own.map_or_else(String::new, |f| said(history, &f.ladder));
+    let sentence = format!(
+        "No other ladder finds as good an incumbent with clearly less training than {own}."
+    );
+    match cheaper.min_by(by_median) {
+        Some(f) => format!(
+            "{sentence} The most promising one has {} and needs {}.",
+            said(history, &f.ladder),
+            needed(f)
         ),
-        _ => {
-            let own = forecasts.iter().find(|f| f.is_own);
-            let own = own.map_or_else(String::new, |f| said(history, &f.ladder));
-            format!(
-                "No other ladder finds as good an incumbent with clearly less training than {own}."
-            )
-        }
+        None => sentence,
     }
 }
 
 /// What the answer rests on, for people.
 pub(crate) fn caveat(history: &History) -> String {
     let top = history.budget_phrase(history.budgets.len().saturating_sub(1));
+    let spent = history.results.iter().map(|result| result.spent).sum();
+    let found = history.incumbent().and_then(Evaluation::standing);
+    let found = found.map_or_else(String::new, |loss| {
+        format!(" and found a loss of {}", significant(loss, 4))
+    });
+    let is_stopping = |search: &Search| search.promotion == Promotion::Stopping;
+    let stopped = if history.search.as_ref().is_some_and(is_stopping) {
+        ", stopping trainings on their way, which no ladder does here"
+    } else {
+        ""
+    };
     format!(
-        "The configurations that were tried go through brackets of successive halving up to {top}. Losses at budgets at \
+        "The configurations that were tried go through brackets of successive halving up to {top}, on the search's own ladder as \
+         well; the search itself spent {}{found}{stopped}. Losses at budgets at \
          which a configuration was not trained are read from its longer learning curve or filled in from configurations \
          like it; a shorter training of its own might end better than a longer one is at that point. until: training \
          until the incumbent is as good as that of the search's own ladder, whose training until then is 100 %; median and \
-         95 % interval over resamples of configurations."
+         95 % interval over resamples of configurations.",
+        history.amount_phrase(spent)
     )
 }
 
