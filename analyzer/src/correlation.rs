@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use shared::{ConfigurationId, Seed};
+use shared::{ConfigurationId, Outcome, Seed};
 
 use crate::history::{Evaluation, History};
 use crate::statistics::{self, PValue};
@@ -292,23 +292,29 @@ pub fn verdict(history: &History, pair: &Pair) -> String {
 
 /// What must be known to read the table: the selection effect, and how p and intervals were had.
 pub fn caveat(history: &History, pairs: &[Pair], settings: &Settings<'_>) -> String {
+    let are_stopped = || {
+        history
+            .results
+            .iter()
+            .any(|result| !result.checks.is_empty())
+    };
     let selection = if settings.among.is_some() {
-        "Only the configurations of the given list are compared."
+        "Only the configurations of the given list are compared.".to_owned()
     } else if is_everything_everywhere(history) {
-        "Every configuration has a result at every budget, so nothing was selected."
-    } else if history
-        .results
-        .iter()
-        .any(|result| !result.checks.is_empty())
-    {
-        "Only configurations whose loss is known at both budgets are compared: those that did well enough not to be \
-         stopped. This selection usually lowers rho; correlation --extra N makes jobs for a table without it."
+        "Every configuration has a result at every budget, so nothing was selected.".to_owned()
     } else {
-        "Only configurations evaluated at both budgets are compared: those that did well enough to be \
-         promoted. This selection usually lowers rho; correlation --extra N makes jobs for a table without it."
+        let (known, fate) = if are_stopped() {
+            ("whose loss is known", "not to be stopped")
+        } else {
+            ("evaluated", "to be promoted")
+        };
+        format!(
+            "Only configurations {known} at both budgets are compared: those that did well enough {fate}. \
+             This selection usually lowers rho; correlation --extra N makes jobs for a table without it."
+        )
     };
     if pairs.iter().all(|pair| pair.agreement.is_none()) {
-        return selection.to_owned();
+        return selection;
     }
     let fewest = pairs.iter().map(|pair| resamples(pair.n(), settings)).min();
     let fewer = match fewest {
@@ -326,7 +332,11 @@ pub fn caveat(history: &History, pairs: &[Pair], settings: &Settings<'_>) -> Str
 
 /// Whether no configuration was left behind at a smaller budget.
 fn is_everything_everywhere(history: &History) -> bool {
-    history.results.len() == history.configurations.len() * history.budgets.len()
+    let is_there =
+        |result: &Evaluation| usize::from(!matches!(result.outcome, Outcome::Stopped { .. }));
+    let told = |result: &Evaluation| result.checks.len() + is_there(result);
+    let num: usize = history.results.iter().map(told).sum();
+    num == history.configurations.len() * history.budgets.len()
 }
 
 /// The table for programs: full precision, one row a pair.

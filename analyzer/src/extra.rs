@@ -2,7 +2,7 @@
 //!
 //! A search evaluates at larger budgets what did well at smaller ones, so its own pairs are no random sample. Here
 //! configurations are drawn in random order from all that have a loss at the smallest budget, until the draw holds the
-//! wanted number of configurations that were not evaluated everywhere. The draw as a whole, promoted ones included, is a
+//! wanted number of configurations that were not evaluated everywhere (of a search that stops trainings: that were stopped). The draw as a whole, promoted ones included, is a
 //! uniform sample. It becomes a search directory of its own, with the results it has and the jobs it lacks: trainers
 //! work on it with `--once`, no scheduler is needed, and its correlation table is free of the selection. The search it
 //! comes from stays as it is.
@@ -12,12 +12,13 @@ use std::path::Path;
 
 use anyhow::Result;
 use rand::seq::SliceRandom as _;
+use shared::budget::is_same_budget;
 use shared::exit::{Code, Failure};
 use shared::layout::{self, Layout};
-use shared::record::Job;
-use shared::{ConfigurationId, Directory, SearchFile, Seed, fs};
+use shared::record::{Check, Job};
+use shared::{ConfigurationId, Directory, Outcome, Search, SearchFile, Seed, fs};
 
-use crate::history::History;
+use crate::history::{Evaluation, History};
 use crate::retrain::job_of;
 
 /// A uniform sample of configurations, and the jobs it lacks.
@@ -38,12 +39,24 @@ pub(crate) fn draw(history: &History, num_unpromoted: usize, seed: Seed) -> Resu
     };
     let mut done = BTreeSet::new();
     let mut candidates = Vec::new();
+    let lowest = search.ladder.budget(0).amount;
+    let is_lowest = |budget: usize| is_same_budget(history.budgets[budget], lowest);
     for result in &history.results {
-        done.insert(result.job);
-        if result.job.rung == 0 && result.loss().is_some() {
+        if !was_stopped(result) {
+            done.insert(result.job);
+        }
+        if result.all_losses().any(|(budget, _)| is_lowest(budget))
+            && candidates.last() != Some(&result.configuration)
+        {
             candidates.push(result.configuration);
         }
     }
+    // Where trainings are stopped, one of them tells of all rungs.
+    let rungs = if search.is_stopping() {
+        search.ladder.top()..search.ladder.num_rungs()
+    } else {
+        0..search.ladder.num_rungs()
+    };
     candidates.shuffle(&mut seed.child("extra", "order").rng());
     let mut extra = Extra {
         sample: Vec::new(),
@@ -55,10 +68,14 @@ pub(crate) fn draw(history: &History, num_unpromoted: usize, seed: Seed) -> Resu
             break;
         }
         let tried = &history.configurations[index];
-        let missing: Vec<Job> = (0..search.ladder.num_rungs())
+        let missing: Vec<Job> = rungs
+            .clone()
             .map(|rung| tried.id.job(rung))
             .filter(|job| !done.contains(job))
-            .map(|job| job_of(history, index, job, search))
+            .map(|job| Job {
+                checks: looks(search, job.rung),
+                ..job_of(history, index, job, search)
+            })
             .collect();
         drawn += usize::from(!missing.is_empty());
         extra.sample.push(tried.id);
@@ -69,8 +86,23 @@ pub(crate) fn draw(history: &History, num_unpromoted: usize, seed: Seed) -> Resu
     Ok(extra)
 }
 
-/// Makes a new search directory of a sample: the same search, copies of the sample's proposals and results, and a
-/// open job for every job it lacks.
+/// Where the losses of a training are looked at that nothing stops; nowhere, unless the search stops trainings.
+fn looks(search: &Search, rung: u8) -> Vec<Check> {
+    let below = if search.is_stopping() { rung } else { 0 };
+    (0..below)
+        .map(|lower| Check {
+            spent: search.ladder.budget(lower).amount,
+            loss: None,
+        })
+        .collect()
+}
+
+fn was_stopped(result: &Evaluation) -> bool {
+    matches!(result.outcome, Outcome::Stopped { .. })
+}
+
+/// Makes a new search directory of a sample: the same search, copies of the sample's proposals and results, and an
+/// open job for every job it lacks. What was stopped is trained anew.
 ///
 /// # Errors
 /// Where `to` is not empty: a directory that a search is in would be changed.
@@ -96,7 +128,7 @@ pub(crate) fn write(history: &History, extra: &Extra, to: &Path) -> Result<()> {
     }
     let sample: BTreeSet<ConfigurationId> = extra.sample.iter().copied().collect();
     for result in &history.results {
-        if sample.contains(&result.job.configuration) {
+        if sample.contains(&result.job.configuration) && !was_stopped(result) {
             copy(
                 &from.result(result.job),
                 &directory.layout().result(result.job),

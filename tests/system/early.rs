@@ -72,6 +72,7 @@ fn searches_are_stopped_by_the_rule_and_replayed_bit_for_bit() -> Result<()> {
         if method == "tandem" {
             a_changed_limit_is_found(&test)?;
             another_search_learns_from_it(&test, &results)?;
+            a_sample_is_trained_to_the_end(&test)?;
         }
         told(&test, &results, num_stopped)?;
     }
@@ -120,6 +121,25 @@ fn another_search_learns_from_it(
         written["learn_from"][0]["results"] == json!(expected),
         "{written}; {expected}"
     );
+    Ok(())
+}
+
+/// A table without the selection: what was stopped is trained again, and looked at on its way.
+fn a_sample_is_trained_to_the_end(test: &TestSearch) -> Result<()> {
+    let paths = [test.root(), test.beside("sample")];
+    let [root, sample] = paths.map(|path| path.to_string_lossy().into_owned());
+    let run = |program: &str, arguments: &[&str]| -> Result<String> {
+        let output = test.output(program, arguments)?;
+        ensure!(output.status.success(), "{arguments:?}: {output:?}");
+        Ok(String::from_utf8([output.stdout, output.stderr].concat())?)
+    };
+    let extra = ["correlation", &root, "--extra", "5", "--extra-out", &sample];
+    let said = run("analyzer", &extra)?;
+    ensure!(said.contains(" and 5 jobs to do"), "{said}");
+    run("trainer", &["run", &sample, "--once"])?;
+    let said = run("analyzer", &["correlation", &sample])?;
+    let whole = "Every configuration has a result at every budget";
+    ensure!(said.contains(whole), "{said}");
     Ok(())
 }
 
@@ -218,6 +238,23 @@ fn what_is_given_and_what_is_repeated_is_never_stopped() -> Result<()> {
         "{num_repeated} of {num_whole}"
     );
     test.printed("sampler", "replay", &[])?;
+    Ok(())
+}
+
+#[test]
+fn that_a_program_tells_no_loss_on_its_way_is_said() -> Result<()> {
+    let mut file = search("hyperband", 2);
+    let program = "import json, sys; job = json.load(open(sys.argv[1])); \
+                   json.dump({'loss': 0.5}, open(job['result'], 'w'))";
+    file["objective"] = json!({ "command": ["python3", "-c", program] });
+    file["space"] =
+        json!({ "hyperparameters": [{ "name": "x", "type": "float", "lower": 0, "upper": 1 }] });
+    let mut test = TestSearch::new(&file)?;
+    test.run_to_end(2)?;
+    let num = test.check_finished()?.len();
+    let said = test.printed("scheduler", "status", &[])?;
+    let expected = format!("{num} told no loss on the way and could not be stopped");
+    ensure!(said.contains(&expected), "{said}");
     Ok(())
 }
 

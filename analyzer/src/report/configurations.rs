@@ -324,22 +324,14 @@ pub(super) fn origins(facts: &Facts<'_>) -> Section {
     }
     // At the smallest budget: what is at larger ones was selected.
     let mut losses: BTreeMap<Source, Vec<(f64, f64)>> = BTreeMap::new();
-    let Some(budget) = history
-        .results
-        .iter()
-        .filter(|r| r.loss().is_some())
-        .map(|r| r.budget)
-        .min()
-    else {
+    let all_losses = history.results.iter().flat_map(Evaluation::all_losses);
+    let Some(budget) = all_losses.map(|(budget, _)| budget).min() else {
         return section.say("No job has a loss yet.");
     };
-    for result in history
-        .results
-        .iter()
-        .filter(|result| result.budget == budget)
-    {
+    for result in &history.results {
         let tried = &history.configurations[result.configuration];
-        if let (Some(source), Some(loss)) = (tried.origin, result.loss()) {
+        let here = result.all_losses().find(|(there, _)| *there == budget);
+        if let (Some(source), Some((_, loss))) = (tried.origin, here) {
             losses
                 .entry(source)
                 .or_default()
