@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use shared::exit::{Code, Failure};
 use shared::record::{Origin, Outcome, Proposal, Request};
-use shared::wording::one_line;
-use shared::{Budget, Configuration, ConfigurationId, Directory, cli};
+use shared::wording::{count, one_line};
+use shared::{Budget, Configuration, ConfigurationId, Directory, Search, cli};
 
 use crate::follow::{Follower, Next};
 use crate::history::History;
@@ -69,7 +69,7 @@ pub fn explain(directory: &Directory, id: ConfigurationId) -> Result<String> {
     let history = follower.proposer().history();
     let mut text = String::new();
     write_what_it_knew(&mut text, directory, follower.proposer(), &request)?;
-    write_how(&mut text, &proposal)?;
+    write_how(&mut text, directory.search(), &proposal)?;
     write_values(&mut text, directory, history, &proposal.values)?;
     write_checks(&mut text, directory, &proposal, &request)?;
     let is_same = again.values == proposal.values
@@ -103,15 +103,16 @@ fn write_what_it_knew(
     )?;
     writeln!(
         text,
-        "Known were {} results, and {num_under_way} configurations were under way.",
-        history.named().len(),
-        num_under_way = proposer.num_under_way(id)
+        "Known were {}; under way were {}.",
+        count(history.named().len(), "result"),
+        count(proposer.num_under_way(id), "configuration")
     )?;
     for search in history.earlier() {
-        let (count, source) = (search.results.len(), one_line(&search.source));
+        let (number, source) = (search.results.len(), one_line(&search.source));
         writeln!(
             text,
-            "It learnt from {count} earlier results, of `{source}`."
+            "It learnt from {}, of `{source}`.",
+            count(number, "earlier result")
         )?;
     }
     for rung in 0..history.num_rungs().min(ladder.num_rungs()) {
@@ -123,17 +124,17 @@ fn write_what_it_knew(
             Some(loss) => format!("the best is {} with loss {loss}", best.job.configuration),
             None => "none of them has a loss".to_owned(),
         };
-        let count = results.len();
         writeln!(
             text,
-            "  {count} at {} (rung {rung}): {best}",
+            "  {} at {} (rung {rung}): {best}",
+            results.len(),
             ladder.budget(rung)
         )?;
     }
     Ok(())
 }
 
-fn write_how(text: &mut String, proposal: &Proposal) -> Result<()> {
+fn write_how(text: &mut String, search: &Search, proposal: &Proposal) -> Result<()> {
     let origin = &proposal.origin;
     let how = match origin.source.as_str() {
         "given" => "The user gave it",
@@ -150,7 +151,7 @@ fn write_how(text: &mut String, proposal: &Proposal) -> Result<()> {
         one_line(&origin.method),
         one_line(&origin.reason)
     )?;
-    if let Some(about) = about_model(origin) {
+    if let Some(about) = about_model(search.is_cost_aware, origin) {
         writeln!(text, "{about}")?;
     }
     Ok(())
@@ -193,19 +194,30 @@ fn write_checks(
             "It was stopped at {at}: its loss was {loss}, and {limit} would have been the most."
         )?;
     } else if result.outcome.loss().is_some() {
-        writeln!(text, "It was not stopped.")?;
+        let why = match (limits.is_empty(), result.checks.is_empty()) {
+            (false, true) => ": it told no loss on its way",
+            _ => "",
+        };
+        writeln!(text, "It was not stopped{why}.")?;
     }
     Ok(())
 }
 
 /// What the model that chose it holds, and how it values it.
-pub(crate) fn about_model(origin: &Origin) -> Option<String> {
+pub(crate) fn about_model(is_cost_aware: bool, origin: &Origin) -> Option<String> {
     let model = origin.model.as_ref()?;
     Some(if origin.method == "tandem" {
         format!(
-            "The model rests on {} results. The logarithm of the expected improvement is {:.4}, in units of the scores, \
+            "The model rests on {} results. The logarithm of the expected improvement{} is {:.4}, in units of the scores, \
              the most among {} points compared.",
-            model.num_good, model.log_acquisition, model.num_candidates
+            model.num_good,
+            if is_cost_aware {
+                ", less that of what a training costs beside others,"
+            } else {
+                ""
+            },
+            model.log_acquisition,
+            model.num_candidates
         )
     } else {
         format!(

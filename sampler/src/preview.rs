@@ -45,6 +45,9 @@ pub struct Preview {
     pub pending: Vec<JobId>,
     /// The proposals.
     pub proposals: Vec<Proposal>,
+    /// Whether what trainings cost counts in them.
+    #[serde(skip)]
+    pub is_cost_aware: bool,
 }
 
 /// Runs the subcommand.
@@ -121,6 +124,7 @@ pub fn preview(directory: &Directory, count: u32) -> Result<Preview> {
         num_results: proposals.last().map_or(0, |p| p.origin.num_results),
         pending: pending.into_iter().collect(),
         proposals,
+        is_cost_aware: directory.search().is_cost_aware,
     })
 }
 
@@ -176,7 +180,7 @@ fn table(preview: &Preview) -> String {
             "\n{} {}: {}",
             proposal.configuration, origin.source, origin.reason
         );
-        if let Some(about) = explain::about_model(origin) {
+        if let Some(about) = explain::about_model(preview.is_cost_aware, origin) {
             let _infallible = writeln!(text, "  {about}");
         }
         let width = proposal

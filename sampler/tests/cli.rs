@@ -244,7 +244,7 @@ fn a_proposal_is_explained_in_plain_words() {
     let id = with_model.unwrap().configuration.to_string();
     let text = stdout(&output(&["explain", path, &id]));
     for words in [
-        "configurations were under way",
+        "; under way were ",
         "A model chose it (method bohb)",
         "ln l/g",
         "incumbent c0000",

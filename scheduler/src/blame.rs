@@ -46,6 +46,8 @@ pub struct Known {
     pub is_untrained: bool,
     /// The rung at whose budget it was stopped, if it was.
     pub stopped_at: Option<u8>,
+    /// Whether it was evaluated and no loss was seen at a lower rung's budget.
+    pub is_unchecked: bool,
 }
 
 /// Why a failure may not be the configuration's fault.
@@ -76,6 +78,7 @@ impl Known {
             host: None,
             is_untrained: false,
             stopped_at: None,
+            is_unchecked: false,
         }
     }
 
@@ -146,6 +149,7 @@ impl Known {
                 | Outcome::OutOfMemory { .. }
                 | Outcome::Lost { .. } => None,
             },
+            is_unchecked: result.outcome.loss().is_some() && result.checks.is_empty(),
         }
     }
 }

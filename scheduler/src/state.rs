@@ -122,6 +122,8 @@ pub struct Tally {
     pub rungs: Vec<RungTally>,
     /// The first jobs that crashed.
     pub crashed: BTreeSet<JobId>,
+    /// Trainings that could not be stopped where trainings are, because they told no loss on their way.
+    pub unchecked: u64,
 }
 
 impl Tally {
@@ -129,6 +131,7 @@ impl Tally {
         Self {
             rungs: vec![RungTally::default(); usize::from(table.num_rungs())],
             crashed: BTreeSet::new(),
+            unchecked: 0,
         }
     }
 
@@ -532,6 +535,9 @@ impl State {
             return;
         }
         self.tally.count(&settled);
+        let is_to_be_checked =
+            self.promotion == Promotion::Stopping && self.top > 0 && job.rung == self.top;
+        self.tally.unchecked += u64::from(is_to_be_checked && known.is_unchecked);
         let retired = self.schedule.record(job, score);
         let top = self.top;
         let below = match self.promotion {

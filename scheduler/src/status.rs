@@ -44,7 +44,7 @@ pub struct Status {
     /// `status`.
     pub format: &'static str,
     /// 1.0: first. 1.1: `paused`, `overdue`, `ended_attempts`. 1.2: `infeasible` of rungs; `front`; `seeds` and
-    /// `standard_error` of the incumbent. 1.3: `stopped` and `stopped_here` of rungs.
+    /// `standard_error` of the incumbent. 1.3: `stopped` and `stopped_here` of rungs. 1.4: `unchecked`.
     pub version: [u32; 2],
     /// When the look was taken, RFC 3339 in UTC.
     pub at: String,
@@ -58,6 +58,8 @@ pub struct Status {
     pub configurations: u32,
     /// Requests that the sampler has not answered.
     pub awaited: usize,
+    /// Trainings that could not be stopped where trainings are, because they told no loss on their way.
+    pub unchecked: u64,
     /// One entry a rung, lowest first.
     pub rungs: Vec<RungStatus>,
     /// The best configuration at the highest budget that has one.
@@ -290,13 +292,14 @@ pub fn look(
         .and_then(|remaining_s| clock::stamp((clock::unix_s() + remaining_s).round()));
     Ok(Status {
         format: "status",
-        version: [1, 3],
+        version: [1, 4],
         at: clock::now(),
         search: directory.search().name.clone(),
         phase,
         requested: state.num_requested,
         configurations: state.total(),
         awaited: state.awaited.len(),
+        unchecked: state.tally.unchecked,
         waiting_for,
         paused,
         overdue,

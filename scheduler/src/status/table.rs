@@ -124,16 +124,22 @@ impl Status {
         )
     }
 
-    /// How many trainings were stopped, and where, in words; nothing if none was.
+    /// How many trainings were stopped, and where, and how many could not be, in words; nothing if none was.
     fn stopped(&self) -> String {
         let number: u64 = self.rungs.iter().map(|rung| rung.stopped).sum();
         let there = self.rungs.iter().filter(|rung| rung.stopped_here > 0);
         let there: Vec<String> = there
             .map(|rung| format!("{} at {}", rung.stopped_here, rung.budget_and_unit()))
             .collect();
-        match number {
+        let stopped = match number {
             0 => String::new(),
             _ => format!(", {number} stopped ({})", there.join(", ")),
+        };
+        match self.unchecked {
+            0 => stopped,
+            number => {
+                format!("{stopped}, {number} told no loss on the way and could not be stopped")
+            }
         }
     }
 

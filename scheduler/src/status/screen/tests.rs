@@ -28,6 +28,7 @@ fn empty() -> Status {
         requested: 0,
         configurations: 54,
         awaited: 0,
+        unchecked: 0,
         rungs: vec![rung(0, 27, 0), rung(1, 18, 0), rung(2, 11, 0), rung(3, 6, 0)],
         incumbent: None,
         front: None,
@@ -91,6 +92,7 @@ fn running(trainers: usize) -> Status {
     Status {
         requested: 41,
         awaited: 1,
+        unchecked: 0,
         rungs,
         incumbent: Some(Incumbent {
             configuration: "c000017".into(),
@@ -151,6 +153,7 @@ fn finished() -> Status {
         slurm: Vec::new(),
         crashes: Vec::new(),
         awaited: 0,
+        unchecked: 0,
         ..running(0)
     }
 }
