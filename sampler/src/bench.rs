@@ -13,16 +13,18 @@ use shared::search::{MethodName, Scheduling};
 use shared::space::Confidence;
 
 use crate::bench::curve::{AtPoints, Mean, PARALLEL_POINTS, POINTS};
-use crate::bench::problem::{PriorQuality, Problem, stem};
+use crate::bench::problem::{PriorQuality, Problem};
 use crate::bench::simulate::Row;
-use crate::bench::summary::{Compared, SMALLEST_RATIO};
+use crate::bench::summary::{Compared, LARGEST_RATIO, SMALLEST_RATIO};
 use crate::history::EarlierSearch;
 
+mod columns;
 mod coverage;
 pub mod curve;
 mod file;
 pub mod latency;
 mod pool;
+mod posed;
 pub mod problem;
 pub mod simulate;
 mod summary;
@@ -43,9 +45,9 @@ pub struct Args {
     /// A table of real losses: one column for each hyperparameter, then one or more that start with `loss`
     #[arg(long, value_name = "FILE.csv", requires = "space")]
     table: Option<PathBuf>,
-    /// Pools of real learning curves, separated by commas: one column for each hyperparameter, then `loss_<budget>`, `inf`
-    /// where the training had diverged; where there is a column `seconds`, how long each took with the largest budget, that is
-    /// paid
+    /// Pools of real learning curves, separated by commas: one column for each hyperparameter, empty where it is inactive,
+    /// then `loss_<budget>`, `inf` where the training had diverged, for good whatever follows; where there is a column
+    /// `seconds`, how long each took with the largest budget, that is paid
     #[arg(long, value_name = "FILE.csv[.gz]", value_delimiter = ',')]
     pool: Vec<PathBuf>,
     /// The space of the table, or of each pool; default for pools: `NAME.space.json` beside `NAME.csv[.gz]`
@@ -57,7 +59,8 @@ pub struct Args {
     /// Give every configuration a row of its own: the nearest that the run has not had yet
     #[arg(long, requires = "pool")]
     without_replacement: bool,
-    /// Smallest budget; default: 1/27 of the largest for pools, that of the benchmark else
+    /// Smallest budget; default: for pools 1/27 of the largest, and half of the smallest recorded one at least; else that of
+    /// the benchmark
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     min_budget: Option<u64>,
     /// Largest budget; default: the largest recorded one for pools, that of the benchmark else
@@ -109,7 +112,7 @@ pub struct Args {
     #[arg(long, value_name = "A..B", default_value = "0..20", value_parser = seeds)]
     seeds: (u64, u64),
     /// What a run may spend, in largest budgets; with several workers, the time of so many
-    #[arg(long, value_name = "N", default_value_t = 64.0)]
+    #[arg(long, value_name = "N", default_value_t = 64.0, value_parser = amount)]
     total: f64,
     /// Simulated parallel workers; of more than one, durations are the budgets with log-normal spread
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
@@ -128,7 +131,8 @@ pub struct Args {
         long,
         value_name = "N",
         default_value_t = 16.0,
-        requires = "learn_from"
+        requires = "learn_from",
+        value_parser = amount
     )]
     learn_total: f64,
     /// Reverse the losses of the earlier search, so that it misleads as much as possible
@@ -163,6 +167,13 @@ fn share(text: &str) -> Result<f64, String> {
     }
 }
 
+fn amount(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(amount) if amount > 0.0 && amount.is_finite() => Ok(amount),
+        _ => Err("expected a number above 0 such as 64".to_owned()),
+    }
+}
+
 fn scheduling(text: &str) -> Result<Scheduling, String> {
     serde_json::from_value(text.into()).map_err(|error| error.to_string())
 }
@@ -184,7 +195,7 @@ struct Named<'a> {
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Result<Code> {
-    let problems = problems(args)?;
+    let problems = posed::problems(args)?;
     if let Some(coverage) = args.coverage {
         let asked = coverage::Asked {
             coverage,
@@ -199,6 +210,7 @@ pub fn run(args: &Args) -> Result<Code> {
         .iter()
         .map(|name| method(name))
         .collect::<Result<_>>()?;
+    posed::check(args, &problems, &methods)?;
     let runs = all_runs(args, &problems, &methods)?;
     let mut text = String::new();
     let mut ratios: Vec<f64> = Vec::new();
@@ -218,13 +230,13 @@ pub fn run(args: &Args) -> Result<Code> {
         });
     }
     if methods.len() == 1 && !ratios.is_empty() {
-        let logs = ratios.iter().map(|r| libm::log(r.max(SMALLEST_RATIO)));
+        let logs = ratios.iter().map(|r| libm::log(*r));
         let mean_ln = logs.sum::<f64>() / ratios.len() as f64;
         let worst = ratios.iter().copied().fold(0.0, f64::max);
         let mean = libm::exp(mean_ln);
         writeln!(
             text,
-            "geometric mean of the ratios, each at least {SMALLEST_RATIO}: {mean:.3}; the largest {worst:.2}"
+            "geometric mean of the ratios, each from {SMALLEST_RATIO} to {LARGEST_RATIO}: {mean:.3}; the largest {worst:.2}"
         )?;
     }
     if methods.len() > 1 && problems.len() > 1 {
@@ -233,57 +245,6 @@ pub fn run(args: &Args) -> Result<Code> {
     }
     cli::print(&text)?;
     Ok(Code::Done)
-}
-
-fn problems(args: &Args) -> Result<Vec<Problem>> {
-    let usage = |message: &str| Failure::new(Code::Usage, message);
-    let mut problems = Vec::new();
-    for name in &args.benchmark {
-        problems.push(function(args, name)?);
-    }
-    let mut spaces = args.space.iter();
-    if let Some(table) = &args.table {
-        let Some(space) = spaces.next() else {
-            bail!(usage("expected --space SPACE.json with --table"));
-        };
-        problems.push(Problem::table(table, space, args.curve.as_deref())?);
-    }
-    if !args.space.is_empty() && spaces.len() != 0 && spaces.len() != args.pool.len() {
-        bail!(usage(
-            "expected one --space for each --pool and --table, or none for pools"
-        ));
-    }
-    for pool in &args.pool {
-        let space = spaces.next().cloned();
-        let space =
-            space.unwrap_or_else(|| pool.with_file_name(format!("{}.space.json", stem(pool))));
-        problems.push(Problem::pool(pool, &space, args.without_replacement)?);
-    }
-    if problems.is_empty() {
-        bail!(usage("expected --benchmark, --table or --pool"));
-    }
-    for problem in &mut problems {
-        let (min, max) = (problem.min_budget, problem.max_budget);
-        problem.max_budget = args.max_budget.unwrap_or(max);
-        let default = if problem.is_pool() {
-            problem.max_budget.div_ceil(27)
-        } else {
-            min
-        };
-        problem.min_budget = args.min_budget.unwrap_or(default);
-        problem.eta = args.eta;
-        problem.first_rungs.clone_from(&args.first_rungs);
-        problem.scheduling = args.scheduling;
-        problem.stopping = args.stopping;
-        problem.cost_aware = args.cost_aware;
-        problem.hopeless = args.hopeless;
-    }
-    Ok(problems)
-}
-
-fn function(args: &Args, name: &str) -> Result<Problem> {
-    let problem = Problem::function(name, args.bias, args.noise);
-    problem.map_err(|error| Failure::new(Code::Usage, format!("{error:#}")).into())
 }
 
 fn points(args: &Args) -> &'static [f64; POINTS.len()] {
@@ -341,7 +302,8 @@ fn compare(
             writeln!(text, "{}", line(&head, &[cell(share)]))?;
         }
         if !rivals.is_empty() {
-            let ratio: AtPoints = std::array::from_fn(|i| Some(means[i]?.mean / best[i]?));
+            let ratio: AtPoints =
+                std::array::from_fn(|i| Some(summary::ratio(means[i]?.mean, best[i]?)));
             ratios.extend(ratio.iter().flatten());
             let cells = ratio.map(|r| r.map_or_else(|| "-".to_owned(), |r| format!("{r:.2}")));
             writeln!(text, "{}", line(&format!("{name} / best rival"), &cells))?;
@@ -365,7 +327,7 @@ fn all_runs(
         .flat_map(|problem| methods.iter().map(move |method| (problem, method)));
     let pairs: Vec<(&Problem, &Named<'_>)> = pairs.collect();
     let (from, to) = args.seeds;
-    let earlier = earlier_problem(args)?;
+    let earlier = posed::earlier(args, problems)?;
     let learnt = |seed| earlier.as_ref().map(|problem| learn(args, problem, seed));
     let earlier: Vec<(u64, Option<EarlierSearch>)> = (from..to)
         .into_par_iter()
@@ -411,22 +373,6 @@ fn one_run(
     Ok(rows)
 }
 
-/// What the earlier search was on that runs learn from.
-fn earlier_problem(args: &Args) -> Result<Option<Problem>> {
-    let Some(name) = &args.learn_from else {
-        return Ok(None);
-    };
-    let path = PathBuf::from(name);
-    let mut problem = if path.exists() {
-        let space = path.with_file_name(format!("{}.space.json", stem(&path)));
-        Problem::pool(&path, &space, args.without_replacement)?
-    } else {
-        function(args, name)?
-    };
-    problem.eta = args.eta;
-    Ok(Some(problem))
-}
-
 /// What the runs with a seed learn from: a search by `tandem` with another seed.
 fn learn(args: &Args, problem: &Problem, seed: u64) -> Result<EarlierSearch> {
     let seed = seed.wrapping_add(1_000_003);
@@ -444,6 +390,12 @@ fn method(name: &str) -> Result<Named<'_>> {
     let method: MethodName = serde_json::from_value(base.into()).map_err(|error| {
         Failure::because(Code::Usage, format!("unknown method `{name}`"), error)
     })?;
+    if is_faithful && method != MethodName::Bohb {
+        let message = format!(
+            "unknown method `{name}`: expected `{base}` or `bohb-faithful`, the only one that reproduces another program"
+        );
+        bail!(Failure::new(Code::Usage, message));
+    }
     Ok(Named {
         name,
         method,

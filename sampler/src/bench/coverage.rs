@@ -7,7 +7,8 @@
 //! loss      Spearman's correlation of the loss so far with the end
 //! forecast  the same of the forecast's median
 //! ```
-//! Curves that had diverged by the point are not asked about; an end that has diverged is infinite.
+//! Curves that had diverged by the point are not asked about; an end that has diverged is infinite. Where no curve can be
+//! asked about, there is a `-`.
 
 use std::fmt::Write as _;
 
@@ -16,7 +17,7 @@ use rand::RngExt as _;
 use rayon::prelude::*;
 use shared::Seed;
 
-use crate::bench::curve;
+use crate::bench::curve::{self, Mean};
 use crate::bench::pool::Pool;
 use crate::bench::problem::Problem;
 use crate::learning_curve::{CurveModel, Point};
@@ -49,20 +50,20 @@ pub(super) fn table(problems: &[Problem], ended: &[usize], asked: Asked) -> Resu
             let seeds: Vec<u64> = (asked.seeds.0..asked.seeds.1).collect();
             let found: Vec<[f64; NUM_COLUMNS]> = seeds
                 .par_iter()
-                .map(|seed| {
+                .filter_map(|seed| {
                     let seed = Seed::new(*seed).child("coverage", &problem.name);
                     of_seed(pool, problem.max_budget as f64, *count, asked, seed)
                 })
                 .collect();
             let column = |k: usize| {
                 let values: Vec<f64> = found.iter().map(|row| row[k]).collect();
-                curve::mean(&values).map_or((0.0, 0.0), |mean| (mean.mean, mean.error))
+                curve::mean(&values)
             };
-            let (inside, error) = column(0);
-            let head = format!("{:44} {count:>6}", problem.name);
-            write!(text, "{head} {:>16}", format!("{inside:.3} ± {error:.3}"))?;
+            let inside = cell(column(0), |m| format!("{:.3} ± {:.3}", m.mean, m.error));
+            write!(text, "{:44} {count:>6} {inside:>16}", problem.name)?;
             for k in 1..NUM_COLUMNS {
-                write!(text, " {:>8.3}", column(k).0)?;
+                let mean = cell(column(k), |m| format!("{:.3}", m.mean));
+                write!(text, " {mean:>8}")?;
             }
             text.push('\n');
         }
@@ -70,7 +71,18 @@ pub(super) fn table(problems: &[Problem], ended: &[usize], asked: Asked) -> Resu
     Ok(text)
 }
 
-fn of_seed(pool: &Pool, until: f64, count: usize, asked: Asked, seed: Seed) -> [f64; NUM_COLUMNS] {
+fn cell(mean: Option<Mean>, words: impl Fn(Mean) -> String) -> String {
+    mean.map_or_else(|| "-".to_owned(), words)
+}
+
+/// The columns' values; `None` where there is nothing to ask about.
+fn of_seed(
+    pool: &Pool,
+    until: f64,
+    count: usize,
+    asked: Asked,
+    seed: Seed,
+) -> Option<[f64; NUM_COLUMNS]> {
     let mut rng = seed.rng();
     let mut rows: Vec<usize> = (0..pool.num_rows()).collect();
     for i in (1..rows.len()).rev() {
@@ -116,15 +128,18 @@ fn of_seed(pool: &Pool, until: f64, count: usize, asked: Asked, seed: Seed) -> [
         medians.push(forecast.median());
         ends.push(*end);
     }
-    let n = (ends.len() as f64).max(1.0);
+    if ends.is_empty() {
+        return None;
+    }
+    let n = ends.len() as f64;
     let spread = (cut.1 - cut.0).max(f64::MIN_POSITIVE);
-    [
+    Some([
         inside / n,
         below / n,
         width / n / spread,
         rank_correlation(&lasts, &ends),
         rank_correlation(&medians, &ends),
-    ]
+    ])
 }
 
 fn end(curve: &[Point], until: f64) -> f64 {

@@ -2,53 +2,48 @@
 //!
 //! ```text
 //! row      the one nearest to a configuration: Σ_j Δ_j², Δ_j the difference of coordinates in [0, 1] for numbers, in
-//!          levels for ordinals, 0 or 1 for categories
-//! loss(b)  the loss at the recorded budget nearest to b; infinite: the training had diverged by then
+//!          levels for ordinals, 0 or 1 for categories, and for what is inactive in one of the two
+//! loss(b)  the loss at the recorded budget nearest to b; infinite: the training had diverged by then, for good
 //! regret   (final loss - best) / (median - best)                best, median: of all rows' final losses
 //! ```
 //! A pool is sparse, so that many configurations share a row; `without replacement` gives each its own, the nearest that
 //! the run has not had yet.
 //!
-//! Range of validity: any number of rows with a finite final loss, at least one. Diverged rows count as infinite in the
-//! median; the regret of a row that diverges is that of the worst one that does not.
+//! Range of validity: any number of rows with a finite final loss, at least one; budgets from half of the smallest recorded
+//! one to the largest. Diverged rows count as infinite in the median; the regret of a row that diverges is that of the worst
+//! one that does not.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use shared::SearchSpace;
+use shared::budget::short;
 use shared::exit::{Code, Failure};
 use shared::space::SpaceFile;
+use shared::{SearchSpace, Value};
 
-use crate::bench::file::{coordinate, unpacked};
+use crate::bench::columns::{Columns, Row};
+use crate::bench::file::unpacked;
 use crate::kde::Dimension;
 use crate::learning_curve::Point;
-
-/// What a pool's columns of losses start with; the recorded budget follows.
-const LOSS_COLUMN: &str = "loss_";
-/// A pool's column of times, which it may have: seconds of a training with the largest budget.
-const SECONDS_COLUMN: &str = "seconds";
 
 /// One pool.
 #[derive(Debug, Clone)]
 pub(super) struct Pool {
+    /// Its path, for people.
+    file: String,
     dimensions: Vec<Dimension>,
     /// Recorded budgets, ascending.
     budgets: Vec<f64>,
+    /// The last of them.
+    max_budget: u64,
+    /// Their prices are in means of all.
     rows: Vec<Row>,
     best: f64,
     median: f64,
     worst: f64,
+    is_timed: bool,
     without_replacement: bool,
-}
-
-#[derive(Debug, Clone)]
-struct Row {
-    vector: Vec<f64>,
-    /// By recorded budget; infinite from divergence on.
-    losses: Vec<f64>,
-    /// What a training with the largest budget costs, in means of all rows.
-    price: f64,
 }
 
 impl Pool {
@@ -65,72 +60,29 @@ impl Pool {
         let space = SearchSpace::new(space)?;
         let text = unpacked(&shared::fs::read_named(path)?)?;
         let mut reader = csv::Reader::from_reader(text.as_slice());
-        let header = reader.headers()?.clone();
-        let columns: Vec<usize> = space
-            .dimensions()
-            .map(|h| {
-                let found = header.iter().position(|column| column == h.name);
-                found.with_context(|| format!("it has no column `{}`", h.name))
-            })
-            .collect::<Result<_>>()?;
-        let losses = loss_columns(&header)?;
-        let seconds = header.iter().position(|column| column == SECONDS_COLUMN);
+        let columns = Columns::find(reader.headers()?, &space)?;
         let mut rows = Vec::new();
         for (record, line) in reader.records().zip(2..) {
-            let record = record?;
-            let at = |column: &str| format!("line {line}, column `{column}`");
-            let vector: Vec<f64> = space
-                .dimensions()
-                .zip(&columns)
-                .map(|(h, column)| {
-                    let field = &record[*column];
-                    let found = coordinate(&h.kind, field);
-                    found.with_context(|| {
-                        format!("{}: `{field}` is no value of the space", at(&h.name))
-                    })
-                })
-                .collect::<Result<_>>()?;
-            let mut row = Row {
-                vector,
-                losses: Vec::with_capacity(losses.len()),
-                price: 1.0,
-            };
-            if let Some(column) = seconds {
-                let found = &record[column];
-                let time = found.parse::<f64>().ok(); // no number: refused below
-                let Some(time) = time.filter(|time| time.is_finite() && *time > 0.0) else {
-                    let place = at(SECONDS_COLUMN);
-                    bail!("{place}: expected a positive number, found `{found}`");
-                };
-                row.price = time;
-            }
-            for (_, column) in &losses {
-                let loss = record[*column].parse::<f64>().ok(); // no number: refused below
-                let Some(loss) = loss.filter(|loss| *loss > f64::NEG_INFINITY) else {
-                    let (place, found) = (at(&header[*column]), &record[*column]);
-                    bail!("{place}: expected a number, or `inf` for diverged, found `{found}`");
-                };
-                let has_diverged = row.losses.last().is_some_and(|last| last.is_infinite());
-                row.losses
-                    .push(if has_diverged { f64::INFINITY } else { loss });
-            }
-            rows.push(row);
+            rows.push(columns.row(&record?, line, &space)?);
         }
-        let budgets = losses.into_iter().map(|(budget, _)| budget).collect();
-        Self::new(
-            Dimension::of_space(&space),
-            budgets,
-            rows,
-            without_replacement,
-        )
+        Self::new(path, &space, &columns, rows, without_replacement)
     }
 
     fn new(
-        dimensions: Vec<Dimension>,
-        budgets: Vec<f64>,
+        path: &Path,
+        space: &SearchSpace,
+        columns: &Columns,
         mut rows: Vec<Row>,
         without_replacement: bool,
     ) -> Result<Self> {
+        let budgets = columns.budgets();
+        let largest = budgets[budgets.len() - 1];
+        let max_budget = whole(largest).with_context(|| {
+            format!(
+                "the largest budget is {largest}: expected a whole number of at most 9e15; budgets are whole numbers of \
+                 steps: multiply them all, as in `loss_0.5` -> `loss_5`"
+            )
+        })?;
         let mut finals: Vec<f64> = rows.iter().map(Row::last).collect();
         finals.sort_unstable_by(f64::total_cmp);
         let finite = finals.partition_point(|loss| loss.is_finite());
@@ -143,19 +95,71 @@ impl Pool {
         }
         let median = f64::midpoint(finals[(finals.len() - 1) / 2], finals[finals.len() / 2]);
         Ok(Self {
-            dimensions,
+            file: path.display().to_string(),
+            dimensions: Dimension::of_space(space),
             budgets,
+            max_budget,
             rows,
             best: finals[0],
             median: median.min(worst),
             worst,
+            is_timed: columns.have_seconds(),
             without_replacement,
         })
     }
 
+    /// The file it was read from.
+    pub(super) fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// Whether it says how long trainings took.
+    pub(super) fn is_timed(&self) -> bool {
+        self.is_timed
+    }
+
     /// The largest recorded budget.
-    pub(super) fn max_budget(&self) -> f64 {
-        self.budgets[self.budgets.len() - 1]
+    pub(super) fn max_budget(&self) -> u64 {
+        self.max_budget
+    }
+
+    /// The smallest budget of a search up to `max_budget` that names none: 1/27 of that, rounded up, and half of the smallest
+    /// recorded one at least.
+    pub(super) fn min_budget(&self, max_budget: u64) -> u64 {
+        let least = max_budget.div_ceil(27).max(self.least_budget());
+        least.min(max_budget)
+    }
+
+    /// The smallest budget that the smallest recorded one answers for: half of it, rounded up.
+    fn least_budget(&self) -> u64 {
+        whole((0.5 * self.budgets[0]).ceil()).unwrap_or(1) // no larger than the largest, which is whole
+    }
+
+    /// Whether there are losses for budgets from that of the lowest rung to the largest.
+    ///
+    /// # Errors
+    /// Which there are, and what to write.
+    pub(super) fn check_budgets(&self, lowest: f64, max_budget: u64) -> Result<(), String> {
+        let Self {
+            file,
+            max_budget: largest,
+            ..
+        } = self;
+        if max_budget > *largest {
+            return Err(format!(
+                "`--max-budget {max_budget}`: the largest budget recorded in `{file}` is {largest}; expected at most that"
+            ));
+        }
+        let least = self.least_budget();
+        if lowest >= least as f64 {
+            return Ok(());
+        }
+        let (lowest, smallest) = (short(lowest), self.budgets[0]);
+        let option = if max_budget < least { "max" } else { "min" };
+        Err(format!(
+            "the lowest rung has a budget of {lowest}, and the smallest budget recorded in `{file}` is {smallest}, whose loss \
+             would stand for it: expected at least half of that; write `--{option}-budget {least}` or more"
+        ))
     }
 
     /// The row that stands for a vector of the space, the first of those equally near; where rows are not replaced, one
@@ -259,50 +263,34 @@ impl Pool {
     }
 }
 
-impl Row {
-    fn last(&self) -> f64 {
-        self.losses[self.losses.len() - 1]
-    }
-}
-
-/// The recorded budgets and their columns.
-fn loss_columns(header: &csv::StringRecord) -> Result<Vec<(f64, usize)>> {
-    let mut losses: Vec<(f64, usize)> = Vec::new();
-    for (index, name) in header.iter().enumerate() {
-        let Some(budget) = name.strip_prefix(LOSS_COLUMN) else {
-            continue;
-        };
-        let parsed = budget.parse::<f64>().ok(); // no number: refused below
-        let Some(parsed) = parsed.filter(|b| b.is_finite() && *b > 0.0) else {
-            bail!(
-                "column `{name}`: expected a budget behind `{LOSS_COLUMN}`, a positive number, found `{budget}`"
-            );
-        };
-        losses.push((parsed, index));
-    }
-    losses.sort_by(|a, b| a.0.total_cmp(&b.0));
-    if losses.is_empty() {
-        bail!("it has no column whose name starts with `{LOSS_COLUMN}`");
-    }
-    Ok(losses)
+/// The whole number that a budget is, if it is one.
+fn whole(budget: f64) -> Option<u64> {
+    u64::try_from(Value::Float(budget).as_i64()?).ok() // budgets are positive
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn pool(text: &str, without_replacement: bool) -> Result<Pool> {
+    const SPACE: &str = r#"{"hyperparameters":[
+        {"name":"x","type":"float","lower":0,"upper":2},
+        {"name":"k","type":"categorical","choices":["a","b"]}]}"#;
+    /// `x` is active where `k` is b and the constant is there.
+    const CONDITIONAL: &str = r#"{"hyperparameters":[
+        {"name":"k","type":"categorical","choices":["a","b"]},
+        {"name":"one","type":"constant","value":1,"active_when":{"hyperparameter":"k","in":["b"]}},
+        {"name":"x","type":"integer","lower":1,"upper":9,"active_when":{"hyperparameter":"one","in":[1]}}]}"#;
+
+    fn pool_on(space: &str, text: &str, without_replacement: bool) -> Result<Pool> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pool.csv");
         shared::fs::replace(&path, text.as_bytes()).unwrap();
-        let space = r#"{"hyperparameters":[
-            {"name":"x","type":"float","lower":0,"upper":2},
-            {"name":"k","type":"categorical","choices":["a","b"]}]}"#;
-        Pool::read(
-            &path,
-            &serde_json::from_str(space).unwrap(),
-            without_replacement,
-        )
+        let space = serde_json::from_str(space).unwrap();
+        Pool::read(&path, &space, without_replacement)
+    }
+
+    fn pool(text: &str, without_replacement: bool) -> Result<Pool> {
+        pool_on(SPACE, text, without_replacement)
     }
 
     const SMALL: &str =
@@ -340,6 +328,58 @@ mod tests {
     }
 
     #[test]
+    fn what_has_diverged_stays_so_whatever_follows() {
+        let text = "x,k,loss_1,loss_3,loss_9\n0,a,5,inf,1\n1,a,3,2,1\n";
+        assert!(pool(text, false).unwrap().loss(0, 9.0).is_infinite());
+    }
+
+    #[test]
+    fn what_is_inactive_is_empty_or_not_read() {
+        let text = "k,x,loss_1\na,,1\nb,5,2\na,77,3\n";
+        let pool = pool_on(CONDITIONAL, text, false).unwrap();
+        for row in [0, 2] {
+            assert!(pool.rows[row].vector[1].is_nan(), "{row}");
+        }
+        let mut taken = BTreeSet::new();
+        for (vector, row) in [([0.0, f64::NAN], 0), ([1.0, 0.9], 1)] {
+            assert_eq!(pool.place(&vector, &mut taken), row);
+        }
+        let wrong = pool_on(CONDITIONAL, "k,x,loss_1\na,,1\nb,,2\n", false).unwrap_err();
+        let error = format!("{wrong:#}");
+        let part = "line 3, column `x`: expected a whole number from 1 to 9, found nothing";
+        assert!(error.contains(part), "{error}");
+    }
+
+    #[test]
+    fn numbers_that_a_rounding_took_out_of_their_range_are_its_ends() {
+        let pool = pool("x,k,loss_1\n2.000001,a,1\n-1e-7,b,2\n", false).unwrap();
+        for (row, end) in [(0, 1.0), (1, 0.0)] {
+            let found = pool.rows[row].vector[0];
+            assert!((found - end).abs() < 1e-12, "{found}");
+        }
+    }
+
+    #[test]
+    fn budgets_are_those_that_losses_were_recorded_for() {
+        let small = pool(SMALL, false).unwrap();
+        assert_eq!((small.max_budget(), small.min_budget(9)), (9, 1));
+        assert_eq!(small.check_budgets(1.0, 9), Ok(()));
+        let error = small.check_budgets(1.0, 10).unwrap_err();
+        assert!(error.contains("`--max-budget 10`") && error.contains("is 9;"));
+        // Half of the smallest recorded one, where 1/27 of the largest is less.
+        let late = pool("x,k,loss_11,loss_30,loss_90\n0,a,3,2,1\n", false).unwrap();
+        assert_eq!((late.max_budget(), late.min_budget(90)), (90, 6));
+        assert_eq!(late.check_budgets(10.0, 90), Ok(()));
+        let error = late.check_budgets(3.0, 90).unwrap_err();
+        assert!(error.contains("`--min-budget 6` or more"), "{error}");
+        let error = late.check_budgets(4.0, 4).unwrap_err();
+        assert!(error.contains("`--max-budget 6` or more"), "{error}");
+        // One recorded budget is the only rung.
+        let one = pool("x,k,loss_27\n0,a,3\n", false).unwrap();
+        assert_eq!((one.max_budget(), one.min_budget(27)), (27, 14));
+    }
+
+    #[test]
     fn without_replacement_every_configuration_has_a_row_of_its_own() {
         let pool = pool(SMALL, true).unwrap();
         let mut taken = BTreeSet::new();
@@ -357,7 +397,32 @@ mod tests {
             ("x,loss_1\n0,1\n", "no column `k`"),
             ("x,k\n0,a\n", "starts with `loss_`"),
             ("x,k,loss_one\n0,a,1\n", "column `loss_one`"),
-            ("x,k,loss_1\n0,a,1\n0,c,1\n", "line 3, column `k`: `c`"),
+            ("x,loss_1\n0,1\n", "found `x`; add it"),
+            (
+                "x,k,x,loss_1\n0,a,0,1\n",
+                "columns 1 and 3 are both called `x`",
+            ),
+            ("x,k,loss_1,loss_1\n0,a,1,1\n", "of the same budget"),
+            (
+                "x,k,loss_1.0,loss_1\n0,a,1,1\n",
+                "columns `loss_1.0` and `loss_1`",
+            ),
+            (
+                "x,k,loss_0.5\n0,a,1\n",
+                "the largest budget is 0.5: expected a whole",
+            ),
+            (
+                "x,k,loss_1\n0,a,1\n0,c,1\n",
+                "line 3, column `k`: expected one of \"a\", \"b\", as the space has it, found `c`",
+            ),
+            (
+                "x,k,loss_1\n7,a,1\n",
+                "line 2, column `x`: expected a number from 0 to 2, as the space has it, found `7`",
+            ),
+            (
+                "x,k,loss_1\n,a,1\n",
+                "line 2, column `x`: expected a number from 0 to 2, found nothing",
+            ),
             (
                 "x,k,loss_1\n0,a,nan\n",
                 "line 2, column `loss_1`: expected a number",

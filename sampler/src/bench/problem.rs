@@ -8,10 +8,11 @@ use std::str::FromStr as _;
 use anyhow::{Context as _, Result, bail};
 use data::benchmark::{Benchmark, Function};
 use rand::RngExt as _;
+use shared::budget::BudgetSettings;
 use shared::exit::{Code, Failure};
 use shared::search::Scheduling;
 use shared::space::{Confidence, HyperparameterFile, KindName, SpaceFile};
-use shared::{Configuration, SearchSpace, Seed, Value};
+use shared::{BudgetUnit, Configuration, Hyperparameter, Ladder, SearchSpace, Seed, Value};
 
 use crate::bench::file::{coordinate, unpacked};
 use crate::bench::pool::Pool;
@@ -205,17 +206,12 @@ impl Problem {
         ))
     }
 
-    /// A pool of real trainings, posed at budgets from 1/27 of the largest recorded one, rounded up, to that.
+    /// A pool of real trainings, posed at budgets up to the largest recorded one, from 1/27 of it and half of the smallest on.
     pub(super) fn pool(path: &Path, space: &Path, without_replacement: bool) -> Result<Self> {
         let space: SpaceFile = shared::fs::read_named_record(space)?;
         let pool = Pool::read(path, &space, without_replacement)?;
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "budgets are positive, and the cast saturates"
-        )]
-        let max_budget = (pool.max_budget() as u64).max(1);
-        let budgets = max_budget.div_ceil(27)..=max_budget;
+        let max_budget = pool.max_budget();
+        let budgets = pool.min_budget(max_budget)..=max_budget;
         Ok(Self::posed(stem(path), space, budgets, Source::Pool(pool)))
     }
 
@@ -227,9 +223,66 @@ impl Problem {
         }
     }
 
-    /// Whether it is a pool.
-    pub(super) fn is_pool(&self) -> bool {
-        self.as_pool().is_some()
+    /// What it is called in messages: a pool by its file.
+    pub(super) fn title(&self) -> &str {
+        self.as_pool().map_or(self.name.as_str(), Pool::file)
+    }
+
+    /// Whether it says what trainings cost.
+    pub(super) fn is_timed(&self) -> bool {
+        self.as_pool().is_some_and(Pool::is_timed)
+    }
+
+    /// Poses it at other budgets, as far as they are asked for.
+    ///
+    /// # Errors
+    /// They make no ladder, or one on which a pool has no losses.
+    pub(super) fn set_budgets(
+        &mut self,
+        min: Option<u64>,
+        max: Option<u64>,
+        eta: u64,
+    ) -> Result<(), Failure> {
+        let max = max.unwrap_or(self.max_budget);
+        let least = self.as_pool().map(|pool| pool.min_budget(max));
+        let min = min.or(least).unwrap_or(self.min_budget);
+        if min > max {
+            let message = format!(
+                "the smallest budget of `{}` is {min} and the largest {max}: expected no smallest above the largest; write \
+                 `--min-budget {max}` or less, or a larger `--max-budget`",
+                self.title()
+            );
+            return Err(Failure::new(Code::Usage, message));
+        }
+        (self.min_budget, self.max_budget, self.eta) = (min, max, eta);
+        let ladder = Ladder::new(self.budget(), true).map_err(|wrong| {
+            let message = format!("no ladder of budgets for `{}`", self.title());
+            Failure::because(Code::Usage, message, wrong)
+        })?;
+        let checked = self.as_pool().map_or(Ok(()), |pool| {
+            pool.check_budgets(ladder.budget(0).amount, max)
+        });
+        checked.map_err(|message| Failure::new(Code::Usage, message))
+    }
+
+    /// The budgets of a search on it.
+    pub(super) fn budget(&self) -> BudgetSettings {
+        BudgetSettings {
+            unit: BudgetUnit::Steps,
+            min: self.min_budget as f64,
+            max: self.max_budget as f64,
+            eta: self.eta as f64,
+        }
+    }
+
+    /// Where its hyperparameters differ from another problem's, in words; `None` where they are the same, so that vectors
+    /// mean the same.
+    pub(super) fn difference(&self, other: &Self) -> Result<Option<String>> {
+        let (own, others) = (
+            SearchSpace::new(&self.space)?,
+            SearchSpace::new(&other.space)?,
+        );
+        Ok(difference(own.hyperparameters(), others.hyperparameters()))
     }
 
     /// What a job of this configuration and budget sees.
@@ -273,6 +326,28 @@ pub enum PriorQuality {
     Good,
     /// The worst of them.
     Wrong,
+}
+
+fn difference(own: &[Hyperparameter], others: &[Hyperparameter]) -> Option<String> {
+    let is_same = |a: &Hyperparameter, b: &Hyperparameter| {
+        a.name == b.name && a.kind == b.kind && a.condition == b.condition
+    };
+    let differs = |i: &usize| {
+        let pair = own.get(*i).zip(others.get(*i));
+        pair.is_none_or(|(a, b)| !is_same(a, b))
+    };
+    let index = (0..own.len().max(others.len())).find(differs)?;
+    let words = |hyperparameter: Option<&Hyperparameter>| {
+        hyperparameter.map_or_else(
+            || "nothing".to_owned(),
+            |h| format!("`{}` ({})", h.name, h.kind.describe()),
+        )
+    };
+    let (own, others) = (words(own.get(index)), words(others.get(index)));
+    Some(format!(
+        "hyperparameter {} is {others} there and {own} here",
+        index + 1
+    ))
 }
 
 /// A file's name without `.csv` and `.csv.gz`.

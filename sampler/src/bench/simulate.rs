@@ -4,14 +4,12 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
-use shared::budget::{BracketSizes, BudgetSettings};
+use shared::budget::BracketSizes;
 use shared::hyperband::{Schedule, Table, stopping};
 use shared::objective::ObjectiveFile;
 use shared::score::Ranked;
 use shared::search::{BohbSettings, Limit, MethodName, Promotion, REVISION, TrainerSettings};
-use shared::{
-    BudgetUnit, Configuration, ConfigurationId, JobId, Ladder, Score, Search, SearchFile, Seed,
-};
+use shared::{Configuration, ConfigurationId, JobId, Ladder, Score, Search, SearchFile, Seed};
 
 use crate::bench::problem::Problem;
 use crate::history::{Earlier, EarlierSearch, History};
@@ -54,12 +52,7 @@ pub fn utilisation(rows: &[Row], num_workers: usize, until: f64) -> Option<f64> 
 
 /// The search that a run makes.
 pub fn search(problem: &Problem, method: MethodName, faithful: bool, seed: u64) -> Result<Search> {
-    let budget = BudgetSettings {
-        unit: BudgetUnit::Steps,
-        min: problem.min_budget as f64,
-        max: problem.max_budget as f64,
-        eta: problem.eta as f64,
-    };
+    let budget = problem.budget();
     // Those that may be stopped are to be trained to the end.
     let first_rungs = if problem.stopping {
         Some(vec![Ladder::new(budget, true)?.top()])
@@ -112,8 +105,8 @@ struct Running {
     passed: Vec<f64>,
     /// What is learnt in place of the loss of a job that was ended on its way.
     ended: Option<f64>,
-    /// In largest budgets.
-    cost: f64,
+    /// What all of its budget costs, in largest budgets.
+    whole_cost: f64,
 }
 
 /// Where on its way a training may be ended, in shares of its budget.
@@ -283,7 +276,7 @@ impl Simulation<'_> {
             loss,
             passed,
             ended: ended.map(|ended| ended.forecast),
-            cost,
+            whole_cost: whole / max_budget * price,
         });
         Ok(())
     }
@@ -399,7 +392,7 @@ impl Simulation<'_> {
                 .learn(id.job(rung), Some(Score::Loss(loss)), vector.clone());
         }
         self.history.learn(id.job(done.rung), Some(score), vector);
-        self.history.took(id.job(done.rung), done.cost);
+        self.history.took(id.job(done.rung), done.whole_cost);
         // One that was stopped is not promoted.
         let is_whole = done.rung == done.job.rung && done.ended.is_none();
         if done.ended.is_none() {

@@ -3,7 +3,8 @@
 //! ```text
 //! ratio of a method on a problem   mean regret / smallest mean regret of the other methods, within 0.01..100
 //! geometric mean                   over problems; 95 % interval by a bootstrap that draws problems, and seeds in each
-//! worse                            mean(a - 1.2 b) > 2 standard errors of it, b: the best of the others, paired by seed
+//! worse                            mean(a - 1.2 b) > 2 standard errors of it, b: the best of the others, paired by seed,
+//!                                  over at least two seeds: one run has no standard error
 //! ```
 //! Range of validity: at least two methods; problems on which one has not got to a point are left out of it.
 
@@ -16,6 +17,8 @@ use crate::bench::curve::{self, AtPoints, POINTS};
 
 /// Some runs end at a regret of exactly 0, which would make every geometric mean 0.
 pub(super) const SMALLEST_RATIO: f64 = 0.01;
+/// So do the best of the others.
+pub(super) const LARGEST_RATIO: f64 = 1.0 / SMALLEST_RATIO;
 const NUM_RESAMPLES: usize = 1000;
 /// A method is worse than the others on a problem from this ratio on.
 const WORSE: f64 = 1.2;
@@ -54,11 +57,7 @@ impl Compared {
     fn ratio(&self, method: usize, point: usize, drawn: &[usize]) -> Option<f64> {
         let own = self.mean(method, point, drawn)?;
         let (_, best) = self.best_other(method, point, drawn)?;
-        Some(if own > 0.0 || best > 0.0 {
-            (own / best).clamp(SMALLEST_RATIO, 1.0 / SMALLEST_RATIO)
-        } else {
-            1.0
-        })
+        Some(ratio(own, best))
     }
 
     fn num_seeds(&self) -> usize {
@@ -75,7 +74,16 @@ impl Compared {
         let differences: Vec<f64> = pairs
             .filter_map(|(a, b)| Some(a[point]? - WORSE * b[point]?))
             .collect();
-        curve::mean(&differences).is_some_and(|d| d.mean > 2.0 * d.error)
+        curve::mean(&differences).is_some_and(|d| d.num_runs > 1 && d.mean > 2.0 * d.error)
+    }
+}
+
+/// A mean regret by the best other one; 1 where both are 0.
+pub(super) fn ratio(own: f64, best: f64) -> f64 {
+    if own > 0.0 || best > 0.0 {
+        (own / best).clamp(SMALLEST_RATIO, LARGEST_RATIO)
+    } else {
+        1.0
     }
 }
 
@@ -208,7 +216,19 @@ mod tests {
     fn regrets_of_zero_give_ratios_that_can_be_averaged() {
         let problem = compared([0.0; 4], [1.0; 4]);
         assert_eq!(problem.ratio(0, 0, &[0]), Some(SMALLEST_RATIO));
-        assert_eq!(problem.ratio(1, 0, &[0]), Some(1.0 / SMALLEST_RATIO));
+        assert_eq!(problem.ratio(1, 0, &[0]), Some(LARGEST_RATIO));
         assert_eq!(compared([0.0; 4], [0.0; 4]).ratio(0, 0, &[0]), Some(1.0));
+    }
+
+    #[test]
+    fn nothing_is_certain_of_one_run() {
+        let of_seeds = |n: usize| Compared {
+            name: "p".into(),
+            runs: [3.0, 1.0]
+                .map(|r| vec![[Some(r); POINTS.len()]; n])
+                .to_vec(),
+        };
+        assert!(!of_seeds(1).is_worse(0, 0));
+        assert!(of_seeds(2).is_worse(0, 0));
     }
 }
