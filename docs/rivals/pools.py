@@ -314,7 +314,9 @@ def dyhpo(run, seed):
             return int((gains * norm.cdf(z) + deviations * norm.pdf(z)).argmax())
 
     pool = run.pool
-    steps = sorted({round(len(pool.budgets) * (i + 1) / DYHPO_STEPS) - 1 for i in range(DYHPO_STEPS)} - {-1})
+    shares = [(i + 1) / DYHPO_STEPS * pool.budgets[-1] for i in range(DYHPO_STEPS)]
+    columns = range(len(pool.budgets))
+    steps = sorted({min(columns, key=lambda i: abs(pool.budgets[i] - share)) for share in shares})
     finite = pool.losses[numpy.isfinite(pool.losses)]
     best, bad = finite.min(), numpy.quantile(finite, 0.95)
     rows = numpy.arange(len(pool.vectors))
