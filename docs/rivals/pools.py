@@ -1,7 +1,7 @@
 """Other optimizers on pools of real learning curves, measured as `sampler bench --pool` measures Tandem's own methods.
 
     VENV/bin/python docs/rivals/pools.py run --rival dehb --pool POOLS/NAME.csv.gz --seeds 0..10 --total 64 --out CURVES
-    sampler bench --pool POOLS/NAME.csv.gz --method tandem --rivals CURVES --rival-names NAME --seeds 0..10 --total 64
+    sampler bench --pool POOLS/NAME.csv.gz --method tandem --rivals CURVES --seeds 0..10 --total 64
     sampler bench --pool POOLS/NAME.csv.gz --method tandem,bohb,hyperband,tpe,random --seeds 0..10 --total 64 --out CURVES
     python3 docs/rivals/pools.py summary --out CURVES
 

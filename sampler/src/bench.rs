@@ -12,7 +12,7 @@ use shared::exit::{Code, Failure};
 use shared::search::{MethodName, Scheduling};
 use shared::space::Confidence;
 
-use crate::bench::curve::{AtPoints, Mean, PARALLEL_POINTS, POINTS};
+use crate::bench::curve::{AtPoints, Mean, PARALLEL_POINTS, POINTS, Tool};
 use crate::bench::problem::{PriorQuality, Problem};
 use crate::bench::simulate::Row;
 use crate::bench::summary::{Compared, LARGEST_RATIO, SMALLEST_RATIO};
@@ -144,7 +144,7 @@ pub struct Args {
     /// Folder with others' curves of the same form, to compare with
     #[arg(long, value_name = "FOLDER")]
     rivals: Option<PathBuf>,
-    /// The benchmarks' names in the rivals' files, in the order of --benchmark (a table comes last)
+    /// The names of functions, table and pools in the rivals' files, in this order; default: their own
     #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "rivals")]
     rival_names: Vec<String>,
 }
@@ -211,18 +211,16 @@ pub fn run(args: &Args) -> Result<Code> {
         .map(|name| method(name))
         .collect::<Result<_>>()?;
     posed::check(args, &problems, &methods)?;
+    let rivals = posed::rivals(args, &problems, points(args))?;
     let runs = all_runs(args, &problems, &methods)?;
     let mut text = String::new();
     let mut ratios: Vec<f64> = Vec::new();
     let mut compared = Vec::new();
     let points = points(args);
     let mut runs = runs.chunks(methods.len());
-    for (index, problem) in problems.iter().enumerate() {
-        let rival_name = args.rival_names.get(index).map(String::as_str);
+    for (problem, rivals) in problems.iter().zip(&rivals) {
         let runs = runs.next().unwrap_or(&[]); // as many as problems
-        ratios.extend(compare(
-            args, problem, rival_name, &methods, runs, &mut text,
-        )?);
+        ratios.extend(compare(args, problem, rivals, &methods, runs, &mut text)?);
         let at = |runs: &Vec<Vec<Row>>| runs.iter().map(|r| curve::at_points(r, points)).collect();
         compared.push(Compared {
             name: problem.name.clone(),
@@ -262,16 +260,12 @@ fn points(args: &Args) -> &'static [f64; POINTS.len()] {
 fn compare(
     args: &Args,
     problem: &Problem,
-    rival_name: Option<&str>,
+    rivals: &[Tool],
     methods: &[Named<'_>],
     runs: &[Vec<Vec<Row>>],
     text: &mut String,
 ) -> Result<Vec<f64>> {
     let points = points(args);
-    let rivals = match (&args.rivals, rival_name) {
-        (Some(folder), Some(name)) => curve::read_folder(folder, name, points)?,
-        _ => Vec::new(),
-    };
     writeln!(
         text,
         "{}: mean true regret of the incumbent ± standard error (runs)",
@@ -279,7 +273,7 @@ fn compare(
     )?;
     writeln!(text, "{}", line("", &points.map(|p| format!("{p}"))))?;
     let mut best: AtPoints = [None; POINTS.len()];
-    for (tool, runs) in &rivals {
+    for (tool, runs) in rivals {
         let means = curve::summary(runs);
         for (best, mean) in best.iter_mut().zip(means) {
             let mean = mean.map(|mean| mean.mean);

@@ -206,8 +206,7 @@ fn ratios_to_a_rival_without_regret_are_numbers() {
     let curve = "eval,budget,loss,true_regret,cum_restart,cum_cont\n0,100,0.4,0,8,8\n";
     let path = folder.path().join("rivals/branin__tool__0.csv");
     shared::fs::replace(&path, curve.as_bytes()).unwrap();
-    let arguments = "--benchmark branin --method random --seeds 0..2 --total 8 --rivals rivals \
-                     --rival-names branin";
+    let arguments = "--benchmark branin --method random --seeds 0..2 --total 8 --rivals rivals";
     let text = stdout(&bench(folder.path(), arguments));
     assert!(text.contains("each from 0.01 to 100: 100.0"), "{text}");
     assert!(!text.contains("inf") && !text.contains("NaN"), "{text}");

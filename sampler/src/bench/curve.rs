@@ -102,6 +102,9 @@ pub fn write(path: &Path, rows: &[Row]) -> Result<()> {
     Ok(shared::fs::replace(path, &writer.into_inner()?)?)
 }
 
+/// A tool's name, and its runs at points.
+pub type Tool = (String, Vec<AtPoints>);
+
 /// The runs of each tool on a benchmark in a folder of `BENCHMARK__TOOL__SEED.csv[.gz]`, by tool.
 ///
 /// Other files are not looked at.
@@ -109,8 +112,8 @@ pub fn read_folder(
     folder: &Path,
     benchmark: &str,
     points: &[f64; POINTS.len()],
-) -> Result<Vec<(String, Vec<AtPoints>)>> {
-    let mut tools: Vec<(String, Vec<AtPoints>)> = Vec::new();
+) -> Result<Vec<Tool>> {
+    let mut tools: Vec<Tool> = Vec::new();
     for name in shared::fs::list_named(folder)? {
         let stem = name.trim_end_matches(".gz").trim_end_matches(".csv");
         let parts: Vec<&str> = stem.split("__").collect();

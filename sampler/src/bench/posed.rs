@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use shared::exit::{Code, Failure};
 use shared::search::MethodName;
 
+use crate::bench::curve::{self, POINTS, Tool};
 use crate::bench::problem::{Problem, stem};
 use crate::bench::{Args, Named};
 
@@ -70,14 +71,6 @@ pub(super) fn earlier(args: &Args, problems: &[Problem]) -> Result<Option<Proble
 
 /// Refuses what the methods and problems cannot be run with.
 pub(super) fn check(args: &Args, problems: &[Problem], methods: &[Named<'_>]) -> Result<()> {
-    let folder = args.rivals.as_deref();
-    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-        let message = format!(
-            "`--rivals`: expected a folder of BENCHMARK__TOOL__SEED.csv[.gz], found none at `{}`",
-            folder.display()
-        );
-        bail!(Failure::new(Code::BadInput, message));
-    }
     if args.out.is_some() {
         check_names(problems)?;
     }
@@ -85,6 +78,35 @@ pub(super) fn check(args: &Args, problems: &[Problem], methods: &[Named<'_>]) ->
         check_costs(problems, methods)?;
     }
     Ok(())
+}
+
+/// Others' runs on each problem; of none where no folder is given.
+pub(super) fn rivals(
+    args: &Args,
+    problems: &[Problem],
+    points: &[f64; POINTS.len()],
+) -> Result<Vec<Vec<Tool>>> {
+    let Some(folder) = &args.rivals else {
+        return Ok(vec![Vec::new(); problems.len()]);
+    };
+    let of_problem = |(index, problem): (usize, &Problem)| {
+        let name = args.rival_names.get(index).unwrap_or(&problem.name);
+        let found = if folder.is_dir() {
+            curve::read_folder(folder, name, points)?
+        } else {
+            Vec::new()
+        };
+        if found.is_empty() {
+            let message = format!(
+                "`--rivals`: expected a folder with runs on `{name}`, {name}__TOOL__SEED.csv[.gz], found none in `{}`; \
+                 --rival-names gives other names",
+                folder.display()
+            );
+            bail!(Failure::new(Code::BadInput, message));
+        }
+        Ok(found)
+    };
+    problems.iter().enumerate().map(of_problem).collect()
 }
 
 /// Refuses two problems whose curves would be the same files.
