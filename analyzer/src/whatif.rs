@@ -28,8 +28,12 @@ use crate::wording::{count, significant};
 
 use resampling::{Grid, Run};
 
-/// Resamples, unless told otherwise.
-pub(crate) const RESAMPLES: u32 = 400;
+/// Resamples, unless told otherwise or there are very many configurations.
+const RESAMPLES: u32 = 400;
+/// Configurations drawn for all resamples together, unless told otherwise: of more than 1,250 there are fewer resamples.
+const MOST_DRAWS: usize = 500_000;
+/// Resamples at least: fewer have no 95 % interval.
+const FEWEST_RESAMPLES: u32 = 40;
 /// Etas that are tried, beside the search's own.
 const ETAS: [f64; 3] = [2.0, 3.0, 4.0];
 /// Ladders have at most so many rungs.
@@ -132,11 +136,12 @@ pub(crate) struct Forecast {
 pub(crate) type NoAnswer = String;
 
 /// What other ladders would have cost and found; the search's own comes first, then by eta and number of rungs. With
-/// `eta`, of the others those only. Beside them, why some ladders are missing, if any are.
+/// `eta`, of the others those only; without `resamples`, as many as are usual. Beside them, why some ladders are missing, if
+/// any are.
 pub(crate) fn forecasts(
     history: &History,
     eta: Option<f64>,
-    resamples: u32,
+    resamples: Option<u32>,
     seed: Seed,
 ) -> Result<(Vec<Forecast>, Option<NoAnswer>), NoAnswer> {
     let search = history
@@ -166,11 +171,13 @@ pub(crate) fn forecasts(
         return Err(missing.unwrap_or_else(|| "there is no other ladder in reach".into()));
     }
     let continues = search.promotion == Promotion::Continue;
-    let runs = (0..resamples).into_par_iter().map(|number| {
-        let sample = grid.sample(seed.child("whatif", number));
-        let run = |ladder: &&Ladder| grid.run(ladder, &sample, continues);
-        possible.iter().map(run).collect()
-    });
+    let runs = (0..resamples.unwrap_or_else(|| usual_resamples(num)))
+        .into_par_iter()
+        .map(|number| {
+            let sample = grid.sample(seed.child("whatif", number));
+            let run = |ladder: &&Ladder| grid.run(ladder, &sample, continues);
+            possible.iter().map(run).collect()
+        });
     let has_loss = |run: &Vec<Run>| run[0].loss.is_finite();
     let runs: Vec<Vec<Run>> = runs.filter(has_loss).collect();
     if runs.is_empty() {
@@ -184,6 +191,12 @@ pub(crate) fn forecasts(
         forecast(ladder, index == 0, pairs)
     });
     Ok((forecasts.collect(), missing))
+}
+
+/// How many resamples of so many configurations there are, unless told otherwise.
+fn usual_resamples(num: usize) -> u32 {
+    let most = u32::try_from(MOST_DRAWS / num).unwrap_or(u32::MAX); // of very few configurations
+    most.clamp(FEWEST_RESAMPLES, RESAMPLES)
 }
 
 /// Why nothing can be said of the search's own ladder, one of whose budgets has a gap.

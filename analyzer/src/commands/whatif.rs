@@ -8,7 +8,7 @@ use shared::exit::{Code, Failure};
 use super::{Shown, WIDTH, opened};
 use crate::load::Wanted;
 use crate::table::Format;
-use crate::whatif::{self, RESAMPLES};
+use crate::whatif;
 use crate::wording::wrapped;
 
 /// Arguments of `whatif`.
@@ -20,9 +20,9 @@ pub(crate) struct Args {
     /// Try ladders with this factor between budgets only; default: 2, 3, 4 and the search's own
     #[arg(long, value_name = "NUMBER", value_parser = factor)]
     eta: Option<f64>,
-    /// Resamples of the configurations, for the intervals
-    #[arg(long, value_name = "N", default_value_t = RESAMPLES, value_parser = clap::value_parser!(u32).range(40..=100_000))]
-    resamples: u32,
+    /// Resamples of the configurations, for the intervals; default: 400, and down to 40 for more than 1,250 configurations
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(40..=100_000))]
+    resamples: Option<u32>,
     /// Seed of the resamples
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,

@@ -9,9 +9,6 @@ use crate::trajectory::{self, At};
 use crate::whatif::{self, Forecast};
 use crate::wording::{count, duration, shortened, significant};
 
-/// Resamples of a report's forecasts, so that it takes seconds.
-const RESAMPLES: u32 = 100;
-
 /// At most this many jobs are drawn in the timeline.
 const MOST_JOBS: usize = 6000;
 /// At most this many trainers.
@@ -177,7 +174,7 @@ fn best_so_far(
 pub(super) fn whatif(facts: &Facts<'_>) -> Section {
     let history = facts.history;
     let mut section = Section::new("whatif", "What would other budgets have cost?");
-    match whatif::forecasts(history, None, RESAMPLES, facts.seed) {
+    match whatif::forecasts(history, None, None, facts.seed) {
         Err(reason) => section.say(format!("No answer: {reason}.")),
         Ok((forecasts, _)) => {
             section.text.push(whatif::verdict(history, &forecasts));

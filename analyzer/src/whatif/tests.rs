@@ -30,7 +30,7 @@ fn find(forecasts: &[Forecast], eta: f64, rungs: usize) -> &Forecast {
 #[test]
 fn costs_are_those_of_successive_halving_by_hand() {
     let history = search(27, false);
-    let (forecasts, missing) = forecasts(&history, Some(3.0), 60, Seed::new(0)).unwrap();
+    let (forecasts, missing) = forecasts(&history, Some(3.0), Some(60), Seed::new(0)).unwrap();
     // One rung below the search's own, where nothing is known.
     let missing = missing.unwrap();
     assert!(missing.starts_with("left out 1 ladder, since"), "{missing}");
@@ -45,7 +45,7 @@ fn costs_are_those_of_successive_halving_by_hand() {
 
 #[test]
 fn where_small_budgets_tell_the_truth_more_of_them_are_cheaper() {
-    let (forecasts, _) = forecasts(&search(54, false), Some(3.0), 100, Seed::new(1)).unwrap();
+    let (forecasts, _) = forecasts(&search(54, false), Some(3.0), Some(100), Seed::new(1)).unwrap();
     let alone = find(&forecasts, 3.0, 1);
     assert!((alone.as_good - 1.0).abs() < 1e-12, "nothing is overlooked");
     assert!(alone.until.median > 1.5, "{alone:?}");
@@ -55,7 +55,7 @@ fn where_small_budgets_tell_the_truth_more_of_them_are_cheaper() {
 #[test]
 fn where_the_smallest_budget_misleads_leaving_it_out_finds_more() {
     let history = search(54, true);
-    let (forecasts, _) = forecasts(&history, Some(3.0), 200, Seed::new(2)).unwrap();
+    let (forecasts, _) = forecasts(&history, Some(3.0), Some(200), Seed::new(2)).unwrap();
     let (own, two) = (find(&forecasts, 3.0, 3), find(&forecasts, 3.0, 2));
     assert!(two.loss.median < own.loss.median, "{two:?} {own:?}");
     assert!(two.as_good > 0.8, "{two:?}");
@@ -98,7 +98,7 @@ fn what_failed_is_never_promoted_and_the_same_seed_gives_the_same_answer() {
     let mut all: Vec<&[f64]> = rows.iter().map(Vec::as_slice).collect();
     all.extend([nan; 4]);
     let history = history(&all);
-    let answer = || forecasts(&history, None, 50, Seed::new(3)).unwrap();
+    let answer = || forecasts(&history, None, Some(50), Seed::new(3)).unwrap();
     let (forecasts, _) = answer();
     assert_eq!(answer().0, forecasts);
     assert!(forecasts.iter().all(|f| f.loss.high.is_finite()));
@@ -107,16 +107,16 @@ fn what_failed_is_never_promoted_and_the_same_seed_gives_the_same_answer() {
 
 #[test]
 fn too_little_to_go_by_is_said() {
-    let few = forecasts(&search(9, false), None, 50, Seed::new(0)).unwrap_err();
+    let few = forecasts(&search(9, false), None, Some(50), Seed::new(0)).unwrap_err();
     assert!(few.starts_with("9 configurations tried"), "{few}");
     let only_first: Vec<&[f64]> = vec![&[0.5]; 12];
-    assert!(forecasts(&history(&only_first), None, 50, Seed::new(0)).is_err());
+    assert!(forecasts(&history(&only_first), None, Some(50), Seed::new(0)).is_err());
 }
 
 #[test]
 fn where_nothing_has_a_loss_at_the_largest_budget_there_is_no_answer() {
     let failed: Vec<&[f64]> = vec![&[0.5, 0.4, f64::NAN]; 12];
-    let why = forecasts(&history(&failed), None, 50, Seed::new(0)).unwrap_err();
+    let why = forecasts(&history(&failed), None, Some(50), Seed::new(0)).unwrap_err();
     assert!(
         why.ends_with("loss at 9 epochs, the largest budget"),
         "{why}"
@@ -175,9 +175,9 @@ fn sparse(num_tops: u32) -> History {
 
 #[test]
 fn budgets_in_between_are_steps_where_too_few_have_both() {
-    let (forecasts, _) = forecasts(&sparse(4), Some(3.0), 50, Seed::new(4)).unwrap();
+    let (forecasts, _) = forecasts(&sparse(4), Some(3.0), Some(50), Seed::new(4)).unwrap();
     assert!(forecasts[0].is_own && forecasts[0].loss.high.is_finite());
-    let why = super::forecasts(&sparse(0), Some(3.0), 50, Seed::new(4)).unwrap_err();
+    let why = super::forecasts(&sparse(0), Some(3.0), Some(50), Seed::new(4)).unwrap_err();
     assert!(
         why.starts_with("only 2 configurations have a loss both at 9 epochs and at another"),
         "{why}"
@@ -187,7 +187,7 @@ fn budgets_in_between_are_steps_where_too_few_have_both() {
 #[test]
 fn a_ladder_that_may_need_more_is_not_recommended() {
     let history = search(12, false);
-    let (mut forecasts, _) = forecasts(&history, Some(3.0), 50, Seed::new(5)).unwrap();
+    let (mut forecasts, _) = forecasts(&history, Some(3.0), Some(50), Seed::new(5)).unwrap();
     forecasts.truncate(2);
     let spread = |median, low, high| Spread { median, low, high };
     forecasts[1].as_good = 1.0;
@@ -205,4 +205,10 @@ fn a_ladder_that_may_need_more_is_not_recommended() {
         said.contains("needs 60 % of the training (50 % to 170 %)"),
         "{said}"
     );
+}
+
+#[test]
+fn the_more_configurations_the_fewer_resamples_of_them() {
+    let found = [10, 1_250, 5_000, 100_000].map(usual_resamples);
+    assert_eq!(found, [400, 400, 100, 40]);
 }
