@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use shared::{ConfigurationId, Outcome, Seed};
+use shared::{ConfigurationId, Seed};
 
 use crate::history::{Evaluation, History};
 use crate::statistics::{self, PValue};
@@ -292,18 +292,13 @@ pub fn verdict(history: &History, pair: &Pair) -> String {
 
 /// What must be known to read the table: the selection effect, and how p and intervals were had.
 pub fn caveat(history: &History, pairs: &[Pair], settings: &Settings<'_>) -> String {
-    let are_stopped = || {
-        history
-            .results
-            .iter()
-            .any(|result| !result.checks.is_empty())
-    };
     let selection = if settings.among.is_some() {
         "Only the configurations of the given list are compared.".to_owned()
     } else if is_everything_everywhere(history) {
         "Every configuration has a result at every budget, so nothing was selected.".to_owned()
     } else {
-        let (known, fate) = if are_stopped() {
+        let is_checked = |result: &Evaluation| !result.checks.is_empty();
+        let (known, fate) = if history.results.iter().any(is_checked) {
             ("whose loss is known", "not to be stopped")
         } else {
             ("evaluated", "to be promoted")
@@ -332,9 +327,7 @@ pub fn caveat(history: &History, pairs: &[Pair], settings: &Settings<'_>) -> Str
 
 /// Whether no configuration was left behind at a smaller budget.
 fn is_everything_everywhere(history: &History) -> bool {
-    let is_there =
-        |result: &Evaluation| usize::from(!matches!(result.outcome, Outcome::Stopped { .. }));
-    let told = |result: &Evaluation| result.checks.len() + is_there(result);
+    let told = |result: &Evaluation| result.checks.len() + usize::from(!result.was_stopped());
     let num: usize = history.results.iter().map(told).sum();
     num == history.configurations.len() * history.budgets.len()
 }

@@ -2,8 +2,8 @@
 //!
 //! A search evaluates at larger budgets what did well at smaller ones, so its own pairs are no random sample. Here
 //! configurations are drawn in random order from all that have a loss at the smallest budget, until the draw holds the
-//! wanted number of configurations that were not evaluated everywhere (of a search that stops trainings: that were stopped). The draw as a whole, promoted ones included, is a
-//! uniform sample. It becomes a search directory of its own, with the results it has and the jobs it lacks: trainers
+//! wanted number of configurations that were not evaluated everywhere (of a search that stops trainings: that were
+//! stopped). The draw as a whole, promoted ones included, is a uniform sample. It becomes a search directory of its own, with the results it has and the jobs it lacks: trainers
 //! work on it with `--once`, no scheduler is needed, and its correlation table is free of the selection. The search it
 //! comes from stays as it is.
 
@@ -16,9 +16,9 @@ use shared::budget::is_same_budget;
 use shared::exit::{Code, Failure};
 use shared::layout::{self, Layout};
 use shared::record::{Check, Job};
-use shared::{ConfigurationId, Directory, Outcome, Search, SearchFile, Seed, fs};
+use shared::{ConfigurationId, Directory, Search, SearchFile, Seed, fs};
 
-use crate::history::{Evaluation, History};
+use crate::history::History;
 use crate::retrain::job_of;
 
 /// A uniform sample of configurations, and the jobs it lacks.
@@ -42,7 +42,7 @@ pub(crate) fn draw(history: &History, num_unpromoted: usize, seed: Seed) -> Resu
     let lowest = search.ladder.budget(0).amount;
     let is_lowest = |budget: usize| is_same_budget(history.budgets[budget], lowest);
     for result in &history.results {
-        if !was_stopped(result) {
+        if !result.was_stopped() {
             done.insert(result.job);
         }
         if result.all_losses().any(|(budget, _)| is_lowest(budget))
@@ -97,10 +97,6 @@ fn looks(search: &Search, rung: u8) -> Vec<Check> {
         .collect()
 }
 
-fn was_stopped(result: &Evaluation) -> bool {
-    matches!(result.outcome, Outcome::Stopped { .. })
-}
-
 /// Makes a new search directory of a sample: the same search, copies of the sample's proposals and results, and an
 /// open job for every job it lacks. What was stopped is trained anew.
 ///
@@ -128,7 +124,7 @@ pub(crate) fn write(history: &History, extra: &Extra, to: &Path) -> Result<()> {
     }
     let sample: BTreeSet<ConfigurationId> = extra.sample.iter().copied().collect();
     for result in &history.results {
-        if sample.contains(&result.job.configuration) && !was_stopped(result) {
+        if sample.contains(&result.job.configuration) && !result.was_stopped() {
             copy(
                 &from.result(result.job),
                 &directory.layout().result(result.job),

@@ -128,9 +128,14 @@ impl Evaluation {
         self.outcome.loss()
     }
 
+    /// Whether it was ended on its way, because its loss at a lower budget was too large.
+    pub(crate) fn was_stopped(&self) -> bool {
+        matches!(self.outcome, Outcome::Stopped { .. })
+    }
+
     /// Whether it has no loss, and for another reason than that it was stopped.
     pub(crate) fn has_failed(&self) -> bool {
-        self.loss().is_none() && !matches!(self.outcome, Outcome::Stopped { .. })
+        self.loss().is_none() && !self.was_stopped()
     }
 
     /// Its losses by budget: what was seen on its way, then its own.

@@ -194,9 +194,10 @@ fn write_checks(
             "It was stopped at {at}: its loss was {loss}, and {limit} would have been the most."
         )?;
     } else if result.outcome.loss().is_some() {
-        let why = match (limits.is_empty(), result.checks.is_empty()) {
-            (false, true) => ": it told no loss on its way",
-            _ => "",
+        let why = if !limits.is_empty() && result.checks.is_empty() {
+            ": it told no loss on its way"
+        } else {
+            ""
         };
         writeln!(text, "It was not stopped{why}.")?;
     }

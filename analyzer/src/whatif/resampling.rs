@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use rand::{Rng, RngExt as _};
 use shared::Seed;
+use shared::budget::is_same_budget;
 
 use super::{Ladder, whole};
 use crate::history::{Evaluation, History, position_of};
@@ -308,13 +309,12 @@ pub(super) fn loss_at(history: &History, results: &[&Evaluation], budget: f64) -
     for result in results {
         let of_job = history.budgets[result.budget];
         let is_failed = result.outcome.is_failure();
-        if position_of(&[of_job], budget).is_some() {
+        if is_same_budget(of_job, budget) {
             return result.loss().or(is_failed.then_some(f64::INFINITY));
         }
         let mut checks = result.checks.iter();
-        if let Some((_, loss)) =
-            checks.find(|(at, _)| position_of(&[history.budgets[*at]], budget).is_some())
-        {
+        let is_there = |(at, _): &&(usize, f64)| is_same_budget(history.budgets[*at], budget);
+        if let Some((_, loss)) = checks.find(is_there) {
             return Some(*loss);
         }
         if of_job < budget {

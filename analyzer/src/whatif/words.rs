@@ -1,7 +1,6 @@
 //! The answer in words and as tables.
 
 use shared::Search;
-use shared::search::Promotion;
 
 use super::{Forecast, Ladder};
 use crate::history::{Evaluation, History};
@@ -41,7 +40,7 @@ fn to_write(history: &History, ladder: &Ladder) -> String {
     let search = history.search.as_ref();
     let rest = match search {
         Some(search) if search.method.has_one_budget() => " and a method that uses several budgets",
-        Some(search) if search.promotion == Promotion::Stopping => "",
+        Some(search) if search.is_stopping() => "",
         _ => " and `\"first_rungs\": [0]`",
     };
     format!("In a search file: {budget}{rest}.")
@@ -94,8 +93,7 @@ pub(crate) fn caveat(history: &History) -> String {
     let found = found.map_or_else(String::new, |loss| {
         format!(" and found a loss of {}", significant(loss, 4))
     });
-    let is_stopping = |search: &Search| search.promotion == Promotion::Stopping;
-    let stopped = if history.search.as_ref().is_some_and(is_stopping) {
+    let stopped = if history.search.as_ref().is_some_and(Search::is_stopping) {
         ", stopping trainings on their way, which no ladder does here"
     } else {
         ""

@@ -92,7 +92,6 @@ fn running(trainers: usize) -> Status {
     Status {
         requested: 41,
         awaited: 1,
-        unchecked: 0,
         rungs,
         incumbent: Some(Incumbent {
             configuration: "c000017".into(),
@@ -153,7 +152,6 @@ fn finished() -> Status {
         slurm: Vec::new(),
         crashes: Vec::new(),
         awaited: 0,
-        unchecked: 0,
         ..running(0)
     }
 }
