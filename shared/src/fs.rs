@@ -29,6 +29,8 @@ use crate::{clock, fault};
 const DRAFT: &str = ".draft-";
 /// How long a network filesystem may believe that a name is free which is not: NFS's `acdirmax`, and some more.
 const LONGEST_BELIEF: Duration = Duration::from_secs(70);
+/// How long a stale handle may still become a good one; over a quarter of a second was seen on a busy client of NFS 4.2.
+const LONGEST_STALENESS: Duration = Duration::from_secs(10);
 /// Files larger than this are no records, and are not read into memory: the result of a program is of 4 MiB at most, and a
 /// request that names 100,000 results is of 2 MiB.
 pub(crate) const LARGEST_RECORD: u64 = 32 << 20;
@@ -105,7 +107,7 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
 /// All of a publication but that the name lasts.
 fn publish_unsynced(path: &Path, bytes: &[u8]) -> Result<Published> {
     let draft = Draft::write(path, bytes)?;
-    let linked = retried(|| {
+    let linked = retried(path, || {
         fault::before()?;
         with_system(|system| system.link(&draft.path, path))?;
         fault::after()
@@ -130,7 +132,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
 /// As [`replace`], without making it last.
 fn put(path: &Path, bytes: &[u8]) -> Result<()> {
     let draft = Draft::write(path, bytes)?;
-    let renamed = retried(|| {
+    let renamed = retried(path, || {
         fault::before()?;
         with_system(|system| system.rename(&draft.path, path))?;
         fault::after()
@@ -159,7 +161,7 @@ pub fn hand_over(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Gives a file a new name that nobody else uses; of several movers exactly one gets [`Moved::Done`].
 pub fn move_to(from: &Path, to: &Path) -> Result<Moved> {
-    let renamed = retried(|| {
+    let renamed = retried(from, || {
         fault::before()?;
         with_system(|system| system.rename(from, to))?;
         fault::after()
@@ -168,7 +170,7 @@ pub fn move_to(from: &Path, to: &Path) -> Result<Moved> {
         Ok(()) => {}
         Err(error) => {
             // The first try may have worked although it, or the one after it, reported an error.
-            match with_system(|system| system.open(to)) {
+            match open(to) {
                 Ok(_ours) => {}
                 Err(_) if error.kind() == io::ErrorKind::NotFound => return Ok(Moved::Gone),
                 Err(_) => return Err(io_error("rename", from)(error)),
@@ -180,7 +182,7 @@ pub fn move_to(from: &Path, to: &Path) -> Result<Moved> {
 
 /// Removes a file; whether it was there. For claims whose result is published, drafts, and spent checkpoints only.
 pub fn remove(path: &Path) -> Result<bool> {
-    let removed = retried(|| {
+    let removed = retried(path, || {
         fault::before()?;
         with_system(|system| system.remove(path))?;
         fault::after()
@@ -188,9 +190,7 @@ pub fn remove(path: &Path) -> Result<bool> {
     match removed {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(_) if matches!(with_system(|system| system.open(path)), Err(e) if e.kind() == io::ErrorKind::NotFound) => {
-            Ok(true)
-        }
+        Err(_) if matches!(open(path), Err(e) if e.kind() == io::ErrorKind::NotFound) => Ok(true),
         Err(error) => Err(io_error("remove", path)(error)),
     }
 }
@@ -235,7 +235,7 @@ pub fn read_named(path: &Path) -> Result<Vec<u8>> {
 
 /// Reads a file of a search directory, or what a link there was resolved to.
 fn read_up_to(path: &Path, largest: u64) -> Result<Vec<u8>> {
-    let read = retried(|| with_system(|system| system.read(path, largest)));
+    let read = retried(path, || with_system(|system| system.read(path, largest)));
     match read {
         Ok(Some(bytes)) => Ok(bytes),
         Ok(None) => Err(Error::NotAFile {
@@ -274,7 +274,8 @@ fn if_there<T>(asked: Result<T>) -> Result<Option<T>> {
 /// machine; `None` if it is gone.
 pub fn written_s(path: &Path) -> Result<Option<f64>> {
     if_there(
-        retried(|| with_system(|system| system.written_s(path))).map_err(io_error("look at", path)),
+        retried(path, || with_system(|system| system.written_s(path)))
+            .map_err(io_error("look at", path)),
     )
 }
 
@@ -298,13 +299,18 @@ pub fn now_s(folder: &Path) -> Result<f64> {
 
 /// Whether a file is there, asked by opening it, so that a network filesystem asks its server.
 pub fn is_there(path: &Path) -> Result<bool> {
-    match retried(|| with_system(|system| system.open(path))) {
+    match open(path) {
         Ok(_identity) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         // Something is there; reading it tells that it is no file.
         Err(error) if Errno::from_io_error(&error) == Some(Errno::LOOP) => Ok(true),
         Err(error) => Err(io_error("look for", path)(error)),
     }
+}
+
+/// What is at `path`, asked by opening it.
+fn open(path: &Path) -> io::Result<Identity> {
+    retried(path, || with_system(|system| system.open(path)))
 }
 
 /// Opens a log to be added to by this process alone; never writable by everybody, whatever the umask, and never what a
@@ -358,7 +364,7 @@ pub fn is_executable(path: &Path) -> Option<bool> {
 
 /// What has this name, if anything; a link is not followed.
 pub fn file_kind(path: &Path) -> Result<Option<FileKind>> {
-    match retried(|| with_system(|system| system.file_kind(path))) {
+    match retried(path, || with_system(|system| system.file_kind(path))) {
         Ok(what) => Ok(Some(what)),
         // Where a file is in place of a folder above, nothing is below.
         Err(error)
@@ -381,7 +387,7 @@ pub fn list_named(folder: &Path) -> Result<Vec<String>> {
 
 /// The names in a folder, sorted, without drafts and other names that start with `.`; empty if there is no folder.
 pub fn list(folder: &Path) -> Result<Vec<String>> {
-    match retried(|| with_system(|system| system.list(folder))) {
+    match retried(folder, || with_system(|system| system.list(folder))) {
         Ok(names) => {
             let mut names: Vec<String> = names
                 .into_iter()
@@ -521,7 +527,7 @@ impl Draft {
 
     /// Whether `path` leads to this very file.
     fn is_at(&self, path: &Path) -> bool {
-        with_system(|system| system.open(path)).is_ok_and(|identity| identity == self.identity)
+        open(path).is_ok_and(|identity| identity == self.identity)
     }
 
     /// The draft's name is gone: it became the target.
@@ -554,24 +560,34 @@ fn sync_folder_of(path: &Path) -> Result<()> {
     sync_folder(folder)
 }
 
-/// Repeats an operation that a stale handle or a signal interrupted.
-fn retried<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    let mut pause = Duration::from_millis(1);
-    for _ in 0..8 {
-        match operation() {
-            Err(error)
-                if matches!(
-                    Errno::from_io_error(&error),
-                    Some(Errno::STALE | Errno::INTR)
-                ) =>
-            {
-                clock::sleep(pause);
-                pause *= 2;
-            }
-            other => return other,
+/// Repeats an operation on `path` that a stale handle or a signal interrupted.
+fn retried<T>(path: &Path, mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let start = clock::instant();
+    loop {
+        let error = match operation() {
+            Err(error) => error,
+            done => return done,
+        };
+        let Some(pause) = pause_before_retry(&error, clock::since(start)) else {
+            return Err(error);
+        };
+        clock::sleep(pause);
+        // A client of NFS may go on with a file that another host has replaced, until it reads the folder anew.
+        if let Some(folder) = path.parent() {
+            let _only_looked_at = with_system(|system| system.list(folder));
         }
     }
-    operation()
+}
+
+/// How long to wait before an operation that failed is tried again, which has been tried for `waited`; `None` if that is
+/// of no use.
+fn pause_before_retry(error: &io::Error, waited: Duration) -> Option<Duration> {
+    let is_passing = matches!(
+        Errno::from_io_error(error),
+        Some(Errno::STALE | Errno::INTR)
+    );
+    (is_passing && waited < LONGEST_STALENESS)
+        .then(|| waited.clamp(Duration::from_millis(1), Duration::from_millis(250)))
 }
 
 #[cfg(test)]

@@ -149,3 +149,37 @@ fn listings_leave_out_drafts_and_nfs_leftovers() {
     }
     assert_eq!(list(folder.path()).unwrap(), ["a.json", "b.json"]);
 }
+
+#[test]
+fn what_is_stale_for_a_while_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("beat");
+    let start = std::time::Instant::now();
+    let read = retried(&path, || {
+        if start.elapsed() < Duration::from_secs(1) {
+            return Err(Errno::STALE.into());
+        }
+        Ok(7)
+    });
+    assert_eq!(read.unwrap(), 7);
+}
+
+#[test]
+fn only_what_may_pass_is_tried_again_and_not_for_ever() {
+    let pause = |errno: Errno, waited| pause_before_retry(&errno.into(), waited);
+    let mut waited = Duration::ZERO;
+    let mut tries = 0;
+    while let Some(pause) = pause(Errno::STALE, waited) {
+        waited += pause;
+        tries += 1;
+    }
+    assert!(
+        waited >= LONGEST_STALENESS && waited < 2 * LONGEST_STALENESS,
+        "{waited:?}"
+    );
+    assert!(tries < 100, "{tries}");
+    assert!(pause(Errno::INTR, Duration::ZERO).is_some());
+    for errno in [Errno::IO, Errno::NOSPC, Errno::NOENT, Errno::EXIST] {
+        assert_eq!(pause(errno, Duration::ZERO), None, "{errno}");
+    }
+}
