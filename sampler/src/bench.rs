@@ -400,7 +400,7 @@ fn method(name: &str) -> Result<Named<'_>> {
 fn cell(mean: Option<Mean>) -> String {
     mean.map_or_else(
         || "-".to_owned(),
-        |m| format!("{:.4} ± {:.4} ({})", m.mean, m.error, m.num_runs),
+        |m| format!("{} ({})", m.to_text(4), m.num_runs),
     )
 }
 

@@ -673,7 +673,7 @@ fn it_leaves_on_a_signal_to_be_run_again_and_on_a_stop_for_good() {
         directory.stop("test").unwrap();
         let started = Instant::now();
         assert_eq!(output(&["run", path]).status.code(), Some(0));
-        assert!(started.elapsed() < Duration::from_secs(5));
+        assert!(started.elapsed() < Duration::from_mins(1));
     }
 }
 

@@ -104,7 +104,7 @@ fn hosts_on_which_everything_crashes_cost_no_configuration_its_loss() {
     for places in places {
         let folder = tempfile::tempdir().unwrap();
         // However many crashes come first.
-        let changes = json!({"trainers": {"pause_after": 0}});
+        let changes = json!({"trainers": {"pause_after": 0, "lease_s": 10.0}});
         let directory = create(folder.path(), changes);
         assert_eq!(run_at(folder.path(), places, &|_| false), Turn::Finished);
         assert_eq!(check_finished(folder.path()), expected);
@@ -120,7 +120,8 @@ fn a_configuration_that_crashes_on_two_good_hosts_has_crashed() {
         _ => None,
     };
     let folder = tempfile::tempdir().unwrap();
-    let directory = create(folder.path(), json!({}));
+    // Others live all the time, however slow this machine is.
+    let directory = create(folder.path(), json!({"trainers": {"lease_s": 10.0}}));
     let places: &[Place<'_>] = &[
         ("a", None, &crashes),
         ("b", None, &crashes),
@@ -225,7 +226,7 @@ fn what_a_small_trainer_cannot_hold_is_left_to_a_large_one() {
         })
     };
     let folder = tempfile::tempdir().unwrap();
-    create(folder.path(), json!({}));
+    create(folder.path(), json!({"trainers": {"lease_s": 10.0}}));
     let places: &[Place<'_>] = &[
         ("small", Some(8_000.0), &too_small),
         ("small", Some(8_000.0), &too_small),
@@ -248,7 +249,7 @@ fn what_a_small_trainer_cannot_hold_is_left_to_a_large_one() {
 #[test]
 fn jobs_reserved_for_a_host_that_is_gone_are_offered_to_all() {
     let folder = tempfile::tempdir().unwrap();
-    let directory = create(folder.path(), json!({}));
+    let directory = create(folder.path(), json!({"trainers": {"lease_s": 5.0}}));
     let root = folder.path();
     // `b` lives when `a` crashes, and has left before it could take the job.
     Trainer::new(root, "b-1", &|_, _, _| false).heartbeat_of("b", TrainerState::Waiting);

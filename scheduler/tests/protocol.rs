@@ -113,7 +113,8 @@ fn jobs_of_vanished_trainers_are_taken_back() {
     run_all(reference.path(), 1, 1, HONEST);
 
     let folder = tempfile::tempdir().unwrap();
-    let directory = create(folder.path(), json!({}));
+    // Longer than a trainer that lives says nothing.
+    let directory = create(folder.path(), json!({"trainers": {"lease_s": 3.0}}));
     let vanished = AtomicU32::new(0);
     run_all(folder.path(), 1, 3, &|_, claim, _| {
         // The first attempt at every fifth configuration ends with its trainer.

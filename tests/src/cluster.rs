@@ -13,8 +13,10 @@ use crate::repository;
 /// One cluster at a time: two cores are busy enough with one.
 static ONE: Mutex<()> = Mutex::new(());
 
-/// How long a node may be silent before SLURM takes it for down.
-const SILENCE: Duration = Duration::from_secs(6);
+/// How long a node may be silent before SLURM takes it for down: longer than any that is only slow.
+const SILENCE: Duration = Duration::from_mins(30);
+/// As well, for those who wait for SLURM to notice.
+const SHORT_SILENCE: Duration = Duration::from_secs(6);
 /// Programs that a cluster is made of.
 const SLURM: [&str; 10] = [
     "slurmctld",
@@ -61,29 +63,31 @@ pub struct Queued {
 }
 
 impl Cluster {
-    /// Starts a cluster; `None`, with the reason printed, where that cannot be.
+    /// Starts a cluster, which has more patience with silent nodes than any test has; `None`, with the reason printed, where
+    /// that cannot be.
     ///
     /// # Errors
     /// It does not come up.
     pub fn start(filesystem: Filesystem) -> Result<Option<Self>> {
-        Self::start_with(filesystem, SILENCE)
+        Self::start_as(filesystem, SILENCE, false)
     }
 
-    /// As [`start`](Self::start), where SLURM takes a silent node for down after `silence` only.
+    /// As [`start`](Self::start), where SLURM soon takes a silent node for down and starts its jobs elsewhere: on a busy
+    /// machine one that is only slow, too.
     ///
     /// # Errors
     /// It does not come up.
-    pub fn start_with(filesystem: Filesystem, silence: Duration) -> Result<Option<Self>> {
-        Self::start_as(filesystem, silence, false)
+    pub fn start_impatient(filesystem: Filesystem) -> Result<Option<Self>> {
+        Self::start_as(filesystem, SHORT_SILENCE, false)
     }
 
     /// As [`start`](Self::start), on the local disk, with limits of memory, files to be moved out and nodes to be made
-    /// ready, and with more patience for silent nodes than any test has.
+    /// ready.
     ///
     /// # Errors
     /// It does not come up.
     pub fn start_with_extras() -> Result<Option<Self>> {
-        Self::start_as(Filesystem::Local, Duration::from_mins(10), true)
+        Self::start_as(Filesystem::Local, SILENCE, true)
     }
 
     fn start_as(

@@ -18,7 +18,7 @@ use shared::record::JobResult;
 use shared::{ConfigurationId, Directory, JobId, Outcome, fs, layout};
 
 /// How long anything may take before a test fails.
-pub const DEADLINE: Duration = Duration::from_mins(4);
+pub const DEADLINE: Duration = Duration::from_mins(10);
 
 /// A search directory in a temporary folder, and the programs running on it.
 pub struct TestSearch {

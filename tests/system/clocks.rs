@@ -58,7 +58,9 @@ fn clocks_wrong_by_an_hour_change_no_decision_and_are_named() -> Result<()> {
     // A lease is timed by the watcher: no sooner than it is over, and no hour later.
     let pid = test.running()[behind].child.id();
     let what = "the trainer with the clock that is behind has a job";
-    test.wait_until(what, |directory| Ok(claims_of(directory, pid)? == 1))?;
+    test.wait_until(what, |directory| {
+        Ok(claims_of(directory, pid)? == 1 && directory.heartbeats()?.len() == 3)
+    })?;
     // Whatever the clock of the host that asks, and of those it asks about.
     for offset in ["+1h", "-1h"] {
         let status = test.status_with_clock(offset)?;

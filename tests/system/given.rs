@@ -57,6 +57,8 @@ fn configurations_are_tried_while_a_search_runs_and_when_it_is_finished() -> Res
     let mut search = counting_ones("tandem", 2);
     // With all four rungs.
     search["first_rungs"] = serde_json::json!([0, 3]);
+    // So that it has not ended before it is given something.
+    search["objective"]["seconds_per_unit"] = 0.03.into();
     let mut test = TestSearch::new(&search)?;
     for program in PROGRAMS {
         test.start(program, None)?;

@@ -120,6 +120,8 @@ fn a_running_search_ends_as_one_that_had_finished_when_it_was_extended() -> Resu
     for (scheduling, promoted) in [("synchronous", 2), ("asynchronous", 0)] {
         let mut search = counting_ones("hyperband", 4);
         search["scheduling"] = scheduling.into();
+        // So that it has not ended before it is extended.
+        search["objective"]["seconds_per_unit"] = 0.02.into();
         let mut late = TestSearch::new(&search)?;
         go(&mut late)?;
         late.check_finished()?;

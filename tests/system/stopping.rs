@@ -9,6 +9,8 @@ fn slow_search() -> serde_json::Value {
     let mut search = counting_ones("random", 1);
     search["budget"] = serde_json::json!({ "unit": "seconds", "min": 1, "max": 4, "eta": 4 });
     search["objective"]["seconds_per_unit"] = 1.into();
+    // Longer than a busy disk holds a heartbeat up.
+    search["trainers"]["lease_s"] = 30.0.into();
     search
 }
 
@@ -42,8 +44,9 @@ fn a_warned_trainer_saves_gives_back_and_exits_75_and_the_next_one_goes_on() -> 
         })?;
         let result = directory.read_result(job)?.context("seen a moment ago")?;
         assert_eq!(result.attempt.attempt, 2);
-        // It slept only for what the first attempt had left.
-        assert!(result.elapsed_s < 3.5, "went on for {} s", result.elapsed_s);
+        let logs = test.all_logs()?;
+        let goes_on = "job=c000000-r1-a2 goes on from checkpoint";
+        assert!(logs.contains(goes_on), "{logs}");
     }
     Ok(())
 }

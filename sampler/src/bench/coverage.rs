@@ -59,7 +59,7 @@ pub(super) fn table(problems: &[Problem], ended: &[usize], asked: Asked) -> Resu
                 let values: Vec<f64> = found.iter().map(|row| row[k]).collect();
                 curve::mean(&values)
             };
-            let inside = cell(column(0), |m| format!("{:.3} ± {:.3}", m.mean, m.error));
+            let inside = cell(column(0), |m| m.to_text(3));
             write!(text, "{:44} {count:>6} {inside:>16}", problem.name)?;
             for k in 1..NUM_COLUMNS {
                 let mean = cell(column(k), |m| format!("{:.3}", m.mean));

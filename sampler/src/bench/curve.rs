@@ -53,10 +53,21 @@ pub fn at_points(rows: &[Row], points: &[f64; POINTS.len()]) -> AtPoints {
 pub struct Mean {
     /// The mean.
     pub mean: f64,
-    /// Its standard error; 0 for one run.
-    pub error: f64,
+    /// Its standard error, of two runs or more.
+    pub error: Option<f64>,
     /// How many runs there are.
     pub num_runs: usize,
+}
+
+impl Mean {
+    /// `mean ± standard error`, with so many digits; of one run the mean alone.
+    pub fn to_text(self, digits: usize) -> String {
+        let mean = format!("{:.digits$}", self.mean);
+        match self.error {
+            Some(error) => format!("{mean} ± {error:.digits$}"),
+            None => mean,
+        }
+    }
 }
 
 /// The mean of the runs that reach a point.
@@ -67,11 +78,7 @@ pub fn mean(values: &[f64]) -> Option<Mean> {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
     let squares: f64 = values.iter().map(|x| (x - mean) * (x - mean)).sum();
-    let error = if values.len() > 1 {
-        (squares / (n - 1.0) / n).sqrt()
-    } else {
-        0.0
-    };
+    let error = (values.len() > 1).then(|| (squares / (n - 1.0) / n).sqrt());
     Some(Mean {
         mean,
         error,
@@ -130,4 +137,17 @@ pub fn read_folder(
         }
     }
     Ok(tools)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_run_has_a_mean_and_no_standard_error() {
+        assert_eq!(mean(&[]), None);
+        assert_eq!(mean(&[0.5]).unwrap().to_text(2), "0.50");
+        // The variance is 7, of three.
+        assert_eq!(mean(&[1.0, 2.0, 6.0]).unwrap().to_text(3), "3.000 ± 1.528");
+    }
 }

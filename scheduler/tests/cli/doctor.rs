@@ -99,14 +99,14 @@ fn the_doctor_calls_a_filesystem_unusable_when_the_other_host_falls_silent() {
         let folder = tempfile::tempdir().unwrap();
         let mut doctor = scheduler();
         doctor.args(["doctor", folder.path().to_str().unwrap()]);
-        doctor.args(["--peer", "--wait-s", "2"]);
+        doctor.args(["--peer", "--wait-s", "8"]);
         let doctor = doctor.stdout(Stdio::piped()).spawn().unwrap();
         show_up_as(name, &folder.path().join("doctor"), comes);
         let output = doctor.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(5), "{output:?}");
         let said = text(&output.stdout);
         let complaint = format!(
-            "BAD   the other host ({name}) has shown itself, and then nothing more for 2 s ({awaited} was awaited)"
+            "BAD   the other host ({name}) has shown itself, and then nothing more for 8 s ({awaited} was awaited)"
         );
         assert!(said.contains(&complaint), "{said}");
         assert!(said.contains("NOT USABLE"), "{said}");

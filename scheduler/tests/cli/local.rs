@@ -20,7 +20,8 @@ impl Programs {
         programs.script("sampler", sampler);
         programs.script("trainer", trainer);
         programs.script("analyzer", "echo \"analyzer $*\"");
-        let file = serde_json::to_vec(&search()).unwrap();
+        // Processes here are known to be dead: the lease plays no part.
+        let file = serde_json::to_vec(&with("/trainers/lease_s", json!(60.0))).unwrap();
         fs::publish_new(&programs.folder.path().join("search.json"), &file).unwrap();
         programs
     }
@@ -119,7 +120,6 @@ fn local_runs_a_whole_search_and_replaces_a_dead_trainer() {
         format!("analyzer correlation {root} --format table\nanalyzer incumbent {root}\n")
     );
     assert!(error.contains("started again"), "{error}");
-    // The lease of half a second plays no part: the process is known to be dead.
     let directory = Directory::open(&programs.directory()).unwrap();
     let ends = directory
         .attempt_ends(shared::ConfigurationId(5).job(0))
@@ -131,7 +131,8 @@ fn local_runs_a_whole_search_and_replaces_a_dead_trainer() {
 
 #[test]
 fn local_shares_gpus_among_its_trainers_and_lets_them_work_where_the_search_was_made() {
-    let trainer = "echo \"$TANDEM_WORKER: gpu $CUDA_VISIBLE_DEVICES in $PWD for $2\" >> \"$2/seen\"; sleep 1; exit 3";
+    let trainer = "echo \"$TANDEM_WORKER: gpu $CUDA_VISIBLE_DEVICES in $PWD for $2\" >> \"$2/seen\"; \
+        until [ $(wc -l < \"$2/seen\") -ge 2 ]; do sleep 0.05; done; exit 3";
     let seen = |visible: Option<&str>, more: &[&str]| {
         let programs = Programs::new("sleep 100", trainer);
         let mut search = search();

@@ -287,7 +287,7 @@ fn check_fates(said: &str, expected: &BTreeMap<&str, u64>) -> Result<()> {
 
 #[test]
 fn slurm_tasks_in_many_states_count_as_live_or_over() -> Result<()> {
-    match Cluster::start_with(Filesystem::Local, Duration::from_mins(10))? {
+    match Cluster::start(Filesystem::Local)? {
         Some(cluster) => count_states(&cluster, false),
         None => Ok(()),
     }

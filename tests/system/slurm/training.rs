@@ -228,8 +228,7 @@ impl Run {
 #[ignore = "trains for minutes: cargo nextest run --workspace --run-ignored only slurm::training --no-capture"]
 fn slurm_repeats_less_training_than_a_checkpoint_interval_whatever_happens() -> Result<()> {
     // SLURM lets the jobs of silent nodes run on, so that they come back beside their successors.
-    let silence = Duration::from_mins(30);
-    let Some(cluster) = Cluster::start_with(Filesystem::MooseFs, silence)? else {
+    let Some(cluster) = Cluster::start(Filesystem::MooseFs)? else {
         return Ok(());
     };
     let test = TestSearch::within(&cluster.shared(), &search())?;

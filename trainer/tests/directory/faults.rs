@@ -132,7 +132,7 @@ fn a_kept_program_is_warned_like_any_other() {
     wait_until("a step", || number(&counted));
     let (code, seconds, log) = running.terminate();
     assert_eq!(code, Some(75), "{log}");
-    assert!(seconds < 10.0, "{seconds} s");
+    assert!(seconds < 60.0, "{seconds} s");
     assert_eq!(search.check_given_back(job, Fate::Preempted).spent, 0.5);
 }
 
@@ -148,7 +148,7 @@ fn a_program_that_hangs_or_takes_too_long_is_ended_and_the_trainer_goes_on() {
         let script = format!(
             "[ \"$case\" = b ] && {{ echo '{{\"loss\": 1}}' > \"$result\"; exit; }}\n{script}"
         );
-        let changes = json!({ "trainers": { "heartbeat_s": 0.1, limit: 1.5 } });
+        let changes = json!({ "trainers": { "heartbeat_s": 0.1, limit: 6.0 } });
         let search = scripted(&script, &changes);
         let hanging = search.offer(0, 0, &a());
         let other = search.offer(1, 0, &json!({ "case": "b" }));

@@ -83,7 +83,7 @@ fn the_largest_network_of_the_reference_space_does_not_fit() {
         "{available_mib}"
     );
     assert!(
-        result.elapsed_s < 10.0,
+        result.elapsed_s < 60.0,
         "told before training: {} s",
         result.elapsed_s
     );

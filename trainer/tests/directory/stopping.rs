@@ -119,7 +119,8 @@ fn a_function_is_looked_at_where_its_budget_is_the_rungs() {
     assert_eq!(seen(&ended), losses[..1]);
 }
 
-/// Epochs of a tenth of a second, each with the loss 1 / epoch; goes on from the last, and says nothing of those before.
+/// Epochs of a tenth of a second, each with the loss 1 / epoch; goes on from the last, and says nothing of those before. After
+/// those that are looked at it waits long enough to be seen.
 const EPOCHS: &str = r#"
     n=$(cat "$checkpoints/epochs" 2>/dev/null || echo 0)
     [ "$n" = 0 ] || echo "$n" > "$checkpoints/went_on_after"
@@ -128,6 +129,10 @@ const EPOCHS: &str = r#"
         loss=$(awk "BEGIN { print 1 / $n }")
         echo $n > "$checkpoints/epochs.part"; mv "$checkpoints/epochs.part" "$checkpoints/epochs"
         echo "{\"spent\": $n, \"loss\": $loss}" > "$progress.part"; mv "$progress.part" "$progress"
+        case $n in
+            1 | 3) sleep 1.5 & wait $! ;;
+            4) [ -z "$held" ] || [ -e "$checkpoints/went_on_after" ] || while :; do sleep 0.05; done ;;
+        esac
     done
     echo "{\"loss\": $loss}" > "$result"
 "#;
@@ -173,7 +178,8 @@ fn the_curve_of_a_program_that_was_too_fast_to_be_stopped_is_heard_all_the_same(
 
 #[test]
 fn a_program_that_goes_on_later_is_not_looked_at_twice() {
-    let search = shell(EPOCHS);
+    // Its first attempt waits after four epochs until it is ended.
+    let search = shell(&format!("held=yes\n{EPOCHS}"));
     // The second loss is smaller than the first limit, the fourth larger than what the third must have had.
     let job = offer(&search, 0, &a(), [Some(1.0), Some(0.4)]);
     let running = search.start();
@@ -192,8 +198,7 @@ fn a_program_that_goes_on_later_is_not_looked_at_twice() {
 
 #[test]
 fn a_script_without_a_change_is_stopped_by_what_it_prints() {
-    let script =
-        r#"for n in 1 2 3 4 5 6 7 8 9; do sleep 0.1; echo "epoch $n accuracy: 0.$n"; done"#;
+    let script = r#"for n in 1 2 3 4 5 6 7 8 9; do echo "epoch $n accuracy: 0.$n"; sleep 0.$((n % 3 ? 1 : 9)); done"#;
     let command = [
         "tandem-run",
         "--metric",
