@@ -219,7 +219,7 @@ fn what_a_script_without_checkpoints_has_done_does_not_count_as_kept() {
         let heartbeats = search.directory.heartbeats().unwrap();
         let mut states = heartbeats.values().map(|heartbeat| &heartbeat.state);
         states
-            .any(|state| matches!(state, shared::record::TrainerState::Working { spent, .. } if *spent == 1.0))
+            .any(|state| matches!(state, TrainerState::Working { spent, .. } if *spent == 1.0))
             .then_some(())
     });
     let (code, _, log) = running.terminate();
