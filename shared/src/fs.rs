@@ -96,7 +96,10 @@ pub fn publish_new(path: &Path, bytes: &[u8]) -> Result<Published> {
 
 /// Makes the names in a folder last, whoever gave them.
 pub fn sync_folder(folder: &Path) -> Result<()> {
-    let synced = fault::before().and_then(|()| with_system(|system| system.sync_folder(folder)));
+    let synced = retried(folder, || {
+        fault::before()?;
+        with_system(|system| system.sync_folder(folder))
+    });
     match synced {
         // A folder removed behind our back holds nothing to keep.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -515,7 +518,7 @@ impl Draft {
                 COUNT.fetch_add(1, Ordering::Relaxed)
             );
             let path = target.with_file_name(format!("{DRAFT}{name}-{unique}"));
-            match with_system(|system| system.create(&path, bytes)) {
+            match retried(&path, || with_system(|system| system.create(&path, bytes))) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 created => {
                     let identity = created?;
