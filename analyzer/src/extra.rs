@@ -3,9 +3,9 @@
 //! A search evaluates at larger budgets what did well at smaller ones, so its own pairs are no random sample. Here
 //! configurations are drawn in random order from all that have a loss at the smallest budget, until the draw holds the
 //! wanted number of configurations that were not evaluated everywhere (of a search that stops trainings: that were
-//! stopped). The draw as a whole, promoted ones included, is a uniform sample. It becomes a search directory of its own, with the results it has and the jobs it lacks: trainers
-//! work on it with `--once`, no scheduler is needed, and its correlation table is free of the selection. The search it
-//! comes from stays as it is.
+//! stopped). The draw as a whole, promoted ones included, is a uniform sample. It becomes a search directory of its own,
+//! with the results it has and the jobs it lacks: trainers work on it with `--once`, no scheduler is needed, and its
+//! correlation table is free of the selection. The search it comes from stays as it is.
 
 use std::collections::BTreeSet;
 use std::path::Path;

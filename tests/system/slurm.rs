@@ -116,13 +116,16 @@ fn wait_for_job(test: &TestSearch, nodes: &[String], rung: u8) -> Result<String>
     at_work.context("no node")
 }
 
+fn is_coordinator(task: &Queued) -> bool {
+    task.name.ends_with("coordinator")
+}
+
 /// The coordinator, and the other nodes that have tasks, in order.
 fn coordinator_and_other_nodes(cluster: &Cluster) -> Result<(Queued, Vec<String>)> {
     let queue = cluster.queue()?;
-    let is_coordinator = |task: &&Queued| task.name.ends_with("coordinator");
     let coordinator = queue
         .iter()
-        .find(is_coordinator)
+        .find(|task| is_coordinator(task))
         .context("no coordinator")?;
     let nodes: BTreeSet<&String> = queue.iter().map(|task| &task.node).collect();
     let is_other = |node: &&String| !node.is_empty() && **node != coordinator.node;
@@ -263,11 +266,8 @@ fn on_separate_mounts(cluster: &Cluster) -> Result<(TestSearch, Vec<String>)> {
         Ok(directory.heartbeats()?.len() >= 7)
     })
     .with_context(|| logs(&test))?;
-    let is_coordinator = |task: &Queued| task.name.ends_with("coordinator");
-    let queue = cluster.queue()?;
-    let coordinator = queue.iter().find(|task| is_coordinator(task));
-    let coordinator = &coordinator.context("no coordinator")?.id;
-    cluster.run(Path::new("scontrol"), &["release", coordinator])?;
+    let (held, _) = coordinator_and_other_nodes(cluster)?;
+    cluster.run(Path::new("scontrol"), &["release", &held.id])?;
     wait_for_queue(cluster, &test, "the coordinator runs", |queue| {
         let mut tasks = queue.iter();
         tasks.any(|task| is_coordinator(task) && task.state == "RUNNING")
